@@ -1,0 +1,335 @@
+//! The nouns: processes, causes, events, notices. Everything above speaks in them.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// hotrun's own number for something it started. Unlike a pid it is never reused, so a
+/// late message cannot hit a successor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Proc(pub u32);
+
+/// What a process was started for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// A build: its `pre_cmd`s, then its `cmd`.
+    Build,
+    /// The supervised program.
+    App,
+    /// A `post_cmd`.
+    Hook,
+}
+
+/// Why a build was started.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// hotrun itself was started.
+    Start,
+    /// Files were saved; their paths in the order of their first change.
+    Save(Vec<PathBuf>),
+    /// What may have changed cannot be told by path: events were lost.
+    Rescan,
+    /// The configuration was changed.
+    Config,
+    /// Somebody asked for it.
+    Order,
+}
+
+impl Cause {
+    /// Two causes of one build. Paths are kept, whatever they are joined with.
+    #[must_use]
+    pub fn join(self, newer: Cause) -> Cause {
+        match (self, newer) {
+            (Cause::Save(mut paths), Cause::Save(more)) => {
+                for path in more {
+                    if !paths.contains(&path) {
+                        paths.push(path);
+                    }
+                }
+                Cause::Save(paths)
+            }
+            (save @ Cause::Save(_), _) => save,
+            (_, newer) => newer,
+        }
+    }
+
+    /// The paths that were saved.
+    pub fn paths(&self) -> &[PathBuf] {
+        match self {
+            Cause::Save(paths) => paths,
+            _ => &[],
+        }
+    }
+}
+
+/// How a process ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Ended {
+    /// It returned this code.
+    Code(i32),
+    /// A signal ended it.
+    Signal {
+        /// The signal's number.
+        number: i32,
+        /// The kernel wrote a core dump.
+        core: bool,
+    },
+    /// It never ran, or what it made cannot be run: why.
+    NotStarted(String),
+}
+
+impl Ended {
+    /// True when it returned 0.
+    pub fn succeeded(&self) -> bool {
+        *self == Ended::Code(0)
+    }
+
+    /// The exit code that a shell would report: 128+n for a signal, 127 when it never ran.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Ended::Code(code) => u8::try_from(*code).unwrap_or(1),
+            Ended::Signal { number, .. } => u8::try_from(128 + number).unwrap_or(1),
+            Ended::NotStarted(_) => 127,
+        }
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ended::Code(127) => f.write_str("exit code 127 (the shell found no such command)"),
+            Ended::Code(126) => f.write_str("exit code 126 (the command cannot be executed)"),
+            Ended::Code(code) => write!(f, "exit code {code}"),
+            Ended::Signal { number, core } => {
+                match nix::sys::signal::Signal::try_from(*number) {
+                    Ok(signal) => write!(f, "{signal}")?,
+                    Err(_) => write!(f, "signal {number}")?,
+                }
+                f.write_str(if *core { " (core dumped)" } else { "" })
+            }
+            Ended::NotStarted(why) => f.write_str(why),
+        }
+    }
+}
+
+/// The first build of a handful of changed paths, said in one breath: `src/main.rs and 2 more`.
+pub fn name_paths(paths: &[PathBuf], base: &Path) -> String {
+    let name = |path: &Path| {
+        let short = path.strip_prefix(base).unwrap_or(path);
+        if short.as_os_str().is_empty() { ".".to_owned() } else { printable(short) }
+    };
+    match paths {
+        [] => String::new(),
+        [only] => name(only),
+        [first, rest @ ..] => format!("{} and {} more", name(first), rest.len()),
+    }
+}
+
+/// A path as text for a terminal: control characters (an escape sequence, a line break)
+/// are shown, not obeyed.
+pub fn printable(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    if !text.contains(|c: char| c.is_control()) {
+        return text.into_owned();
+    }
+    text.chars()
+        .flat_map(|c| {
+            let escaped: String =
+                if c.is_control() { c.escape_default().collect() } else { c.to_string() };
+            escaped.chars().collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// What can be asked for by hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Order {
+    /// Start the app again from what was last built.
+    Restart,
+    /// Send the app the signal that was configured for it.
+    Signal,
+    /// Keep saves, do not act on them.
+    Pause,
+    /// Act on what was kept.
+    Resume,
+}
+
+/// Whether the old app is dismissed before the new one is started, or after it is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Before: never two apps at once.
+    Restart,
+    /// After: the old app serves until the new one does.
+    Handover,
+}
+
+/// What follows when the app ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OnExit {
+    /// Wait for a save.
+    Wait,
+    /// Start it again, later each time.
+    Restart,
+    /// End hotrun with the app's exit code.
+    Quit,
+}
+
+/// What the state machine needs to know of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Policy {
+    /// Restart or handover.
+    pub mode: Mode,
+    /// What follows when the app ends by itself.
+    pub on_exit: OnExit,
+    /// A failed build dismisses the running app (air's `stop_on_error`).
+    pub stop_on_error: bool,
+    /// There is something to build.
+    pub builds: bool,
+    /// There is something to run.
+    pub runs: bool,
+    /// How many `post_cmd`s run when hotrun is asked to end.
+    pub hooks: usize,
+    /// Builds keep a distance (`build.delay` is more than 0).
+    pub spaced: bool,
+    /// `--once`: a failed build ends hotrun too.
+    pub once: bool,
+}
+
+/// A deadline that the state machine asked for, named by the process that it follows, so
+/// that a late one is recognised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Timer {
+    /// `build.delay`, from the start of this build.
+    Spacing(Proc),
+    /// The pause before an app is started again, from the end of this one.
+    Backoff(Proc),
+}
+
+/// All that can happen.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// Something that matters has changed.
+    Saved(Cause),
+    /// A build wrote something that builds read; the next build is to follow this one.
+    FollowUp(Cause),
+    /// Its first process ended (of a build: its last command).
+    Exited(Proc, Ended),
+    /// No process of its tree is left. Always after `Exited`.
+    Gone(Proc),
+    /// It serves.
+    Ready(Proc),
+    /// It did not serve in time.
+    Unready(Proc),
+    /// It was asked to end, and its grace is over.
+    Overdue(Proc),
+    /// A deadline has come.
+    Due(Timer),
+    /// Ctrl-C, or SIGTERM, or SIGHUP.
+    Interrupted,
+    /// Somebody asked for something.
+    Ordered(Order),
+    /// A new configuration was read, and it is good.
+    Reconfigured(Policy),
+}
+
+/// What arrives in the one inbox: events for the state machine, and facts that the engine
+/// turns into such events.
+#[derive(Debug)]
+pub enum Message {
+    /// For the state machine.
+    Event(Event),
+    /// These files changed in a burst of changes.
+    Changed(Vec<PathBuf>),
+    /// A process has this pid now.
+    Spawned(Proc, i32),
+    /// A command of a build is about to run.
+    Running(Proc, String),
+    /// A command of a build failed, and the build goes on.
+    Tolerated(Proc, String, Ended),
+    /// Something to say.
+    Say(Notice),
+    /// hotrun cannot go on.
+    Broken(crate::error::Error),
+}
+
+impl From<Event> for Message {
+    fn from(event: Event) -> Self {
+        Message::Event(event)
+    }
+}
+
+/// What is said to the person.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Notice {
+    /// What changed.
+    Changed(Cause),
+    /// A build has begun.
+    Building(Proc),
+    /// A build has succeeded.
+    Built(Proc),
+    /// A build has failed.
+    BuildFailed {
+        /// The build.
+        build: Proc,
+        /// How it ended.
+        ended: Ended,
+        /// Who serves on.
+        app: Option<Proc>,
+    },
+    /// This many builds in a row were overtaken.
+    Overtaken(u32),
+    /// An app that was dismissed is gone.
+    Stopped(Proc),
+    /// It was asked to end and did not; it is killed now.
+    Killing(Proc),
+    /// An app has been started.
+    Started(Proc),
+    /// An app serves.
+    Ready(Proc),
+    /// An app has not become ready in time.
+    Unready {
+        /// The app that was started.
+        new: Proc,
+        /// Who serves on; nobody: `new` is given more time.
+        app: Option<Proc>,
+    },
+    /// An app ended by itself.
+    AppEnded {
+        /// The app.
+        app: Proc,
+        /// How it ended.
+        ended: Ended,
+        /// Who serves on.
+        serving: Option<Proc>,
+        /// What follows.
+        next: Next,
+    },
+    /// A `post_cmd` failed; those after it do not run.
+    HookFailed(Ended),
+    /// hotrun ends.
+    Ending,
+    /// Everything left is killed.
+    Forcing,
+    /// Saves are kept from now on.
+    Paused,
+    /// Saves are acted on again.
+    Resumed,
+    /// There is nothing to restart yet.
+    NothingBuilt,
+    /// Something that the person should know and can do something about.
+    Warning(String),
+    /// Something that the person may want to know.
+    Note(String),
+}
+
+/// What follows when an app ended by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Next {
+    /// Nothing, until a save.
+    Wait,
+    /// A build that is under way will start the next.
+    Build,
+    /// It is started again after a pause.
+    Restart,
+    /// hotrun ends.
+    Quit,
+}

@@ -1,0 +1,4 @@
+//! hotrun
+pub mod state;
+pub mod event;
+pub mod error;

@@ -1,0 +1,697 @@
+//! What to do about it. [`State::step`] takes one event and returns the next state and the
+//! effects that lead there.
+//!
+//! It decides. It never waits, spawns, reads a clock or a file, or prints.
+//!
+//! Invariants, each asserted on every transition that can be reached (`state/tests.rs`):
+//!
+//! - No build is started while another has not ended; none that was overtaken lives on
+//!   beside its successor.
+//! - In restart mode no app is started while a process of another is left.
+//! - No app is started from an artifact that a newer save made stale, unless the newest
+//!   source does not build.
+//! - No failure of a build or of a start takes down an app that serves, unless
+//!   `stop_on_error` asks for it.
+//! - No living process is missing here, and none is named twice: hotrun does not end while
+//!   one is left, unless it is forced to. Nobody is asked to end twice.
+
+use std::collections::BTreeMap;
+
+use crate::event::{
+    Cause, Ended, Event, Mode, Next, Notice, OnExit, Order, Policy, Proc, Role, Timer,
+};
+
+#[cfg(test)]
+mod tests;
+
+/// More apps than this never drain at once: the oldest is killed.
+const MOST_LEAVING: usize = 3;
+/// After so many overtaken builds in a row, one line says so.
+const OVERTAKEN_OFTEN: u32 = 3;
+/// The exit code after a third Ctrl-C.
+const ABANDONED: u8 = 130;
+
+/// What is to be done, in order. Performing it never waits and never fails: a failure comes
+/// back as an [`Event`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Run the build pipeline.
+    SpawnBuild(Proc, Cause),
+    /// Start what was last built, as the app of this generation (1, 2, 3 …).
+    SpawnApp(Proc, u32),
+    /// Run the `post_cmd` of this index.
+    SpawnHook(Proc, usize),
+    /// Ask it to end, grant it its grace, then report `Overdue`.
+    Dismiss(Proc),
+    /// Kill all that is left of it.
+    Kill(Proc),
+    /// Send it the signal that was configured for the order `Signal`.
+    Signal(Proc),
+    /// Report `Due` when this timer's time has come; an older one of its kind is void.
+    Arm(Timer),
+    /// Tell the person.
+    Say(Notice),
+    /// End hotrun with this code, now.
+    Exit(u8),
+}
+
+/// Where the loop stands.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Phase {
+    /// Nothing is newer than what runs.
+    Idle { app: Option<Proc> },
+    /// Something is due later.
+    Waiting { app: Option<Proc>, due: Due },
+    /// The old app serves while this build runs.
+    Building { build: Proc, app: Option<Proc>, cause: Cause },
+    /// The build was overtaken. As soon as it is gone, the next begins.
+    Cancelling { build: Proc, app: Option<Proc>, cause: Cause },
+    /// Built; the old apps have yet to go (restart mode only).
+    Stopping,
+    /// `new` was started and is not ready; `app` serves (handover mode only).
+    Starting { new: Proc, app: Option<Proc> },
+    /// hotrun was asked to end; the `post_cmd`s run while the app still lives.
+    Closing { hook: Proc, next: usize, app: Option<Proc>, code: u8 },
+    /// Everything left is leaving.
+    Quitting { forced: bool, code: u8 },
+    /// hotrun ends.
+    Done,
+}
+
+/// What is due at the end of [`Phase::Waiting`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Due {
+    /// A build, when the spacing is over.
+    Build(Cause),
+    /// The successor of this app, which ended by itself.
+    Restart(Proc),
+}
+
+/// Somebody in [`State::leaving`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Leaving {
+    role: Role,
+    killed: bool,
+}
+
+impl Leaving {
+    fn new(role: Role) -> Self {
+        Self { role, killed: false }
+    }
+}
+
+/// The one value that says where everything stands.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct State {
+    phase: Phase,
+    policy: Policy,
+    /// A policy that came after the running build had started; the next one takes it up.
+    pending: Option<Policy>,
+    /// Dismissed or ended, but not gone.
+    leaving: BTreeMap<Proc, Leaving>,
+    /// The build whose spacing is not over.
+    spacing: Option<Proc>,
+    /// What a build wrote for the next build to read.
+    follow_up: Option<Cause>,
+    /// Saves are not acted on; what came since.
+    paused: Option<Option<Cause>>,
+    /// A build has succeeded: there is something to run.
+    built: bool,
+    /// Builds overtaken in a row.
+    overtaken: u32,
+    last_proc: u32,
+    generation: u32,
+}
+
+impl State {
+    /// Nothing runs, nothing was built.
+    pub fn new(policy: Policy) -> Self {
+        Self {
+            phase: Phase::Idle { app: None },
+            policy,
+            pending: None,
+            leaving: BTreeMap::new(),
+            spacing: None,
+            follow_up: None,
+            paused: None,
+            built: false,
+            overtaken: 0,
+            last_proc: 0,
+            generation: 0,
+        }
+    }
+
+    /// The next state, and the effects that lead there.
+    #[must_use]
+    pub fn step(mut self, event: Event) -> (State, Vec<Effect>) {
+        let phase = std::mem::replace(&mut self.phase, Phase::Done);
+        let mut turn = Turn { state: self, effects: Vec::new() };
+        let phase = turn.take(phase, event);
+        turn.state.phase = turn.follow_up(phase);
+        (turn.state, turn.effects)
+    }
+
+    /// True while a build runs that nobody has overtaken.
+    pub fn is_building(&self) -> bool {
+        matches!(self.phase, Phase::Building { .. })
+    }
+}
+
+/// One step under way. Each handler takes the phase that is left and returns the next, so
+/// no handler sees a phase that is half changed.
+struct Turn {
+    state: State,
+    effects: Vec<Effect>,
+}
+
+impl Turn {
+    fn take(&mut self, phase: Phase, event: Event) -> Phase {
+        match event {
+            Event::Saved(cause) => self.saved(phase, cause),
+            Event::FollowUp(cause) => self.written_by_build(phase, cause),
+            Event::Exited(proc, ended) => self.exited(phase, proc, ended),
+            Event::Gone(proc) => self.gone(phase, proc),
+            Event::Ready(proc) => self.ready(phase, proc),
+            Event::Unready(proc) => self.unready(phase, proc),
+            Event::Overdue(proc) => self.overdue(phase, proc),
+            Event::Due(timer) => self.due(phase, timer),
+            Event::Interrupted => self.interrupted(phase),
+            Event::Ordered(order) => self.ordered(phase, order),
+            Event::Reconfigured(policy) => {
+                self.state.pending = Some(policy);
+                self.saved(phase, Cause::Config)
+            }
+        }
+    }
+
+    // Saves
+
+    fn saved(&mut self, phase: Phase, cause: Cause) -> Phase {
+        if let Some(kept) = self.state.paused.take() {
+            let joined = match kept {
+                None => cause,
+                Some(older) => older.join(cause),
+            };
+            self.state.paused = Some(Some(joined));
+            return phase;
+        }
+        match phase {
+            Phase::Idle { app } | Phase::Waiting { app, due: Due::Restart(_) } => {
+                self.changed(&cause);
+                self.begin(app, cause)
+            }
+            Phase::Waiting { app, due: Due::Build(older) } => {
+                self.changed(&cause);
+                Phase::Waiting { app, due: Due::Build(older.join(cause)) }
+            }
+            Phase::Building { build, app, cause: older } => {
+                self.changed(&cause);
+                self.dismiss_in_place(build);
+                self.state.overtaken = (self.state.overtaken + 1).min(OVERTAKEN_OFTEN + 1);
+                if self.state.overtaken == OVERTAKEN_OFTEN {
+                    self.say(Notice::Overtaken(OVERTAKEN_OFTEN));
+                }
+                Phase::Cancelling { build, app, cause: older.join(cause) }
+            }
+            Phase::Cancelling { build, app, cause: older } => {
+                Phase::Cancelling { build, app, cause: older.join(cause) }
+            }
+            Phase::Stopping => {
+                self.changed(&cause);
+                self.begin(None, cause)
+            }
+            Phase::Starting { new, app: Some(app) } => {
+                self.changed(&cause);
+                self.dismiss(new, Role::App);
+                self.begin(Some(app), cause)
+            }
+            Phase::Starting { new, app: None } => {
+                self.changed(&cause);
+                self.begin(Some(new), cause)
+            }
+            Phase::Closing { .. } | Phase::Quitting { .. } | Phase::Done => phase,
+        }
+    }
+
+    /// The running build goes on: what it wrote is for the next one.
+    fn written_by_build(&mut self, phase: Phase, cause: Cause) -> Phase {
+        if !matches!(phase, Phase::Building { .. }) {
+            return self.saved(phase, cause);
+        }
+        self.state.follow_up = Some(match self.state.follow_up.take() {
+            None => cause,
+            Some(older) => older.join(cause),
+        });
+        phase
+    }
+
+    /// A follow-up begins when the app of the build before it has had its start.
+    fn follow_up(&mut self, phase: Phase) -> Phase {
+        let at_rest = matches!(phase, Phase::Idle { .. } | Phase::Starting { app: None, .. });
+        match self.state.follow_up.take() {
+            Some(cause) if at_rest => self.saved(phase, cause),
+            none_or_later => {
+                self.state.follow_up = none_or_later;
+                phase
+            }
+        }
+    }
+
+    /// A build at once, or when the spacing is over; without a build, the app again.
+    fn begin(&mut self, app: Option<Proc>, cause: Cause) -> Phase {
+        if self.state.spacing.is_some() && self.policy_to_come().builds {
+            return Phase::Waiting { app, due: Due::Build(cause) };
+        }
+        self.build(app, cause)
+    }
+
+    fn build(&mut self, app: Option<Proc>, cause: Cause) -> Phase {
+        self.state.policy = self.policy_to_come();
+        self.state.pending = None;
+        if !self.state.policy.builds {
+            return self.install(app);
+        }
+        let cause = match self.state.follow_up.take() {
+            None => cause,
+            Some(older) => older.join(cause),
+        };
+        let build = self.number();
+        if self.state.policy.spaced {
+            self.state.spacing = Some(build);
+            self.effects.push(Effect::Arm(Timer::Spacing(build)));
+        }
+        self.effects.push(Effect::SpawnBuild(build, cause.clone()));
+        self.say(Notice::Building(build));
+        Phase::Building { build, app, cause }
+    }
+
+    fn policy_to_come(&self) -> Policy {
+        self.state.pending.unwrap_or(self.state.policy)
+    }
+
+    // Putting the new in the place of the old
+
+    fn install(&mut self, app: Option<Proc>) -> Phase {
+        if !self.state.policy.runs {
+            if let Some(app) = app {
+                self.dismiss(app, Role::App);
+            }
+            if self.state.policy.once {
+                return self.close(None, 0);
+            }
+            return Phase::Idle { app: None };
+        }
+        match self.state.policy.mode {
+            Mode::Handover => self.start(app),
+            Mode::Restart => {
+                if let Some(app) = app {
+                    self.dismiss(app, Role::App);
+                }
+                if self.apps_leaving() > 0 { Phase::Stopping } else { self.start(None) }
+            }
+        }
+    }
+
+    fn start(&mut self, app: Option<Proc>) -> Phase {
+        let new = self.number();
+        self.state.generation += 1;
+        self.effects.push(Effect::SpawnApp(new, self.state.generation));
+        Phase::Starting { new, app }
+    }
+
+    fn ready(&mut self, phase: Phase, proc: Proc) -> Phase {
+        match phase {
+            Phase::Starting { new, app } if new == proc => {
+                self.say(Notice::Ready(new));
+                if let Some(app) = app {
+                    self.dismiss(app, Role::App);
+                }
+                Phase::Idle { app: Some(new) }
+            }
+            Phase::Waiting { app: Some(app), .. }
+            | Phase::Building { app: Some(app), .. }
+            | Phase::Cancelling { app: Some(app), .. }
+                if app == proc =>
+            {
+                self.say(Notice::Ready(app));
+                phase
+            }
+            _ => phase,
+        }
+    }
+
+    fn unready(&mut self, phase: Phase, proc: Proc) -> Phase {
+        match phase {
+            Phase::Starting { new, app } if new == proc => {
+                self.say(Notice::Unready { new, app });
+                match app {
+                    None => Phase::Starting { new, app: None },
+                    Some(_) => {
+                        self.dismiss(new, Role::App);
+                        Phase::Idle { app }
+                    }
+                }
+            }
+            _ => phase,
+        }
+    }
+
+    // Ends
+
+    fn exited(&mut self, phase: Phase, proc: Proc, ended: Ended) -> Phase {
+        if self.state.leaving.contains_key(&proc) {
+            return phase;
+        }
+        match phase {
+            Phase::Building { build, app, .. } if build == proc => {
+                // Processes that it left behind are dismissed, and nobody waits for them.
+                self.dismiss(build, Role::Build);
+                self.state.overtaken = 0;
+                if ended.succeeded() {
+                    self.state.built = true;
+                    self.say(Notice::Built(build));
+                    self.install(app)
+                } else {
+                    self.build_failed(build, app, ended)
+                }
+            }
+            Phase::Idle { app: Some(app) } if app == proc => self.app_ended(app, ended, None),
+            Phase::Starting { new, app } if new == proc => self.app_ended(new, ended, app),
+            Phase::Starting { new, app: Some(app) } if app == proc => {
+                self.lost(app, ended, Next::Build);
+                Phase::Starting { new, app: None }
+            }
+            Phase::Waiting { app: Some(app), due } if app == proc => {
+                self.lost(app, ended, Next::Build);
+                Phase::Waiting { app: None, due }
+            }
+            Phase::Building { build, app: Some(app), cause } if app == proc => {
+                self.lost(app, ended, Next::Build);
+                Phase::Building { build, app: None, cause }
+            }
+            Phase::Cancelling { build, app: Some(app), cause } if app == proc => {
+                self.lost(app, ended, Next::Build);
+                Phase::Cancelling { build, app: None, cause }
+            }
+            Phase::Closing { hook, next, app, code } if hook == proc => {
+                self.dismiss(hook, Role::Hook);
+                if ended.succeeded() {
+                    self.hook(next, app, code)
+                } else {
+                    self.say(Notice::HookFailed(ended));
+                    self.leave(app, code)
+                }
+            }
+            Phase::Closing { hook, next, app: Some(app), code } if app == proc => {
+                self.lost(app, ended, Next::Quit);
+                Phase::Closing { hook, next, app: None, code }
+            }
+            _ => phase,
+        }
+    }
+
+    fn build_failed(&mut self, build: Proc, mut app: Option<Proc>, ended: Ended) -> Phase {
+        let code = ended.exit_code();
+        if self.state.policy.stop_on_error
+            && let Some(app) = app.take()
+        {
+            self.dismiss(app, Role::App);
+        }
+        self.say(Notice::BuildFailed { build, ended, app });
+        if self.state.policy.once {
+            return self.close(app, code);
+        }
+        Phase::Idle { app }
+    }
+
+    /// An app ended that nobody had asked to, and nothing newer is under way.
+    fn app_ended(&mut self, app: Proc, ended: Ended, serving: Option<Proc>) -> Phase {
+        let code = ended.exit_code();
+        let next = match self.state.policy.on_exit {
+            _ if serving.is_some() => Next::Wait,
+            OnExit::Wait => Next::Wait,
+            OnExit::Restart => Next::Restart,
+            OnExit::Quit => Next::Quit,
+        };
+        self.dismiss(app, Role::App);
+        self.say(Notice::AppEnded { app, ended, serving, next });
+        match next {
+            Next::Wait | Next::Build => Phase::Idle { app: serving },
+            Next::Restart => {
+                self.effects.push(Effect::Arm(Timer::Backoff(app)));
+                Phase::Waiting { app: None, due: Due::Restart(app) }
+            }
+            Next::Quit => self.close(None, code),
+        }
+    }
+
+    /// An app ended that something newer was about to replace.
+    fn lost(&mut self, app: Proc, ended: Ended, next: Next) {
+        self.dismiss(app, Role::App);
+        self.say(Notice::AppEnded { app, ended, serving: None, next });
+    }
+
+    fn gone(&mut self, phase: Phase, proc: Proc) -> Phase {
+        if let Phase::Cancelling { build, app, cause } = phase {
+            if build == proc {
+                // No spacing here: it is counted from builds that ran to their end.
+                return self.build(app, cause);
+            }
+            self.forget(proc);
+            return Phase::Cancelling { build, app, cause };
+        }
+        self.forget(proc);
+        match phase {
+            Phase::Stopping if self.apps_leaving() == 0 => self.start(None),
+            Phase::Quitting { code, .. } if self.state.leaving.is_empty() => self.exit(code),
+            _ => phase,
+        }
+    }
+
+    fn forget(&mut self, proc: Proc) {
+        let left = self.state.leaving.remove(&proc);
+        if left.is_some_and(|left| left.role == Role::App) {
+            self.say(Notice::Stopped(proc));
+        }
+    }
+
+    fn overdue(&mut self, phase: Phase, proc: Proc) -> Phase {
+        let in_phase = match &phase {
+            Phase::Cancelling { build, .. } => *build == proc,
+            Phase::Closing { hook, .. } => *hook == proc,
+            _ => false,
+        };
+        if in_phase || self.state.leaving.contains_key(&proc) {
+            self.say(Notice::Killing(proc));
+            self.kill(proc);
+        }
+        phase
+    }
+
+    fn due(&mut self, phase: Phase, timer: Timer) -> Phase {
+        match (timer, phase) {
+            (Timer::Spacing(build), phase) if self.state.spacing == Some(build) => {
+                self.state.spacing = None;
+                match phase {
+                    Phase::Waiting { app, due: Due::Build(cause) } => self.build(app, cause),
+                    other => other,
+                }
+            }
+            (Timer::Backoff(ended), Phase::Waiting { app, due: Due::Restart(last) })
+                if last == ended =>
+            {
+                self.install(app)
+            }
+            (_, phase) => phase,
+        }
+    }
+
+    // Orders
+
+    fn ordered(&mut self, phase: Phase, order: Order) -> Phase {
+        match order {
+            Order::Restart => self.restart(phase),
+            Order::Signal => {
+                if let Some(app) = current_app(&phase) {
+                    self.effects.push(Effect::Signal(app));
+                }
+                phase
+            }
+            Order::Pause => self.pause(phase),
+            Order::Resume => match self.state.paused.take() {
+                None => phase,
+                Some(kept) => {
+                    self.say(Notice::Resumed);
+                    match kept {
+                        None => phase,
+                        Some(cause) => self.saved(phase, cause),
+                    }
+                }
+            },
+        }
+    }
+
+    fn restart(&mut self, phase: Phase) -> Phase {
+        match phase {
+            Phase::Idle { app } | Phase::Waiting { app, due: Due::Restart(_) } => {
+                if self.state.built || !self.state.policy.builds {
+                    self.install(app)
+                } else {
+                    self.say(Notice::NothingBuilt);
+                    phase
+                }
+            }
+            Phase::Starting { new, app } => {
+                self.dismiss(new, Role::App);
+                self.install(app)
+            }
+            _ => phase,
+        }
+    }
+
+    fn pause(&mut self, phase: Phase) -> Phase {
+        if self.state.paused.is_some() {
+            return phase;
+        }
+        self.say(Notice::Paused);
+        match phase {
+            Phase::Waiting { app, due: Due::Build(cause) } => {
+                self.state.paused = Some(Some(cause));
+                Phase::Idle { app }
+            }
+            other => {
+                self.state.paused = Some(None);
+                other
+            }
+        }
+    }
+
+    // The end of hotrun
+
+    fn interrupted(&mut self, phase: Phase) -> Phase {
+        match phase {
+            Phase::Idle { app } | Phase::Waiting { app, .. } => self.asked_to_end(app),
+            Phase::Building { build, app, .. } => {
+                self.dismiss(build, Role::Build);
+                self.asked_to_end(app)
+            }
+            Phase::Cancelling { build, app, .. } => {
+                self.state.leaving.insert(build, Leaving::new(Role::Build));
+                self.asked_to_end(app)
+            }
+            Phase::Stopping => self.asked_to_end(None),
+            Phase::Starting { new, app: Some(app) } => {
+                self.dismiss(new, Role::App);
+                self.asked_to_end(Some(app))
+            }
+            Phase::Starting { new, app: None } => self.asked_to_end(Some(new)),
+            Phase::Closing { hook, app, code, .. } => {
+                self.state.leaving.insert(hook, Leaving::new(Role::Hook));
+                if let Some(app) = app {
+                    self.state.leaving.insert(app, Leaving::new(Role::App));
+                }
+                self.kill_all(code)
+            }
+            Phase::Quitting { forced: false, code } => self.kill_all(code),
+            Phase::Quitting { forced: true, .. } => self.exit(ABANDONED),
+            Phase::Done => Phase::Done,
+        }
+    }
+
+    fn asked_to_end(&mut self, app: Option<Proc>) -> Phase {
+        self.say(Notice::Ending);
+        self.close(app, 0)
+    }
+
+    fn close(&mut self, app: Option<Proc>, code: u8) -> Phase {
+        self.hook(0, app, code)
+    }
+
+    fn hook(&mut self, index: usize, app: Option<Proc>, code: u8) -> Phase {
+        if index >= self.state.policy.hooks {
+            return self.leave(app, code);
+        }
+        let hook = self.number();
+        self.effects.push(Effect::SpawnHook(hook, index));
+        Phase::Closing { hook, next: index + 1, app, code }
+    }
+
+    fn leave(&mut self, app: Option<Proc>, code: u8) -> Phase {
+        if let Some(app) = app {
+            self.dismiss(app, Role::App);
+        }
+        if self.state.leaving.is_empty() {
+            return self.exit(code);
+        }
+        Phase::Quitting { forced: false, code }
+    }
+
+    fn kill_all(&mut self, code: u8) -> Phase {
+        self.say(Notice::Forcing);
+        let everyone: Vec<Proc> = self.state.leaving.keys().copied().collect();
+        everyone.into_iter().for_each(|proc| self.kill(proc));
+        Phase::Quitting { forced: true, code }
+    }
+
+    fn exit(&mut self, code: u8) -> Phase {
+        self.effects.push(Effect::Exit(code));
+        Phase::Done
+    }
+
+    // Small words
+
+    fn number(&mut self) -> Proc {
+        self.state.last_proc += 1;
+        Proc(self.state.last_proc)
+    }
+
+    fn dismiss(&mut self, proc: Proc, role: Role) {
+        self.dismiss_in_place(proc);
+        self.state.leaving.insert(proc, Leaving::new(role));
+        let draining = |leaving: &Leaving| leaving.role == Role::App && !leaving.killed;
+        let mut draining = self.state.leaving.iter().filter(|(_, one)| draining(one));
+        let oldest = draining.next().map(|(oldest, _)| *oldest);
+        if draining.count() >= MOST_LEAVING
+            && let Some(oldest) = oldest
+        {
+            self.kill(oldest);
+        }
+    }
+
+    fn kill(&mut self, proc: Proc) {
+        if let Some(leaving) = self.state.leaving.get_mut(&proc) {
+            leaving.killed = true;
+        }
+        self.effects.push(Effect::Kill(proc));
+    }
+
+    /// Asked to end, but the phase keeps hold of it.
+    fn dismiss_in_place(&mut self, proc: Proc) {
+        self.effects.push(Effect::Dismiss(proc));
+    }
+
+    fn apps_leaving(&self) -> usize {
+        self.state.leaving.values().filter(|one| one.role == Role::App).count()
+    }
+
+    fn changed(&mut self, cause: &Cause) {
+        self.say(Notice::Changed(cause.clone()));
+    }
+
+    fn say(&mut self, notice: Notice) {
+        self.effects.push(Effect::Say(notice));
+    }
+}
+
+/// The app that stands for the program now: the one that serves, else the one that starts.
+fn current_app(phase: &Phase) -> Option<Proc> {
+    match phase {
+        Phase::Idle { app }
+        | Phase::Waiting { app, .. }
+        | Phase::Building { app, .. }
+        | Phase::Cancelling { app, .. }
+        | Phase::Closing { app, .. } => *app,
+        Phase::Starting { new, app } => app.or(Some(*new)),
+        Phase::Stopping | Phase::Quitting { .. } | Phase::Done => None,
+    }
+}

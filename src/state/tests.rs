@@ -1,0 +1,854 @@
+//! Every state that can be reached, and every promise on every transition.
+//!
+//! A fake world keeps what the state machine cannot know: who is alive, who was asked to
+//! end, and whether a build, an artifact and an app come from the newest source. The
+//! exploration goes breadth-first through pairs of state and world. That it can fail is
+//! shown by planted faults, each of which it must catch.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use super::*;
+
+/// What one exploration covers.
+#[derive(Clone, Copy)]
+struct Scope {
+    name: &'static str,
+    policy: Policy,
+    /// The policy that a reload may bring.
+    other: Option<Policy>,
+    pauses: bool,
+    follow_ups: bool,
+    /// States with more living processes are not explored further.
+    most_living: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Living {
+    role: Role,
+    exited: bool,
+    dismissed: bool,
+    /// It was still running when it was asked to end.
+    cut_short: bool,
+    killed: bool,
+    ready: bool,
+    /// It comes from the newest source.
+    fresh: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+struct World {
+    living: BTreeMap<Proc, Living>,
+    /// What was last built, and whether from the newest source.
+    artifact: Option<bool>,
+    /// The newest source does not build.
+    newest_fails: bool,
+    /// A build wrote something for the next.
+    follow_up: bool,
+    /// A save that came while paused.
+    kept: bool,
+}
+
+impl World {
+    fn newer_source(&mut self) {
+        self.living.values_mut().for_each(|one| one.fresh = false);
+        self.artifact = self.artifact.map(|_| false);
+        self.newest_fails = false;
+    }
+
+    fn spawn(&mut self, proc: Proc, role: Role, fresh: bool) {
+        let one = Living {
+            role,
+            exited: false,
+            dismissed: false,
+            cut_short: false,
+            killed: false,
+            ready: false,
+            fresh,
+        };
+        assert!(self.living.insert(proc, one).is_none(), "{proc:?} is used twice");
+    }
+
+    fn apps(&self) -> impl Iterator<Item = &Living> {
+        self.living.values().filter(|one| one.role == Role::App)
+    }
+}
+
+type Broken = Result<(), String>;
+
+fn promise(kept: bool, name: &str) -> Broken {
+    if kept { Ok(()) } else { Err(name.to_owned()) }
+}
+
+/// What the event itself does to the world.
+fn happen(world: &mut World, state: &State, event: &Event) {
+    let paused = state.paused.is_some();
+    let ending =
+        matches!(state.phase, Phase::Closing { .. } | Phase::Quitting { .. } | Phase::Done);
+    match event {
+        Event::FollowUp(_) if state.is_building() => world.follow_up = true,
+        Event::Saved(_) | Event::FollowUp(_) | Event::Reconfigured(_) if paused => {
+            world.kept = true;
+        }
+        Event::Saved(_) | Event::FollowUp(_) | Event::Reconfigured(_) if !ending => {
+            world.newer_source();
+        }
+        Event::Ordered(Order::Resume) if paused && world.kept => {
+            world.kept = false;
+            world.newer_source();
+        }
+        Event::Exited(proc, ended) => {
+            let one = world.living.get_mut(proc).expect("only the living exit");
+            one.exited = true;
+            one.ready = false;
+            if one.role == Role::Build {
+                if ended.succeeded() {
+                    world.artifact = Some(one.fresh);
+                } else if one.fresh && !one.dismissed {
+                    world.newest_fails = true;
+                }
+            }
+        }
+        Event::Gone(proc) => {
+            world.living.remove(proc);
+        }
+        Event::Ready(proc) => {
+            if let Some(one) = world.living.get_mut(proc) {
+                one.ready = !one.exited && !one.dismissed;
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Performs the effects in the world, and holds each against the promises.
+fn perform(
+    world: &mut World,
+    before: &State,
+    event: &Event,
+    after: &State,
+    effects: &[Effect],
+) -> Broken {
+    for effect in effects {
+        match effect {
+            Effect::SpawnBuild(proc, _) => {
+                promise(
+                    !world
+                        .living
+                        .values()
+                        .any(|one| one.role == Role::Build && (!one.exited || one.cut_short)),
+                    "P3: never two builds at once",
+                )?;
+                if std::mem::take(&mut world.follow_up) {
+                    world.newer_source();
+                }
+                world.spawn(*proc, Role::Build, true);
+            }
+            Effect::SpawnApp(proc, _) => {
+                if after.policy.mode == Mode::Restart {
+                    promise(world.apps().count() == 0, "P3: never two apps at once")?;
+                }
+                promise(
+                    world.apps().filter(|one| !one.dismissed && !one.ready).count() == 0
+                        || after.policy.mode == Mode::Restart
+                        || !after.policy.builds
+                        || world.apps().any(|one| one.fresh || !one.dismissed),
+                    "at most one app is not ready",
+                )?;
+                promise(
+                    !world.living.values().any(|one| one.role == Role::Build && !one.exited),
+                    "no app starts while a build runs",
+                )?;
+                if after.policy.builds {
+                    let artifact = world.artifact;
+                    promise(artifact.is_some(), "no app starts before anything was built")?;
+                    promise(
+                        artifact == Some(true) || world.newest_fails,
+                        "P3: never an app from a stale artifact",
+                    )?;
+                }
+                let fresh = !after.policy.builds || world.artifact == Some(true);
+                world.spawn(*proc, Role::App, fresh);
+            }
+            Effect::SpawnHook(proc, _) => world.spawn(*proc, Role::Hook, true),
+            Effect::Dismiss(proc) => {
+                let serving = world.apps().filter(|one| one.ready && !one.dismissed).count();
+                let one = world.living.get_mut(proc).ok_or("a signal to the dead")?;
+                promise(!one.dismissed, "nobody is asked to end twice")?;
+                if one.role == Role::App && !one.exited {
+                    promise(
+                        may_take_down(before, event, one, serving, *proc),
+                        "P2: the good app lives",
+                    )?;
+                }
+                one.cut_short = !one.exited;
+                one.dismissed = true;
+                one.ready = false;
+            }
+            Effect::Kill(proc) => {
+                let one = world.living.get_mut(proc).ok_or("a signal to the dead")?;
+                promise(
+                    one.dismissed || one.role == Role::Hook || *event == Event::Interrupted,
+                    "nobody is killed who was not asked to end",
+                )?;
+                one.killed = true;
+                one.ready = false;
+                one.cut_short = !one.exited;
+            }
+            Effect::Signal(proc) => promise(world.living.contains_key(proc), "signal the dead")?,
+            Effect::Exit(code) => promise(
+                world.living.is_empty() || *code == ABANDONED,
+                "P4: hotrun does not end before its processes",
+            )?,
+            Effect::Arm(_) | Effect::Say(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// The only reasons to dismiss an app that runs.
+fn may_take_down(
+    before: &State,
+    event: &Event,
+    app: &Living,
+    serving: usize,
+    proc: Proc,
+) -> bool {
+    let policy = before.pending.unwrap_or(before.policy);
+    match event {
+        Event::Exited(ended_proc, ended) => match before.phase {
+            Phase::Building { build, app, .. } if build == *ended_proc => {
+                let installs = ended.succeeded() && before.policy.mode == Mode::Restart;
+                let builds_only = ended.succeeded() && !before.policy.runs;
+                let stops = !ended.succeeded() && before.policy.stop_on_error;
+                let ends = before.policy.once;
+                app == Some(proc) && (installs || builds_only || stops || ends)
+            }
+            Phase::Closing { .. } => true,
+            _ => false,
+        },
+        Event::Ready(new) => *new != proc,
+        Event::Unready(new) => *new == proc && before.policy.mode == Mode::Handover,
+        Event::Interrupted | Event::Ordered(Order::Restart) => true,
+        Event::Saved(_)
+        | Event::FollowUp(_)
+        | Event::Reconfigured(_)
+        | Event::Gone(_)
+        | Event::Due(_)
+        | Event::Ordered(Order::Resume) => {
+            let replaced_before_it_served = !app.ready && serving > 0;
+            let unready_beside_another = matches!(
+                before.phase,
+                Phase::Starting { new, app: Some(_) } if new == proc
+            );
+            replaced_before_it_served || unready_beside_another || !policy.builds
+        }
+        _ => false,
+    }
+}
+
+/// What must hold between any two steps.
+fn consistent(state: &State, world: &World) -> Broken {
+    let mut named: Vec<Proc> = state.leaving.keys().copied().collect();
+    named.extend(phase_procs(&state.phase));
+    named.sort();
+    let living: Vec<Proc> = world.living.keys().copied().collect();
+    if state.phase != Phase::Done {
+        promise(named == living, "P4: each living process is in the state exactly once")?;
+    }
+    promise(
+        world.apps().filter(|one| one.dismissed && !one.killed).count() <= MOST_LEAVING,
+        "at most three apps drain at once",
+    )?;
+    promise(
+        state.policy.mode == Mode::Handover
+            || world.apps().filter(|one| !one.dismissed).count() <= 1
+            || state.pending.is_some(),
+        "P3: one app in restart mode",
+    )
+}
+
+fn phase_procs(phase: &Phase) -> Vec<Proc> {
+    match phase {
+        Phase::Idle { app } | Phase::Waiting { app, .. } => app.iter().copied().collect(),
+        Phase::Building { build, app, .. } | Phase::Cancelling { build, app, .. } => {
+            app.iter().copied().chain([*build]).collect()
+        }
+        Phase::Starting { new, app } => app.iter().copied().chain([*new]).collect(),
+        Phase::Closing { hook, app, .. } => app.iter().copied().chain([*hook]).collect(),
+        Phase::Stopping | Phase::Quitting { .. } | Phase::Done => Vec::new(),
+    }
+}
+
+fn save() -> Event {
+    Event::Saved(Cause::Save(Vec::new()))
+}
+
+/// All that can happen next.
+fn events(scope: &Scope, state: &State, world: &World) -> Vec<Event> {
+    let mut events = vec![
+        save(),
+        Event::Interrupted,
+        Event::Ordered(Order::Restart),
+        Event::Ordered(Order::Signal),
+    ];
+    if scope.pauses {
+        events.extend([Event::Ordered(Order::Pause), Event::Ordered(Order::Resume)]);
+    }
+    if scope.follow_ups {
+        events.push(Event::FollowUp(Cause::Save(Vec::new())));
+    }
+    events.extend(scope.other.map(Event::Reconfigured));
+    for (proc, one) in &world.living {
+        if one.exited {
+            events.push(Event::Gone(*proc));
+        } else {
+            events.push(Event::Exited(*proc, Ended::Code(0)));
+            events.push(Event::Exited(*proc, Ended::Code(1)));
+        }
+        if one.role == Role::App {
+            events.push(Event::Ready(*proc));
+            events.push(Event::Unready(*proc));
+        }
+        if one.dismissed || one.role == Role::Hook {
+            events.push(Event::Overdue(*proc));
+        }
+    }
+    events.extend(state.spacing.map(|build| Event::Due(Timer::Spacing(build))));
+    if let Phase::Waiting { due: Due::Restart(app), .. } = state.phase {
+        events.push(Event::Due(Timer::Backoff(app)));
+    }
+    events
+}
+
+/// A late word about somebody who is gone.
+fn late_events() -> Vec<Event> {
+    let gone = Proc(0);
+    vec![
+        Event::Exited(gone, Ended::Code(0)),
+        Event::Gone(gone),
+        Event::Ready(gone),
+        Event::Unready(gone),
+        Event::Overdue(gone),
+        Event::Due(Timer::Spacing(gone)),
+        Event::Due(Timer::Backoff(gone)),
+    ]
+}
+
+/// The same pair with the processes numbered from 1 in order of age, and with nothing in
+/// it that only counts or names.
+fn canonical(state: &State, world: &World) -> (State, World) {
+    let mut procs: Vec<Proc> = world.living.keys().copied().collect();
+    procs.extend(state.spacing);
+    if let Phase::Waiting { due: Due::Restart(app), .. } = &state.phase {
+        procs.push(*app);
+    }
+    procs.extend(phase_procs(&state.phase));
+    procs.extend(state.leaving.keys());
+    procs.sort();
+    procs.dedup();
+    let rank: HashMap<Proc, Proc> =
+        procs.iter().zip(1..).map(|(proc, number)| (*proc, Proc(number))).collect();
+    let to = |proc: &Proc| rank[proc];
+    let none = || Cause::Save(Vec::new());
+
+    let mut state = state.clone();
+    let map = |app: &Option<Proc>| app.as_ref().map(to);
+    state.phase = match &state.phase {
+        Phase::Idle { app } => Phase::Idle { app: map(app) },
+        Phase::Waiting { app, due } => Phase::Waiting {
+            app: map(app),
+            due: match due {
+                Due::Build(_) => Due::Build(none()),
+                Due::Restart(app) => Due::Restart(to(app)),
+            },
+        },
+        Phase::Building { build, app, .. } => {
+            Phase::Building { build: to(build), app: map(app), cause: none() }
+        }
+        Phase::Cancelling { build, app, .. } => {
+            Phase::Cancelling { build: to(build), app: map(app), cause: none() }
+        }
+        Phase::Starting { new, app } => Phase::Starting { new: to(new), app: map(app) },
+        Phase::Closing { hook, next, app, code } => {
+            Phase::Closing { hook: to(hook), next: *next, app: map(app), code: *code }
+        }
+        other => other.clone(),
+    };
+    state.leaving = state.leaving.iter().map(|(proc, one)| (to(proc), *one)).collect();
+    state.spacing = state.spacing.as_ref().map(to);
+    state.follow_up = state.follow_up.as_ref().map(|_| none());
+    state.paused = state.paused.as_ref().map(|kept| kept.as_ref().map(|_| none()));
+    state.overtaken = 0;
+    state.generation = 0;
+    state.last_proc = u32::try_from(procs.len()).expect("a handful");
+
+    let mut world = world.clone();
+    world.living = world.living.iter().map(|(proc, one)| (to(proc), *one)).collect();
+    for one in world.living.values_mut().filter(|one| one.exited || one.dismissed) {
+        one.fresh = false;
+        one.cut_short &= one.role == Role::Build;
+    }
+    (state, world)
+}
+
+/// The machine under test: the real one, or one with a fault planted.
+type Step = fn(State, Event) -> (State, Vec<Effect>);
+
+/// One transition, held against every promise.
+fn transition(
+    step: Step,
+    state: &State,
+    world: &World,
+    event: &Event,
+) -> Result<(State, World), String> {
+    let mut world = world.clone();
+    happen(&mut world, state, event);
+    let (after, effects) = step(state.clone(), event.clone());
+    let context = |why: String| {
+        format!("{why}\n  state {state:?}\n  event {event:?}\n  after {after:?}\n  did {effects:?}")
+    };
+    perform(&mut world, state, event, &after, &effects).map_err(context)?;
+    consistent(&after, &world).map_err(context)?;
+    let insists = matches!(
+        state.phase,
+        Phase::Closing { .. } | Phase::Quitting { forced: false, .. }
+    ) && *event == Event::Interrupted;
+    if insists {
+        let all = world.living.values().all(|one| one.killed);
+        promise(all, "a second Ctrl-C kills everyone").map_err(context)?;
+    }
+    Ok((after, world))
+}
+
+struct Explored {
+    states: usize,
+    transitions: usize,
+}
+
+fn explore(step: Step, scope: &Scope) -> Result<Explored, String> {
+    let first = canonical(&State::new(scope.policy), &World::default());
+    let mut seen = HashSet::from([first.clone()]);
+    let mut queue = VecDeque::from([first]);
+    let mut transitions = 0;
+    while let Some((state, world)) = queue.pop_front() {
+        for event in late_events() {
+            let (after, effects) = step(state.clone(), event.clone());
+            if after != state || !effects.is_empty() {
+                return Err(format!("a late {event:?} changes {state:?}"));
+            }
+        }
+        ends_when_asked(step, &state, &world, true)?;
+        ends_when_asked(step, &state, &world, false)?;
+        serves_the_newest_save(step, &state, &world)?;
+        follows_up(step, &state, &world)?;
+        for event in events(scope, &state, &world) {
+            let (after, world) = transition(step, &state, &world, &event)?;
+            transitions += 1;
+            if after.phase == Phase::Done || world.living.len() > scope.most_living {
+                continue;
+            }
+            let next = canonical(&after, &world);
+            if seen.insert(next.clone()) {
+                queue.push_back(next);
+            }
+        }
+    }
+    Ok(Explored { states: seen.len(), transitions })
+}
+
+/// Liveness: Ctrl-C, and children that end when asked (or only when killed), lead to the end.
+fn ends_when_asked(step: Step, state: &State, world: &World, obedient: bool) -> Broken {
+    let mut now = (state.clone(), world.clone());
+    if !matches!(state.phase, Phase::Quitting { .. } | Phase::Closing { .. }) {
+        now = transition(step, &now.0, &now.1, &Event::Interrupted)?;
+    }
+    for _ in 0..100 {
+        if now.0.phase == Phase::Done {
+            return promise(now.1.living.is_empty(), "P4: nobody is left");
+        }
+        let next = now.1.living.iter().find_map(|(proc, one)| {
+            let hook = one.role == Role::Hook;
+            match one {
+                Living { exited: true, .. } => Some(Event::Gone(*proc)),
+                Living { killed: true, .. } => Some(Event::Exited(*proc, Ended::Code(1))),
+                Living { dismissed: true, .. } if obedient => {
+                    Some(Event::Exited(*proc, Ended::Code(0)))
+                }
+                _ if hook && obedient => Some(Event::Exited(*proc, Ended::Code(0))),
+                Living { dismissed: true, .. } => Some(Event::Overdue(*proc)),
+                _ if hook => Some(Event::Overdue(*proc)),
+                _ => None,
+            }
+        });
+        let Some(event) = next else { break };
+        now = transition(step, &now.0, &now.1, &event)?;
+    }
+    Err(format!("Ctrl-C does not lead to the end from {state:?}; stuck in {:?}", now.0))
+}
+
+/// Children behave and deadlines come until nothing more happens.
+fn come_to_rest(
+    step: Step,
+    mut now: (State, World),
+) -> Result<(State, World), String> {
+    for _ in 0..100 {
+        let of_process = now.1.living.iter().find_map(|(proc, one)| match one {
+            Living { exited: true, .. } => Some(Event::Gone(*proc)),
+            Living { dismissed: true, .. } | Living { role: Role::Build, .. } => {
+                Some(Event::Exited(*proc, Ended::Code(0)))
+            }
+            Living { role: Role::App, ready: false, .. } => Some(Event::Ready(*proc)),
+            _ => None,
+        });
+        let of_clock = now.0.spacing.map(|build| Event::Due(Timer::Spacing(build)));
+        let Some(event) = of_process.or(of_clock) else { return Ok(now) };
+        now = transition(step, &now.0, &now.1, &event)?;
+    }
+    Err(format!("no rest: {:?}", now.0))
+}
+
+/// Liveness: what a build wrote for the next build is built, though nobody saves again.
+fn follows_up(step: Step, state: &State, world: &World) -> Broken {
+    if !world.follow_up || state.paused.is_some() || !state.is_building() {
+        return Ok(());
+    }
+    let (after, world) = come_to_rest(step, (state.clone(), world.clone()))?;
+    let served = world.apps().all(|one| one.fresh);
+    let kept = !world.follow_up && served;
+    promise(kept, &format!("P1: a follow-up is forgotten from {state:?}; ends in {after:?}"))
+}
+
+/// Liveness: a save, and children that behave, lead to that save being served.
+fn serves_the_newest_save(step: Step, state: &State, world: &World) -> Broken {
+    if matches!(state.phase, Phase::Closing { .. } | Phase::Quitting { .. }) {
+        return Ok(());
+    }
+    let mut now = (state.clone(), world.clone());
+    if state.paused.is_some() {
+        now = transition(step, &now.0, &now.1, &Event::Ordered(Order::Resume))?;
+    }
+    now = transition(step, &now.0, &now.1, &save())?;
+    now = come_to_rest(step, now)?;
+    let (after, world) = &now;
+    let serving: Vec<&Living> = world.living.values().collect();
+    let good = match (&after.phase, after.policy.runs) {
+        (Phase::Idle { app: Some(_) }, true) => {
+            matches!(serving[..], [one] if one.ready && one.fresh)
+        }
+        (Phase::Idle { app: None }, false) => serving.is_empty() && world.artifact == Some(true),
+        (Phase::Done, _) => state.policy.once,
+        _ => false,
+    };
+    if good && !world.follow_up && after.pending.is_none() {
+        return Ok(());
+    }
+    Err(format!("P1: a save is not served from {state:?}; ends in {after:?} with {world:?}"))
+}
+
+const PLAIN: Policy = Policy {
+    mode: Mode::Restart,
+    on_exit: OnExit::Wait,
+    stop_on_error: false,
+    builds: true,
+    runs: true,
+    hooks: 0,
+    spaced: false,
+    once: false,
+};
+
+const HANDOVER: Policy = Policy { mode: Mode::Handover, ..PLAIN };
+
+const fn scope(name: &'static str, policy: Policy) -> Scope {
+    Scope { name, policy, other: None, pauses: false, follow_ups: false, most_living: 4 }
+}
+
+fn scopes() -> Vec<Scope> {
+    let on_exit = |on_exit, policy| Policy { on_exit, ..policy };
+    vec![
+        scope("restart", PLAIN),
+        Scope { pauses: true, follow_ups: true, most_living: 3, ..scope("restart, all", PLAIN) },
+        Scope {
+            follow_ups: true,
+            most_living: 3,
+            ..scope("restart, spaced, hooks", Policy { spaced: true, hooks: 2, ..PLAIN })
+        },
+        scope("restart, on_exit = restart", on_exit(OnExit::Restart, PLAIN)),
+        Scope {
+            most_living: 3,
+            ..scope(
+                "restart, on_exit = quit, spaced",
+                on_exit(OnExit::Quit, Policy { spaced: true, hooks: 1, ..PLAIN }),
+            )
+        },
+        scope("restart, stop_on_error", Policy { stop_on_error: true, ..PLAIN }),
+        Scope {
+            other: Some(PLAIN),
+            most_living: 3,
+            ..scope("build only, then both", Policy { runs: false, ..PLAIN })
+        },
+        Scope {
+            other: Some(PLAIN),
+            most_living: 3,
+            ..scope("run only, then both", Policy { builds: false, ..PLAIN })
+        },
+        Scope { other: Some(HANDOVER), most_living: 3, ..scope("restart, then handover", PLAIN) },
+        Scope { other: Some(PLAIN), most_living: 3, ..scope("handover, then restart", HANDOVER) },
+        Scope { most_living: 5, ..scope("handover", HANDOVER) },
+        Scope { pauses: true, follow_ups: true, most_living: 3, ..scope("handover, all", HANDOVER) },
+        scope("handover, on_exit = restart", on_exit(OnExit::Restart, HANDOVER)),
+        scope(
+            "handover, stop_on_error, hooks",
+            Policy { stop_on_error: true, hooks: 1, ..HANDOVER },
+        ),
+        scope("handover, run only", Policy { builds: false, ..HANDOVER }),
+        scope("once", on_exit(OnExit::Quit, Policy { once: true, ..PLAIN })),
+    ]
+}
+
+#[test]
+fn every_promise_holds_on_every_transition() {
+    for scope in scopes() {
+        let explored = explore(State::step, &scope).unwrap_or_else(|why| {
+            panic!("{}: {why}", scope.name);
+        });
+        let Explored { states, transitions } = explored;
+        println!("{}: {states} states, {transitions} transitions", scope.name);
+        assert!(states > 50, "{}: the exploration did not get anywhere", scope.name);
+    }
+}
+
+// That the exploration can fail: each of these machines has one fault, made by changing
+// what the real machine answers.
+
+fn spawn_app(state: &mut State, effects: &mut Vec<Effect>, app: Option<Proc>) {
+    state.last_proc += 1;
+    let new = Proc(state.last_proc);
+    effects.push(Effect::SpawnApp(new, 1));
+    state.phase = Phase::Starting { new, app };
+}
+
+fn starts_without_waiting_for_the_old(state: State, event: Event) -> (State, Vec<Effect>) {
+    let (mut after, mut effects) = state.step(event);
+    if after.phase == Phase::Stopping {
+        spawn_app(&mut after, &mut effects, None);
+    }
+    (after, effects)
+}
+
+fn forgets_who_leaves(state: State, event: Event) -> (State, Vec<Effect>) {
+    let (mut after, effects) = state.step(event);
+    after.leaving.clear();
+    (after, effects)
+}
+
+fn ignores_a_save_while_stopping(state: State, event: Event) -> (State, Vec<Effect>) {
+    if state.phase == Phase::Stopping && matches!(event, Event::Saved(_)) {
+        return (state, Vec::new());
+    }
+    state.step(event)
+}
+
+fn exits_early(state: State, event: Event) -> (State, Vec<Effect>) {
+    let (mut after, mut effects) = state.step(event);
+    if let Phase::Quitting { code, .. } = after.phase {
+        effects.push(Effect::Exit(code));
+        after.phase = Phase::Done;
+    }
+    (after, effects)
+}
+
+fn builds_beside_the_overtaken(state: State, event: Event) -> (State, Vec<Effect>) {
+    let was_building = state.is_building();
+    let (mut after, mut effects) = state.step(event);
+    if let (true, Phase::Cancelling { build, app, cause }) = (was_building, after.phase.clone()) {
+        after.leaving.insert(build, Leaving::new(Role::Build));
+        after.last_proc += 1;
+        let next = Proc(after.last_proc);
+        effects.push(Effect::SpawnBuild(next, cause.clone()));
+        after.phase = Phase::Building { build: next, app, cause };
+    }
+    (after, effects)
+}
+
+fn ignores_a_save_while_building(state: State, event: Event) -> (State, Vec<Effect>) {
+    if state.is_building() && matches!(event, Event::Saved(_)) {
+        return (state, Vec::new());
+    }
+    state.step(event)
+}
+
+fn stops_the_app_when_a_build_fails(state: State, event: Event) -> (State, Vec<Effect>) {
+    let failed = matches!(
+        (&state.phase, &event),
+        (Phase::Building { build, .. }, Event::Exited(proc, ended))
+            if build == proc && !ended.succeeded()
+    );
+    let (mut after, mut effects) = state.step(event);
+    if let (true, Phase::Idle { app: Some(app) }) = (failed, after.phase.clone()) {
+        effects.push(Effect::Dismiss(app));
+        after.leaving.insert(app, Leaving::new(Role::App));
+        after.phase = Phase::Idle { app: None };
+    }
+    (after, effects)
+}
+
+fn restarts_the_old_when_a_build_fails(state: State, event: Event) -> (State, Vec<Effect>) {
+    match (&state.phase, event) {
+        (Phase::Building { build, .. }, Event::Exited(proc, _)) if *build == proc => {
+            state.step(Event::Exited(proc, Ended::Code(0)))
+        }
+        (_, event) => state.step(event),
+    }
+}
+
+fn forgets_the_spacing_timer(state: State, event: Event) -> (State, Vec<Effect>) {
+    let mut after = state.clone();
+    if state.spacing.is_some_and(|build| event == Event::Due(Timer::Spacing(build))) {
+        after.spacing = None;
+        return (after, Vec::new());
+    }
+    state.step(event)
+}
+
+fn never_kills_an_overtaken_build(state: State, event: Event) -> (State, Vec<Effect>) {
+    let (after, mut effects) = state.step(event);
+    effects.retain(|effect| !matches!(effect, Effect::Kill(_)));
+    (after, effects)
+}
+
+fn asks_twice(state: State, event: Event) -> (State, Vec<Effect>) {
+    let cancelling = match state.phase {
+        Phase::Cancelling { build, .. } if event == Event::Interrupted => Some(build),
+        _ => None,
+    };
+    let (after, mut effects) = state.step(event);
+    effects.extend(cancelling.map(Effect::Dismiss));
+    (after, effects)
+}
+
+fn believes_any_ready(state: State, event: Event) -> (State, Vec<Effect>) {
+    match (&state.phase, event) {
+        (Phase::Starting { new, .. }, Event::Ready(_)) => {
+            let new = *new;
+            state.step(Event::Ready(new))
+        }
+        (_, event) => state.step(event),
+    }
+}
+
+fn drops_the_old_when_the_new_is_not_ready(state: State, event: Event) -> (State, Vec<Effect>) {
+    match (&state.phase, &event) {
+        (Phase::Starting { new, app: Some(_) }, Event::Unready(proc)) if new == proc => {
+            let new = *new;
+            state.step(Event::Ready(new))
+        }
+        _ => state.step(event),
+    }
+}
+
+fn dismisses_before_handing_over(state: State, event: Event) -> (State, Vec<Effect>) {
+    let (mut after, mut effects) = state.step(event);
+    if let Phase::Starting { new, app: Some(app) } = after.phase
+        && effects.iter().any(|effect| matches!(effect, Effect::SpawnApp(..)))
+    {
+        effects.push(Effect::Dismiss(app));
+        after.leaving.insert(app, Leaving::new(Role::App));
+        after.phase = Phase::Starting { new, app: None };
+    }
+    (after, effects)
+}
+
+fn forgets_the_half_started(state: State, event: Event) -> (State, Vec<Effect>) {
+    let half = match state.phase {
+        Phase::Starting { new, app: Some(_) } if matches!(event, Event::Saved(_)) => Some(new),
+        _ => None,
+    };
+    let (mut after, mut effects) = state.step(event);
+    if let Some(half) = half {
+        after.leaving.remove(&half);
+        effects.retain(|effect| *effect != Effect::Dismiss(half));
+    }
+    (after, effects)
+}
+
+fn forgets_the_follow_up(state: State, event: Event) -> (State, Vec<Effect>) {
+    let (mut after, effects) = state.step(event);
+    after.follow_up = None;
+    (after, effects)
+}
+
+fn forgets_what_came_while_paused(state: State, event: Event) -> (State, Vec<Effect>) {
+    let (mut after, effects) = state.step(event);
+    after.paused = after.paused.map(|_| None);
+    (after, effects)
+}
+
+fn ignores_the_second_ctrl_c(state: State, event: Event) -> (State, Vec<Effect>) {
+    if matches!(state.phase, Phase::Quitting { .. }) && event == Event::Interrupted {
+        return (state, Vec::new());
+    }
+    state.step(event)
+}
+
+fn drains_without_limit(state: State, event: Event) -> (State, Vec<Effect>) {
+    let by_cap = !matches!(event, Event::Overdue(_) | Event::Interrupted);
+    let (after, mut effects) = state.step(event);
+    if by_cap {
+        effects.retain(|effect| !matches!(effect, Effect::Kill(_)));
+    }
+    (after, effects)
+}
+
+fn misses_a_crash_during_a_build(state: State, event: Event) -> (State, Vec<Effect>) {
+    match (&state.phase, &event) {
+        (Phase::Building { app: Some(app), .. }, Event::Exited(proc, _)) if app == proc => {
+            (state, Vec::new())
+        }
+        _ => state.step(event),
+    }
+}
+
+fn takes_the_new_config_for_itself_only(state: State, event: Event) -> (State, Vec<Effect>) {
+    if matches!(event, Event::Reconfigured(_)) {
+        return (state, Vec::new());
+    }
+    state.step(event)
+}
+
+#[test]
+fn every_planted_fault_is_caught() {
+    let spaced = Policy { spaced: true, hooks: 1, ..PLAIN };
+    let faults: [(&str, Step, Policy, &str); 21] = [
+        ("starts without waiting", starts_without_waiting_for_the_old, PLAIN, "two apps"),
+        ("forgets who leaves", forgets_who_leaves, PLAIN, "P4"),
+        ("deaf while stopping", ignores_a_save_while_stopping, PLAIN, "stale artifact"),
+        ("exits early", exits_early, PLAIN, "does not end before"),
+        ("two builds", builds_beside_the_overtaken, PLAIN, "two builds"),
+        ("deaf while building", ignores_a_save_while_building, PLAIN, "stale artifact"),
+        ("failed build stops the app", stops_the_app_when_a_build_fails, PLAIN, "P2"),
+        ("failed build restarts", restarts_the_old_when_a_build_fails, PLAIN, "anything was built"),
+        ("no spacing timer", forgets_the_spacing_timer, spaced, "P1"),
+        ("never kills", never_kills_an_overtaken_build, PLAIN, "lead to the end"),
+        ("asks twice", asks_twice, PLAIN, "asked to end twice"),
+        ("believes any ready", believes_any_ready, PLAIN, "late"),
+        ("pm2's listen_timeout", drops_the_old_when_the_new_is_not_ready, HANDOVER, "P2"),
+        ("dismisses too early", dismisses_before_handing_over, HANDOVER, "P2"),
+        ("forgets the half-started", forgets_the_half_started, HANDOVER, "P4"),
+        ("forgets the follow-up", forgets_the_follow_up, PLAIN, "P1"),
+        ("forgets while paused", forgets_what_came_while_paused, PLAIN, "stale artifact"),
+        ("ignores the second Ctrl-C", ignores_the_second_ctrl_c, PLAIN, "second Ctrl-C"),
+        ("drains without limit", drains_without_limit, HANDOVER, "at most three"),
+        ("misses a crash", misses_a_crash_during_a_build, PLAIN, "P4"),
+        ("ignores the new config", takes_the_new_config_for_itself_only, PLAIN, "stale artifact"),
+    ];
+    for (name, step, policy, promise) in faults {
+        let other = Some(Policy { on_exit: OnExit::Restart, ..policy });
+        let everything = Scope { other, pauses: true, follow_ups: true, ..scope(name, policy) };
+        match explore(step, &everything) {
+            Ok(explored) => {
+                panic!("{name}: not caught in {} transitions", explored.transitions)
+            }
+            Err(why) => assert!(why.contains(promise), "{name}: caught, but as: {why}"),
+        }
+    }
+}

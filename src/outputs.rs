@@ -1,0 +1,219 @@
+//! Is this file one that builds write? Pure.
+//!
+//! The operating system does not tell who wrote a file. A path that changed during two
+//! builds, and that no save outside a build has ever named, is a *known output*: a build
+//! that writes it is not overtaken by it. Where it is in doubt, it builds once too often
+//! rather than once too little.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// After so many builds in a row that only their predecessor's output caused, hotrun stops
+/// following.
+pub const MOST_FOLLOW_UPS: u32 = 5;
+/// A path is known after it changed during so many builds.
+const KNOWN_AFTER: u32 = 2;
+
+/// What a file holds, as far as it must be told from another content: a hash, or nothing
+/// when there is no such file.
+pub type Content = Option<u64>;
+
+/// Where hotrun is when a change is reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum During {
+    /// No build runs.
+    Rest,
+    /// A `pre_cmd` or a rule runs; `cmd` has yet to read the sources.
+    Before,
+    /// `cmd` runs.
+    Cmd,
+}
+
+/// What a change means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// A save: build, and overtake the build that runs.
+    Save,
+    /// The running build goes on, and one more follows it.
+    FollowUp,
+    /// Nothing follows.
+    Nothing,
+    /// Builds have caused each other too often: nothing follows, and the person is told.
+    Loop,
+}
+
+/// What is remembered of the files that changed.
+#[derive(Clone, Debug, Default)]
+pub struct Outputs {
+    /// In how many builds a path changed.
+    seen: BTreeMap<PathBuf, u32>,
+    /// Paths that changed while no build ran: somebody edits them.
+    edited: BTreeSet<PathBuf>,
+    /// Which of them changed during the build that runs.
+    this_build: BTreeSet<PathBuf>,
+    /// What known outputs held at the end of the last build that ran to its end.
+    contents: BTreeMap<PathBuf, Content>,
+    /// Builds in a row that only output caused.
+    follow_ups: u32,
+}
+
+impl Outputs {
+    /// A build begins. Unless it follows up on another's output, somebody wanted it.
+    pub fn build_began(&mut self, follows_up: bool) {
+        self.this_build.clear();
+        self.follow_ups = if follows_up { self.follow_ups + 1 } else { 0 };
+    }
+
+    /// A build ran to its end; `content` reads a file.
+    pub fn build_ended(&mut self, mut content: impl FnMut(&Path) -> Content) {
+        let known: Vec<PathBuf> =
+            self.seen.keys().filter(|path| self.is_known(path)).cloned().collect();
+        for path in known {
+            let now = content(&path);
+            self.contents.insert(path, now);
+        }
+    }
+
+    /// True for a known output.
+    pub fn is_known(&self, path: &Path) -> bool {
+        !self.edited.contains(path)
+            && self.seen.get(path).is_some_and(|builds| *builds >= KNOWN_AFTER)
+    }
+
+    /// What a change of this path means.
+    pub fn judge(
+        &mut self,
+        path: &Path,
+        during: During,
+        content: impl FnOnce(&Path) -> Content,
+    ) -> Verdict {
+        if during == During::Rest {
+            // What a build wrote is often reported just after its end.
+            if self.is_known(path) && self.contents.get(path) == Some(&content(path)) {
+                return Verdict::Nothing;
+            }
+            self.edited.insert(path.to_owned());
+            return Verdict::Save;
+        }
+        if self.this_build.insert(path.to_owned()) {
+            *self.seen.entry(path.to_owned()).or_default() += 1;
+        }
+        if !self.is_known(path) {
+            return Verdict::Save;
+        }
+        match during {
+            During::Before => Verdict::Nothing,
+            _ if self.contents.get(path) == Some(&content(path)) => Verdict::Nothing,
+            _ if self.follow_ups >= MOST_FOLLOW_UPS => Verdict::Loop,
+            _ => Verdict::FollowUp,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One thing that happens to `gen.go`.
+    enum Step {
+        /// A build begins because of a save, or of the output of the one before.
+        Begin { follows_up: bool },
+        /// The file now holds this; when it happened, and what that must mean.
+        Write(u64, During, Verdict),
+        /// The build runs to its end.
+        End,
+    }
+    use Step::{Begin, End, Write};
+    use Verdict::{FollowUp, Loop, Nothing, Save};
+
+    #[track_caller]
+    fn check(name: &str, steps: Vec<Step>) {
+        let path = Path::new("gen.go");
+        let mut outputs = Outputs::default();
+        let mut content = None;
+        for (number, step) in steps.into_iter().enumerate() {
+            match step {
+                Begin { follows_up } => outputs.build_began(follows_up),
+                End => outputs.build_ended(|_| content),
+                Write(value, during, expected) => {
+                    content = Some(value);
+                    let verdict = outputs.judge(path, during, |_| content);
+                    assert_eq!(verdict, expected, "{name}: step {number}");
+                }
+            }
+        }
+    }
+
+    const WANTED: Step = Begin { follows_up: false };
+
+    #[test]
+    fn a_file_that_builds_write_is_known_after_two_builds() {
+        check(
+            "a hand-written file is a save, whenever it is saved",
+            vec![Write(1, During::Rest, Save), WANTED, Write(2, During::Cmd, Save)],
+        );
+        check(
+            "a generator in pre_cmd overtakes its own build once, and never again",
+            vec![
+                WANTED,
+                Write(1, During::Before, Save),
+                WANTED,
+                Write(1, During::Before, Nothing),
+                End,
+                WANTED,
+                Write(2, During::Before, Nothing),
+                End,
+            ],
+        );
+        check(
+            "a generator in cmd that writes the same costs two builds once",
+            vec![
+                WANTED,
+                Write(1, During::Cmd, Save),
+                WANTED,
+                Write(1, During::Cmd, FollowUp),
+                End,
+                Begin { follows_up: true },
+                Write(1, During::Cmd, Nothing),
+                End,
+                Write(1, During::Rest, Nothing),
+            ],
+        );
+        check(
+            "somebody edits a known output at rest: a save, and no known output any more",
+            vec![
+                WANTED,
+                Write(1, During::Before, Save),
+                WANTED,
+                Write(1, During::Before, Nothing),
+                End,
+                Write(9, During::Rest, Save),
+                WANTED,
+                Write(1, During::Before, Save),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_build_that_writes_something_new_each_time_is_followed_five_times_and_no_more() {
+        let mut steps = vec![WANTED, Write(0, During::Cmd, Save), WANTED];
+        for number in 1..=5 {
+            steps.push(Write(number, During::Cmd, FollowUp));
+            steps.push(End);
+            steps.push(Begin { follows_up: true });
+        }
+        steps.push(Write(6, During::Cmd, Loop));
+        steps.push(End);
+        steps.push(WANTED);
+        steps.push(Write(7, During::Cmd, FollowUp));
+        check("date > gen.go", steps);
+    }
+
+    #[test]
+    fn a_path_counts_once_for_each_build() {
+        check(
+            "two writes in one build do not make it known",
+            vec![WANTED, Write(1, During::Cmd, Save), Write(2, During::Cmd, Save)],
+        );
+    }
+}

@@ -1,0 +1,102 @@
+//! What kind of project is this, and what does that say about building, running and
+//! watching it? Used where the configuration is silent.
+//!
+//! The questions to `cargo` and `go` are asked through [`Ask`], since only `process` may
+//! start anything.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::error::Result;
+
+pub mod cargo;
+pub mod go;
+
+/// A short command whose output tells something about the project.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The program and its arguments.
+    pub argv: Vec<OsString>,
+    /// Where it runs.
+    pub directory: PathBuf,
+}
+
+/// Whoever can run a [`Question`]: its standard output, or why there is none.
+pub trait Ask {
+    /// Runs it to its end. A failure holds what it printed to standard error.
+    fn ask(&self, question: Question) -> impl Future<Output = Result<Vec<u8>>>;
+}
+
+/// The kind of a project, and the directory of the file that says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A `Cargo.toml`.
+    Cargo(PathBuf),
+    /// A `go.mod`.
+    Go(PathBuf),
+    /// Nothing that hotrun knows.
+    Unknown,
+}
+
+impl Kind {
+    /// Looks for a marker file in the directory, then in those above it. The nearest wins.
+    pub fn detect(directory: &Path) -> Kind {
+        for place in directory.ancestors() {
+            if place.join("Cargo.toml").is_file() {
+                return Kind::Cargo(place.to_owned());
+            }
+            if place.join("go.mod").is_file() {
+                return Kind::Go(place.to_owned());
+            }
+        }
+        Kind::Unknown
+    }
+
+    /// Its name in output.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Kind::Cargo(_) => "Cargo",
+            Kind::Go(_) => "Go",
+            Kind::Unknown => "unknown",
+        }
+    }
+}
+
+/// What to choose where a project offers several programs, and how to build it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// `-p`: the package (of Go: a path such as `./cmd/x`).
+    pub package: Option<String>,
+    /// `--bin`.
+    pub bin: Option<String>,
+    /// `--example`.
+    pub example: Option<String>,
+    /// Flags that are handed on to the build as they are.
+    pub flags: Vec<String>,
+}
+
+/// What a kind of project says about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The build command, as an argv.
+    pub build: Vec<OsString>,
+    /// What the build makes.
+    pub makes: Makes,
+    /// The directories that hold the sources.
+    pub roots: Vec<PathBuf>,
+    /// Directories below the roots that do not matter.
+    pub without: Vec<PathBuf>,
+    /// The extensions of sources.
+    pub extensions: Vec<String>,
+    /// Globs below the roots that do not matter.
+    pub exclude: Vec<String>,
+}
+
+/// What a build makes, and how that is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Makes {
+    /// Cargo's messages name the executable of this target.
+    CargoTarget(String),
+    /// This file.
+    File(PathBuf),
+}

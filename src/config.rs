@@ -76,10 +76,25 @@ pub enum Command {
 pub struct Stage {
     /// What is run.
     pub command: Command,
-    /// When it fails, the stages after it that are not tolerated run all the same.
+    /// How it is called in output.
+    pub label: String,
+    /// When it fails, the tolerated stages after it are left out, and the build goes on.
     pub tolerated: bool,
     /// It prints cargo's messages, which name the executable of this target.
     pub messages_of: Option<String>,
+}
+
+impl Stage {
+    /// A text for the shell.
+    pub fn shell(text: String) -> Self {
+        let label = text.clone();
+        Self { label, ..Self::alone(Command::Shell(text, Vec::new())) }
+    }
+
+    /// A command that is a job of its own.
+    pub fn alone(command: Command) -> Self {
+        Self { command, label: String::new(), tolerated: false, messages_of: None }
+    }
 }
 
 /// How to build.
@@ -215,6 +230,14 @@ impl Config {
         }
     }
 
+    /// True when builds and apps are the same as with the other configuration.
+    pub fn is_same_work(&self, other: &Config) -> bool {
+        self.build == other.build
+            && self.run == other.run
+            && self.post_cmd == other.post_cmd
+            && self.tmp_dir == other.tmp_dir
+    }
+
     /// True for a file whose change may change this configuration.
     pub fn comes_from(&self, path: &Path) -> bool {
         let manifest = matches!(self.kind, Kind::Cargo(_)) && path.ends_with("Cargo.toml");
@@ -337,23 +360,22 @@ impl Resolver<'_> {
 
         let mut stages: Vec<Stage> = pre_cmd
             .into_iter()
-            .map(|text| Stage {
-                command: Command::Shell(text, Vec::new()),
-                tolerated: self.air_mode && !stop_on_error,
-                messages_of: None,
-            })
+            .map(|text| Stage { tolerated: self.air_mode && !stop_on_error, ..Stage::shell(text) })
             .collect();
         let default_cmd = self.air_mode.then(|| air::default_cmd(tmp.as_deref()));
         if let Some(text) = cmd.or(default_cmd) {
-            let command = Command::Shell(text, Vec::new());
-            stages.push(Stage { command, tolerated: false, messages_of: None });
+            stages.push(Stage::shell(text));
         } else if let Some(plan) = &plan {
             let target = match &plan.makes {
                 Makes::CargoTarget(target) => Some(target.clone()),
                 Makes::File(_) => None,
             };
-            let command = Command::Argv(plan.build.clone());
-            stages.push(Stage { command, tolerated: false, messages_of: target });
+            stages.push(Stage {
+                command: Command::Argv(plan.build.clone()),
+                label: plan.label.clone(),
+                tolerated: false,
+                messages_of: target,
+            });
         }
 
         let runs = ProgramKeys { entrypoint, full_bin, bin, args: args_bin };

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// hotrun's own number for something it started. Unlike a pid it is never reused, so a
 /// late message cannot hit a successor.
@@ -111,7 +112,7 @@ impl fmt::Display for Ended {
     }
 }
 
-/// The first build of a handful of changed paths, said in one breath: `src/main.rs and 2 more`.
+/// A handful of changed paths, said in one breath: `src/main.rs and 2 more`.
 pub fn name_paths(paths: &[PathBuf], base: &Path) -> String {
     let name = |path: &Path| {
         let short = path.strip_prefix(base).unwrap_or(path);
@@ -237,18 +238,31 @@ pub enum Event {
 pub enum Message {
     /// For the state machine.
     Event(Event),
-    /// These files changed in a burst of changes.
-    Changed(Vec<PathBuf>),
+    /// A burst of saves is over.
+    Changed(Burst),
     /// A process has this pid now.
     Spawned(Proc, i32),
     /// A command of a build is about to run.
     Running(Proc, String),
+    /// What a command of a build printed, where that was asked for.
+    Output(Proc, Vec<u8>),
     /// A command of a build failed, and the build goes on.
     Tolerated(Proc, String, Ended),
     /// Something to say.
     Say(Notice),
-    /// hotrun cannot go on.
-    Broken(crate::error::Error),
+    /// The configuration has been read again.
+    Loaded,
+}
+
+/// Saves close together, acted on as one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Burst {
+    /// What was saved, in the order of the first change.
+    pub paths: Vec<PathBuf>,
+    /// When the first of these saves was seen.
+    pub first: Instant,
+    /// When the last event was.
+    pub last: Instant,
 }
 
 impl From<Event> for Message {

@@ -1,8 +1,58 @@
-//! hotrun
+//! hotrun watches a project's files, rebuilds on save and restarts the program.
+//!
+//! # Follow a save
+//!
+//! 1. [`watch`] hears from the operating system that a file was written and closed. The
+//!    [`filter`] says that it matters, the burst is over, and one message goes into the inbox.
+//! 2. [`engine`] takes it out. By [`outputs`], it is not a file that builds write themselves.
+//! 3. [`state`] decides: *Idle* becomes *Building*; spawn the build, say so.
+//! 4. [`process`] runs the build's commands in process groups of their own, their output
+//!    going straight to the terminal. The old app serves on.
+//! 5. The build ends well. [`state`] dismisses the old app and waits until it is gone, then
+//!    has the new one spawned.
+//! 6. [`ready`] says that it serves. The phase is *Idle* again.
+//! 7. [`report`] has said a line for each thing that happened.
+//!
+//! # The map
+//!
+//! Each module uses only modules below it; a test (`tests/order.rs`) holds them to it. The
+//! list reads downward as the story of a save.
+//!
+//! Invariants that no single module can hold:
+//!
+//! - [`state`] is the only place that decides what happens next, and it is pure.
+//! - [`process`] is the only place that spawns, signals or waits for a process.
+//! - Nothing but [`watch`], [`config`] and [`engine`] reads the project's files.
+//! - There is one inbox, so the order of events is total.
+
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+compile_error!("hotrun runs on Linux and macOS: it needs process groups and Unix signals");
+
+/// The command line, its subcommands.
+pub mod cli;
+/// The one loop; performs what was decided.
+pub mod engine;
+/// Files become bursts of changed paths.
+pub mod watch;
+/// Does this path matter? Pure.
 pub mod filter;
+/// Signals become events.
+pub mod signal;
+/// Is this file one that builds write? Pure.
 pub mod outputs;
+/// What to do about it. Pure.
 pub mod state;
+/// Spawn, stop, wait for a whole process group.
+pub mod process;
+/// When does an app serve?
+pub mod ready;
+/// Notices become lines on the terminal.
+pub mod report;
+/// TOML as written becomes a resolved configuration.
 pub mod config;
+/// What kind of project is this, and what does that say?
 pub mod project;
+/// The nouns.
 pub mod event;
+/// Input, reason, remedy, exit code.
 pub mod error;

@@ -1,2 +1,7 @@
-//! x
-fn main(){}
+//! `hotrun`: arguments in, exit code out.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    hotrun::cli::main()
+}

@@ -80,6 +80,8 @@ pub struct Selection {
 pub struct Plan {
     /// The build command, as an argv.
     pub build: Vec<OsString>,
+    /// The build command as a person would have typed it.
+    pub label: String,
     /// What the build makes.
     pub makes: Makes,
     /// The directories that hold the sources.

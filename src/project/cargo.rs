@@ -43,11 +43,16 @@ fn from_metadata(metadata: &Metadata, manifest: &Path, selection: &Selection) ->
     build.extend(["--manifest-path".into(), manifest.into()]);
     build.extend(["-p".into(), package.name.to_string().into()]);
     let kind = if target.kind.contains(&TargetKind::Example) { "--example" } else { "--bin" };
-    build.extend([kind.into(), target.name.clone().into()]);
-    build.extend(selection.flags.iter().map(OsString::from));
+    let mut shown = vec!["cargo".to_owned(), "build".to_owned()];
+    let chosen = [kind.to_owned(), target.name.clone()].into_iter();
+    for word in chosen.chain(selection.flags.iter().cloned()) {
+        build.push((&word).into());
+        shown.push(word);
+    }
 
     Ok(Plan {
         build,
+        label: shown.join(" "),
         makes: Makes::CargoTarget(target.name.clone()),
         without: without(metadata, &used, &directories, target),
         roots: roots(directories),

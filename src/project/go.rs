@@ -29,9 +29,10 @@ pub async fn plan(
     };
     let mut build: Vec<OsString> = ["go", "build"].map(OsString::from).into();
     build.extend(selection.flags.iter().map(OsString::from));
-    build.extend(["-o".into(), artifact.into(), package.into()]);
+    build.extend(["-o".into(), artifact.into(), (&package).into()]);
     Ok(Plan {
         build,
+        label: format!("go build {package}"),
         makes: Makes::File(artifact.to_owned()),
         roots: vec![module.to_owned()],
         without: Vec::new(),

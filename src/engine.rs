@@ -1,0 +1,584 @@
+//! The one loop. It takes messages from the one inbox, lets [`State`] decide, and performs
+//! the effects.
+//!
+//! It never decides, and performing never waits: what takes time is a task that reports to
+//! the inbox.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, spawn_local};
+
+use crate::config::{self, Command, Config, Options, Program, Stage};
+use crate::error::{Error, Result};
+use crate::event::{
+    Burst, Cause, Ended, Event, Message, Next, Notice, Proc, Role, Timer, name_paths,
+};
+use crate::filter::Filter;
+use crate::outputs::{During, Outputs, Verdict};
+use crate::process::{self, Job, Processes};
+use crate::project;
+use crate::ready;
+use crate::report::{Color, Facts, Report};
+use crate::signal;
+use crate::state::{Effect, State};
+use crate::watch::Watch;
+
+/// The pause before an app that ended by itself is started again: the first, and the most
+/// that doubling makes of it.
+const FIRST_BACKOFF: Duration = Duration::from_millis(500);
+const LAST_BACKOFF: Duration = Duration::from_secs(8);
+/// An app that lived this long has earned a first pause again.
+const LONG_LIFE: Duration = Duration::from_secs(10);
+/// `HOTRUN_CHANGED` is cut at this many bytes.
+const MOST_CHANGED: usize = 4096;
+
+/// How to talk.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Talk {
+    /// `-q`.
+    pub quiet: bool,
+    /// `--color`.
+    pub color: Color,
+}
+
+/// Runs hotrun to its end, and returns its exit code.
+pub async fn run(options: Options, talk: Talk) -> Result<u8> {
+    let (sender, mut inbox) = unbounded_channel();
+    let processes = Processes::new(sender.clone())?;
+    signal::listen(&sender)?;
+    let helper = processes.helper();
+    let config = tokio::select! {
+        config = config::load(&options, &helper) => config?,
+        // Nothing was started that could need to be stopped.
+        _ = inbox.recv() => return Ok(0),
+    };
+    let watch = if config.once {
+        None
+    } else {
+        Some(Watch::start(config.watch.clone(), sender.clone())?)
+    };
+    let report = Report::new(talk.quiet, talk.color, config.watch.roots[0].clone());
+    let mut engine = Engine {
+        state: State::new(config.policy()),
+        filter: Filter::new(config.watch.clone()),
+        config,
+        options,
+        next: None,
+        processes,
+        report,
+        watch,
+        outputs: Outputs::default(),
+        window: None,
+        roles: HashMap::new(),
+        printed: HashMap::new(),
+        executable: None,
+        changed: Vec::new(),
+        follows_up: false,
+        probes: HashMap::new(),
+        spacing: None,
+        backoff: None,
+        pause: Duration::ZERO,
+        loading: None,
+        sender,
+    };
+    engine.greet();
+    engine.prepare_tmp_dir()?;
+    Ok(engine.run(&mut inbox).await)
+}
+
+struct Engine {
+    state: State,
+    config: Config,
+    filter: Filter,
+    options: Options,
+    /// Read again; it becomes `config` when the next build starts.
+    next: Option<Config>,
+    processes: Processes,
+    report: Report,
+    watch: Option<Watch>,
+    outputs: Outputs,
+    /// The time of the last build.
+    window: Option<Window>,
+    roles: HashMap<Proc, Role>,
+    /// What builds printed for hotrun to read.
+    printed: HashMap<Proc, Vec<u8>>,
+    /// What the last build that succeeded has named.
+    executable: Option<PathBuf>,
+    /// What was changed, for the builds and apps to come.
+    changed: Vec<PathBuf>,
+    /// The next build is caused by nothing but the output of the one before.
+    follows_up: bool,
+    probes: HashMap<Proc, JoinHandle<()>>,
+    spacing: Option<JoinHandle<()>>,
+    backoff: Option<JoinHandle<()>>,
+    /// The next pause before an app that ended by itself is started again.
+    pause: Duration,
+    loading: Option<oneshot::Receiver<Result<Config>>>,
+    sender: UnboundedSender<Message>,
+}
+
+/// When a build ran.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    build: Proc,
+    began: Instant,
+    /// How many of its commands have begun.
+    commands: usize,
+    /// When its last command began.
+    cmd_began: Option<Instant>,
+    ended: Option<Instant>,
+}
+
+impl Engine {
+    async fn run(&mut self, inbox: &mut UnboundedReceiver<Message>) -> u8 {
+        let mut message = Message::Event(Event::Saved(Cause::Start));
+        loop {
+            for event in self.understand(message) {
+                if let Some(code) = self.step(event) {
+                    return code;
+                }
+            }
+            message = inbox.recv().await.expect("the engine holds a sender itself");
+        }
+    }
+
+    fn step(&mut self, event: Event) -> Option<u8> {
+        tracing::debug!(?event);
+        let gone = if let Event::Gone(proc) = event { Some(proc) } else { None };
+        let (state, effects) = self.state.clone().step(event);
+        self.state = state;
+        for effect in effects {
+            tracing::debug!(?effect);
+            if let Some(code) = self.perform(effect) {
+                return Some(code);
+            }
+        }
+        if let Some(proc) = gone {
+            self.processes.forget(proc);
+            self.report.facts.remove(&proc);
+            self.roles.remove(&proc);
+        }
+        None
+    }
+
+    // From messages to events
+
+    fn understand(&mut self, message: Message) -> Vec<Event> {
+        match message {
+            Message::Event(Event::Exited(proc, ended)) => vec![self.exited(proc, ended)],
+            Message::Event(event) => vec![event],
+            Message::Changed(burst) => self.saved(burst),
+            Message::Loaded => self.loaded(),
+            Message::Spawned(proc, pid) => {
+                if let Some(facts) = self.report.facts.get_mut(&proc) {
+                    facts.pid = Some(pid);
+                }
+                if self.roles.get(&proc) == Some(&Role::App) {
+                    self.report.say(&Notice::Started(proc));
+                    self.probes.insert(proc, ready::probe(proc, self.sender.clone()));
+                }
+                Vec::new()
+            }
+            Message::Running(proc, command) => {
+                if self.roles.get(&proc) == Some(&Role::Build) {
+                    self.command_began(proc);
+                    self.report.running(&command);
+                }
+                Vec::new()
+            }
+            Message::Tolerated(_, command, ended) => {
+                self.report.tolerated(&command, &ended);
+                Vec::new()
+            }
+            Message::Output(proc, printed) => {
+                self.printed.insert(proc, printed);
+                Vec::new()
+            }
+            Message::Say(notice) => {
+                self.report.say(&notice);
+                Vec::new()
+            }
+        }
+    }
+
+    fn exited(&mut self, proc: Proc, ended: Ended) -> Event {
+        if let Some(facts) = self.report.facts.get_mut(&proc) {
+            facts.ended = Some(Instant::now());
+        }
+        if let Some(probe) = self.probes.remove(&proc) {
+            probe.abort();
+        }
+        if self.roles.get(&proc) != Some(&Role::Build) {
+            return Event::Exited(proc, ended);
+        }
+        if let Some(window) = self.window.as_mut().filter(|window| window.build == proc) {
+            window.ended = Some(Instant::now());
+        }
+        let printed = self.printed.remove(&proc).unwrap_or_default();
+        let ended = if ended.succeeded() { self.check_artifact(&printed) } else { ended };
+        self.outputs.build_ended(content);
+        Event::Exited(proc, ended)
+    }
+
+    /// A build that claims success must have made what is to be run, or it has failed: the
+    /// old app lives on.
+    fn check_artifact(&mut self, printed: &[u8]) -> Ended {
+        let target = self.config.build.stages.iter().find_map(|stage| stage.messages_of.as_ref());
+        if let Some(target) = target {
+            self.executable = project::cargo::executable(printed, target);
+            if self.executable.is_none() {
+                let why = format!("the build succeeded but named no executable for {target}");
+                return Ended::NotStarted(why);
+            }
+        }
+        let Some(artifact) = self.artifact().filter(|path| path.is_absolute()) else {
+            return Ended::Code(0);
+        };
+        let shown = artifact.display();
+        let why = match artifact.metadata() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                format!("the build succeeded but {shown} is not there; do build.cmd and build.entrypoint name the same file?")
+            }
+            Err(error) => format!("the build succeeded but {shown} cannot be read: {error}"),
+            Ok(meta) if meta.is_dir() => format!("{shown} is a directory, not a program"),
+            Ok(meta) if std::os::unix::fs::MetadataExt::mode(&meta) & 0o111 == 0 => {
+                format!("the build succeeded but {shown} is not executable (chmod +x)")
+            }
+            Ok(_) => return Ended::Code(0),
+        };
+        Ended::NotStarted(why)
+    }
+
+    /// The file that is run.
+    fn artifact(&self) -> Option<PathBuf> {
+        match &self.config.run.program {
+            Program::None | Program::Command(Command::Shell(..)) => None,
+            Program::Command(Command::Argv(argv)) => argv.first().map(PathBuf::from),
+            Program::Built(_) => self.executable.clone(),
+        }
+    }
+
+    fn command_began(&mut self, build: Proc) {
+        let stages = self.config.build.stages.len();
+        if let Some(window) = self.window.as_mut().filter(|window| window.build == build) {
+            window.commands += 1;
+            if window.commands >= stages {
+                window.cmd_began = Some(Instant::now());
+            }
+        }
+    }
+
+    fn saved(&mut self, mut burst: Burst) -> Vec<Event> {
+        let of_config = burst.paths.iter().any(|path| self.config.comes_from(path));
+        if of_config {
+            self.reload();
+            let file = self.config.file.clone();
+            burst.paths.retain(|path| Some(path) != file.as_ref());
+        }
+        let Some(during) = self.during(&burst) else {
+            tracing::debug!(?burst, "the build that runs began after it");
+            return Vec::new();
+        };
+        let (mut saves, mut follow_ups, mut loops) = (Vec::new(), Vec::new(), Vec::new());
+        for path in burst.paths {
+            match self.outputs.judge(&path, during, content) {
+                Verdict::Save => saves.push(path),
+                Verdict::FollowUp => follow_ups.push(path),
+                Verdict::Loop => loops.push(path),
+                Verdict::Nothing => tracing::debug!("{} is a known output", path.display()),
+            }
+        }
+        if !loops.is_empty() {
+            self.tell_loop(&loops);
+        }
+        let is_save = !saves.is_empty();
+        saves.extend(follow_ups);
+        if saves.is_empty() {
+            return Vec::new();
+        }
+        self.follows_up = !is_save;
+        let cause = Cause::Save(saves);
+        vec![if is_save { Event::Saved(cause) } else { Event::FollowUp(cause) }]
+    }
+
+    /// Where hotrun was when these files were saved; `None` when the running build began
+    /// after all of it, and so has read it.
+    fn during(&self, burst: &Burst) -> Option<During> {
+        let Some(window) = &self.window else { return Some(During::Rest) };
+        if burst.last < window.began {
+            return None;
+        }
+        if window.ended.is_some_and(|ended| burst.first > ended) {
+            return Some(During::Rest);
+        }
+        match window.cmd_began {
+            Some(began) if burst.last >= began => Some(During::Cmd),
+            _ => Some(During::Before),
+        }
+    }
+
+    fn tell_loop(&self, paths: &[PathBuf]) {
+        let root = &self.config.watch.roots[0];
+        let names = name_paths(paths, root);
+        let first = paths[0].strip_prefix(root).unwrap_or(&paths[0]).display().to_string();
+        self.report.say(&Notice::Warning(format!(
+            "each build writes {names} anew and so causes the next; hotrun waits for a save \
+             now. To leave it out: [watch] exclude = [{first:?}]"
+        )));
+    }
+
+    // The configuration, read again
+
+    fn reload(&mut self) {
+        let (sender, receiver) = oneshot::channel();
+        self.loading = Some(receiver);
+        let (helper, options) = (self.processes.helper(), self.options.clone());
+        let inbox = self.sender.clone();
+        spawn_local(async move {
+            let loaded = config::load(&options, &helper).await;
+            // A newer reload may have made this one pointless.
+            if sender.send(loaded).is_ok() {
+                let _ = inbox.send(Message::Loaded);
+            }
+        });
+    }
+
+    fn loaded(&mut self) -> Vec<Event> {
+        let Some(Ok(loaded)) = self.loading.as_mut().map(oneshot::Receiver::try_recv) else {
+            return Vec::new();
+        };
+        self.loading = None;
+        let config = match loaded {
+            Ok(config) => config,
+            Err(error) => {
+                self.report.say(&Notice::Warning(format!(
+                    "{error}\n  until that is mended, the configuration before it holds"
+                )));
+                return Vec::new();
+            }
+        };
+        for warning in &config.warnings {
+            self.report.say(&Notice::Warning(warning.clone()));
+        }
+        if let Some(watch) = &self.watch {
+            watch.configure(config.watch.clone());
+        }
+        let only_watching = config.is_same_work(&self.config);
+        let policy = config.policy();
+        self.next = Some(config);
+        if only_watching {
+            self.take_up_next();
+            return Vec::new();
+        }
+        vec![Event::Reconfigured(policy)]
+    }
+
+    fn take_up_next(&mut self) {
+        if let Some(next) = self.next.take() {
+            self.filter = Filter::new(next.watch.clone());
+            self.config = next;
+            if let Err(error) = self.prepare_tmp_dir() {
+                self.report.say(&Notice::Warning(error.to_string()));
+            }
+        }
+    }
+
+    // Effects
+
+    fn perform(&mut self, effect: Effect) -> Option<u8> {
+        match effect {
+            Effect::SpawnBuild(proc, cause) => self.spawn_build(proc, &cause),
+            Effect::SpawnApp(proc, generation) => self.spawn_app(proc, generation),
+            Effect::SpawnHook(proc, index) => self.spawn_hook(proc, index),
+            Effect::Dismiss(proc) => self.dismiss(proc),
+            Effect::Kill(proc) => self.processes.kill(proc),
+            Effect::Signal(proc) => self.processes.signal(proc, self.config.run.signal),
+            Effect::Arm(timer) => self.arm(timer),
+            Effect::Say(notice) => self.say(&notice),
+            Effect::Exit(code) => return Some(code),
+        }
+        None
+    }
+
+    fn spawn_build(&mut self, proc: Proc, cause: &Cause) {
+        self.take_up_next();
+        self.outputs.build_began(std::mem::take(&mut self.follows_up));
+        self.window = Some(Window {
+            build: proc,
+            began: Instant::now(),
+            commands: 0,
+            cmd_began: None,
+            ended: None,
+        });
+        self.pause = Duration::ZERO;
+        self.changed = cause.paths().to_vec();
+        let stages = self.config.build.stages.clone();
+        self.spawn(proc, Role::Build, None, stages, None);
+    }
+
+    fn spawn_app(&mut self, proc: Proc, generation: u32) {
+        if self.config.build.stages.is_empty() {
+            self.take_up_next();
+        }
+        let command = match (&self.config.run.program, &self.executable) {
+            (Program::Command(command), _) => command.clone(),
+            (Program::Built(args), Some(executable)) => {
+                let argv = [executable.into()].into_iter().chain(args.iter().cloned());
+                Command::Argv(argv.collect())
+            }
+            (Program::None, _) | (Program::Built(_), None) => {
+                let why = "there is nothing to run".to_owned();
+                let _ = self.sender.send(Event::Exited(proc, Ended::NotStarted(why)).into());
+                let _ = self.sender.send(Event::Gone(proc).into());
+                return;
+            }
+        };
+        self.spawn(proc, Role::App, Some(generation), vec![Stage::alone(command)], None);
+    }
+
+    fn spawn_hook(&mut self, proc: Proc, index: usize) {
+        let stage = Stage::shell(self.config.post_cmd[index].clone());
+        self.spawn(proc, Role::Hook, None, vec![stage], Some(self.config.run.grace));
+    }
+
+    fn spawn(
+        &mut self,
+        proc: Proc,
+        role: Role,
+        generation: Option<u32>,
+        stages: Vec<Stage>,
+        limit: Option<Duration>,
+    ) {
+        let mut env: Vec<(OsString, OsString)> = vec![("HOTRUN".into(), "1".into())];
+        env.push(("HOTRUN_CHANGED".into(), self.changed_paths()));
+        if let Some(generation) = generation {
+            env.push(("HOTRUN_GENERATION".into(), generation.to_string().into()));
+        }
+        self.report.facts.insert(proc, Facts::new(generation));
+        self.roles.insert(proc, role);
+        let directory = self.config.directory.clone();
+        self.processes.spawn(proc, Job { stages, directory, env, limit });
+    }
+
+    /// The changed paths, relative to the root, one a line.
+    fn changed_paths(&self) -> OsString {
+        let mut text = OsString::new();
+        for path in &self.changed {
+            let relative = self
+                .filter
+                .root_of(path)
+                .and_then(|root| path.strip_prefix(root).ok())
+                .unwrap_or(path);
+            if text.len() + relative.as_os_str().len() + 1 > MOST_CHANGED {
+                break;
+            }
+            if !text.is_empty() {
+                text.push("\n");
+            }
+            text.push(relative);
+        }
+        text
+    }
+
+    fn dismiss(&mut self, proc: Proc) {
+        let (signal, grace) = match self.roles.get(&proc) {
+            Some(Role::App) => (self.config.run.signal, self.config.run.grace),
+            _ => (nix::sys::signal::Signal::SIGTERM, self.config.build.cancel_grace),
+        };
+        if let Some(facts) = self.report.facts.get_mut(&proc) {
+            facts.dismissed = Some(Instant::now());
+            facts.grace = Some((grace, signal.as_str()));
+        }
+        self.processes.dismiss(proc, signal, grace);
+    }
+
+    fn arm(&mut self, timer: Timer) {
+        let (slot, after) = match timer {
+            Timer::Spacing(_) => (&mut self.spacing, self.config.build.delay),
+            Timer::Backoff(_) => (&mut self.backoff, self.pause),
+        };
+        let inbox = self.sender.clone();
+        let task = tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            // The inbox closes when hotrun ends.
+            let _ = inbox.send(Event::Due(timer).into());
+        });
+        if let Some(older) = slot.replace(task) {
+            older.abort();
+        }
+    }
+
+    fn say(&mut self, notice: &Notice) {
+        if let Notice::AppEnded { app, next: Next::Restart, .. } = notice {
+            self.lengthen_pause(*app);
+        }
+        self.report.say(notice);
+    }
+
+    fn lengthen_pause(&mut self, app: Proc) {
+        let lived = self.report.facts.get(&app).map_or(Duration::ZERO, |facts| facts.began.elapsed());
+        self.pause = match self.config.run.rerun_delay {
+            Some(fixed) => fixed,
+            None if lived >= LONG_LIFE => FIRST_BACKOFF,
+            None => (self.pause * 2).clamp(FIRST_BACKOFF, LAST_BACKOFF),
+        };
+    }
+
+    // The start
+
+    fn greet(&self) {
+        for warning in &self.config.warnings {
+            self.report.say(&Notice::Warning(warning.clone()));
+        }
+        let Some(watch) = &self.watch else { return };
+        let roots = name_paths(&self.config.watch.roots, &self.config.directory);
+        if watch.found.files == 0 {
+            self.report.say(&Notice::Warning(format!(
+                "there is nothing to watch: no file in {roots} matches include_ext and the \
+                 other filters, so no save will be seen (hotrun check shows them)"
+            )));
+        }
+    }
+
+    /// Makes the directory that the build writes to. One that hotrun makes is invisible to
+    /// git.
+    fn prepare_tmp_dir(&self) -> Result<()> {
+        let Some(directory) = &self.config.tmp_dir else { return Ok(()) };
+        if directory.is_dir() {
+            return Ok(());
+        }
+        std::fs::create_dir_all(directory)
+            .and_then(|()| std::fs::write(directory.join(".gitignore"), "*\n"))
+            .map_err(|error| {
+                Error::failed(directory.display(), format!("cannot make tmp_dir: {error}"))
+                    .remedy("set tmp_dir to a directory that can be written")
+            })
+    }
+}
+
+/// A hash of what a file holds; `None` for what is no file.
+fn content(path: &Path) -> Option<u64> {
+    let bytes = std::fs::read(path).ok()?;
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    Some(hasher.finish())
+}
+
+/// What a build or an app would be started with, as `hotrun check` shows it.
+pub fn describe_program(program: &Program) -> String {
+    match program {
+        Program::None => "nothing: only built".to_owned(),
+        Program::Command(command) => process::describe(command),
+        Program::Built(args) => {
+            let argv = [OsString::from("(the executable that cargo names)")];
+            let words = argv.into_iter().chain(args.iter().cloned());
+            words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+        }
+    }
+}

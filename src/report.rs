@@ -1,0 +1,295 @@
+//! Notices, as lines on the terminal: one for each thing that happened, to stderr, since
+//! stdout belongs to the app.
+
+use std::collections::HashMap;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+use crate::event::{Cause, Ended, Next, Notice, Proc, name_paths};
+
+/// `--color`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Color {
+    /// When stderr is a terminal, and neither `NO_COLOR` nor `TERM=dumb` is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl Color {
+    fn is_on(self) -> bool {
+        match self {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => {
+                std::io::stderr().is_terminal()
+                    && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+                    && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+            }
+        }
+    }
+}
+
+/// The meaning of a line, as a colour.
+#[derive(Clone, Copy)]
+enum Tone {
+    Plain,
+    Work,
+    Good,
+    Warn,
+    Bad,
+}
+
+impl Tone {
+    fn code(self) -> &'static str {
+        match self {
+            Tone::Plain => "2",
+            Tone::Work => "36",
+            Tone::Good => "32",
+            Tone::Warn => "33",
+            Tone::Bad => "31",
+        }
+    }
+
+    /// Said even with `-q`.
+    fn is_urgent(self) -> bool {
+        matches!(self, Tone::Warn | Tone::Bad)
+    }
+}
+
+/// What is known of something that was started.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Its pid, once it has one.
+    pub pid: Option<i32>,
+    /// When it was started.
+    pub began: Instant,
+    /// When it was asked to end.
+    pub dismissed: Option<Instant>,
+    /// When its first process ended.
+    pub ended: Option<Instant>,
+    /// Which start of the app it is.
+    pub generation: Option<u32>,
+    /// How long it may take to end, and by which signal it is asked.
+    pub grace: Option<(Duration, &'static str)>,
+}
+
+impl Facts {
+    /// Something that starts now.
+    pub fn new(generation: Option<u32>) -> Self {
+        Self {
+            pid: None,
+            began: Instant::now(),
+            dismissed: None,
+            ended: None,
+            generation,
+            grace: None,
+        }
+    }
+}
+
+/// Says what happened.
+pub struct Report {
+    quiet: bool,
+    color: bool,
+    base: PathBuf,
+    /// By process: what the lines about it need to know.
+    pub facts: HashMap<Proc, Facts>,
+}
+
+impl Report {
+    /// Paths are said relative to `base`.
+    pub fn new(quiet: bool, color: Color, base: PathBuf) -> Self {
+        Self { quiet, color: color.is_on(), base, facts: HashMap::new() }
+    }
+
+    /// Says an error of hotrun's own.
+    pub fn error(error: &Error) {
+        write_line(&format!("hotrun: {error}"));
+    }
+
+    /// Says that a command begins.
+    pub fn running(&self, command: &str) {
+        let first = command.lines().next().unwrap_or_default();
+        let more = if command.lines().count() > 1 { " …" } else { "" };
+        self.line(Tone::Work, "building", &format!("{first}{more}"));
+    }
+
+    /// Says that a command failed which a build can do without.
+    pub fn tolerated(&self, command: &str, ended: &Ended) {
+        self.line(Tone::Warn, "warning", &format!("{command}: {ended}; the build goes on"));
+    }
+
+    /// Says what happened.
+    pub fn say(&self, notice: &Notice) {
+        match notice {
+            Notice::Changed(cause) => self.changed(cause),
+            Notice::Building(_) => {}
+            Notice::Built(build) => {
+                self.line(Tone::Good, "built", &format!("in {}", self.took(*build)));
+            }
+            Notice::BuildFailed { build, ended, app } => {
+                let text = format!("{ended}, after {}; {}", self.took(*build), self.serving(*app));
+                self.line(Tone::Bad, "failed", &text);
+            }
+            Notice::Overtaken(count) => self.line(
+                Tone::Warn,
+                "note",
+                &format!("{count} builds in a row were overtaken by newer saves"),
+            ),
+            Notice::Stopped(app) => self.stopped(*app),
+            Notice::Killing(proc) => self.killing(*proc),
+            Notice::Started(app) => self.line(Tone::Work, "started", &self.name(*app)),
+            Notice::Ready(app) => self.line(Tone::Good, "ready", &self.name(*app)),
+            Notice::Unready { new, app } => {
+                let text = match app {
+                    Some(_) => format!("{}; {}", self.name(*new), self.serving(*app)),
+                    None => format!("{}; it is given more time", self.name(*new)),
+                };
+                self.line(Tone::Warn, "not ready", &text);
+            }
+            Notice::AppEnded { app, ended, serving, next } => {
+                self.app_ended(*app, ended, *serving, *next);
+            }
+            Notice::HookFailed(ended) => {
+                self.line(Tone::Warn, "warning", &format!("post_cmd: {ended}"));
+            }
+            Notice::Ending => self.line(Tone::Plain, "ending", "Ctrl-C again to kill"),
+            Notice::Forcing => self.line(Tone::Warn, "killing", "everything that is left"),
+            Notice::Paused => self.line(Tone::Plain, "paused", "saves are kept"),
+            Notice::Resumed => self.line(Tone::Plain, "resumed", ""),
+            Notice::NothingBuilt => self.line(Tone::Warn, "note", "nothing was built yet"),
+            Notice::Warning(text) => self.line(Tone::Warn, "warning", text),
+            Notice::Note(text) => self.line(Tone::Plain, "note", text),
+        }
+    }
+
+    fn changed(&self, cause: &Cause) {
+        match cause {
+            Cause::Start => {}
+            Cause::Save(paths) => {
+                self.line(Tone::Plain, "changed", &name_paths(paths, &self.base));
+            }
+            Cause::Rescan => self.line(
+                Tone::Warn,
+                "changed",
+                "file events were lost, so everything counts as changed",
+            ),
+            Cause::Config => self.line(Tone::Plain, "changed", "the configuration"),
+            Cause::Order => self.line(Tone::Plain, "asked", "to build again"),
+        }
+    }
+
+    fn stopped(&self, app: Proc) {
+        let Some(facts) = self.facts.get(&app) else { return };
+        let (Some(dismissed), Some(ended)) = (facts.dismissed, facts.ended) else { return };
+        // Who ended by itself was told then; only its leftovers were asked to go.
+        if ended < dismissed {
+            return;
+        }
+        let took = duration(dismissed.elapsed());
+        self.line(Tone::Plain, "stopped", &format!("{} ({took})", self.name(app)));
+    }
+
+    fn killing(&self, proc: Proc) {
+        let name = self.name(proc);
+        let text = match self.facts.get(&proc).and_then(|facts| facts.grace) {
+            Some((grace, signal)) => {
+                format!("{name}: it did not end within {} of {signal}", duration(grace))
+            }
+            None => format!("{name}: it took too long"),
+        };
+        self.line(Tone::Warn, "killing", &text);
+    }
+
+    fn app_ended(&self, app: Proc, ended: &Ended, serving: Option<Proc>, next: Next) {
+        let follows = match (serving, next) {
+            (Some(_), _) => self.serving(serving),
+            (None, Next::Wait) => "waiting for a save".to_owned(),
+            (None, Next::Build) => "the next is on its way".to_owned(),
+            (None, Next::Restart) => "it is started again".to_owned(),
+            (None, Next::Quit) => "so hotrun ends".to_owned(),
+        };
+        let (tone, word) = match ended {
+            Ended::Code(0) => (Tone::Plain, "ended"),
+            Ended::NotStarted(_) => (Tone::Bad, "no start"),
+            _ => (Tone::Bad, "crashed"),
+        };
+        let name = match ended {
+            Ended::NotStarted(_) => String::new(),
+            _ => format!("{}: ", self.name(app)),
+        };
+        self.line(tone, word, &format!("{name}{ended}; {follows}"));
+    }
+
+    fn serving(&self, app: Option<Proc>) -> String {
+        match app {
+            Some(app) => format!("{} keeps running", self.name(app)),
+            None => "nothing is running".to_owned(),
+        }
+    }
+
+    fn name(&self, proc: Proc) -> String {
+        match self.facts.get(&proc).and_then(|facts| facts.pid) {
+            Some(pid) => format!("pid {pid}"),
+            None => "a process that never started".to_owned(),
+        }
+    }
+
+    fn took(&self, proc: Proc) -> String {
+        self.facts.get(&proc).map_or_else(String::new, |facts| duration(facts.began.elapsed()))
+    }
+
+    fn line(&self, tone: Tone, word: &str, text: &str) {
+        if self.quiet && !tone.is_urgent() {
+            return;
+        }
+        if self.color {
+            let code = tone.code();
+            write_line(&format!("\u{1b}[2mhotrun\u{1b}[0m \u{1b}[{code}m{word:>9}\u{1b}[0m  {text}"));
+        } else {
+            write_line(format!("hotrun {word:>9}  {text}").trim_end());
+        }
+    }
+}
+
+/// In one piece, so that the app's lines do not get between. A closed stderr is no reason
+/// to end.
+fn write_line(text: &str) {
+    let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
+}
+
+/// A duration in three digits: `12 ms`, `1.24 s`, `3 min 5 s`.
+fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    if seconds < 0.9995 {
+        format!("{} ms", (seconds * 1000.0).round())
+    } else if seconds < 10.0 && duration.subsec_millis() != 0 {
+        format!("{seconds:.2} s")
+    } else if seconds < 60.0 {
+        format!("{seconds:.0} s")
+    } else {
+        format!("{} min {} s", duration.as_secs() / 60, duration.as_secs() % 60)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_the_unit_that_fits() {
+        let told = |ms| duration(Duration::from_millis(ms));
+        assert_eq!(told(0), "0 ms");
+        assert_eq!(told(12), "12 ms");
+        assert_eq!(told(1240), "1.24 s");
+        assert_eq!(told(5000), "5 s");
+        assert_eq!(told(42_300), "42 s");
+        assert_eq!(told(185_000), "3 min 5 s");
+    }
+}

@@ -1,0 +1,313 @@
+//! When are changes a save, and when is a burst of them over? Pure: time comes with the
+//! changes.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::event;
+
+/// A burst of one file is over after this, once a closing write or a rename completed it.
+pub(crate) const QUIET_AFTER_ONE: Duration = Duration::from_millis(1);
+/// A burst of many files is over after this.
+const QUIET_AFTER_MANY: Duration = Duration::from_millis(50);
+/// So many files are many.
+const MANY: usize = 20;
+/// A file that is written and not closed counts when nobody wrote to it for so long.
+const UNCLOSED: Duration = Duration::from_millis(500);
+
+/// What happened to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// It is there; whoever made it may still be writing.
+    Created,
+    /// It was found in a directory that has just appeared, or is a link.
+    Appeared,
+    /// Something was written to it.
+    Written,
+    /// Its owner, mode or times changed.
+    Attributes,
+    /// Somebody who could write to it closed it.
+    Closed,
+    /// It was renamed to this name.
+    Arrived,
+    /// It was deleted, or renamed to another name.
+    Gone,
+}
+
+/// What is known of a path within one burst.
+#[derive(Clone, Copy, Debug, Default)]
+struct Facts {
+    /// It was there when the burst began.
+    was_there: bool,
+    attributes: bool,
+    is_save: bool,
+    is_gone: bool,
+    completed: bool,
+}
+
+impl Facts {
+    fn came_and_went(&self) -> bool {
+        !self.was_there && self.is_gone
+    }
+}
+
+/// The burst under way, and the files that are being written.
+#[derive(Debug)]
+pub(crate) struct Burst {
+    debounce: Duration,
+    max_wait: Duration,
+    /// Written and not closed, with the time of the last write.
+    open: HashMap<PathBuf, Instant>,
+    facts: HashMap<PathBuf, Facts>,
+    order: Vec<PathBuf>,
+    first: Option<Instant>,
+    last: Option<Instant>,
+}
+
+impl Burst {
+    pub(crate) fn new(debounce: Duration, max_wait: Duration) -> Self {
+        Self {
+            debounce,
+            max_wait,
+            open: HashMap::new(),
+            facts: HashMap::new(),
+            order: Vec::new(),
+            first: None,
+            last: None,
+        }
+    }
+
+    /// Takes in a change of a file that matters. `is_recent` says whether the file was
+    /// modified within the last second; `is_trigger`, whether a touch is enough.
+    pub(crate) fn see(
+        &mut self,
+        path: &Path,
+        change: Change,
+        at: Instant,
+        is_recent: impl FnOnce() -> bool,
+        is_trigger: impl FnOnce() -> bool,
+    ) {
+        let was_open = self.open.contains_key(path);
+        let facts = self.facts.entry(path.to_owned()).or_insert_with(|| Facts {
+            was_there: !matches!(change, Change::Created | Change::Appeared | Change::Arrived),
+            ..Facts::default()
+        });
+        let saved = match change {
+            Change::Created | Change::Written => {
+                self.open.insert(path.to_owned(), at);
+                false
+            }
+            Change::Attributes => {
+                facts.attributes = true;
+                false
+            }
+            Change::Closed if was_open => true,
+            // A touch: the attributes change, then it is closed without a write.
+            Change::Closed if facts.attributes => is_trigger(),
+            // A write through a mapping is not told, only the close that follows it.
+            Change::Closed => !facts.is_save && is_recent(),
+            Change::Appeared | Change::Arrived | Change::Gone => true,
+        };
+        if saved {
+            facts.is_gone = change == Change::Gone;
+            facts.completed = matches!(change, Change::Closed | Change::Arrived);
+            self.open.remove(path);
+            self.save(path, at);
+        } else if self.first.is_some() {
+            // Whatever matters is about to follow, such as the second close of a write.
+            self.last = Some(at);
+        }
+    }
+
+    fn save(&mut self, path: &Path, at: Instant) {
+        let facts = self.facts.entry(path.to_owned()).or_default();
+        if !std::mem::replace(&mut facts.is_save, true) {
+            self.order.push(path.to_owned());
+        }
+        self.first.get_or_insert(at);
+        self.last = Some(at);
+    }
+
+    /// When the burst is over if nothing more happens; `None`: there is none.
+    pub(crate) fn ends_at(&self) -> Option<Instant> {
+        let (first, last) = (self.first?, self.last?);
+        let mut net = self.order.iter().filter_map(|path| self.facts.get(path));
+        let mut net = net.by_ref().filter(|facts| !facts.came_and_went());
+        let quiet = match (net.next(), net.count()) {
+            (Some(only), 0) if only.completed => QUIET_AFTER_ONE,
+            (_, more) if more >= MANY => QUIET_AFTER_MANY,
+            _ => self.debounce,
+        };
+        Some((last + quiet).min(first + self.max_wait))
+    }
+
+    /// When the burst is over though things go on happening; `None`: there is none.
+    pub(crate) fn ends_at_most(&self) -> Option<Instant> {
+        self.first.map(|first| first + self.max_wait)
+    }
+
+    /// When a file that is being written will count, though nobody closed it.
+    pub(crate) fn unclosed_at(&self) -> Option<Instant> {
+        self.open.values().min().map(|last| *last + UNCLOSED)
+    }
+
+    /// Counts the files that nobody has written to for too long to wait for their close.
+    pub(crate) fn count_unclosed(&mut self, now: Instant) {
+        let mut overdue: Vec<(Instant, PathBuf)> = self
+            .open
+            .iter()
+            .filter(|(_, last)| **last + UNCLOSED <= now)
+            .map(|(path, last)| (*last, path.clone()))
+            .collect();
+        overdue.sort();
+        for (_, path) in overdue {
+            self.open.remove(&path);
+            self.save(&path, now);
+            if let Some(facts) = self.facts.get_mut(&path) {
+                facts.completed = true;
+            }
+        }
+    }
+
+    /// The burst is over: what was saved in it. What came and went within it is nothing.
+    pub(crate) fn finish(&mut self) -> Option<event::Burst> {
+        let (first, last) = (self.first.take()?, self.last.take()?);
+        let facts = std::mem::take(&mut self.facts);
+        let mut paths = std::mem::take(&mut self.order);
+        paths.retain(|path| !facts.get(path).is_some_and(Facts::came_and_went));
+        (!paths.is_empty()).then_some(event::Burst { paths, first, last })
+    }
+
+    /// Forgets the touches and the like of a moment that was no burst.
+    pub(crate) fn forget(&mut self) {
+        if self.first.is_none() {
+            self.facts.clear();
+        }
+    }
+
+    /// Events were lost: no close can be relied on any more.
+    pub(crate) fn lose(&mut self) {
+        self.open.clear();
+    }
+
+    /// Files below a directory that is gone are not written any more.
+    pub(crate) fn lose_below(&mut self, directory: &Path) {
+        self.open.retain(|path, _| !path.starts_with(directory));
+    }
+
+    /// The files whose saves are in this burst.
+    pub(crate) fn names(&self) -> HashSet<&Path> {
+        self.order.iter().map(PathBuf::as_path).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Change::{Appeared, Arrived, Attributes, Closed, Created, Gone, Written};
+
+    struct Lines {
+        changes: Vec<(u64, &'static str, Change)>,
+        recent: bool,
+        trigger: bool,
+    }
+
+    /// When the burst ends (ms from the first change), and what was saved.
+    fn run(lines: &Lines) -> (Option<u64>, Vec<String>) {
+        let start = Instant::now();
+        let mut burst = Burst::new(Duration::from_millis(10), Duration::from_secs(2));
+        for (at, path, change) in &lines.changes {
+            let at = start + Duration::from_millis(*at);
+            burst.see(Path::new(path), *change, at, || lines.recent, || lines.trigger);
+        }
+        if burst.ends_at().is_none()
+            && let Some(at) = burst.unclosed_at()
+        {
+            burst.count_unclosed(at);
+        }
+        let ends = burst.ends_at().map(|at| {
+            u64::try_from(at.duration_since(start).as_millis()).unwrap()
+        });
+        let saved = burst.finish().map(|burst| burst.paths).unwrap_or_default();
+        let saved = saved.iter().map(|path| path.display().to_string()).collect();
+        (ends, saved)
+    }
+
+    #[track_caller]
+    fn check(
+        changes: &[(u64, &'static str, Change)],
+        ends: Option<u64>,
+        saved: &[&'static str],
+    ) {
+        let lines = Lines { changes: changes.to_vec(), recent: false, trigger: false };
+        let (found_end, found) = run(&lines);
+        assert_eq!(found, saved, "{changes:?}");
+        assert_eq!(found_end, ends, "{changes:?}");
+    }
+
+    #[test]
+    fn one_file_written_and_closed_is_a_burst_of_its_own() {
+        check(&[(0, "a", Written), (0, "a", Closed)], Some(1), &["a"]);
+        check(&[(0, "a", Created), (1, "a", Written), (2, "a", Closed)], Some(3), &["a"]);
+        check(&[(0, "a", Arrived)], Some(1), &["a"]);
+    }
+
+    #[test]
+    fn install_and_truncate_append_are_one_save() {
+        let install = [(0, "a", Gone), (0, "a", Created), (0, "a", Written), (1, "a", Closed)];
+        check(&install, Some(2), &["a"]);
+        let append = [(0, "a", Written), (0, "a", Closed), (1, "a", Written), (1, "a", Closed)];
+        check(&append, Some(2), &["a"]);
+    }
+
+    #[test]
+    fn opening_and_touching_are_no_save_unless_it_is_a_trigger_file() {
+        let touch = vec![(0, "a", Attributes), (0, "a", Closed)];
+        check(&touch, None, &[]);
+        let trigger = Lines { changes: touch, recent: true, trigger: true };
+        assert_eq!(run(&trigger), (Some(1), vec!["a".to_owned()]));
+        check(&[(0, "a", Attributes)], None, &[]);
+    }
+
+    #[test]
+    fn a_close_alone_is_a_save_when_the_file_is_young() {
+        let changes = vec![(0, "a", Closed)];
+        let mapped = Lines { changes: changes.clone(), recent: true, trigger: false };
+        assert_eq!(run(&mapped), (Some(1), vec!["a".to_owned()]));
+        check(&changes, None, &[]);
+    }
+
+    #[test]
+    fn a_file_that_nobody_closes_counts_after_500_ms_and_holds_nobody_up() {
+        check(&[(0, "a", Written), (100, "a", Written)], Some(601), &["a"]);
+        let other = [(0, "log", Written), (1, "a", Written), (1, "a", Closed)];
+        check(&other, Some(2), &["a"]);
+    }
+
+    #[test]
+    fn several_files_wait_for_quiet_and_many_for_more() {
+        check(&[(0, "a", Arrived), (3, "b", Arrived)], Some(13), &["a", "b"]);
+        let names: Vec<String> = (0..21).map(|number| number.to_string()).collect();
+        let changes: Vec<_> =
+            names.iter().map(|name| (0, &*name.clone().leak(), Appeared)).collect();
+        let lines = Lines { changes, recent: false, trigger: false };
+        assert_eq!(run(&lines).0, Some(50));
+    }
+
+    #[test]
+    fn what_comes_and_goes_within_a_burst_is_nothing() {
+        let atomic = [(0, "a.tmp", Created), (0, "a.tmp", Closed), (0, "a.tmp", Gone)];
+        check(&atomic, Some(10), &[]);
+        check(&[(0, "a", Gone)], Some(10), &["a"]);
+        check(&[(0, "a", Gone), (1, "a", Created), (1, "a", Closed)], Some(2), &["a"]);
+    }
+
+    #[test]
+    fn a_burst_never_takes_longer_than_max_wait() {
+        let changes: Vec<_> = (0..300).map(|step| (step * 9, "ab", Written)).collect();
+        let mut both = vec![(0, "a", Arrived), (1, "b", Arrived)];
+        both.extend(changes);
+        assert_eq!(run(&Lines { changes: both, recent: false, trigger: false }).0, Some(2000));
+    }
+}

@@ -418,10 +418,12 @@ impl Resolver<'_> {
             None => absolute(&self.options.directory, Path::new(&written)),
         };
         let root = std::fs::canonicalize(&path).map_err(|error| {
-            let at = self.document.wrong("root", "a directory that exists");
-            let reason = if self.document.has("root") { at.to_string() } else { error.to_string() };
-            Error::usage(path.display(), reason)
-                .remedy("set root to the directory of the sources")
+            let wrong = if self.document.has("root") {
+                self.document.wrong("root", "a directory that exists")
+            } else {
+                Error::usage(path.display(), error)
+            };
+            wrong.remedy("set root to the directory of the sources")
         })?;
         if !root.is_dir() {
             return Err(Error::usage(root.display(), "the root is not a directory"));

@@ -318,6 +318,9 @@ impl Engine {
             return Some(During::Rest);
         }
         match window.cmd_began {
+            Some(began) if burst.last >= began && window.ended.is_some() => {
+                Some(During::JustEnded)
+            }
             Some(began) if burst.last >= began => Some(During::Cmd),
             _ => Some(During::Before),
         }

@@ -15,7 +15,7 @@
 //!
 //! # The map
 //!
-//! Each module uses only modules below it; a test (`tests/order.rs`) holds them to it. The
+//! Each module uses only modules below it; a test (`tests/hotrun/order.rs`) holds them to it. The
 //! list reads downward as the story of a save.
 //!
 //! Invariants that no single module can hold:

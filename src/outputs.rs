@@ -27,6 +27,8 @@ pub enum During {
     Before,
     /// `cmd` runs.
     Cmd,
+    /// A build ran, but by now it has ended.
+    JustEnded,
 }
 
 /// What a change means.
@@ -53,6 +55,8 @@ pub struct Outputs {
     this_build: BTreeSet<PathBuf>,
     /// What known outputs held at the end of the last build that ran to its end.
     contents: BTreeMap<PathBuf, Content>,
+    /// And at the end of the one before that.
+    older_contents: BTreeMap<PathBuf, Content>,
     /// Builds in a row that only output caused.
     follow_ups: u32,
 }
@@ -68,10 +72,9 @@ impl Outputs {
     pub fn build_ended(&mut self, mut content: impl FnMut(&Path) -> Content) {
         let known: Vec<PathBuf> =
             self.seen.keys().filter(|path| self.is_known(path)).cloned().collect();
-        for path in known {
-            let now = content(&path);
-            self.contents.insert(path, now);
-        }
+        let now = known.into_iter().map(|path| (content(&path), path));
+        let now = now.map(|(content, path)| (path, content)).collect();
+        self.older_contents = std::mem::replace(&mut self.contents, now);
     }
 
     /// True for a known output.
@@ -101,9 +104,14 @@ impl Outputs {
         if !self.is_known(path) {
             return Verdict::Save;
         }
-        match during {
-            During::Before => Verdict::Nothing,
-            _ if self.contents.get(path) == Some(&content(path)) => Verdict::Nothing,
+        let last_finished = match during {
+            During::Before => return Verdict::Nothing,
+            // The contents at the end of this very build would hold what it wrote.
+            During::JustEnded => &self.older_contents,
+            _ => &self.contents,
+        };
+        match last_finished.get(path) {
+            Some(held) if *held == content(path) => Verdict::Nothing,
             _ if self.follow_ups >= MOST_FOLLOW_UPS => Verdict::Loop,
             _ => Verdict::FollowUp,
         }
@@ -207,6 +215,41 @@ mod tests {
         steps.push(WANTED);
         steps.push(Write(7, During::Cmd, FollowUp));
         check("date > gen.go", steps);
+    }
+
+    #[test]
+    fn what_a_build_wrote_may_be_reported_when_it_has_ended() {
+        check(
+            "the same each time",
+            vec![
+                WANTED,
+                End,
+                Write(1, During::JustEnded, Save),
+                WANTED,
+                End,
+                Write(1, During::JustEnded, FollowUp),
+                Begin { follows_up: true },
+                End,
+                Write(1, During::JustEnded, FollowUp),
+                Begin { follows_up: true },
+                End,
+                Write(1, During::JustEnded, Nothing),
+            ],
+        );
+        check(
+            "something new each time",
+            vec![
+                WANTED,
+                End,
+                Write(1, During::JustEnded, Save),
+                WANTED,
+                End,
+                Write(2, During::JustEnded, FollowUp),
+                Begin { follows_up: true },
+                End,
+                Write(3, During::JustEnded, FollowUp),
+            ],
+        );
     }
 
     #[test]

@@ -151,6 +151,7 @@ fn walk(
             let path = entry.path();
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => stack.push(path),
+                Ok(_) if filter.watch().always.contains(&path) => {}
                 Ok(_) if matters(&path, filter, ignores) => see(Entry::File(&path)),
                 _ => {}
             }

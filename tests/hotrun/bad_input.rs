@@ -1,0 +1,266 @@
+//! Each bad input: one clear message with file, key and remedy, the right exit code, and
+//! nothing left running.
+
+use crate::sandbox::{CONFIG, Sandbox};
+
+/// hotrun refuses this configuration, with these whole words on stderr and exit code 2.
+#[track_caller]
+fn refuses(name: &str, text: &str, expected: &str) {
+    let project = Sandbox::new();
+    project.sh("rm hotrun.toml");
+    let project = project.file(name, text);
+    let (code, stdout, stderr) = project.run(&[]);
+    assert_eq!(stderr, expected);
+    assert_eq!((code, stdout.as_str()), (2, ""));
+}
+
+#[test]
+fn broken_toml() {
+    refuses(
+        "hotrun.toml",
+        "[build]\ncmd = \"x\n",
+        "hotrun: hotrun.toml:2:9: invalid basic string, expected `\"`\n",
+    );
+    refuses(
+        ".air.toml",
+        "[build]\nbin = \"x\"\nbin = \"y\"\n",
+        "hotrun: .air.toml:3:1: duplicate key\n",
+    );
+}
+
+#[test]
+fn a_wrong_type() {
+    refuses(
+        "hotrun.toml",
+        "[build]\ncmd = \"true\"\ndelay = \"fast\"\n",
+        "hotrun: hotrun.toml:3:9: build.delay = \"fast\": \
+         expected milliseconds as a whole number, for example 200\n",
+    );
+    refuses(
+        ".air.toml",
+        "[build]\npre_cmd = \"make\"\n",
+        "hotrun: .air.toml:2:11: build.pre_cmd = \"make\": \
+         expected a list of strings, for example [\"a\", \"b\"]\n",
+    );
+    refuses(
+        "hotrun.toml",
+        "[build]\ncmd = \"true\"\nkill_delay = \"5\"\n",
+        "hotrun: hotrun.toml:3:14: build.kill_delay = \"5\": \
+         expected a duration, for example \"500ms\" or 500 (milliseconds)\n",
+    );
+    refuses(
+        "hotrun.toml",
+        "[build]\ncmd = \"true\"\n[run]\nsignal = \"STOPIT\"\n",
+        "hotrun: hotrun.toml:4:10: run.signal = \"STOPIT\": \
+         expected a signal's name, for example \"TERM\"\n",
+    );
+}
+
+#[test]
+fn a_bad_glob_and_a_bad_regex() {
+    refuses(
+        "hotrun.toml",
+        "[build]\ncmd = \"true\"\n[watch]\nexclude = [\"a[\"]\n",
+        "hotrun: hotrun.toml:4:11: watch.exclude = [\"a[\"]: \
+         expected globs: \"a[\" is none: unclosed character class; missing ']'\n",
+    );
+    refuses(
+        ".air.toml",
+        "[build]\nexclude_regex = [\"(\"]\n",
+        "hotrun: .air.toml:2:17: build.exclude_regex = [\"(\"]: \
+         expected regular expressions (RE2 syntax): unclosed group\n",
+    );
+}
+
+#[test]
+fn an_unknown_key_is_a_warning_with_the_nearest_known_one() {
+    let project = Sandbox::new().file("hotrun.toml", &format!("{CONFIG}inclide_file = []\n"));
+    let mut hotrun = project.start(&[]);
+    let line = hotrun.wait_for("warning");
+    assert_eq!(
+        line,
+        "hotrun   warning  hotrun.toml:6:1: unknown key build.inclide_file; \
+         did you mean build.include_file?"
+    );
+    hotrun.wait_serving("one");
+    hotrun.end();
+}
+
+#[test]
+fn a_missing_root() {
+    refuses(
+        "hotrun.toml",
+        "root = \"nowhere\"\n[build]\ncmd = \"true\"\n",
+        "hotrun: hotrun.toml:1:8: root = \"nowhere\": expected a directory that exists\n  \
+         help: set root to the directory of the sources\n",
+    );
+}
+
+#[test]
+fn the_root_directory_and_home_are_refused() {
+    let expected = |root: &str| {
+        format!(
+            "hotrun: {root}: is too much to watch: it is no project\n  \
+             help: start hotrun in the project's directory (or -C DIR), or set root\n        \
+             to watch it all the same: build.ignore_dangerous_root_dir = true\n"
+        )
+    };
+    refuses("hotrun.toml", "root = \"/\"\n[build]\ncmd = \"true\"\n", &expected("/"));
+    let project = Sandbox::new();
+    let home = project.root().display().to_string();
+    let project = project.env("HOME", &home);
+    let (code, _, stderr) = project.run(&[]);
+    assert_eq!((code, stderr), (2, expected("ROOT")));
+}
+
+#[test]
+fn no_configuration_and_no_known_kind_of_project() {
+    let (code, stdout, stderr) = Sandbox::empty().run(&[]);
+    assert_eq!(
+        stderr,
+        "hotrun: ROOT: neither a configuration nor a Cargo or Go project was found here or above\n  \
+         help: write these three lines, with your commands, to hotrun.toml:\n        \
+         [build]\n        cmd = \"make app\"\n        entrypoint = \"./app\"\n        \
+         or let hotrun init write a file that explains every key\n"
+    );
+    assert_eq!((code, stdout.as_str()), (2, ""));
+    refuses(
+        "hotrun.toml",
+        "[watch]\nexclude = [\"x\"]\n",
+        "hotrun: ROOT: the configuration says neither what to build nor what to run\n  \
+         help: add to it:\n        [build]\n        cmd = \"make app\"\n        \
+         entrypoint = \"./app\"\n",
+    );
+}
+
+#[test]
+fn a_configuration_that_is_not_there_or_cannot_be_read() {
+    let (code, _, stderr) = Sandbox::new().run(&["-c", "no.toml"]);
+    assert_eq!(code, 2);
+    assert!(stderr.starts_with("hotrun: no.toml: there is no such configuration file\n"), "{stderr}");
+    let project = Sandbox::new();
+    std::fs::write(project.root().join("hotrun.toml"), b"# \xff\n").unwrap();
+    let (code, _, stderr) = project.run(&[]);
+    assert_eq!((code, stderr.as_str()), (2, "hotrun: hotrun.toml: is not UTF-8\n  help: save it as UTF-8\n"));
+}
+
+#[test]
+fn a_wrong_command_line() {
+    let (code, _, stderr) = Sandbox::new().run(&["--frobnicate"]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("unexpected argument '--frobnicate'"), "{stderr}");
+    let (code, _, stderr) = Sandbox::new().run(&["-C", "nowhere"]);
+    assert_eq!((code, stderr.as_str()), (2, "hotrun: -C nowhere: no such directory\n"));
+    let (code, _, stderr) = Sandbox::new().run(&["--release"]);
+    assert_eq!(code, 2);
+    assert_eq!(
+        stderr,
+        "hotrun: --release: has no effect beside build.cmd\n  \
+         help: write the flag into build.cmd, or leave build.cmd out\n"
+    );
+}
+
+#[test]
+fn a_build_command_that_does_not_exist() {
+    let config = CONFIG.replace("cp source.txt built", "no-such-tool --fast");
+    let project = Sandbox::new().file("hotrun.toml", &config);
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_for("no-such-tool");
+    let line = hotrun.wait_for("failed");
+    assert!(line.contains("exit code 127 (the shell found no such command)"), "{line}");
+    hotrun.end();
+}
+
+#[test]
+fn a_program_that_does_not_exist() {
+    let config = "[build]\nentrypoint = \"no-such-program\"\n";
+    let project = Sandbox::empty().file("hotrun.toml", config).file("a.txt", "");
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_for("no start  no-such-program: there is no such program; waiting for a save");
+    hotrun.end();
+}
+
+#[test]
+fn an_empty_watch_set_is_told() {
+    let config = CONFIG.replace("\"txt\"", "\"nothing\"");
+    let project = Sandbox::new().file("hotrun.toml", &config);
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_for("warning  there is nothing to watch: no file in . matches include_ext");
+    hotrun.wait_serving("one");
+    hotrun.end();
+}
+
+#[test]
+fn cargo_and_go_that_are_not_installed() {
+    let project = Sandbox::empty().file("Cargo.toml", "[package]\nname = \"x\"\n");
+    let project = project.env("PATH", "/nowhere");
+    let (code, _, stderr) = project.run(&[]);
+    assert_eq!(code, 1);
+    assert!(stderr.contains("cargo: there is no such program\n  help: install it"), "{stderr}");
+    let project = Sandbox::empty().file("go.mod", "module x\n").env("PATH", "/nowhere");
+    let (code, _, stderr) = project.run(&[]);
+    assert_eq!(code, 1);
+    assert!(stderr.contains("go: there is no such program\n  help: install it"), "{stderr}");
+}
+
+#[test]
+fn a_closed_stdout_and_stderr_are_no_reason_to_fail() {
+    let project = Sandbox::new().script("app", "exit 5\n");
+    let hotrun = env!("CARGO_BIN_EXE_hotrun");
+    for redirect in [">&-", "2>&-", ">&- 2>&-"] {
+        project.sh(&format!("{hotrun} --once {redirect}; test $? = 5"));
+    }
+    // A reader that has gone.
+    project.sh(&format!("{{ {hotrun} --once; echo $? > code; }} 2>&1 | true"));
+    assert_eq!(std::fs::read_to_string(project.root().join("code")).unwrap(), "5\n");
+}
+
+#[test]
+fn a_directory_that_cannot_be_read_does_not_stop_the_rest() {
+    // root reads everything, so this only means something for others.
+    if nix::unistd::geteuid().is_root() {
+        return crate::sandbox::skip("a_directory_that_cannot_be_read", "the tests run as root");
+    }
+    let project = Sandbox::new().file("closed/a.txt", "");
+    project.sh("chmod 000 closed");
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_serving("one");
+    project.save("source.txt", "two\n");
+    hotrun.wait_serving("two");
+    hotrun.end();
+    project.sh("chmod 755 closed");
+}
+
+#[test]
+fn check_and_init_say_what_they_found_and_wrote() {
+    let project = Sandbox::new();
+    let (code, stdout, _) = project.run(&["check"]);
+    assert_eq!(code, 0);
+    for line in ["   config  ROOT/hotrun.toml", "    build  cp source.txt built", "      run  ROOT/app",
+        "     stop  SIGTERM, then SIGKILL after 20s", "1 in 1 directories: files ending in txt"]
+    {
+        assert!(stdout.contains(line), "no {line:?} in\n{stdout}");
+    }
+    let empty = Sandbox::empty();
+    let (code, stdout, _) = empty.run(&["init"]);
+    assert_eq!((code, stdout.as_str()), (0, "wrote ROOT/hotrun.toml\n"));
+    let (code, _, stderr) = empty.run(&["init"]);
+    assert_eq!(code, 2);
+    assert!(stderr.starts_with("hotrun: ROOT/hotrun.toml: is there already\n"), "{stderr}");
+    let (code, stdout, stderr) = empty.run(&["check"]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    assert!(stdout.contains("    build  make app") && stdout.contains("      run  ROOT/app"), "{stdout}");
+}
+
+#[test]
+fn help_fits_a_screen_and_every_spelling_of_version_works() {
+    let project = Sandbox::empty();
+    let (code, stdout, _) = project.run(&["--help"]);
+    assert_eq!(code, 0);
+    assert!(stdout.lines().count() <= 40, "{stdout}");
+    assert!(stdout.lines().all(|line| line.len() <= 80), "{stdout}");
+    for flag in ["-v", "-V", "--version"] {
+        let (code, stdout, _) = project.run(&[flag]);
+        assert_eq!((code, stdout), (0, format!("hotrun {}\n", env!("CARGO_PKG_VERSION"))));
+    }
+}

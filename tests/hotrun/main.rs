@@ -1,0 +1,15 @@
+//! Promises, held against real processes. Each file is about one of them; a test's name is
+//! a sentence. Nothing here sleeps: a test waits for a line.
+
+mod sandbox;
+
+mod app;
+mod bad_input;
+mod build;
+mod end;
+mod examples;
+mod go;
+mod order;
+mod rust;
+mod seeds;
+mod watching;

@@ -1,0 +1,80 @@
+//! The order of the modules, as `lib.rs` declares it, is the order of who uses whom.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn sources(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// The modules named after `crate::` in a source, also within braces.
+fn used(text: &str) -> Vec<String> {
+    let code: String =
+        text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+    let first_word = |text: &str| -> String {
+        text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+    };
+    let mut found = Vec::new();
+    for part in code.split("crate::").skip(1) {
+        match part.strip_prefix('{') {
+            Some(list) => found.extend(
+                list.split('}').next().unwrap().split(',').map(|word| first_word(word.trim())),
+            ),
+            None => found.push(first_word(part)),
+        }
+    }
+    found
+}
+
+#[test]
+fn every_module_uses_only_modules_below_it() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let lib = fs::read_to_string(src.join("lib.rs")).unwrap();
+    let order: HashMap<String, usize> = lib
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
+        .enumerate()
+        .map(|(place, name)| (name.to_owned(), place))
+        .collect();
+    assert!(order.len() > 10, "lib.rs declares its modules as `pub mod NAME;`");
+    let mut uses = 0;
+    for path in sources(&src) {
+        let below = path.strip_prefix(&src).unwrap();
+        let first = below.components().next().unwrap().as_os_str().to_string_lossy();
+        let module = first.trim_end_matches(".rs").to_owned();
+        if module == "lib" || module == "main" {
+            continue;
+        }
+        let place = order.get(&module).unwrap_or_else(|| panic!("{module} is not in lib.rs"));
+        for name in used(&fs::read_to_string(&path).unwrap()) {
+            let target = order
+                .get(&name)
+                .unwrap_or_else(|| panic!("{}: crate::{name} is no module", below.display()));
+            uses += 1;
+            assert!(
+                target >= place,
+                "{}: {module} uses {name}, which lib.rs declares above it",
+                below.display()
+            );
+        }
+    }
+    assert!(uses > 30, "only {uses} uses were found: the test has gone blind");
+}
+
+#[test]
+fn a_use_is_found_in_every_form() {
+    assert_eq!(used("use crate::event::{A, B};\nuse crate::{error, state::State};"), [
+        "event", "error", "state"
+    ]);
+    assert_eq!(used("// use crate::cli;\nfn f() -> crate::report::R {}"), ["report"]);
+}

@@ -1,0 +1,331 @@
+//! A project in a directory of its own, and hotrun at work on it.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+/// Nothing that a test waits for takes this long, on the slowest machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Everything that a sandbox starts has this variable, with the sandbox's own value.
+const MARK: &str = "HOTRUN_TEST_SANDBOX";
+
+/// The app of most tests: it says which version it is, and lives until it is told to go.
+pub(crate) const APP: &str = "echo serving $(cat built) as $$\nexec sleep 1000\n";
+/// Builds [`APP`]'s version from `source.txt`.
+pub(crate) const CONFIG: &str = "[build]\ncmd = \"cp source.txt built\"\nentrypoint = [\"./app\"]\n\
+                          include_ext = [\"txt\"]\nkill_delay = \"20s\"\n";
+
+/// A project.
+pub(crate) struct Sandbox {
+    dir: TempDir,
+    env: Vec<(OsString, OsString)>,
+}
+
+impl Sandbox {
+    /// An empty directory.
+    pub(crate) fn empty() -> Self {
+        let dir = TempDir::with_prefix("hotrun-test-").unwrap();
+        Self { dir, env: Vec::new() }
+    }
+
+    /// A project with [`CONFIG`] and [`APP`], whose source says `one`.
+    pub(crate) fn new() -> Self {
+        Self::empty().file("hotrun.toml", CONFIG).script("app", APP).file("source.txt", "one\n")
+    }
+
+    /// Its directory, as hotrun will call it.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.dir.path().canonicalize().unwrap()
+    }
+
+    /// Adds a file.
+    pub(crate) fn file(self, name: &str, text: &str) -> Self {
+        self.save(name, text);
+        self
+    }
+
+    /// Adds an executable shell script.
+    pub(crate) fn script(self, name: &str, text: &str) -> Self {
+        self.save(name, &format!("#!/bin/sh\n{text}"));
+        let path = self.root().join(name);
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        self
+    }
+
+    /// Sets a variable for hotrun.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Writes a file, as an editor that truncates does.
+    pub(crate) fn save(&self, name: &str, text: &str) {
+        let path = self.root().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// A command that runs hotrun here.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hotrun"));
+        command.current_dir(self.root()).args(args).stdin(Stdio::null());
+        for name in ["CARGO", "HOTRUN_LOG", "MAKEFLAGS", "CARGO_TARGET_DIR", "RUSTFLAGS"] {
+            command.env_remove(name);
+        }
+        command.env(MARK, self.root()).envs(self.env.iter().cloned());
+        // A Ctrl-C in the terminal of the tests is for the tests.
+        command.process_group(0);
+        command
+    }
+
+    /// Starts hotrun.
+    #[track_caller]
+    pub(crate) fn start(&self, args: &[&str]) -> Hotrun {
+        let mut child =
+            self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = Arc::new(Lines::default());
+        let stdout = child.stdout.take().unwrap();
+        let stderr = child.stderr.take().unwrap();
+        lines.read(stdout);
+        lines.read(stderr);
+        Hotrun { child, lines, seen: 0, root: self.root() }
+    }
+
+    /// Runs hotrun to its end: its exit code, its stdout and its stderr.
+    #[track_caller]
+    pub(crate) fn run(&self, args: &[&str]) -> (i32, String, String) {
+        let output = self.command(args).output().unwrap();
+        let text = |bytes: Vec<u8>| {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            text.replace(&self.root().display().to_string(), "ROOT")
+        };
+        (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+    }
+
+    /// Runs a program here, which must succeed.
+    #[track_caller]
+    pub(crate) fn sh(&self, script: &str) {
+        let status = Command::new("sh").arg("-c").arg(script).current_dir(self.root()).status();
+        assert!(status.unwrap().success(), "{script}");
+    }
+}
+
+#[derive(Default)]
+struct Lines {
+    all: Mutex<Vec<String>>,
+    changed: Condvar,
+}
+
+impl Lines {
+    fn read(self: &Arc<Self>, stream: impl Read + Send + 'static) {
+        let lines = Arc::clone(self);
+        thread::spawn(move || {
+            for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+                lines.all.lock().unwrap().push(String::from_utf8_lossy(&line).into_owned());
+                lines.changed.notify_all();
+            }
+        });
+    }
+}
+
+/// hotrun at work.
+pub(crate) struct Hotrun {
+    child: Child,
+    lines: Arc<Lines>,
+    seen: usize,
+    root: PathBuf,
+}
+
+impl Hotrun {
+    /// Waits for a line that holds this text, after the one that was waited for last.
+    #[track_caller]
+    pub(crate) fn wait_for(&mut self, text: &str) -> String {
+        self.wait_until(text, |line| line.contains(text))
+    }
+
+    /// Waits for a line that is this text.
+    #[track_caller]
+    pub(crate) fn wait_for_line(&mut self, text: &str) {
+        self.wait_until(text, |line| line == text);
+    }
+
+    #[track_caller]
+    fn wait_until(&mut self, what: &str, found: impl Fn(&str) -> bool) -> String {
+        let until = Instant::now() + PATIENCE;
+        let mut all = self.lines.all.lock().unwrap();
+        loop {
+            if let Some(at) = all.iter().skip(self.seen).position(|line| found(line)) {
+                self.seen += at + 1;
+                return all[self.seen - 1].clone();
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "no line with {what:?} in:\n{}", all.join("\n"));
+            all = self.lines.changed.wait_timeout(all, left).unwrap().0;
+        }
+    }
+
+    /// Waits until this version serves, and returns the app's pid.
+    #[track_caller]
+    pub(crate) fn wait_serving(&mut self, version: &str) -> Pid {
+        let line = self.wait_for(&format!("serving {version} as "));
+        Pid::from_raw(line.rsplit(' ').next().unwrap().parse().unwrap())
+    }
+
+    /// All lines so far.
+    pub(crate) fn output(&self) -> String {
+        self.lines.all.lock().unwrap().join("\n")
+    }
+
+    /// How many lines so far hold this text.
+    pub(crate) fn count(&self, text: &str) -> usize {
+        self.lines.all.lock().unwrap().iter().filter(|line| line.contains(text)).count()
+    }
+
+    /// Sends hotrun a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).unwrap();
+    }
+
+    /// hotrun's own pid.
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().try_into().unwrap())
+    }
+
+    /// Waits for hotrun's end.
+    #[track_caller]
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < until, "hotrun does not end:\n{}", self.output());
+            thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+
+    /// Asks hotrun to end, and sees that it ends well and leaves nothing behind.
+    #[track_caller]
+    pub(crate) fn end(mut self) -> String {
+        self.signal(Signal::SIGINT);
+        let status = self.wait();
+        assert_eq!(status.code(), Some(0), "{}", self.output());
+        self.leaves_nobody();
+        self.output()
+    }
+
+    /// Nothing that this sandbox started is alive.
+    #[track_caller]
+    pub(crate) fn leaves_nobody(&self) {
+        let left = marked(&self.root);
+        assert!(left.is_empty(), "left behind: {left:?}\n{}", self.output());
+    }
+
+    /// Those alive that this sandbox started, hotrun itself left out.
+    pub(crate) fn children(&self) -> Vec<Pid> {
+        let own = self.pid();
+        marked(&self.root).into_iter().map(|(pid, _)| pid).filter(|pid| *pid != own).collect()
+    }
+}
+
+impl Drop for Hotrun {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        for (pid, _) in marked(&self.root) {
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+    }
+}
+
+/// The living processes with a sandbox's mark in their environment, and their command lines.
+fn marked(root: &Path) -> Vec<(Pid, String)> {
+    let mark = format!("{MARK}={}", root.display());
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let mut found = Vec::new();
+    for entry in entries.flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse() else { continue };
+        let environ = fs::read(entry.path().join("environ")).unwrap_or_default();
+        if environ.split(|byte| *byte == 0).any(|one| one == mark.as_bytes()) {
+            let words = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let words = String::from_utf8_lossy(&words).replace('\0', " ");
+            found.push((Pid::from_raw(pid), words));
+        }
+    }
+    found
+}
+
+/// True while the process runs (a zombie does not).
+pub(crate) fn is_alive(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().and_then(|rest| rest.trim().chars().next()).is_some_and(|state| {
+        !matches!(state, 'Z' | 'X')
+    })
+}
+
+/// True when these programs are here; else says by name what is skipped.
+pub(crate) fn has(test: &str, programs: &[&str]) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let missing: Vec<_> = programs
+        .iter()
+        .filter(|name| !std::env::split_paths(&path).any(|place| place.join(name).is_file()))
+        .collect();
+    if !missing.is_empty() {
+        skip(test, &format!("{missing:?} is not installed"));
+    }
+    missing.is_empty()
+}
+
+/// True when a test may fetch packages; else says by name what is skipped.
+pub(crate) fn may_fetch(test: &str) -> bool {
+    let may = std::env::var_os("HOTRUN_TEST_ONLINE").is_some();
+    if !may {
+        skip(test, "it fetches packages; set HOTRUN_TEST_ONLINE=1 to run it");
+    }
+    may
+}
+
+/// Says aloud, past the test runner's capture, that a test is skipped.
+pub(crate) fn skip(test: &str, why: &str) {
+    let _ = std::io::stderr().write_all(format!("SKIPPED {test}: {why}\n").as_bytes());
+}
+
+/// A port that is free now.
+pub(crate) fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// What a server on this port answers to `GET path`, as soon as there is one.
+#[track_caller]
+pub(crate) fn get(port: u16, path: &str) -> String {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match try_get(port, path) {
+            Ok(answer) if !answer.is_empty() => return answer,
+            answer => assert!(Instant::now() < until, "no answer on port {port}: {answer:?}"),
+        }
+        thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+fn try_get(port: u16, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}

@@ -7,8 +7,9 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
@@ -132,7 +133,32 @@ struct Window {
     commands: usize,
     /// When its last command began.
     cmd_began: Option<Instant>,
-    ended: Option<Instant>,
+    /// When it ended, also by the clock that files are stamped with.
+    ended: Option<(Instant, SystemTime)>,
+}
+
+impl Window {
+    fn new(build: Proc) -> Self {
+        Self { build, began: Instant::now(), commands: 0, cmd_began: None, ended: None }
+    }
+
+    /// Where hotrun was when this file changed in this burst.
+    ///
+    /// The end of a build and its last write are told by different ways, and either may
+    /// come first; so for a build that has ended, the file's own stamp decides.
+    fn during(&self, burst: &Burst, path: &Path) -> During {
+        if let Some((ended, ended_by_files)) = self.ended {
+            let by_build = match changed_at(path) {
+                Some(at) => at <= ended_by_files,
+                None => burst.first <= ended,
+            };
+            return if by_build { During::JustEnded } else { During::Rest };
+        }
+        match self.cmd_began {
+            Some(began) if burst.last >= began => During::Cmd,
+            _ => During::Before,
+        }
+    }
 }
 
 impl Engine {
@@ -218,7 +244,7 @@ impl Engine {
             return Event::Exited(proc, ended);
         }
         if let Some(window) = self.window.as_mut().filter(|window| window.build == proc) {
-            window.ended = Some(Instant::now());
+            window.ended = Some((Instant::now(), SystemTime::now()));
         }
         let printed = self.printed.remove(&proc).unwrap_or_default();
         let ended = if ended.succeeded() { self.check_artifact(&printed) } else { ended };
@@ -247,7 +273,7 @@ impl Engine {
             }
             Err(error) => format!("the build succeeded but {shown} cannot be read: {error}"),
             Ok(meta) if meta.is_dir() => format!("{shown} is a directory, not a program"),
-            Ok(meta) if std::os::unix::fs::MetadataExt::mode(&meta) & 0o111 == 0 => {
+            Ok(meta) if meta.mode() & 0o111 == 0 => {
                 format!("the build succeeded but {shown} is not executable (chmod +x)")
             }
             Ok(_) => return Ended::Code(0),
@@ -281,12 +307,16 @@ impl Engine {
             let file = self.config.file.clone();
             burst.paths.retain(|path| Some(path) != file.as_ref());
         }
-        let Some(during) = self.during(&burst) else {
-            tracing::debug!(?burst, "the build that runs began after it");
+        if self.window.as_ref().is_some_and(|window| burst.last < window.began) {
+            tracing::debug!(?burst, "the last build began after it, and so has read it");
             return Vec::new();
-        };
+        }
         let (mut saves, mut follow_ups, mut loops) = (Vec::new(), Vec::new(), Vec::new());
-        for path in burst.paths {
+        for path in std::mem::take(&mut burst.paths) {
+            let during = self
+                .window
+                .as_ref()
+                .map_or(During::Rest, |window| window.during(&burst, &path));
             match self.outputs.judge(&path, during, content) {
                 Verdict::Save => saves.push(path),
                 Verdict::FollowUp => follow_ups.push(path),
@@ -305,25 +335,6 @@ impl Engine {
         self.follows_up = !is_save;
         let cause = Cause::Save(saves);
         vec![if is_save { Event::Saved(cause) } else { Event::FollowUp(cause) }]
-    }
-
-    /// Where hotrun was when these files were saved; `None` when the running build began
-    /// after all of it, and so has read it.
-    fn during(&self, burst: &Burst) -> Option<During> {
-        let Some(window) = &self.window else { return Some(During::Rest) };
-        if burst.last < window.began {
-            return None;
-        }
-        if window.ended.is_some_and(|ended| burst.first > ended) {
-            return Some(During::Rest);
-        }
-        match window.cmd_began {
-            Some(began) if burst.last >= began && window.ended.is_some() => {
-                Some(During::JustEnded)
-            }
-            Some(began) if burst.last >= began => Some(During::Cmd),
-            _ => Some(During::Before),
-        }
     }
 
     fn tell_loop(&self, paths: &[PathBuf]) {
@@ -412,13 +423,7 @@ impl Engine {
     fn spawn_build(&mut self, proc: Proc, cause: &Cause) {
         self.take_up_next();
         self.outputs.build_began(std::mem::take(&mut self.follows_up));
-        self.window = Some(Window {
-            build: proc,
-            began: Instant::now(),
-            commands: 0,
-            cmd_began: None,
-            ended: None,
-        });
+        self.window = Some(Window::new(proc));
         self.pause = Duration::ZERO;
         self.changed = cause.paths().to_vec();
         let stages = self.config.build.stages.clone();
@@ -571,6 +576,15 @@ fn content(path: &Path) -> Option<u64> {
     let mut hasher = DefaultHasher::new();
     bytes.hash(&mut hasher);
     Some(hasher.finish())
+}
+
+/// When a file was last written, renamed or otherwise changed (its ctime); `None` when it
+/// is not there.
+fn changed_at(path: &Path) -> Option<SystemTime> {
+    let meta = path.symlink_metadata().ok()?;
+    let seconds = u64::try_from(meta.ctime()).ok()?;
+    let nanos = u32::try_from(meta.ctime_nsec()).ok()?;
+    Some(SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos))
 }
 
 /// What a build or an app would be started with, as `hotrun check` shows it.

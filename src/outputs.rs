@@ -1,9 +1,10 @@
 //! Is this file one that builds write? Pure.
 //!
-//! The operating system does not tell who wrote a file. A path that changed during two
-//! builds, and that no save outside a build has ever named, is a *known output*: a build
-//! that writes it is not overtaken by it. Where it is in doubt, it builds once too often
-//! rather than once too little.
+//! The operating system does not tell who wrote a file. A path that changed to the same
+//! content during two builds, or to whatever content during three, and that no save outside
+//! a build has ever named, is a *known output*: a build that writes it is not overtaken by
+//! it. (A person can save a file during two builds, but does not write the same twice.)
+//! Where it is in doubt, it builds once too often rather than once too little.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -11,8 +12,8 @@ use std::path::{Path, PathBuf};
 /// After so many builds in a row that only their predecessor's output caused, hotrun stops
 /// following.
 pub const MOST_FOLLOW_UPS: u32 = 5;
-/// A path is known after it changed during so many builds.
-const KNOWN_AFTER: u32 = 2;
+/// A path is known after it changed during so many builds, whatever to.
+const KNOWN_AFTER: u32 = 3;
 
 /// What a file holds, as far as it must be told from another content: a hash, or nothing
 /// when there is no such file.
@@ -44,11 +45,22 @@ pub enum Verdict {
     Loop,
 }
 
+/// What is remembered of a path that changed during builds.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sighting {
+    /// During how many.
+    builds: u32,
+    /// What it changed to the last time.
+    content: Content,
+    /// It changed to the same during two builds.
+    repeats: bool,
+}
+
 /// What is remembered of the files that changed.
 #[derive(Clone, Debug, Default)]
 pub struct Outputs {
-    /// In how many builds a path changed.
-    seen: BTreeMap<PathBuf, u32>,
+    /// Paths that changed during builds.
+    seen: BTreeMap<PathBuf, Sighting>,
     /// Paths that changed while no build ran: somebody edits them.
     edited: BTreeSet<PathBuf>,
     /// Which of them changed during the build that runs.
@@ -80,7 +92,7 @@ impl Outputs {
     /// True for a known output.
     pub fn is_known(&self, path: &Path) -> bool {
         !self.edited.contains(path)
-            && self.seen.get(path).is_some_and(|builds| *builds >= KNOWN_AFTER)
+            && self.seen.get(path).is_some_and(|one| one.repeats || one.builds >= KNOWN_AFTER)
     }
 
     /// What a change of this path means.
@@ -90,17 +102,21 @@ impl Outputs {
         during: During,
         content: impl FnOnce(&Path) -> Content,
     ) -> Verdict {
+        let now = content(path);
         if during == During::Rest {
-            // What a build wrote is often reported just after its end.
-            if self.is_known(path) && self.contents.get(path) == Some(&content(path)) {
+            // Somebody wrote what the build had written.
+            if self.is_known(path) && self.contents.get(path) == Some(&now) {
                 return Verdict::Nothing;
             }
             self.edited.insert(path.to_owned());
             return Verdict::Save;
         }
+        let sighting = self.seen.entry(path.to_owned()).or_default();
         if self.this_build.insert(path.to_owned()) {
-            *self.seen.entry(path.to_owned()).or_default() += 1;
+            sighting.repeats |= sighting.builds > 0 && sighting.content == now;
+            sighting.builds += 1;
         }
+        sighting.content = now;
         if !self.is_known(path) {
             return Verdict::Save;
         }
@@ -111,7 +127,7 @@ impl Outputs {
             _ => &self.contents,
         };
         match last_finished.get(path) {
-            Some(held) if *held == content(path) => Verdict::Nothing,
+            Some(held) if *held == now => Verdict::Nothing,
             _ if self.follow_ups >= MOST_FOLLOW_UPS => Verdict::Loop,
             _ => Verdict::FollowUp,
         }
@@ -204,7 +220,8 @@ mod tests {
 
     #[test]
     fn a_build_that_writes_something_new_each_time_is_followed_five_times_and_no_more() {
-        let mut steps = vec![WANTED, Write(0, During::Cmd, Save), WANTED];
+        let mut steps = vec![WANTED, Write(100, During::Cmd, Save)];
+        steps.extend([WANTED, Write(101, During::Cmd, Save), WANTED]);
         for number in 1..=5 {
             steps.push(Write(number, During::Cmd, FollowUp));
             steps.push(End);
@@ -244,11 +261,22 @@ mod tests {
                 Write(1, During::JustEnded, Save),
                 WANTED,
                 End,
-                Write(2, During::JustEnded, FollowUp),
-                Begin { follows_up: true },
+                Write(2, During::JustEnded, Save),
+                WANTED,
                 End,
                 Write(3, During::JustEnded, FollowUp),
+                Begin { follows_up: true },
+                End,
+                Write(4, During::JustEnded, FollowUp),
             ],
+        );
+    }
+
+    #[test]
+    fn what_a_person_saves_during_two_builds_overtakes_both() {
+        check(
+            "two versions",
+            vec![WANTED, Write(1, During::Cmd, Save), WANTED, Write(2, During::Cmd, Save)],
         );
     }
 

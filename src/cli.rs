@@ -221,14 +221,16 @@ fn init(place: &Place) -> Result<u8> {
     let directory = place.resolve()?;
     let file = directory.join("hotrun.toml");
     let text = example::for_project(&Kind::detect(&directory));
-    let created = std::fs::File::create_new(&file).and_then(|mut new| new.write_all(text.as_bytes()));
+    let created =
+        std::fs::File::create_new(&file).and_then(|mut new| new.write_all(text.as_bytes()));
     match created {
         Ok(()) => {
             print(&format!("wrote {}", file.display()));
             Ok(0)
         }
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            Err(Error::usage(file.display(), "is there already").remedy("edit it, or delete it first"))
+            Err(Error::usage(file.display(), "is there already")
+                .remedy("edit it, or delete it first"))
         }
         Err(error) => Err(Error::failed(file.display(), error)),
     }

@@ -30,8 +30,14 @@ pub(crate) mod tests;
 use document::Document;
 
 /// Where a configuration is looked for, in this order.
-const NAMES: [&str; 6] =
-    ["hotrun.toml", ".hotrun.toml", ".air.toml", "air.toml", ".config/hotrun.toml", ".config/air.toml"];
+const NAMES: [&str; 6] = [
+    "hotrun.toml",
+    ".hotrun.toml",
+    ".air.toml",
+    "air.toml",
+    ".config/hotrun.toml",
+    ".config/air.toml",
+];
 /// Tables and keys by which a file named `air.toml` is known as air's.
 const AIR_KEYS: [&str; 9] =
     ["root", "tmp_dir", "testdata_dir", "env_files", "build", "log", "misc", "screen", "proxy"];
@@ -267,7 +273,9 @@ fn find(options: &Options) -> Result<Option<PathBuf>> {
     if let Some(named) = &options.config {
         if !options.directory.join(named).is_file() {
             return Err(Error::usage(named.display(), "there is no such configuration file")
-                .remedy("hotrun init writes one; without -c none is needed in Cargo and Go projects"));
+                .remedy(
+                    "hotrun init writes one; without -c none is needed in Cargo and Go projects",
+                ));
         }
         return Ok(Some(named.clone()));
     }
@@ -342,7 +350,10 @@ impl Resolver<'_> {
             _ if cmd.is_some() => None,
             Kind::Cargo(place) => {
                 let manifest = place.join("Cargo.toml");
-                Some(project::cargo::plan(directory, &manifest, &self.options.selection, ask).await?)
+                Some(
+                    project::cargo::plan(directory, &manifest, &self.options.selection, ask)
+                        .await?,
+                )
             }
             Kind::Go(module) => {
                 let artifact = tmp_dir.join("main");
@@ -386,8 +397,8 @@ impl Resolver<'_> {
         } else {
             self.program(runs, &root, plan.as_ref().map(|plan| &plan.makes))
         };
-        let makes_tmp = self.air_mode
-            || matches!(plan.as_ref().map(|plan| &plan.makes), Some(Makes::File(_)));
+        let makes_tmp =
+            self.air_mode || matches!(plan.as_ref().map(|plan| &plan.makes), Some(Makes::File(_)));
 
         let run = self.run(program)?;
         let build = Build {
@@ -457,7 +468,10 @@ impl Resolver<'_> {
             }
             Some(flag) => Err(Error::usage(
                 flag,
-                format!("only means something in a Cargo or Go project; this one is {}", kind.name()),
+                format!(
+                    "only means something in a Cargo or Go project; this one is {}",
+                    kind.name()
+                ),
             )),
         }
     }
@@ -605,8 +619,9 @@ impl Resolver<'_> {
             exclude.extend(plan.exclude.iter().cloned());
         }
         let regexes = self.list("exclude_regex")?;
-        let regexes =
-            regexes.or_else(|| self.air_mode.then(|| vec!["_test.go".to_owned()])).unwrap_or_default();
+        let regexes = regexes
+            .or_else(|| self.air_mode.then(|| vec!["_test.go".to_owned()]))
+            .unwrap_or_default();
         Ok(Watch {
             roots,
             always: BTreeSet::new(),
@@ -759,9 +774,7 @@ impl Resolver<'_> {
         match self.document.get::<NumberOrText>(key, expected)? {
             None => Ok(None),
             Some(NumberOrText::Text(text)) if text.is_empty() => Ok(None),
-            Some(NumberOrText::Text(text)) => {
-                duration::parse(&text).map(Some).ok_or_else(wrong)
-            }
+            Some(NumberOrText::Text(text)) => duration::parse(&text).map(Some).ok_or_else(wrong),
             Some(NumberOrText::Number(number)) => {
                 let number = u64::try_from(number).map_err(|_| wrong())?;
                 Ok(Some(if self.air_mode {
@@ -798,8 +811,11 @@ fn default_extensions(kind: &Kind) -> Option<Vec<String>> {
 fn nothing_to_do(directory: &Path, document: &Document) -> Error {
     let three_lines = "[build]\ncmd = \"make app\"\nentrypoint = \"./app\"";
     if document.has_any(&["build", "watch", "run", "root"]) {
-        return Error::usage(directory.display(), "the configuration says neither what to build nor what to run")
-            .remedy(format!("add to it:\n{three_lines}"));
+        return Error::usage(
+            directory.display(),
+            "the configuration says neither what to build nor what to run",
+        )
+        .remedy(format!("add to it:\n{three_lines}"));
     }
     Error::usage(
         directory.display(),

@@ -59,11 +59,8 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
         // Nothing was started that could need to be stopped.
         _ = inbox.recv() => return Ok(0),
     };
-    let watch = if config.once {
-        None
-    } else {
-        Some(Watch::start(config.watch.clone(), sender.clone())?)
-    };
+    let watch =
+        if config.once { None } else { Some(Watch::start(config.watch.clone(), sender.clone())?) };
     let report = Report::new(talk.quiet, talk.color, config.watch.roots[0].clone());
     let mut engine = Engine {
         state: State::new(config.policy()),
@@ -269,7 +266,9 @@ impl Engine {
         let shown = artifact.display();
         let why = match artifact.metadata() {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                format!("the build succeeded but {shown} is not there; do build.cmd and build.entrypoint name the same file?")
+                format!(
+                    "the build succeeded but {shown} is not there; do build.cmd and build.entrypoint name the same file?"
+                )
             }
             Err(error) => format!("the build succeeded but {shown} cannot be read: {error}"),
             Ok(meta) if meta.is_dir() => format!("{shown} is a directory, not a program"),
@@ -313,10 +312,8 @@ impl Engine {
         }
         let (mut saves, mut follow_ups, mut loops) = (Vec::new(), Vec::new(), Vec::new());
         for path in std::mem::take(&mut burst.paths) {
-            let during = self
-                .window
-                .as_ref()
-                .map_or(During::Rest, |window| window.during(&burst, &path));
+            let during =
+                self.window.as_ref().map_or(During::Rest, |window| window.during(&burst, &path));
             match self.outputs.judge(&path, during, content) {
                 Verdict::Save => saves.push(path),
                 Verdict::FollowUp => follow_ups.push(path),
@@ -530,7 +527,8 @@ impl Engine {
     }
 
     fn lengthen_pause(&mut self, app: Proc) {
-        let lived = self.report.facts.get(&app).map_or(Duration::ZERO, |facts| facts.began.elapsed());
+        let lived =
+            self.report.facts.get(&app).map_or(Duration::ZERO, |facts| facts.began.elapsed());
         self.pause = match self.config.run.rerun_delay {
             Some(fixed) => fixed,
             None if lived >= LONG_LIFE => FIRST_BACKOFF,

@@ -34,12 +34,7 @@ impl Error {
     }
 
     fn new(input: impl fmt::Display, reason: impl fmt::Display, code: u8) -> Self {
-        Self {
-            input: input.to_string(),
-            reason: reason.to_string(),
-            remedy: None,
-            code,
-        }
+        Self { input: input.to_string(), reason: reason.to_string(), remedy: None, code }
     }
 
     /// Adds what the person can do about it.

@@ -78,9 +78,8 @@ impl Filter {
             return true;
         }
         let leads_to_named = self.leads_to_named(directory, relative);
-        let hidden = directory
-            .file_name()
-            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        let hidden =
+            directory.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
         if hidden && !leads_to_named {
             return true;
         }

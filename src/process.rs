@@ -369,8 +369,7 @@ fn std_command(command: &Command, directory: &Path) -> StdCommand {
 /// descriptors they do not have.
 fn without_jobserver(flags: &OsStr) -> String {
     let flags = flags.to_string_lossy();
-    let kept: Vec<_> =
-        flags.split(' ').filter(|word| !word.starts_with("--jobserver")).collect();
+    let kept: Vec<_> = flags.split(' ').filter(|word| !word.starts_with("--jobserver")).collect();
     kept.join(" ")
 }
 

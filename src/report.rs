@@ -251,7 +251,9 @@ impl Report {
         }
         if self.color {
             let code = tone.code();
-            write_line(&format!("\u{1b}[2mhotrun\u{1b}[0m \u{1b}[{code}m{word:>9}\u{1b}[0m  {text}"));
+            write_line(&format!(
+                "\u{1b}[2mhotrun\u{1b}[0m \u{1b}[{code}m{word:>9}\u{1b}[0m  {text}"
+            ));
         } else {
             write_line(format!("hotrun {word:>9}  {text}").trim_end());
         }

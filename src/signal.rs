@@ -9,8 +9,8 @@ use crate::event::{Event, Message};
 /// Tells the inbox of every signal that asks hotrun to end.
 pub fn listen(inbox: &UnboundedSender<Message>) -> Result<()> {
     for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
-        let signals = signal(kind)
-            .map_err(|error| Error::failed("cannot listen for signals", error))?;
+        let signals =
+            signal(kind).map_err(|error| Error::failed("cannot listen for signals", error))?;
         tokio::spawn(tell(signals, inbox.clone()));
     }
     Ok(())

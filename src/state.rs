@@ -87,6 +87,14 @@ enum Due {
     Restart(Proc),
 }
 
+/// Whether saves are acted on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Pause {
+    Off,
+    /// They are not; what came since.
+    On(Option<Cause>),
+}
+
 /// Somebody in [`State::leaving`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Leaving {
@@ -113,8 +121,7 @@ pub struct State {
     spacing: Option<Proc>,
     /// What a build wrote for the next build to read.
     follow_up: Option<Cause>,
-    /// Saves are not acted on; what came since.
-    paused: Option<Option<Cause>>,
+    pause: Pause,
     /// A build has succeeded: there is something to run.
     built: bool,
     /// Builds overtaken in a row.
@@ -133,7 +140,7 @@ impl State {
             leaving: BTreeMap::new(),
             spacing: None,
             follow_up: None,
-            paused: None,
+            pause: Pause::Off,
             built: false,
             overtaken: 0,
             last_proc: 0,
@@ -175,7 +182,7 @@ impl Turn {
             Event::Unready(proc) => self.unready(phase, proc),
             Event::Overdue(proc) => self.overdue(phase, proc),
             Event::Due(timer) => self.due(phase, timer),
-            Event::Interrupted => self.interrupted(phase),
+            Event::Interrupted => self.interrupted(&phase),
             Event::Ordered(order) => self.ordered(phase, order),
             Event::Reconfigured(policy) => {
                 self.state.pending = Some(policy);
@@ -187,12 +194,11 @@ impl Turn {
     // Saves
 
     fn saved(&mut self, phase: Phase, cause: Cause) -> Phase {
-        if let Some(kept) = self.state.paused.take() {
-            let joined = match kept {
+        if let Pause::On(kept) = &mut self.state.pause {
+            *kept = Some(match kept.take() {
                 None => cause,
                 Some(older) => older.join(cause),
-            };
-            self.state.paused = Some(Some(joined));
+            });
             return phase;
         }
         match phase {
@@ -344,13 +350,11 @@ impl Turn {
         match phase {
             Phase::Starting { new, app } if new == proc => {
                 self.say(Notice::Unready { new, app });
-                match app {
-                    None => Phase::Starting { new, app: None },
-                    Some(_) => {
-                        self.dismiss(new, Role::App);
-                        Phase::Idle { app }
-                    }
+                if app.is_none() {
+                    return phase;
                 }
+                self.dismiss(new, Role::App);
+                Phase::Idle { app }
             }
             _ => phase,
         }
@@ -518,9 +522,9 @@ impl Turn {
                 phase
             }
             Order::Pause => self.pause(phase),
-            Order::Resume => match self.state.paused.take() {
-                None => phase,
-                Some(kept) => {
+            Order::Resume => match std::mem::replace(&mut self.state.pause, Pause::Off) {
+                Pause::Off => phase,
+                Pause::On(kept) => {
                     self.say(Notice::Resumed);
                     match kept {
                         None => phase,
@@ -550,17 +554,17 @@ impl Turn {
     }
 
     fn pause(&mut self, phase: Phase) -> Phase {
-        if self.state.paused.is_some() {
+        if self.state.pause != Pause::Off {
             return phase;
         }
         self.say(Notice::Paused);
         match phase {
             Phase::Waiting { app, due: Due::Build(cause) } => {
-                self.state.paused = Some(Some(cause));
+                self.state.pause = Pause::On(Some(cause));
                 Phase::Idle { app }
             }
             other => {
-                self.state.paused = Some(None);
+                self.state.pause = Pause::On(None);
                 other
             }
         }
@@ -568,8 +572,8 @@ impl Turn {
 
     // The end of hotrun
 
-    fn interrupted(&mut self, phase: Phase) -> Phase {
-        match phase {
+    fn interrupted(&mut self, phase: &Phase) -> Phase {
+        match *phase {
             Phase::Idle { app } | Phase::Waiting { app, .. } => self.asked_to_end(app),
             Phase::Building { build, app, .. } => {
                 self.dismiss(build, Role::Build);
@@ -629,7 +633,9 @@ impl Turn {
     fn kill_all(&mut self, code: u8) -> Phase {
         self.say(Notice::Forcing);
         let everyone: Vec<Proc> = self.state.leaving.keys().copied().collect();
-        everyone.into_iter().for_each(|proc| self.kill(proc));
+        for proc in everyone {
+            self.kill(proc);
+        }
         Phase::Quitting { forced: true, code }
     }
 

@@ -203,9 +203,8 @@ impl Watcher {
         };
         let settings = notify::Config::default().with_event_kinds(event_kinds());
         let native = RecommendedWatcher::new(handler, settings).map_err(|error| {
-            Error::failed("cannot watch files", error).remedy(
-                "too many watchers may be running: see fs.inotify.max_user_instances",
-            )
+            Error::failed("cannot watch files", error)
+                .remedy("too many watchers may be running: see fs.inotify.max_user_instances")
         })?;
         let mut watcher = Self {
             native,
@@ -266,9 +265,7 @@ impl Watcher {
             EventKind::Modify(ModifyKind::Name(RenameMode::To)) if is_directory(&path) => {
                 return self.directory_came(event, at);
             }
-            EventKind::Modify(ModifyKind::Name(RenameMode::From))
-                if self.tree.contains(&path) =>
-            {
+            EventKind::Modify(ModifyKind::Name(RenameMode::From)) if self.tree.contains(&path) => {
                 return self.directory_went(event, at);
             }
             EventKind::Create(_) if is_complete_at_once(&path) => Change::Appeared,
@@ -279,7 +276,11 @@ impl Watcher {
             }
             EventKind::Modify(ModifyKind::Name(RenameMode::Both | RenameMode::Other)) => return,
             EventKind::Modify(ModifyKind::Name(RenameMode::Any)) => {
-                if path.exists() { Change::Arrived } else { Change::Gone }
+                if path.exists() {
+                    Change::Arrived
+                } else {
+                    Change::Gone
+                }
             }
             EventKind::Modify(ModifyKind::Metadata(_)) => Change::Attributes,
             // Only Linux tells when a file is closed.

@@ -48,11 +48,7 @@ pub(super) fn default_exclude_dirs(tmp_dir: &Path, root: &Path) -> Vec<String> {
 
 /// air's integers are nanoseconds, but those under a millisecond are meant as milliseconds.
 pub(super) fn integer_duration(number: u64) -> Duration {
-    if number < 1_000_000 {
-        Duration::from_millis(number)
-    } else {
-        Duration::from_nanos(number)
-    }
+    if number < 1_000_000 { Duration::from_millis(number) } else { Duration::from_nanos(number) }
 }
 
 /// Items such as `.go` in a list of files are meant as extensions.
@@ -117,7 +113,7 @@ pub(super) fn program(
         Text::Line(text) => Command::Shell(format!("{text} {joined}"), extra.to_vec()),
         Text::Program(path) if joined.contains(SPECIAL) => {
             let path = path.display().to_string();
-            let quoted = shlex::try_quote(&path).map_or(path.clone(), |quoted| quoted.into());
+            let quoted = shlex::try_quote(&path).map_or(path.clone(), Into::into);
             Command::Shell(format!("{quoted} {joined}"), extra.to_vec())
         }
         Text::Program(path) => {

@@ -33,8 +33,7 @@ struct Entry {
 impl Document {
     /// Reads TOML. `name` is what errors call it.
     pub(crate) fn parse(name: &str, text: &str) -> Result<Self> {
-        let mut document =
-            Self { name: name.to_owned(), text: text.to_owned(), ..Self::default() };
+        let mut document = Self { name: name.to_owned(), text: text.to_owned(), ..Self::default() };
         let table = DeTable::parse(text).map_err(|error| document.syntax_error(&error))?;
         document.collect("", table.into_inner())?;
         Ok(document)

@@ -34,3 +34,230 @@ fn now<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(future)
 }
+
+fn shell(text: &str) -> Command {
+    Command::Shell(text.to_owned(), Vec::new())
+}
+
+fn argv(words: &[&str]) -> Command {
+    Command::Argv(words.iter().map(OsString::from).collect())
+}
+
+/// The example with its comments taken off.
+fn uncommented() -> String {
+    let is_key = |line: &str| {
+        let key = line.strip_prefix("# ").and_then(|rest| rest.split_once(" = "));
+        key.is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+    };
+    let lines = example::TEXT.lines().map(|line| if is_key(line) { &line[2..] } else { line });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_example_documents_every_key_and_no_other() {
+    let text = uncommented().replace("cmd = \"\"", "cmd = \"true\"");
+    let document = Document::parse("air.example.toml", &text).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options { directory: directory.path().to_owned(), ..Options::default() };
+    let mut resolver =
+        Resolver { options: &options, document: &document, air_mode: false, warnings: Vec::new() };
+    now(resolver.resolve(&Nobody)).unwrap();
+    let documented = document.written();
+    let mut asked: Vec<&str> = document.asked().into_iter().collect();
+    // The articles' names for air's keys are understood, not recommended.
+    asked.retain(|key| !["watch.include_files", "watch.exclude_dirs"].contains(key));
+    assert_eq!(documented, asked);
+}
+
+#[test]
+fn the_example_shows_the_defaults() {
+    let work = |text: &str| text.replace("cmd = \"\"", "cmd = \"true\"");
+    let written = resolve("hotrun.toml", &work(&uncommented())).unwrap();
+    let silent = resolve("hotrun.toml", "[build]\ncmd = \"true\"\n").unwrap();
+    let shown = |config: &Config| {
+        let root = config.watch.roots[0].display().to_string();
+        format!(
+            "{:#?}",
+            (&config.build, &config.run, &config.post_cmd, &config.tmp_dir, &config.watch)
+        )
+        .replace(&root, "ROOT")
+    };
+    assert_eq!(shown(&written), shown(&silent));
+    assert_eq!(written.warnings, [""; 0]);
+}
+
+#[test]
+fn init_writes_a_file_that_resolves_without_a_warning() {
+    for kind in [Kind::Unknown, Kind::Cargo("/x".into()), Kind::Go("/x".into())] {
+        let text = example::for_project(&kind);
+        Document::parse("hotrun.toml", &text).unwrap();
+    }
+    let config = resolve("hotrun.toml", &example::for_project(&Kind::Unknown)).unwrap();
+    assert_eq!(config.warnings, [""; 0]);
+    assert_eq!(config.build.stages, [Stage::shell("make app".to_owned())]);
+}
+
+#[test]
+fn presence_decides_never_truthiness() {
+    let config = resolve("hotrun.toml", "[build]\ncmd = \"x\"\nkill_delay = 0\n").unwrap();
+    assert_eq!(config.run.grace, Duration::ZERO);
+    let config = resolve(".air.toml", "[build]\ndelay = 0\nexclude_regex = []\n").unwrap();
+    assert_eq!(config.build.delay, Duration::ZERO);
+    assert!(config.watch.exclude_regex.is_empty());
+    assert_eq!(config.run.grace, GRACE);
+    for generated in ["0", "\"0s\"", "\"\""] {
+        let config = resolve(".air.toml", &format!("[build]\nkill_delay = {generated}\n")).unwrap();
+        assert_eq!(config.run.grace, GRACE, "{generated}: air init wrote it, nobody chose it");
+    }
+}
+
+#[test]
+fn airs_integers_under_a_millisecond_are_milliseconds() {
+    let grace = |value: &str| {
+        resolve(".air.toml", &format!("[build]\nkill_delay = {value}\n")).unwrap().run.grace
+    };
+    assert_eq!(grace("500"), Duration::from_millis(500));
+    assert_eq!(grace("1000000"), Duration::from_millis(1));
+    assert_eq!(grace("500000000"), Duration::from_millis(500));
+    assert_eq!(grace("\"500us\""), Duration::from_micros(500));
+    let native = resolve("hotrun.toml", "[build]\ncmd = \"x\"\nkill_delay = 1000000\n").unwrap();
+    assert_eq!(native.run.grace, Duration::from_secs(1000));
+}
+
+#[test]
+fn airs_defaults_hold_in_an_empty_air_toml() {
+    let config = resolve(".air.toml", "").unwrap();
+    let root = config.watch.roots[0].clone();
+    assert_eq!(config.build.stages, [Stage::shell("go build -o ./tmp/main .".to_owned())]);
+    let main = root.join("tmp/main");
+    assert_eq!(config.run.program, Program::Command(Command::Argv(vec![main.into()])));
+    assert_eq!(config.tmp_dir, Some(root.join("tmp")));
+    assert!(!config.watch.gitignore);
+    let moved = resolve(".air.toml", "tmp_dir = \".dev\"\n").unwrap();
+    assert_eq!(moved.build.stages, [Stage::shell("go build -o .dev/main .".to_owned())]);
+}
+
+#[test]
+fn full_bin_beats_entrypoint_beats_bin() {
+    let program = |text: &str| {
+        let config = resolve(".air.toml", &format!("[build]\n{text}")).unwrap();
+        let root = config.watch.roots[0].display().to_string();
+        match config.run.program {
+            Program::Command(Command::Argv(words)) => {
+                let words = words.iter().map(|word| word.to_string_lossy().replace(&root, "ROOT"));
+                format!("argv {}", words.collect::<Vec<_>>().join("|"))
+            }
+            Program::Command(Command::Shell(text, _)) => {
+                format!("sh {}", text.replace(&root, "ROOT"))
+            }
+            other => format!("{other:?}"),
+        }
+    };
+    let all = "bin = \"./b\"\nentrypoint = [\"./e\", \"x\"]\nfull_bin = \"A=1 ./f\"\n";
+    assert_eq!(program(all), "sh A=1 ./f");
+    assert_eq!(program("bin = \"./b\"\nentrypoint = [\"./e\", \"x\"]\n"), "argv ROOT/e|x");
+    assert_eq!(program("bin = \"./b\"\nargs_bin = [\"-p\", \"1\"]\n"), "argv ROOT/b|-p|1");
+    assert_eq!(program("entrypoint = \"./e\"\nargs_bin = [\"$PORT\"]\n"), "sh ROOT/e $PORT");
+    let on_path = program("entrypoint = [\"sh\", \"-x\"]\n");
+    assert!(on_path.starts_with("argv /") && on_path.ends_with("/sh|-x"), "{on_path}");
+    assert_eq!(program("full_bin = \"\"\nbin = \"\"\n"), "argv ROOT/tmp/main");
+    assert_eq!(program("bin = \"./b\"\nargs_bin = [\"two words\"]\n"), "argv ROOT/b|two|words");
+}
+
+#[test]
+fn an_argument_that_air_would_tear_apart_is_warned_about() {
+    let text = "[build]\nbin = \"./b\"\nargs_bin = [\"two words\"]\n";
+    let config = resolve(".air.toml", text).unwrap();
+    assert!(
+        config.warnings[0].starts_with("the argument \"two words\" reaches"),
+        "{:?}",
+        config.warnings
+    );
+    let quoted = "[build]\nbin = \"./b\"\nargs_bin = [\"'two words'\"]\n";
+    assert_eq!(resolve(".air.toml", quoted).unwrap().warnings, [""; 0]);
+}
+
+#[test]
+fn files_named_after_air_are_airs() {
+    for name in [
+        ".air.toml",
+        "air.toml",
+        ".air.debug.toml",
+        ".air.conf",
+        "api.air.toml",
+        ".config/air.toml",
+    ] {
+        assert!(air::is_airs(Path::new(name)), "{name}");
+    }
+    for name in ["hotrun.toml", ".hotrun.toml", "airport.toml", "repair.toml"] {
+        assert!(!air::is_airs(Path::new(name)), "{name}");
+    }
+}
+
+#[test]
+fn the_first_name_wins_and_another_tools_air_toml_is_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_owned();
+    let found = || {
+        let options = Options { directory: path.clone(), ..Options::default() };
+        find(&options).unwrap().map(|file| file.display().to_string())
+    };
+    assert_eq!(found(), None);
+    std::fs::write(path.join("air.toml"), "[format]\nline-width = 80\n").unwrap();
+    assert_eq!(found(), None, "the configuration of an R formatter");
+    std::fs::write(path.join("air.toml"), "[build]\ncmd = \"x\"\n").unwrap();
+    assert_eq!(found().as_deref(), Some("air.toml"));
+    std::fs::write(path.join(".air.toml"), "").unwrap();
+    assert_eq!(found().as_deref(), Some(".air.toml"));
+    std::fs::write(path.join("hotrun.toml"), "").unwrap();
+    assert_eq!(found().as_deref(), Some("hotrun.toml"));
+}
+
+#[test]
+fn tables_of_the_articles_mean_what_their_authors_meant() {
+    let misnamed = "[watch]\ninclude_files = [\".go\", \"Makefile\"]\nexclude_dirs = [\"out\"]\n";
+    let config = resolve(".air.toml", misnamed).unwrap();
+    let root = config.watch.roots[0].clone();
+    assert_eq!(config.watch.extensions, Extensions::Only(BTreeSet::from(["go".into()])));
+    assert_eq!(config.watch.include_files, BTreeSet::from([root.join("Makefile")]));
+    assert_eq!(config.watch.exclude_dirs, BTreeSet::from([root.join("out")]));
+    let misplaced = "[watch]\ninclude_ext = [\"go\"]\nexclude_dir = [\"./.git\", \"./web\"]\n\
+                     [meta]\ntmp_dir = \"build\"\nsend_error_to_tty = true\n";
+    let config = resolve(".air.toml", misplaced).unwrap();
+    let root = config.watch.roots[0].clone();
+    assert_eq!(config.watch.exclude_dirs, BTreeSet::from([root.join(".git"), root.join("web")]));
+    assert_eq!(config.tmp_dir, Some(root.join("build")));
+    assert_eq!(
+        config.warnings,
+        ["meta.send_error_to_tty has no effect: errors always go to the terminal"]
+    );
+}
+
+#[test]
+fn a_native_entrypoint_is_split_as_a_shell_would_without_expansion() {
+    let text = "[build]\nentrypoint = \"node 'my app.js' $PORT\"\n";
+    let config = resolve("hotrun.toml", text).unwrap();
+    let expected = argv(&["node", "my app.js", "$PORT"]);
+    assert_eq!(config.run.program, Program::Command(expected));
+    assert!(!config.policy().builds);
+    let unclosed = resolve("hotrun.toml", "[build]\nentrypoint = \"node 'x\"\n").unwrap_err();
+    assert!(unclosed.to_string().contains("quotes closed"), "{unclosed}");
+    let full = resolve("hotrun.toml", "[build]\nfull_bin = \"a | b\"\n").unwrap();
+    assert_eq!(full.run.program, Program::Command(shell("a | b")));
+}
+
+#[test]
+fn extensions_may_be_written_with_a_dot() {
+    let config =
+        resolve("hotrun.toml", "[build]\ncmd = \"x\"\ninclude_ext = [\".rs\", \"toml\"]\n");
+    let expected = BTreeSet::from(["rs".into(), "toml".into()]);
+    assert_eq!(config.unwrap().watch.extensions, Extensions::Only(expected));
+}
+
+#[test]
+fn options_of_the_command_line_reach_the_program() {
+    let directory = tempfile::tempdir().unwrap().keep();
+    let text = "[build]\nentrypoint = [\"x\", \"a\"]\nargs_bin = [\"b\"]\n";
+    let config = resolve_in(&directory, "hotrun.toml", text, &["c d"]).unwrap();
+    assert_eq!(config.run.program, Program::Command(argv(&["x", "a", "b", "c d"])));
+}

@@ -22,7 +22,9 @@ pub(super) fn lives(pgid: Pid) -> bool {
     let Ok(entries) = fs::read_dir("/proc") else { return true };
     entries
         .flatten()
-        .filter(|entry| entry.file_name().as_encoded_bytes().first().is_some_and(u8::is_ascii_digit))
+        .filter(|entry| {
+            entry.file_name().as_encoded_bytes().first().is_some_and(u8::is_ascii_digit)
+        })
         .filter_map(|entry| fs::read(entry.path().join("stat")).ok())
         .any(|stat| is_living_member(&stat, pgid))
 }

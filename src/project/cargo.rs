@@ -55,7 +55,7 @@ fn from_metadata(metadata: &Metadata, manifest: &Path, selection: &Selection) ->
         label: shown.join(" "),
         makes: Makes::CargoTarget(target.name.clone()),
         without: without(metadata, &used, &directories, target),
-        roots: roots(directories),
+        roots: roots(&directories),
         extensions: vec!["rs".into(), "toml".into()],
         exclude: Vec::new(),
     })
@@ -158,7 +158,7 @@ fn directory_of(package: &Package) -> PathBuf {
 }
 
 /// The directories that are not inside another one.
-fn roots(directories: HashSet<PathBuf>) -> Vec<PathBuf> {
+fn roots(directories: &HashSet<PathBuf>) -> Vec<PathBuf> {
     let mut roots: Vec<PathBuf> = directories
         .iter()
         .filter(|one| !one.ancestors().skip(1).any(|above| directories.contains(above)))

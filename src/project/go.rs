@@ -17,15 +17,14 @@ pub async fn plan(
     selection: &Selection,
     ask: &impl Ask,
 ) -> Result<Plan> {
-    let package = match &selection.package {
-        Some(package) => package.clone(),
-        None => {
-            let mut argv: Vec<OsString> = ["go", "list", "-e", "-f"].map(OsString::from).into();
-            argv.push("{{if eq .Name \"main\"}}{{.Dir}}{{end}}".into());
-            argv.push("./...".into());
-            let answer = ask.ask(Question { argv, directory: directory.to_owned() }).await?;
-            choose(&String::from_utf8_lossy(&answer), directory)?
-        }
+    let package = if let Some(package) = &selection.package {
+        package.clone()
+    } else {
+        let mut argv: Vec<OsString> = ["go", "list", "-e", "-f"].map(OsString::from).into();
+        argv.push("{{if eq .Name \"main\"}}{{.Dir}}{{end}}".into());
+        argv.push("./...".into());
+        let answer = ask.ask(Question { argv, directory: directory.to_owned() }).await?;
+        choose(&String::from_utf8_lossy(&answer), directory)?
     };
     let mut build: Vec<OsString> = ["go", "build"].map(OsString::from).into();
     build.extend(selection.flags.iter().map(OsString::from));

@@ -81,7 +81,7 @@ fn promise(kept: bool, name: &str) -> Broken {
 
 /// What the event itself does to the world.
 fn happen(world: &mut World, state: &State, event: &Event) {
-    let paused = state.paused.is_some();
+    let paused = state.pause != Pause::Off;
     let ending =
         matches!(state.phase, Phase::Closing { .. } | Phase::Quitting { .. } | Phase::Done);
     match event {
@@ -176,7 +176,7 @@ fn perform(
                 promise(!one.dismissed, "nobody is asked to end twice")?;
                 if one.role == Role::App && !one.exited {
                     promise(
-                        may_take_down(before, event, one, serving, *proc),
+                        may_take_down(before, event, *one, serving, *proc),
                         "P2: the good app lives",
                     )?;
                 }
@@ -206,13 +206,7 @@ fn perform(
 }
 
 /// The only reasons to dismiss an app that runs.
-fn may_take_down(
-    before: &State,
-    event: &Event,
-    app: &Living,
-    serving: usize,
-    proc: Proc,
-) -> bool {
+fn may_take_down(before: &State, event: &Event, app: Living, serving: usize, proc: Proc) -> bool {
     let policy = before.pending.unwrap_or(before.policy);
     match event {
         Event::Exited(ended_proc, ended) => match before.phase {
@@ -377,7 +371,9 @@ fn canonical(state: &State, world: &World) -> (State, World) {
     state.leaving = state.leaving.iter().map(|(proc, one)| (to(proc), *one)).collect();
     state.spacing = state.spacing.as_ref().map(to);
     state.follow_up = state.follow_up.as_ref().map(|_| none());
-    state.paused = state.paused.as_ref().map(|kept| kept.as_ref().map(|_| none()));
+    if let Pause::On(kept) = &mut state.pause {
+        *kept = kept.as_ref().map(|_| none());
+    }
     state.overtaken = 0;
     state.generation = 0;
     state.last_proc = u32::try_from(procs.len()).expect("a handful");
@@ -409,10 +405,9 @@ fn transition(
     };
     perform(&mut world, state, event, &after, &effects).map_err(context)?;
     consistent(&after, &world).map_err(context)?;
-    let insists = matches!(
-        state.phase,
-        Phase::Closing { .. } | Phase::Quitting { forced: false, .. }
-    ) && *event == Event::Interrupted;
+    let insists =
+        matches!(state.phase, Phase::Closing { .. } | Phase::Quitting { forced: false, .. })
+            && *event == Event::Interrupted;
     if insists {
         let all = world.living.values().all(|one| one.killed);
         promise(all, "a second Ctrl-C kills everyone").map_err(context)?;
@@ -487,10 +482,7 @@ fn ends_when_asked(step: Step, state: &State, world: &World, obedient: bool) -> 
 }
 
 /// Children behave and deadlines come until nothing more happens.
-fn come_to_rest(
-    step: Step,
-    mut now: (State, World),
-) -> Result<(State, World), String> {
+fn come_to_rest(step: Step, mut now: (State, World)) -> Result<(State, World), String> {
     for _ in 0..100 {
         let of_process = now.1.living.iter().find_map(|(proc, one)| match one {
             Living { exited: true, .. } => Some(Event::Gone(*proc)),
@@ -509,7 +501,7 @@ fn come_to_rest(
 
 /// Liveness: what a build wrote for the next build is built, though nobody saves again.
 fn follows_up(step: Step, state: &State, world: &World) -> Broken {
-    if !world.follow_up || state.paused.is_some() || !state.is_building() {
+    if !world.follow_up || state.pause != Pause::Off || !state.is_building() {
         return Ok(());
     }
     let (after, world) = come_to_rest(step, (state.clone(), world.clone()))?;
@@ -524,7 +516,7 @@ fn serves_the_newest_save(step: Step, state: &State, world: &World) -> Broken {
         return Ok(());
     }
     let mut now = (state.clone(), world.clone());
-    if state.paused.is_some() {
+    if state.pause != Pause::Off {
         now = transition(step, &now.0, &now.1, &Event::Ordered(Order::Resume))?;
     }
     now = transition(step, &now.0, &now.1, &save())?;
@@ -594,7 +586,12 @@ fn scopes() -> Vec<Scope> {
         Scope { other: Some(HANDOVER), most_living: 3, ..scope("restart, then handover", PLAIN) },
         Scope { other: Some(PLAIN), most_living: 3, ..scope("handover, then restart", HANDOVER) },
         Scope { most_living: 5, ..scope("handover", HANDOVER) },
-        Scope { pauses: true, follow_ups: true, most_living: 3, ..scope("handover, all", HANDOVER) },
+        Scope {
+            pauses: true,
+            follow_ups: true,
+            most_living: 3,
+            ..scope("handover, all", HANDOVER)
+        },
         scope("handover, on_exit = restart", on_exit(OnExit::Restart, HANDOVER)),
         scope(
             "handover, stop_on_error, hooks",
@@ -779,7 +776,9 @@ fn forgets_the_follow_up(state: State, event: Event) -> (State, Vec<Effect>) {
 
 fn forgets_what_came_while_paused(state: State, event: Event) -> (State, Vec<Effect>) {
     let (mut after, effects) = state.step(event);
-    after.paused = after.paused.map(|_| None);
+    if let Pause::On(kept) = &mut after.pause {
+        *kept = None;
+    }
     (after, effects)
 }
 

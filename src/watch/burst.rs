@@ -47,7 +47,7 @@ struct Facts {
 }
 
 impl Facts {
-    fn came_and_went(&self) -> bool {
+    fn came_and_went(self) -> bool {
         !self.was_there && self.is_gone
     }
 }
@@ -175,7 +175,7 @@ impl Burst {
         let (first, last) = (self.first.take()?, self.last.take()?);
         let facts = std::mem::take(&mut self.facts);
         let mut paths = std::mem::take(&mut self.order);
-        paths.retain(|path| !facts.get(path).is_some_and(Facts::came_and_went));
+        paths.retain(|path| !facts.get(path).is_some_and(|facts| facts.came_and_went()));
         (!paths.is_empty()).then_some(event::Burst { paths, first, last })
     }
 
@@ -226,20 +226,15 @@ mod tests {
         {
             burst.count_unclosed(at);
         }
-        let ends = burst.ends_at().map(|at| {
-            u64::try_from(at.duration_since(start).as_millis()).unwrap()
-        });
+        let ends =
+            burst.ends_at().map(|at| u64::try_from(at.duration_since(start).as_millis()).unwrap());
         let saved = burst.finish().map(|burst| burst.paths).unwrap_or_default();
         let saved = saved.iter().map(|path| path.display().to_string()).collect();
         (ends, saved)
     }
 
     #[track_caller]
-    fn check(
-        changes: &[(u64, &'static str, Change)],
-        ends: Option<u64>,
-        saved: &[&'static str],
-    ) {
+    fn check(changes: &[(u64, &'static str, Change)], ends: Option<u64>, saved: &[&'static str]) {
         let lines = Lines { changes: changes.to_vec(), recent: false, trigger: false };
         let (found_end, found) = run(&lines);
         assert_eq!(found, saved, "{changes:?}");

@@ -92,8 +92,7 @@ impl Quiet {
         self.handler.handle_event(Ok(event));
         let mut attributes = EventAttributes::new();
         attributes.set_tracker(self.fed);
-        let mark =
-            Event { kind: EventKind::Any, paths: vec![MARK.into()], attrs: attributes };
+        let mark = Event { kind: EventKind::Any, paths: vec![MARK.into()], attrs: attributes };
         self.handler.handle_event(Ok(mark));
     }
 

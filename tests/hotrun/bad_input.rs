@@ -137,11 +137,17 @@ fn no_configuration_and_no_known_kind_of_project() {
 fn a_configuration_that_is_not_there_or_cannot_be_read() {
     let (code, _, stderr) = Sandbox::new().run(&["-c", "no.toml"]);
     assert_eq!(code, 2);
-    assert!(stderr.starts_with("hotrun: no.toml: there is no such configuration file\n"), "{stderr}");
+    assert!(
+        stderr.starts_with("hotrun: no.toml: there is no such configuration file\n"),
+        "{stderr}"
+    );
     let project = Sandbox::new();
     std::fs::write(project.root().join("hotrun.toml"), b"# \xff\n").unwrap();
     let (code, _, stderr) = project.run(&[]);
-    assert_eq!((code, stderr.as_str()), (2, "hotrun: hotrun.toml: is not UTF-8\n  help: save it as UTF-8\n"));
+    assert_eq!(
+        (code, stderr.as_str()),
+        (2, "hotrun: hotrun.toml: is not UTF-8\n  help: save it as UTF-8\n")
+    );
 }
 
 #[test]
@@ -236,9 +242,13 @@ fn check_and_init_say_what_they_found_and_wrote() {
     let project = Sandbox::new();
     let (code, stdout, _) = project.run(&["check"]);
     assert_eq!(code, 0);
-    for line in ["   config  ROOT/hotrun.toml", "    build  cp source.txt built", "      run  ROOT/app",
-        "     stop  SIGTERM, then SIGKILL after 20s", "1 in 1 directories: files ending in txt"]
-    {
+    for line in [
+        "   config  ROOT/hotrun.toml",
+        "    build  cp source.txt built",
+        "      run  ROOT/app",
+        "     stop  SIGTERM, then SIGKILL after 20s",
+        "1 in 1 directories: files ending in txt",
+    ] {
         assert!(stdout.contains(line), "no {line:?} in\n{stdout}");
     }
     let empty = Sandbox::empty();
@@ -249,7 +259,10 @@ fn check_and_init_say_what_they_found_and_wrote() {
     assert!(stderr.starts_with("hotrun: ROOT/hotrun.toml: is there already\n"), "{stderr}");
     let (code, stdout, stderr) = empty.run(&["check"]);
     assert_eq!((code, stderr.as_str()), (0, ""));
-    assert!(stdout.contains("    build  make app") && stdout.contains("      run  ROOT/app"), "{stdout}");
+    assert!(
+        stdout.contains("    build  make app") && stdout.contains("      run  ROOT/app"),
+        "{stdout}"
+    );
 }
 
 #[test]

@@ -35,7 +35,8 @@ fn a_save_during_the_build_overtakes_it_and_only_the_newest_starts() {
 #[test]
 fn ten_saves_in_a_burst_give_one_restart() {
     // A build that reads its sources at its very end cannot be too early.
-    let config = CONFIG.replace("cp source.txt built", "sleep 0.3; cat *.txt | tr -d '\\\\n' > built");
+    let config =
+        CONFIG.replace("cp source.txt built", "sleep 0.3; cat *.txt | tr -d '\\\\n' > built");
     let project = Sandbox::new().file("hotrun.toml", &config);
     let mut hotrun = project.start(&[]);
     hotrun.wait_serving("one");
@@ -52,7 +53,8 @@ fn ten_saves_in_a_burst_give_one_restart() {
 
 #[test]
 fn the_old_app_outlives_a_failed_build_and_the_next_good_one_replaces_it() {
-    let config = CONFIG.replace("cp source.txt built", "! grep -H broken source.txt && cp source.txt built");
+    let config =
+        CONFIG.replace("cp source.txt built", "! grep -H broken source.txt && cp source.txt built");
     let project = Sandbox::new().file("hotrun.toml", &config);
     let mut hotrun = project.start(&[]);
     let first = hotrun.wait_serving("one");
@@ -70,7 +72,8 @@ fn the_old_app_outlives_a_failed_build_and_the_next_good_one_replaces_it() {
 
 #[test]
 fn with_stop_on_error_a_failed_build_ends_the_app() {
-    let config = CONFIG.replace("cp source.txt built", "! grep -q broken source.txt && cp source.txt built");
+    let config =
+        CONFIG.replace("cp source.txt built", "! grep -q broken source.txt && cp source.txt built");
     let project = Sandbox::new().file("hotrun.toml", &format!("{config}stop_on_error = true\n"));
     let mut hotrun = project.start(&[]);
     let first = hotrun.wait_serving("one");

@@ -25,7 +25,10 @@ fn ctrl_c_during_a_build_leaves_nothing() {
 
 #[test]
 fn ctrl_c_during_a_build_beside_a_running_app_leaves_nothing() {
-    let config = CONFIG.replace("cp source.txt built", "cp source.txt built; ! grep two built || { echo stuck; sleep 1000; }");
+    let config = CONFIG.replace(
+        "cp source.txt built",
+        "cp source.txt built; ! grep two built || { echo stuck; sleep 1000; }",
+    );
     let project = Sandbox::new().file("hotrun.toml", &config);
     let mut hotrun = project.start(&[]);
     hotrun.wait_serving("one");

@@ -1,6 +1,8 @@
 //! Promises, held against real processes. Each file is about one of them; a test's name is
 //! a sentence. Nothing here sleeps: a test waits for a line.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod sandbox;
 
 mod app;

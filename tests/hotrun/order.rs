@@ -19,8 +19,11 @@ fn sources(directory: &Path) -> Vec<PathBuf> {
 
 /// The modules named after `crate::` in a source, also within braces.
 fn used(text: &str) -> Vec<String> {
-    let code: String =
-        text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+    let code: String = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .collect::<Vec<_>>()
+        .join("\n");
     let first_word = |text: &str| -> String {
         text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
     };
@@ -73,8 +76,9 @@ fn every_module_uses_only_modules_below_it() {
 
 #[test]
 fn a_use_is_found_in_every_form() {
-    assert_eq!(used("use crate::event::{A, B};\nuse crate::{error, state::State};"), [
-        "event", "error", "state"
-    ]);
+    assert_eq!(
+        used("use crate::event::{A, B};\nuse crate::{error, state::State};"),
+        ["event", "error", "state"]
+    );
     assert_eq!(used("// use crate::cli;\nfn f() -> crate::report::R {}"), ["report"]);
 }

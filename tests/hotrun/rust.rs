@@ -48,7 +48,10 @@ fn a_workspace_member_is_rebuilt_when_its_path_dependency_is_saved() {
                 std::thread::sleep(std::time::Duration::from_secs(1000));\n}\n";
     let app = format!("{MANIFEST}[dependencies]\nlib = {{ path = \"../lib\" }}\n");
     let project = Sandbox::empty()
-        .file("Cargo.toml", "[workspace]\nmembers = [\"app\", \"lib\", \"other\"]\nresolver = \"2\"\n")
+        .file(
+            "Cargo.toml",
+            "[workspace]\nmembers = [\"app\", \"lib\", \"other\"]\nresolver = \"2\"\n",
+        )
         .file("app/Cargo.toml", &app)
         .file("app/src/main.rs", main)
         .file("lib/Cargo.toml", &MANIFEST.replace("app", "lib"))

@@ -270,9 +270,10 @@ fn marked(root: &Path) -> Vec<(Pid, String)> {
 /// True while the process runs (a zombie does not).
 pub(crate) fn is_alive(pid: Pid) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(')').next().and_then(|rest| rest.trim().chars().next()).is_some_and(|state| {
-        !matches!(state, 'Z' | 'X')
-    })
+    stat.rsplit(')')
+        .next()
+        .and_then(|rest| rest.trim().chars().next())
+        .is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
 /// True when these programs are here; else says by name what is skipped.

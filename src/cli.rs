@@ -26,7 +26,6 @@ use crate::watch;
     version,
     disable_version_flag = true,
     disable_help_subcommand = true,
-    args_conflicts_with_subcommands = true,
     override_usage = "hotrun [run] [OPTIONS] [-- ARGS...]\n       hotrun init | check",
     after_help = "Reads hotrun.toml or .air.toml; Cargo and Go projects need neither."
 )]
@@ -34,55 +33,54 @@ struct Cli {
     #[command(subcommand)]
     command: Option<Word>,
     #[command(flatten)]
-    run: RunArgs,
-    /// Print the version
-    #[arg(short = 'V', short_alias = 'v', long, action = ArgAction::Version)]
-    version: Option<bool>,
+    common: Common,
+    #[command(flatten)]
+    choice: Choice,
+    #[command(flatten)]
+    program: ProgramArgs,
 }
 
 #[derive(Subcommand, Debug)]
 enum Word {
     /// Build, run, and do so again after each save (this is the default)
-    Run(RunArgs),
+    Run(ProgramArgs),
     /// Write a hotrun.toml that explains every key
-    Init(Place),
+    Init,
     /// Show what would be built, run and watched
-    Check(RunArgs),
+    Check,
 }
 
 #[derive(Args, Debug)]
-struct Place {
-    /// Work in this directory
-    #[arg(short = 'C', value_name = "DIR")]
-    directory: Option<PathBuf>,
+struct ProgramArgs {
+    /// Arguments for the program
+    #[arg(last = true, value_name = "ARGS", hide = true)]
+    args: Vec<OsString>,
 }
 
 #[derive(Args, Debug)]
-struct RunArgs {
+struct Common {
     /// Read this configuration file
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
-    #[command(flatten)]
-    place: Place,
+    /// Work in this directory
+    #[arg(short = 'C', value_name = "DIR", global = true)]
+    directory: Option<PathBuf>,
     /// Build and run once, without watching
-    #[arg(long)]
+    #[arg(long, global = true)]
     once: bool,
     /// Say only what went wrong
-    #[arg(short, long)]
+    #[arg(short, long, global = true)]
     quiet: bool,
-    /// Log diagnostics too (filtered by `HOTRUN_LOG`)
-    #[arg(long)]
+    /// Log diagnostics too, filtered by `HOTRUN_LOG`
+    #[arg(long, global = true)]
     verbose: bool,
-    /// When to use colours
-    #[arg(long, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
-    #[arg(help = "Use colours: auto, always or never")]
-    #[arg(hide_default_value = true)]
+    /// Use colours: auto, always or never
+    #[arg(long, value_name = "WHEN", default_value = "auto", global = true)]
+    #[arg(hide_possible_values = true, hide_default_value = true)]
     color: When,
-    #[command(flatten)]
-    choice: Choice,
-    /// Arguments for the program
-    #[arg(last = true, value_name = "ARGS")]
-    args: Vec<OsString>,
+    /// Print the version
+    #[arg(short = 'V', short_alias = 'v', long, action = ArgAction::Version)]
+    version: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -97,25 +95,25 @@ enum When {
 #[command(next_help_heading = "Without a configuration")]
 struct Choice {
     /// The package (Go: a path such as ./cmd/x)
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME", global = true)]
     package: Option<String>,
     /// The program, of several
-    #[arg(long, value_name = "NAME", conflicts_with = "example")]
+    #[arg(long, value_name = "NAME", conflicts_with = "example", global = true)]
     bin: Option<String>,
     /// One of the package's examples
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", global = true)]
     example: Option<String>,
     /// Build with optimisations
-    #[arg(long)]
+    #[arg(long, global = true)]
     release: bool,
     /// Features to build with
-    #[arg(short = 'F', long, value_name = "LIST")]
+    #[arg(short = 'F', long, value_name = "LIST", global = true)]
     features: Vec<String>,
     /// Build with all features
-    #[arg(long)]
+    #[arg(long, global = true)]
     all_features: bool,
     /// Build without the default features
-    #[arg(long)]
+    #[arg(long, global = true)]
     no_default_features: bool,
 }
 
@@ -138,9 +136,9 @@ impl Choice {
     }
 }
 
-impl Place {
+impl Common {
     /// The directory to work in, absolute.
-    fn resolve(&self) -> Result<PathBuf> {
+    fn directory(&self) -> Result<PathBuf> {
         let here = std::env::current_dir()
             .map_err(|error| Error::failed("the current directory", error))?;
         let Some(directory) = &self.directory else { return Ok(here) };
@@ -149,18 +147,6 @@ impl Place {
             .ok()
             .filter(|path| path.is_dir())
             .ok_or_else(|| Error::usage(format!("-C {}", directory.display()), "no such directory"))
-    }
-}
-
-impl RunArgs {
-    fn options(&self) -> Result<Options> {
-        Ok(Options {
-            directory: self.place.resolve()?,
-            config: self.config.clone(),
-            once: self.once,
-            selection: self.choice.selection(),
-            args: self.args.clone(),
-        })
     }
 
     fn talk(&self) -> Talk {
@@ -173,14 +159,26 @@ impl RunArgs {
     }
 }
 
+impl Cli {
+    fn options(&self, args: &[OsString]) -> Result<Options> {
+        Ok(Options {
+            directory: self.common.directory()?,
+            config: self.common.config.clone(),
+            once: self.common.once,
+            selection: self.choice.selection(),
+            args: args.to_vec(),
+        })
+    }
+}
+
 /// From the command line to the exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let outcome = match cli.command {
-        None => run(&cli.run),
-        Some(Word::Run(args)) => run(&args),
-        Some(Word::Init(place)) => init(&place),
-        Some(Word::Check(args)) => check(&args),
+    let outcome = match &cli.command {
+        None => run(&cli, &cli.program.args),
+        Some(Word::Run(program)) => run(&cli, &program.args),
+        Some(Word::Init) => init(&cli),
+        Some(Word::Check) => check(&cli),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),
@@ -191,10 +189,9 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(args: &RunArgs) -> Result<u8> {
-    log_diagnostics(args.verbose);
-    let (options, talk) = (args.options()?, args.talk());
-    block_on(engine::run(options, talk))
+fn run(cli: &Cli, args: &[OsString]) -> Result<u8> {
+    log_diagnostics(cli.common.verbose);
+    block_on(engine::run(cli.options(args)?, cli.common.talk()))
 }
 
 /// One thread does all: children are spawned and reaped on it.
@@ -217,8 +214,8 @@ fn log_diagnostics(verbose: bool) {
         .init();
 }
 
-fn init(place: &Place) -> Result<u8> {
-    let directory = place.resolve()?;
+fn init(cli: &Cli) -> Result<u8> {
+    let directory = cli.common.directory()?;
     let file = directory.join("hotrun.toml");
     let text = example::for_project(&Kind::detect(&directory));
     let created =
@@ -236,9 +233,9 @@ fn init(place: &Place) -> Result<u8> {
     }
 }
 
-fn check(args: &RunArgs) -> Result<u8> {
-    log_diagnostics(args.verbose);
-    let options = args.options()?;
+fn check(cli: &Cli) -> Result<u8> {
+    log_diagnostics(cli.common.verbose);
+    let options = cli.options(&cli.program.args)?;
     let config = block_on(async {
         // Nobody reads the inbox: only helpers run.
         let (sender, _inbox) = tokio::sync::mpsc::unbounded_channel();

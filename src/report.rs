@@ -159,7 +159,13 @@ impl Report {
             Notice::HookFailed(ended) => {
                 self.line(Tone::Warn, "warning", &format!("post_cmd: {ended}"));
             }
-            Notice::Ending => self.line(Tone::Plain, "ending", "Ctrl-C again to kill"),
+            Notice::Ending => {
+                if std::io::stderr().is_terminal() {
+                    // The terminal has just shown `^C` at the start of this line.
+                    write_raw("\r");
+                }
+                self.line(Tone::Plain, "ending", "Ctrl-C again to kill");
+            }
             Notice::Forcing => self.line(Tone::Warn, "killing", "everything that is left"),
             Notice::Paused => self.line(Tone::Plain, "paused", "saves are kept"),
             Notice::Resumed => self.line(Tone::Plain, "resumed", ""),
@@ -263,7 +269,11 @@ impl Report {
 /// In one piece, so that the app's lines do not get between. A closed stderr is no reason
 /// to end.
 fn write_line(text: &str) {
-    let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
+    write_raw(&format!("{text}\n"));
+}
+
+fn write_raw(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 /// A duration in three digits: `12 ms`, `1.24 s`, `3 min 5 s`.

@@ -256,9 +256,6 @@ impl Watcher {
             return;
         }
         let Some(path) = event.paths.first().cloned() else { return };
-        if self.ignores.depends_on(&path) {
-            self.watch_anew();
-        }
         let change = match event.kind {
             EventKind::Create(CreateKind::Folder) => return self.directory_came(event, at),
             EventKind::Remove(RemoveKind::Folder) => return self.directory_went(event, at),
@@ -267,6 +264,12 @@ impl Watcher {
             }
             EventKind::Modify(ModifyKind::Name(RenameMode::From)) if self.tree.contains(&path) => {
                 return self.directory_went(event, at);
+            }
+            // A directory's own word that it moved; its parent has said so, or is not ours.
+            EventKind::Modify(ModifyKind::Name(RenameMode::From))
+                if cfg!(target_os = "linux") && event.tracker().is_none() =>
+            {
+                return;
             }
             EventKind::Create(_) if is_complete_at_once(&path) => Change::Appeared,
             EventKind::Create(_) => Change::Created,
@@ -289,6 +292,10 @@ impl Watcher {
             EventKind::Access(AccessKind::Close(AccessMode::Write)) => Change::Closed,
             _ => return,
         };
+        let is_under_way = matches!(change, Change::Created | Change::Written | Change::Attributes);
+        if self.ignores.depends_on(&path) && !is_under_way {
+            self.watch_anew();
+        }
         if !matters(&path, &self.filter, &self.ignores) {
             return;
         }

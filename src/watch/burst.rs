@@ -15,6 +15,8 @@ const QUIET_AFTER_MANY: Duration = Duration::from_millis(50);
 const MANY: usize = 20;
 /// A file that is written and not closed counts when nobody wrote to it for so long.
 const UNCLOSED: Duration = Duration::from_millis(500);
+/// A touch closes the file this soon after it changed its times.
+const TOUCH: Duration = Duration::from_millis(500);
 
 /// What happened to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +42,8 @@ pub(crate) enum Change {
 struct Facts {
     /// It was there when the burst began.
     was_there: bool,
-    attributes: bool,
+    /// When its attributes changed, if it was not closed since.
+    attributes: Option<Instant>,
     is_save: bool,
     is_gone: bool,
     completed: bool,
@@ -99,12 +102,14 @@ impl Burst {
                 false
             }
             Change::Attributes => {
-                facts.attributes = true;
+                facts.attributes = Some(at);
                 false
             }
             Change::Closed if was_open => true,
             // A touch: the attributes change, then it is closed without a write.
-            Change::Closed if facts.attributes => is_trigger(),
+            Change::Closed if facts.attributes.take().is_some_and(|then| then + TOUCH > at) => {
+                is_trigger()
+            }
             // A write through a mapping is not told, only the close that follows it.
             Change::Closed => !facts.is_save && is_recent(),
             Change::Appeared | Change::Arrived | Change::Gone => true,
@@ -271,6 +276,13 @@ mod tests {
         let mapped = Lines { changes: changes.clone(), recent: true, trigger: false };
         assert_eq!(run(&mapped), (Some(1), vec!["a".to_owned()]));
         check(&changes, None, &[]);
+    }
+
+    #[test]
+    fn a_chmod_of_long_ago_does_not_make_a_write_through_a_mapping_a_touch() {
+        let changes = vec![(0, "a", Attributes), (5000, "a", Closed)];
+        let mapped = Lines { changes, recent: true, trigger: false };
+        assert_eq!(run(&mapped), (Some(5001), vec!["a".to_owned()]));
     }
 
     #[test]

@@ -251,6 +251,10 @@ fn check_and_init_say_what_they_found_and_wrote() {
     ] {
         assert!(stdout.contains(line), "no {line:?} in\n{stdout}");
     }
+    // The directory may come before the word or after it.
+    let above = Sandbox::empty().file("project/hotrun.toml", CONFIG);
+    assert_eq!(above.run(&["-C", "project", "check"]), above.run(&["check", "-C", "project"]));
+    assert_eq!(above.run(&["-C", "project", "check"]).0, 0);
     let empty = Sandbox::empty();
     let (code, stdout, _) = empty.run(&["init"]);
     assert_eq!((code, stdout.as_str()), (0, "wrote ROOT/hotrun.toml\n"));

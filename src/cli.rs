@@ -276,7 +276,7 @@ fn explain(config: &Config) -> String {
     line("", format!("{} in {} directories: {extensions}", found.files, found.directories));
     let without: Vec<PathBuf> = config.watch.exclude_dirs.iter().cloned().collect();
     if !without.is_empty() {
-        line("without", name_paths(&without, &config.watch.roots[0]));
+        line("without", name_paths(&without, &config.watch.base));
     }
     for warning in &config.warnings {
         line("warning", warning.clone());

@@ -61,7 +61,7 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
     };
     let watch =
         if config.once { None } else { Some(Watch::start(config.watch.clone(), sender.clone())?) };
-    let report = Report::new(talk.quiet, talk.color, config.watch.roots[0].clone());
+    let report = Report::new(talk.quiet, talk.color, config.watch.base.clone());
     let mut engine = Engine {
         state: State::new(config.policy()),
         filter: Filter::new(config.watch.clone()),
@@ -126,8 +126,6 @@ struct Engine {
 struct Window {
     build: Proc,
     began: Instant,
-    /// How many of its commands have begun.
-    commands: usize,
     /// When its last command began.
     cmd_began: Option<Instant>,
     /// When it ended, also by the clock that files are stamped with.
@@ -136,7 +134,7 @@ struct Window {
 
 impl Window {
     fn new(build: Proc) -> Self {
-        Self { build, began: Instant::now(), commands: 0, cmd_began: None, ended: None }
+        Self { build, began: Instant::now(), cmd_began: None, ended: None }
     }
 
     /// Where hotrun was when this file changed in this burst.
@@ -195,6 +193,11 @@ impl Engine {
     fn understand(&mut self, message: Message) -> Vec<Event> {
         match message {
             Message::Event(Event::Exited(proc, ended)) => vec![self.exited(proc, ended)],
+            Message::Event(Event::Saved(Cause::Rescan)) => {
+                // The configuration may be among what changed unseen.
+                self.reload();
+                vec![Event::Saved(Cause::Rescan)]
+            }
             Message::Event(event) => vec![event],
             Message::Changed(burst) => self.saved(burst),
             Message::Loaded => self.loaded(),
@@ -208,10 +211,10 @@ impl Engine {
                 }
                 Vec::new()
             }
-            Message::Running(proc, command) => {
+            Message::Running { proc, label, is_last } => {
                 if self.roles.get(&proc) == Some(&Role::Build) {
-                    self.command_began(proc);
-                    self.report.running(&command);
+                    self.command_began(proc, is_last);
+                    self.report.running(&label);
                 }
                 Vec::new()
             }
@@ -289,13 +292,10 @@ impl Engine {
         }
     }
 
-    fn command_began(&mut self, build: Proc) {
-        let stages = self.config.build.stages.len();
-        if let Some(window) = self.window.as_mut().filter(|window| window.build == build) {
-            window.commands += 1;
-            if window.commands >= stages {
-                window.cmd_began = Some(Instant::now());
-            }
+    fn command_began(&mut self, build: Proc, is_last: bool) {
+        if let Some(window) = self.window.as_mut().filter(|window| window.build == build && is_last)
+        {
+            window.cmd_began = Some(Instant::now());
         }
     }
 
@@ -318,11 +318,15 @@ impl Engine {
                 Verdict::Save => saves.push(path),
                 Verdict::FollowUp => follow_ups.push(path),
                 Verdict::Loop => loops.push(path),
+                Verdict::Circling => {
+                    self.tell_loop(std::slice::from_ref(&path), "");
+                    follow_ups.push(path);
+                }
                 Verdict::Nothing => tracing::debug!("{} is a known output", path.display()),
             }
         }
         if !loops.is_empty() {
-            self.tell_loop(&loops);
+            self.tell_loop(&loops, "hotrun waits for a save now. ");
         }
         let is_save = !saves.is_empty();
         saves.extend(follow_ups);
@@ -334,13 +338,13 @@ impl Engine {
         vec![if is_save { Event::Saved(cause) } else { Event::FollowUp(cause) }]
     }
 
-    fn tell_loop(&self, paths: &[PathBuf]) {
-        let root = &self.config.watch.roots[0];
+    fn tell_loop(&self, paths: &[PathBuf], follows: &str) {
+        let root = &self.config.watch.base;
         let names = name_paths(paths, root);
-        let first = paths[0].strip_prefix(root).unwrap_or(&paths[0]).display().to_string();
+        let first = self.filter.relative(&paths[0]).display().to_string();
         self.report.say(&Notice::Warning(format!(
-            "each build writes {names} anew and so causes the next; hotrun waits for a save \
-             now. To leave it out: [watch] exclude = [{first:?}]"
+            "each build writes {names} and so causes the next; {follows}to leave it out: \
+             [watch] exclude = [{first:?}]"
         )));
     }
 
@@ -380,7 +384,7 @@ impl Engine {
         if let Some(watch) = &self.watch {
             watch.configure(config.watch.clone());
         }
-        let only_watching = config.is_same_work(&self.config);
+        let only_watching = self.next.is_none() && config.is_same_work(&self.config);
         let policy = config.policy();
         self.next = Some(config);
         if only_watching {
@@ -404,6 +408,7 @@ impl Engine {
 
     fn perform(&mut self, effect: Effect) -> Option<u8> {
         match effect {
+            Effect::TakeUp => self.take_up_next(),
             Effect::SpawnBuild(proc, cause) => self.spawn_build(proc, &cause),
             Effect::SpawnApp(proc, generation) => self.spawn_app(proc, generation),
             Effect::SpawnHook(proc, index) => self.spawn_hook(proc, index),
@@ -418,7 +423,6 @@ impl Engine {
     }
 
     fn spawn_build(&mut self, proc: Proc, cause: &Cause) {
-        self.take_up_next();
         self.outputs.build_began(std::mem::take(&mut self.follows_up));
         self.window = Some(Window::new(proc));
         self.pause = Duration::ZERO;
@@ -428,9 +432,6 @@ impl Engine {
     }
 
     fn spawn_app(&mut self, proc: Proc, generation: u32) {
-        if self.config.build.stages.is_empty() {
-            self.take_up_next();
-        }
         let command = match (&self.config.run.program, &self.executable) {
             (Program::Command(command), _) => command.clone(),
             (Program::Built(args), Some(executable)) => {
@@ -475,11 +476,7 @@ impl Engine {
     fn changed_paths(&self) -> OsString {
         let mut text = OsString::new();
         for path in &self.changed {
-            let relative = self
-                .filter
-                .root_of(path)
-                .and_then(|root| path.strip_prefix(root).ok())
-                .unwrap_or(path);
+            let relative = self.filter.relative(path);
             if text.len() + relative.as_os_str().len() + 1 > MOST_CHANGED {
                 break;
             }

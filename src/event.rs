@@ -242,8 +242,15 @@ pub enum Message {
     Changed(Burst),
     /// A process has this pid now.
     Spawned(Proc, i32),
-    /// A command of a build is about to run.
-    Running(Proc, String),
+    /// A command is about to run.
+    Running {
+        /// As a part of this.
+        proc: Proc,
+        /// What it is called in output.
+        label: String,
+        /// Nothing runs after it.
+        is_last: bool,
+    },
     /// What a command of a build printed, where that was asked for.
     Output(Proc, Vec<u8>),
     /// A command of a build failed, and the build goes on.

@@ -39,7 +39,7 @@ impl Filter {
             return Verdict::Named;
         }
         let Some(root) = self.root_of(path) else { return Verdict::Ignored };
-        let relative = path.strip_prefix(root).unwrap_or(path);
+        let relative = self.relative(path);
         let above = path.ancestors().skip(1).take_while(|above| *above != root);
         if watch.never.contains(path) || above.into_iter().any(|above| self.prunes(above)) {
             return Verdict::Ignored;
@@ -72,12 +72,14 @@ impl Filter {
         if watch.roots.iter().any(|root| root == directory) {
             return false;
         }
-        let Some(root) = self.root_of(directory) else { return true };
-        let relative = directory.strip_prefix(root).unwrap_or(directory);
+        if self.root_of(directory).is_none() {
+            return true;
+        }
+        let relative = self.relative(directory);
         if watch.exclude.directories.is_match(relative) {
             return true;
         }
-        let leads_to_named = self.leads_to_named(directory, relative);
+        let leads_to_named = self.leads_to_named(directory);
         let hidden =
             directory.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
         if hidden && !leads_to_named {
@@ -92,31 +94,32 @@ impl Filter {
     }
 
     /// True when something that was named lies, or may lie, below this directory.
-    pub fn leads_to_named(&self, directory: &Path, relative: &Path) -> bool {
+    pub fn leads_to_named(&self, directory: &Path) -> bool {
         let watch = &self.watch;
         let below = |path: &PathBuf| path != directory && path.starts_with(directory);
-        let by_glob = || {
-            watch.include.patterns.iter().any(|pattern| {
-                let fixed = pattern.trim_start_matches("./");
-                let fixed = fixed.split(['*', '?', '[', '{']).next().unwrap_or_default();
-                let fixed = Path::new(fixed);
-                !fixed.as_os_str().is_empty()
-                    && (fixed.starts_with(relative) || relative.starts_with(fixed))
-            })
-        };
-        watch.include_files.iter().any(below) || watch.include_dirs.iter().any(below) || by_glob()
+        let relative = self.relative(directory);
+        let by_glob = watch.include.fixed_parts().any(|fixed| {
+            let is_named = !fixed.as_os_str().is_empty();
+            is_named && (fixed.starts_with(relative) || relative.starts_with(fixed))
+        });
+        by_glob || watch.include_files.iter().any(below) || watch.include_dirs.iter().any(below)
     }
 
-    /// The root that a path lies in, as a base for relative patterns.
+    /// A path as patterns see it: relative to the base, or else to its own root.
+    pub fn relative<'a>(&self, path: &'a Path) -> &'a Path {
+        let base = path.strip_prefix(&self.watch.base).ok();
+        let root = || self.root_of(path).and_then(|root| path.strip_prefix(root).ok());
+        base.or_else(root).unwrap_or(path)
+    }
+
+    /// The root that a path lies in.
     pub fn root_of(&self, path: &Path) -> Option<&Path> {
         self.watch.roots.iter().map(PathBuf::as_path).find(|root| path.starts_with(root))
     }
 
     /// A trigger file: `touch` alone is to be seen as a save.
     pub fn is_trigger(&self, path: &Path) -> bool {
-        let literally = |pattern: &String| {
-            self.watch.roots.first().is_some_and(|root| root.join(pattern) == path)
-        };
+        let literally = |pattern: &String| self.watch.base.join(pattern) == path;
         self.watch.include_files.contains(path) || self.watch.include.patterns.iter().any(literally)
     }
 

@@ -30,29 +30,29 @@ compile_error!("hotrun runs on Linux and macOS: it needs process groups and Unix
 
 // The command line, its subcommands.
 pub mod cli;
-// TOML as written becomes a resolved configuration.
-pub mod config;
 // The one loop; performs what was decided.
 pub mod engine;
-// Input, reason, remedy, exit code.
-pub mod error;
-// The nouns.
-pub mod event;
+// Files become bursts of changed paths.
+pub mod watch;
 // Does this path matter? Pure.
 pub mod filter;
+// Signals become events.
+pub mod signal;
 // Is this file one that builds write? Pure.
 pub mod outputs;
+// What to do about it. Pure.
+pub mod state;
 // Spawn, stop, wait for a whole process group.
 pub mod process;
-// What kind of project is this, and what does that say?
-pub mod project;
 // When does an app serve?
 pub mod ready;
 // Notices become lines on the terminal.
 pub mod report;
-// Signals become events.
-pub mod signal;
-// What to do about it. Pure.
-pub mod state;
-// Files become bursts of changed paths.
-pub mod watch;
+// TOML as written becomes a resolved configuration.
+pub mod config;
+// What kind of project is this, and what does that say?
+pub mod project;
+// The nouns.
+pub mod event;
+// Input, reason, remedy, exit code.
+pub mod error;

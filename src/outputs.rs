@@ -4,7 +4,8 @@
 //! content during two builds, or to whatever content during three, and that no save outside
 //! a build has ever named, is a *known output*: a build that writes it is not overtaken by
 //! it. (A person can save a file during two builds, but does not write the same twice.)
-//! Where it is in doubt, it builds once too often rather than once too little.
+//! A build that writes a file of a new name each time is recognised by the third. Where it
+//! is in doubt, it builds once too often rather than once too little.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -14,6 +15,9 @@ use std::path::{Path, PathBuf};
 pub const MOST_FOLLOW_UPS: u32 = 5;
 /// A path is known after it changed during so many builds, whatever to.
 const KNOWN_AFTER: u32 = 3;
+
+/// Builds in a row that only paths caused which nobody had ever seen outside a build.
+const MOST_STRANGE: u32 = 3;
 
 /// What a file holds, as far as it must be told from another content: a hash, or nothing
 /// when there is no such file.
@@ -43,6 +47,8 @@ pub enum Verdict {
     Nothing,
     /// Builds have caused each other too often: nothing follows, and the person is told.
     Loop,
+    /// As `FollowUp`, and the person is told that builds may be causing each other.
+    Circling,
 }
 
 /// What is remembered of a path that changed during builds.
@@ -71,12 +77,29 @@ pub struct Outputs {
     older_contents: BTreeMap<PathBuf, Content>,
     /// Builds in a row that only output caused.
     follow_ups: u32,
+    /// Builds in a row that were caused by nothing but files of new names.
+    strange: u32,
+    /// What has happened since the last build began causes a build of this kind.
+    next_is: NextIs,
+}
+
+/// What causes the next build.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum NextIs {
+    #[default]
+    Wanted,
+    Strange,
 }
 
 impl Outputs {
     /// A build begins. Unless it follows up on another's output, somebody wanted it.
     pub fn build_began(&mut self, follows_up: bool) {
         self.this_build.clear();
+        self.strange = match std::mem::take(&mut self.next_is) {
+            NextIs::Strange => self.strange + 1,
+            NextIs::Wanted if follows_up => self.strange,
+            NextIs::Wanted => 0,
+        };
         self.follow_ups = if follows_up { self.follow_ups + 1 } else { 0 };
     }
 
@@ -109,15 +132,23 @@ impl Outputs {
                 return Verdict::Nothing;
             }
             self.edited.insert(path.to_owned());
+            self.next_is = NextIs::Wanted;
             return Verdict::Save;
         }
+        let is_new = !self.seen.contains_key(path) && !self.edited.contains(path);
         let sighting = self.seen.entry(path.to_owned()).or_default();
         if self.this_build.insert(path.to_owned()) {
             sighting.repeats |= sighting.builds > 0 && sighting.content == now;
             sighting.builds += 1;
         }
         sighting.content = now;
+        if is_new && self.strange >= MOST_STRANGE {
+            // It may be somebody's save all the same, so it is never left out.
+            let is_round = self.follow_ups > 0 && self.follow_ups.is_multiple_of(MOST_FOLLOW_UPS);
+            return if is_round { Verdict::Circling } else { Verdict::FollowUp };
+        }
         if !self.is_known(path) {
+            self.next_is = if is_new { NextIs::Strange } else { NextIs::Wanted };
             return Verdict::Save;
         }
         let last_finished = match during {
@@ -278,6 +309,24 @@ mod tests {
             "two versions",
             vec![WANTED, Write(1, During::Cmd, Save), WANTED, Write(2, During::Cmd, Save)],
         );
+    }
+
+    #[test]
+    fn a_build_that_writes_new_names_each_time_is_not_overtaken_for_ever() {
+        let mut outputs = Outputs::default();
+        let mut verdicts = Vec::new();
+        let mut follows_up = false;
+        for number in 0..10 {
+            outputs.build_began(follows_up);
+            let path = PathBuf::from(format!("app.{number}.js"));
+            let verdict = outputs.judge(&path, During::Cmd, |_| Some(number));
+            follows_up = verdict != Save;
+            verdicts.push(verdict);
+        }
+        let mut expected = vec![Save; 3];
+        expected.extend([FollowUp; 5]);
+        expected.extend([Verdict::Circling, FollowUp]);
+        assert_eq!(verdicts, expected);
     }
 
     #[test]

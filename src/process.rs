@@ -154,11 +154,21 @@ impl Group {
     async fn run(mut self, job: Job) {
         let mut ended = Ended::Code(0);
         let mut give_up_tolerated = false;
-        for stage in &job.stages {
+        for (number, stage) in job.stages.iter().enumerate() {
+            if self.ending {
+                ended = Ended::NotStarted("asked to end".to_owned());
+                break;
+            }
             if stage.tolerated && give_up_tolerated {
                 continue;
             }
-            self.tell(Message::Running(self.proc, stage.label.clone()));
+            // A number whose group is gone may soon be somebody else's.
+            self.pgids.retain(|pgid| platform::lives(*pgid));
+            self.tell(Message::Running {
+                proc: self.proc,
+                label: stage.label.clone(),
+                is_last: number + 1 == job.stages.len(),
+            });
             ended = self.run_stage(stage, &job).await;
             if ended.succeeded() {
                 continue;
@@ -356,6 +366,8 @@ fn std_command(command: &Command, directory: &Path) -> StdCommand {
         }
     };
     std_command.current_dir(directory).stdin(Stdio::null()).process_group(0);
+    // Shells and Go believe this name of the directory if it is one.
+    std_command.env("PWD", directory);
     for name in NOT_FOR_CHILDREN {
         std_command.env_remove(name);
     }

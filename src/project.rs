@@ -52,6 +52,17 @@ impl Kind {
         Kind::Unknown
     }
 
+    /// The extensions of its sources; `None`: all.
+    pub fn extensions(&self) -> Option<Vec<String>> {
+        let list: &[&str] = match self {
+            Kind::Cargo(_) => &["rs", "toml"],
+            // Beside Go: module files, templates, and what is embedded most.
+            Kind::Go(_) => &["go", "mod", "sum", "work", "tpl", "tmpl", "gohtml", "html"],
+            Kind::Unknown => return None,
+        };
+        Some(list.iter().copied().map(String::from).collect())
+    }
+
     /// Its name in output.
     pub fn name(&self) -> &'static str {
         match self {
@@ -88,8 +99,8 @@ pub struct Plan {
     pub roots: Vec<PathBuf>,
     /// Directories below the roots that do not matter.
     pub without: Vec<PathBuf>,
-    /// The extensions of sources.
-    pub extensions: Vec<String>,
+    /// Files that matter wherever they are.
+    pub files: Vec<PathBuf>,
     /// Globs below the roots that do not matter.
     pub exclude: Vec<String>,
 }

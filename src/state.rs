@@ -35,6 +35,8 @@ const ABANDONED: u8 = 130;
 /// back as an [`Event`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
+    /// The configuration of the last `Reconfigured` holds from now on.
+    TakeUp,
     /// Run the build pipeline.
     SpawnBuild(Proc, Cause),
     /// Start what was last built, as the app of this generation (1, 2, 3 …).
@@ -272,8 +274,10 @@ impl Turn {
     }
 
     fn build(&mut self, app: Option<Proc>, cause: Cause) -> Phase {
-        self.state.policy = self.policy_to_come();
-        self.state.pending = None;
+        if let Some(policy) = self.state.pending.take() {
+            self.state.policy = policy;
+            self.effects.push(Effect::TakeUp);
+        }
         if !self.state.policy.builds {
             return self.install(app);
         }
@@ -282,11 +286,11 @@ impl Turn {
             Some(older) => older.join(cause),
         };
         let build = self.number();
+        self.effects.push(Effect::SpawnBuild(build, cause.clone()));
         if self.state.policy.spaced {
             self.state.spacing = Some(build);
             self.effects.push(Effect::Arm(Timer::Spacing(build)));
         }
-        self.effects.push(Effect::SpawnBuild(build, cause.clone()));
         self.say(Notice::Building(build));
         Phase::Building { build, app, cause }
     }

@@ -161,11 +161,9 @@ fn walk(
 
 /// A directory that a `.gitignore` names, unless something below it was named here.
 fn is_ignored(directory: &Path, filter: &Filter, ignores: &Ignores) -> bool {
-    let Some(root) = filter.root_of(directory) else { return false };
-    let relative = directory.strip_prefix(root).unwrap_or(directory);
-    directory != root
+    filter.root_of(directory).is_some_and(|root| root != directory)
         && ignores.ignore(directory, true)
-        && !filter.leads_to_named(directory, relative)
+        && !filter.leads_to_named(directory)
 }
 
 fn matters(path: &Path, filter: &Filter, ignores: &Ignores) -> bool {
@@ -219,8 +217,8 @@ impl Watcher {
         };
         let found = watcher.watch_all();
         if watcher.tree.is_empty() {
-            let roots = watcher.filter.watch().roots[0].display().to_string();
-            return Err(Error::failed(roots, "nothing here can be watched")
+            let base = watcher.filter.watch().base.display();
+            return Err(Error::failed(base, "nothing here can be watched")
                 .remedy("make the directory readable"));
         }
         Ok((watcher, found))
@@ -239,12 +237,14 @@ impl Watcher {
                 Ok(Input::Raw(_, Err(error))) => self.fail(&error),
                 Ok(Input::Quiet(fed)) => self.quiet_since(fed),
                 Ok(Input::Configure(watch)) => self.configure(*watch),
-                Err(mpsc::RecvTimeoutError::Timeout) => self.wake(Instant::now()),
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,
             }
             if self.inbox.is_closed() {
                 return;
             }
+            // A storm of events must not keep the deadline waiting.
+            self.wake(Instant::now());
         }
     }
 
@@ -259,10 +259,15 @@ impl Watcher {
         let change = match event.kind {
             EventKind::Create(CreateKind::Folder) => return self.directory_came(event, at),
             EventKind::Remove(RemoveKind::Folder) => return self.directory_went(event, at),
-            EventKind::Modify(ModifyKind::Name(RenameMode::To)) if is_directory(&path) => {
+            // FSEvents says `Any` of the old name and of the new.
+            EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Any))
+                if is_directory(&path) =>
+            {
                 return self.directory_came(event, at);
             }
-            EventKind::Modify(ModifyKind::Name(RenameMode::From)) if self.tree.contains(&path) => {
+            EventKind::Modify(ModifyKind::Name(RenameMode::From | RenameMode::Any))
+                if self.tree.contains(&path) =>
+            {
                 return self.directory_went(event, at);
             }
             // A directory's own word that it moved; its parent has said so, or is not ours.
@@ -307,16 +312,14 @@ impl Watcher {
     fn see(&mut self, path: &Path, change: Change, at: Instant) {
         let filter = &self.filter;
         self.burst.see(path, change, at, || is_recent(path), || filter.is_trigger(path));
-        if self.burst.ends_at().is_none() {
-            // A touch leaves nothing behind that could be taken for a part of the next save.
-            if change == Change::Closed {
-                self.burst.forget();
-            }
+        // A touch leaves nothing behind that could be taken for a part of the next save.
+        if change == Change::Closed && !self.burst.is_under_way() {
+            self.burst.forget();
         }
     }
 
     fn feed(&mut self, event: notify::Event) {
-        if self.burst.ends_at().is_none() {
+        if !self.burst.is_under_way() {
             return;
         }
         if self.quiet.is_none() {
@@ -335,7 +338,6 @@ impl Watcher {
         if let Some(quiet) = &mut self.quiet {
             quiet.confirm(fed);
         }
-        self.wake(Instant::now());
     }
 
     /// When the burst is over: by its own rules, once the debouncer has found it quiet.
@@ -436,6 +438,7 @@ impl Watcher {
     }
 
     fn directory_came(&mut self, event: notify::Event, at: Instant) {
+        self.burst.directory_came(&event.paths[0]);
         let mut appeared = Vec::new();
         self.adopt(&event.paths[0], &mut |path| appeared.push(path.to_owned()));
         for path in appeared {
@@ -451,8 +454,7 @@ impl Watcher {
             return;
         }
         self.burst.lose_below(directory);
-        let told = self.burst.names().iter().any(|path| path.starts_with(directory));
-        if !told {
+        if !self.burst.names_below(directory) {
             self.see(directory, Change::Gone, at);
         }
         self.feed(event);
@@ -486,8 +488,7 @@ impl Watcher {
     }
 
     fn configure(&mut self, watch: config::Watch) {
-        self.burst = Burst::new(watch.debounce, watch.max_wait);
-        self.quiet = None;
+        self.burst.configure(watch.debounce, watch.max_wait);
         self.filter = Filter::new(watch);
         self.watch_anew();
     }
@@ -496,6 +497,11 @@ impl Watcher {
     /// changed.
     fn rescan(&mut self) {
         self.burst.lose();
+        // A directory may have been replaced unseen; what watches it is taken for alive
+        // unless it is taken away first.
+        for directory in std::mem::take(&mut self.tree) {
+            let _ = self.native.unwatch(&directory);
+        }
         self.watch_anew();
         let _ = self.inbox.send(Event::Saved(Cause::Rescan).into());
     }

@@ -7,7 +7,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Command, ProgramKeys, absolute};
+use super::resolve::ProgramKeys;
+use super::{Command, absolute};
 use crate::error::Result;
 
 /// Characters by which a shell would make something else of a joined command line.

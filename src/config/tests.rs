@@ -1,3 +1,4 @@
+use super::resolve::GRACE;
 use super::*;
 use crate::project::Question;
 
@@ -59,9 +60,7 @@ fn the_example_documents_every_key_and_no_other() {
     let document = Document::parse("air.example.toml", &text).unwrap();
     let directory = tempfile::tempdir().unwrap();
     let options = Options { directory: directory.path().to_owned(), ..Options::default() };
-    let mut resolver =
-        Resolver { options: &options, document: &document, air_mode: false, warnings: Vec::new() };
-    now(resolver.resolve(&Nobody)).unwrap();
+    now(Resolver::new(&options, &document, false).resolve(&Nobody)).unwrap();
     let documented = document.written();
     let mut asked: Vec<&str> = document.asked().into_iter().collect();
     // The articles' names for air's keys are understood, not recommended.

@@ -19,11 +19,24 @@ pub async fn plan(
 ) -> Result<Plan> {
     let mut argv: Vec<OsString> = vec![program(), "metadata".into(), "--format-version=1".into()];
     argv.extend(["--manifest-path".into(), manifest.into()]);
+    argv.extend(feature_flags(&selection.flags).map(OsString::from));
     let answer = ask.ask(Question { argv, directory: directory.to_owned() }).await?;
     let unreadable = |why: String| Error::failed("cargo metadata", why);
     let text = String::from_utf8(answer).map_err(|error| unreadable(error.to_string()))?;
     let metadata = MetadataCommand::parse(text).map_err(|error| unreadable(error.to_string()))?;
     from_metadata(&metadata, manifest, selection)
+}
+
+/// The flags that decide which dependencies there are.
+fn feature_flags(flags: &[String]) -> impl Iterator<Item = &String> {
+    let after_features = |place: usize| {
+        place > 0 && flags[place - 1] == "--features" && flags[place] != "--features"
+    };
+    flags
+        .iter()
+        .enumerate()
+        .filter(move |(place, flag)| flag.contains("features") || after_features(*place))
+        .map(|(_, flag)| flag)
 }
 
 /// The cargo that runs us (`cargo hotrun`), else the one on the PATH.
@@ -35,7 +48,15 @@ fn from_metadata(metadata: &Metadata, manifest: &Path, selection: &Selection) ->
     let candidates = candidates(metadata, manifest, selection)?;
     let (package, target) = choose(&candidates, manifest, selection)?;
     let used = path_dependencies(metadata, package);
-    let directories: HashSet<PathBuf> = used.iter().map(|one| directory_of(one)).collect();
+    let mut directories: HashSet<PathBuf> = used.iter().map(|one| directory_of(one)).collect();
+    // A target's source may lie outside its package.
+    let sources = used.iter().flat_map(|one| &one.targets).filter(|one| is_part(one, target));
+    let outside: Vec<PathBuf> = sources
+        .filter_map(|one| one.src_path.as_std_path().parent())
+        .filter(|place| !directories.iter().any(|directory| place.starts_with(directory)))
+        .map(Path::to_owned)
+        .collect();
+    directories.extend(outside);
 
     let mut build: Vec<OsString> = vec![program(), "build".into()];
     // Errors and the progress bar go to stderr as always, the facts to stdout.
@@ -56,7 +77,7 @@ fn from_metadata(metadata: &Metadata, manifest: &Path, selection: &Selection) ->
         makes: Makes::CargoTarget(target.name.clone()),
         without: without(metadata, &used, &directories, target),
         roots: roots(&directories),
-        extensions: vec!["rs".into(), "toml".into()],
+        files: vec![metadata.workspace_root.as_std_path().join("Cargo.toml")],
         exclude: Vec::new(),
     })
 }
@@ -152,6 +173,15 @@ fn path_dependencies<'a>(metadata: &'a Metadata, package: &'a Package) -> Vec<&'
     used
 }
 
+/// Tests, benches and examples are no part of the program, unless it is one itself.
+fn is_part(target: &Target, program: &Target) -> bool {
+    target.src_path == program.src_path
+        || !target
+            .kind
+            .iter()
+            .any(|kind| matches!(kind, TargetKind::Test | TargetKind::Bench | TargetKind::Example))
+}
+
 fn directory_of(package: &Package) -> PathBuf {
     let manifest = package.manifest_path.as_std_path();
     manifest.parent().unwrap_or(manifest).to_owned()
@@ -181,21 +211,16 @@ fn without(
     without.extend(
         members.iter().map(|one| directory_of(one)).filter(|one| !directories.contains(one)),
     );
-    let is_part = |target: &Target| {
-        target.src_path == program.src_path
-            || !target.kind.iter().any(|kind| {
-                matches!(kind, TargetKind::Test | TargetKind::Bench | TargetKind::Example)
-            })
-    };
     for package in used {
         for name in ["tests", "benches", "examples"] {
             let directory = directory_of(package).join(name);
             let inside = |target: &&Target| target.src_path.starts_with(&directory);
-            if !package.targets.iter().filter(inside).any(is_part) {
+            if !package.targets.iter().filter(inside).any(|one| is_part(one, program)) {
                 without.push(directory);
             }
         }
     }
+    without.retain(|one| !directories.iter().any(|used| used.starts_with(one)));
     without.sort();
     without
 }
@@ -305,6 +330,28 @@ mod tests {
         assert!(plan.without.contains(&PathBuf::from("/w/app/other")), "{:?}", plan.without);
         assert!(plan.without.contains(&PathBuf::from("/w/app/tests")), "{:?}", plan.without);
         assert!(plan.without.contains(&PathBuf::from("/w/target")), "{:?}", plan.without);
+    }
+
+    #[test]
+    fn a_program_that_lies_among_anothers_examples_is_watched() {
+        let packages = [
+            package("w", "/w", &target("w", "lib", "/w/src/lib.rs"), ""),
+            package("app", "/w/examples/app", &target("app", "bin", "/w/examples/app/m.rs"), ""),
+        ];
+        let edges: [(&str, &[&str]); 2] = [("/w", &[]), ("/w/examples/app", &["/w"])];
+        let metadata = metadata(&packages, &edges);
+        let manifest = Path::new("/w/examples/app/Cargo.toml");
+        let plan = from_metadata(&metadata, manifest, &Selection::default()).unwrap();
+        assert_eq!(plan.roots, [PathBuf::from("/w")]);
+        assert!(!plan.without.contains(&PathBuf::from("/w/examples")), "{:?}", plan.without);
+        assert!(plan.without.contains(&PathBuf::from("/w/tests")), "{:?}", plan.without);
+    }
+
+    #[test]
+    fn only_flags_that_choose_features_are_for_cargo_metadata() {
+        let flags = ["--release", "--features", "a,b", "--all-features"].map(String::from);
+        let kept: Vec<_> = feature_flags(&flags).collect();
+        assert_eq!(kept, ["--features", "a,b", "--all-features"]);
     }
 
     #[test]

@@ -6,9 +6,6 @@ use std::path::Path;
 use super::{Ask, Makes, Plan, Question, Selection};
 use crate::error::{Error, Result};
 
-/// What a Go build reads, beside Go: module files, templates, and what is embedded most.
-const EXTENSIONS: [&str; 8] = ["go", "mod", "sum", "work", "tpl", "tmpl", "gohtml", "html"];
-
 /// Asks go which of the module's packages are programs. `artifact` is the file to build.
 pub async fn plan(
     directory: &Path,
@@ -35,7 +32,7 @@ pub async fn plan(
         makes: Makes::File(artifact.to_owned()),
         roots: vec![module.to_owned()],
         without: Vec::new(),
-        extensions: EXTENSIONS.map(String::from).into(),
+        files: Vec::new(),
         exclude: ["**/*_test.go", "**/testdata/**", "**/node_modules/**"].map(String::from).into(),
     })
 }

@@ -199,7 +199,7 @@ fn perform(
                 world.living.is_empty() || *code == ABANDONED,
                 "P4: hotrun does not end before its processes",
             )?,
-            Effect::Arm(_) | Effect::Say(_) => {}
+            Effect::TakeUp | Effect::Arm(_) | Effect::Say(_) => {}
         }
     }
     Ok(())

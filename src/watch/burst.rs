@@ -1,7 +1,7 @@
 //! When are changes a save, and when is a burst of them over? Pure: time comes with the
 //! changes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -93,7 +93,7 @@ impl Burst {
     ) {
         let was_open = self.open.contains_key(path);
         let facts = self.facts.entry(path.to_owned()).or_insert_with(|| Facts {
-            was_there: !matches!(change, Change::Created | Change::Appeared | Change::Arrived),
+            was_there: !matches!(change, Change::Created | Change::Appeared),
             ..Facts::default()
         });
         let saved = match change {
@@ -132,6 +132,22 @@ impl Burst {
         }
         self.first.get_or_insert(at);
         self.last = Some(at);
+    }
+
+    /// Other quiet times from now on.
+    pub(crate) fn configure(&mut self, debounce: Duration, max_wait: Duration) {
+        self.debounce = debounce;
+        self.max_wait = max_wait;
+    }
+
+    /// Should it go again within this burst, then nothing has happened.
+    pub(crate) fn directory_came(&mut self, directory: &Path) {
+        self.facts.entry(directory.to_owned()).or_default();
+    }
+
+    /// True from the first save to the end of the burst.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.first.is_some()
     }
 
     /// When the burst is over if nothing more happens; `None`: there is none.
@@ -201,9 +217,9 @@ impl Burst {
         self.open.retain(|path, _| !path.starts_with(directory));
     }
 
-    /// The files whose saves are in this burst.
-    pub(crate) fn names(&self) -> HashSet<&Path> {
-        self.order.iter().map(PathBuf::as_path).collect()
+    /// True when something below this directory was saved in this burst.
+    pub(crate) fn names_below(&self, directory: &Path) -> bool {
+        self.order.iter().any(|path| path.starts_with(directory))
     }
 }
 

@@ -79,10 +79,10 @@ impl Ignores {
         }
         let nearest = path.ancestors().skip(1).filter_map(|place| self.files.get(place));
         for matcher in nearest.flatten().chain(&self.global) {
-            if !path.starts_with(matcher.path()) {
+            if matcher.is_empty() || !path.starts_with(matcher.path()) {
                 continue;
             }
-            match matcher.matched(path, is_directory) {
+            match matcher.matched_path_or_any_parents(path, is_directory) {
                 Match::Ignore(_) => return true,
                 Match::Whitelist(_) => return false,
                 Match::None => {}

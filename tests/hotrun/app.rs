@@ -215,3 +215,15 @@ fn colours_and_terminals_reach_the_app_as_hotrun_has_them() {
     assert!(lines[0].starts_with("pipe:["), "{stdout}");
     assert_eq!(lines[1], "/dev/null");
 }
+
+#[test]
+fn a_script_that_is_the_program_is_a_source_too() {
+    let config = "[build]\ncmd = \"cp source.txt built\"\nentrypoint = \"./app.sh\"\n\
+                  include_ext = [\"sh\"]\n";
+    let project = Sandbox::new().file("hotrun.toml", config).script("app.sh", crate::sandbox::APP);
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_serving("one");
+    project.save("app.sh", "#!/bin/sh\necho serving anew as $$\nexec sleep 1000\n");
+    hotrun.wait_serving("anew");
+    hotrun.end();
+}

@@ -172,7 +172,7 @@ fn a_generator_in_cmd_that_writes_something_new_each_time_does_not_loop() {
                   entrypoint = \"./app\"\ninclude_ext = [\"txt\"]\n";
     let project = Sandbox::new().file("hotrun.toml", config);
     let mut hotrun = project.start(&[]);
-    let line = hotrun.wait_for("each build writes gen.txt anew");
+    let line = hotrun.wait_for("each build writes gen.txt and so causes the next; hotrun waits");
     assert!(line.contains("exclude = [\"gen.txt\"]"), "{line}");
     project.save("source.txt", "two\n");
     hotrun.wait_serving("two");
@@ -210,5 +210,35 @@ fn delay_keeps_builds_apart() {
     project.save("source.txt", "three\n");
     hotrun.wait_serving("three");
     assert_eq!(hotrun.count("building"), 2, "{}", hotrun.output());
+    hotrun.end();
+}
+
+#[test]
+fn a_build_that_writes_a_new_name_each_time_does_not_loop_and_its_app_runs() {
+    let config = "[build]\ncmd = \"cp source.txt built; echo > $(date +%s%N).txt; sleep 0.2\"\n\
+                  entrypoint = \"./app\"\ninclude_ext = [\"txt\"]\n";
+    let project = Sandbox::new().file("hotrun.toml", config);
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_serving("one");
+    hotrun.wait_for("so causes the next");
+    project.save("source.txt", "two\n");
+    hotrun.wait_serving("two");
+    hotrun.end();
+}
+
+#[test]
+fn an_overtaken_build_begins_no_further_command() {
+    let config = "[build]\npre_cmd = [\"trap 'exit 0' TERM; grep -q two source.txt && \
+                  { echo waiting; sleep 1000 & wait; }; true\"]\n\
+                  cmd = \"cat source.txt; cp source.txt built\"\nentrypoint = \"./app\"\n\
+                  include_ext = [\"txt\"]\n";
+    let project = Sandbox::new().file("hotrun.toml", config);
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_serving("one");
+    project.save("source.txt", "two\n");
+    hotrun.wait_for_line("waiting");
+    project.save("source.txt", "three\n");
+    hotrun.wait_serving("three");
+    assert_eq!(hotrun.count("building  cat"), 2, "{}", hotrun.output());
     hotrun.end();
 }

@@ -64,6 +64,10 @@ fn a_workspace_member_is_rebuilt_when_its_path_dependency_is_saved() {
     project.save("lib/src/lib.rs", &lib.replace("one", "two"));
     hotrun.wait_serving("two");
     assert_eq!(hotrun.count("building"), 2, "{}", hotrun.output());
+    // The workspace's own manifest lies in none of the packages.
+    project.sh("echo '[profile.dev]\nopt-level = 1' >> Cargo.toml");
+    hotrun.wait_for("changed  Cargo.toml");
+    hotrun.wait_serving("two");
     hotrun.end();
 }
 

@@ -164,6 +164,7 @@ fn the_artifact_tmp_dir_and_editor_droppings_never_trigger() {
                   exclude_file = [\"built\"]\n";
     let app = "echo serving $(cat built) as $$\nexec sleep 1000\n";
     let project = Sandbox::new().file("hotrun.toml", config).script("app.in", app);
+    project.sh("rm app");
     let mut hotrun = project.start(&[]);
     hotrun.wait_serving("one");
     project.sh("echo x > .source.txt.swp; echo x > 4913; rm 4913; echo x > source.txt~");
@@ -218,5 +219,39 @@ fn a_root_that_is_a_link_or_has_a_dot_name_is_watched() {
     hotrun.wait_serving("one");
     project.save(".hidden/source.txt", "two\n");
     hotrun.wait_serving("two");
+    hotrun.end();
+}
+
+#[test]
+fn a_configuration_that_stops_building_and_one_that_is_taken_back_are_taken_up() {
+    let project = Sandbox::new().script("other", "echo serving other as $$\nexec sleep 1000\n");
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_serving("one");
+    let only_runs = "[build]\nentrypoint = \"./other\"\ninclude_ext = [\"txt\"]\n";
+    project.save("hotrun.toml", only_runs);
+    hotrun.wait_serving("other");
+    project.save("source.txt", "two\n");
+    hotrun.wait_serving("other");
+    project.save("hotrun.toml", CONFIG);
+    hotrun.wait_serving("two");
+    hotrun.end();
+}
+
+#[test]
+fn a_file_named_in_an_ignored_directory_opens_it_for_nothing_else() {
+    let config = "[build]\ncmd = \"cp source.txt built\"\nentrypoint = \"./app\"\n\
+                  [watch]\ninclude = [\"dist/manifest.json\"]\n";
+    let project = Sandbox::new()
+        .file("hotrun.toml", config)
+        .file(".gitignore", "dist/\nbuilt\n")
+        .file("dist/manifest.json", "")
+        .file(".git/HEAD", "");
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_serving("one");
+    project.save("dist/app.js", "x");
+    project.save("dist/manifest.json", "x");
+    hotrun.wait_for("changed  dist/manifest.json");
+    hotrun.wait_serving("one");
+    nothing_happened(&project, &mut hotrun, 2);
     hotrun.end();
 }

@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -12,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, Config, Extensions, Options, example};
 use crate::engine::{self, Talk};
-use crate::error::{Error, Result};
+use crate::error::{Error, FAILED, Result};
 use crate::event::{name_paths, printable};
 use crate::process::Processes;
 use crate::project::{Kind, Selection};
@@ -174,18 +175,20 @@ impl Cli {
 /// From the command line to the exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let outcome = match &cli.command {
+    let perform = || match &cli.command {
         None => run(&cli, &cli.program.args),
         Some(Word::Run(program)) => run(&cli, &program.args),
         Some(Word::Init) => init(&cli),
         Some(Word::Check) => check(&cli),
     };
-    match outcome {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => {
+    match catch_unwind(AssertUnwindSafe(perform)) {
+        Ok(Ok(code)) => ExitCode::from(code),
+        Ok(Err(error)) => {
             Report::error(&error);
             ExitCode::from(error.code())
         }
+        // It has been told by now, and what was started has been killed.
+        Err(_panic) => ExitCode::from(FAILED),
     }
 }
 

@@ -36,6 +36,8 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 const LAST_BACKOFF: Duration = Duration::from_secs(8);
 /// An app that lived this long has earned a first pause again.
 const LONG_LIFE: Duration = Duration::from_secs(10);
+/// Files up to this size are compared by what they hold, in bytes.
+const MOST_READ: u64 = 8 << 20;
 /// `HOTRUN_CHANGED` is cut at this many bytes.
 const MOST_CHANGED: usize = 4096;
 
@@ -83,6 +85,7 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
         backoff: None,
         pause: Duration::ZERO,
         loading: None,
+        broken: None,
         sender,
     };
     engine.greet();
@@ -118,6 +121,8 @@ struct Engine {
     /// The next pause before an app that ended by itself is started again.
     pause: Duration,
     loading: Option<oneshot::Receiver<Result<Config>>>,
+    /// The exit code of what ends hotrun, if that is no wish of anybody's.
+    broken: Option<u8>,
     sender: UnboundedSender<Message>,
 }
 
@@ -201,6 +206,11 @@ impl Engine {
             Message::Event(event) => vec![event],
             Message::Changed(burst) => self.saved(burst),
             Message::Loaded => self.loaded(),
+            Message::Broken(error) => {
+                Report::error(&error);
+                self.broken = Some(error.code());
+                vec![Event::Interrupted]
+            }
             Message::Spawned(proc, pid) => {
                 if let Some(facts) = self.report.facts.get_mut(&proc) {
                     facts.pid = Some(pid);
@@ -417,6 +427,7 @@ impl Engine {
             Effect::Signal(proc) => self.processes.signal(proc, self.config.run.signal),
             Effect::Arm(timer) => self.arm(timer),
             Effect::Say(notice) => self.say(&notice),
+            Effect::Exit(0) => return Some(self.broken.unwrap_or(0)),
             Effect::Exit(code) => return Some(code),
         }
         None
@@ -565,11 +576,16 @@ impl Engine {
     }
 }
 
-/// A hash of what a file holds; `None` for what is no file.
+/// A hash of what a file holds; `None` for what is no file. Of a large one, whose reading
+/// would hold up the loop, size and time stand for the content.
 fn content(path: &Path) -> Option<u64> {
-    let bytes = std::fs::read(path).ok()?;
+    let meta = path.metadata().ok().filter(std::fs::Metadata::is_file)?;
     let mut hasher = DefaultHasher::new();
-    bytes.hash(&mut hasher);
+    if meta.len() > MOST_READ {
+        (meta.len(), meta.mtime(), meta.mtime_nsec()).hash(&mut hasher);
+    } else {
+        std::fs::read(path).ok()?.hash(&mut hasher);
+    }
     Some(hasher.finish())
 }
 

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use crate::error::Error;
+
 /// hotrun's own number for something it started. Unlike a pid it is never reused, so a
 /// late message cannot hit a successor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -259,6 +261,8 @@ pub enum Message {
     Say(Notice),
     /// The configuration has been read again.
     Loaded,
+    /// A part of hotrun has failed; it cannot go on.
+    Broken(Error),
 }
 
 /// Saves close together, acted on as one.

@@ -102,6 +102,7 @@ impl Processes {
             deadline: job.limit.map(|limit| Instant::now() + limit),
             ending: false,
             killed: false,
+            told_gone: false,
             reaper: self.reaper.clone(),
             inbox: self.inbox.clone(),
         };
@@ -146,6 +147,7 @@ struct Group {
     /// It was asked to end: no further stage begins.
     ending: bool,
     killed: bool,
+    told_gone: bool,
     reaper: Reaper,
     inbox: mpsc::UnboundedSender<Message>,
 }
@@ -183,6 +185,7 @@ impl Group {
         self.tell(Event::Exited(self.proc, ended).into());
         self.until_gone().await;
         self.tell(Event::Gone(self.proc).into());
+        self.told_gone = true;
     }
 
     async fn run_stage(&mut self, stage: &Stage, job: &Job) -> Ended {
@@ -314,6 +317,20 @@ impl Group {
     fn tell(&self, message: Message) {
         // The inbox closes when hotrun ends, and with it all interest.
         let _ = self.inbox.send(message);
+    }
+}
+
+impl Drop for Group {
+    /// Whatever ends hotrun or this task, a panic included: nobody is left behind, and
+    /// nobody waits for ever.
+    fn drop(&mut self) {
+        if self.told_gone {
+            return;
+        }
+        self.send(Signal::SIGKILL);
+        let why = Ended::NotStarted("hotrun itself has failed".to_owned());
+        self.tell(Event::Exited(self.proc, why).into());
+        self.tell(Event::Gone(self.proc).into());
     }
 }
 
@@ -547,6 +564,27 @@ impl Ask for Helper {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn when_hotrun_ends_by_a_panic_nobody_is_left_behind() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let pid = runtime.block_on(async {
+            let (sender, mut inbox) = mpsc::unbounded_channel();
+            let mut processes = Processes::new(sender).unwrap();
+            let command = Command::Argv(["sleep", "1000"].map(OsString::from).to_vec());
+            let stages = vec![Stage::alone(command)];
+            let job = Job { stages, directory: "/".into(), env: Vec::new(), limit: None };
+            processes.spawn(Proc(1), job);
+            loop {
+                if let Some(Message::Spawned(_, pid)) = inbox.recv().await {
+                    break Pid::from_raw(pid);
+                }
+            }
+        });
+        // What unwinding does.
+        drop(runtime);
+        assert_eq!(waitpid(pid, None), Ok(WaitStatus::Signaled(pid, Signal::SIGKILL, false)));
+    }
 
     #[test]
     fn makes_jobserver_words_are_taken_out() {

@@ -78,13 +78,16 @@ impl Watch {
         let to_self = input.clone();
         thread::Builder::new()
             .name("watch".to_owned())
-            .spawn(move || match Watcher::new(watch, to_self, inbox) {
-                Ok((watcher, found)) => {
-                    let _ = ready.send(Ok(found));
-                    watcher.run(&inputs);
-                }
-                Err(error) => {
-                    let _ = ready.send(Err(error));
+            .spawn(move || {
+                let _last_word = LastWord(inbox.clone());
+                match Watcher::new(watch, to_self, inbox) {
+                    Ok((watcher, found)) => {
+                        let _ = ready.send(Ok(found));
+                        watcher.run(&inputs);
+                    }
+                    Err(error) => {
+                        let _ = ready.send(Err(error));
+                    }
                 }
             })
             .map_err(|error| Error::failed("cannot start a thread", error))?;
@@ -99,6 +102,19 @@ impl Watch {
     }
 }
 
+/// Without its watch hotrun would be deaf, and nobody would know.
+struct LastWord(UnboundedSender<Message>);
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let error = Error::failed("watching files", "failed by a bug of hotrun's own")
+                .remedy("please report it with the lines above; then start hotrun again");
+            let _ = self.0.send(Message::Broken(error));
+        }
+    }
+}
+
 /// What would be watched: the directories and the files that matter, without watching.
 pub fn survey(watch: &config::Watch) -> Found {
     let filter = Filter::new(watch.clone());
@@ -109,6 +125,7 @@ pub fn survey(watch: &config::Watch) -> Found {
         walk(root, &filter, &mut ignores, &mut |_| true, &mut |entry| match entry {
             Entry::Directory => found.directories += 1,
             Entry::File(_) => found.files += 1,
+            Entry::Special(_) => {}
         });
     }
     found
@@ -119,6 +136,8 @@ enum Entry<'a> {
     Directory,
     /// A file that matters.
     File(&'a Path),
+    /// A socket, a pipe or a device: it has no content that could be saved.
+    Special(&'a Path),
 }
 
 /// Goes through a directory and all below it that is not ignored. `enter` is called before
@@ -152,8 +171,10 @@ fn walk(
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => stack.push(path),
                 Ok(_) if filter.watch().always.contains(&path) => {}
-                Ok(_) if matters(&path, filter, ignores) => see(Entry::File(&path)),
-                _ => {}
+                Ok(_) if !matters(&path, filter, ignores) => {}
+                Ok(kind) if !kind.is_file() && !kind.is_symlink() => see(Entry::Special(&path)),
+                Ok(_) => see(Entry::File(&path)),
+                Err(_) => {}
             }
         }
     }
@@ -181,6 +202,8 @@ struct Watcher {
     ignores: Ignores,
     /// Every directory that is watched.
     tree: BTreeSet<PathBuf>,
+    /// Sockets and the like that have been seen: their coming and going is no save.
+    special: BTreeSet<PathBuf>,
     burst: Burst,
     quiet: Option<Quiet>,
     to_self: mpsc::Sender<Input>,
@@ -210,6 +233,7 @@ impl Watcher {
             ignores: Ignores::new(watch.gitignore),
             filter: Filter::new(watch),
             tree: BTreeSet::new(),
+            special: BTreeSet::new(),
             quiet: None,
             to_self,
             inbox,
@@ -301,12 +325,25 @@ impl Watcher {
         if self.ignores.depends_on(&path) && !is_under_way {
             self.watch_anew();
         }
-        if !matters(&path, &self.filter, &self.ignores) {
+        if !matters(&path, &self.filter, &self.ignores) || self.is_special(&path, change) {
             return;
         }
         tracing::trace!(?change, "{}", path.display());
         self.see(&path, change, at);
         self.feed(event);
+    }
+
+    fn is_special(&mut self, path: &Path, change: Change) -> bool {
+        if change == Change::Gone {
+            return self.special.remove(path);
+        }
+        let meta = std::fs::symlink_metadata(path);
+        let special =
+            meta.is_ok_and(|meta| !meta.is_file() && !meta.is_symlink() && !meta.is_dir());
+        if special {
+            self.special.insert(path.to_owned());
+        }
+        special
     }
 
     fn see(&mut self, path: &Path, change: Change, at: Instant) {
@@ -391,6 +428,7 @@ impl Watcher {
     /// Watches a directory and all below it, and reports the files that matter there.
     fn adopt(&mut self, top: &Path, report: &mut dyn FnMut(&Path)) -> Found {
         let mut found = Found::default();
+        let mut special = BTreeSet::new();
         let filter = self.filter.clone();
         let mut ignores = std::mem::replace(&mut self.ignores, Ignores::new(false));
         let mut enter = |directory: &Path| self.watch(directory);
@@ -400,7 +438,11 @@ impl Watcher {
                 found.files += 1;
                 report(path);
             }
+            Entry::Special(path) => {
+                special.insert(path.to_owned());
+            }
         });
+        self.special.append(&mut special);
         self.ignores = ignores;
         found
     }

@@ -27,6 +27,19 @@ const DEBOUNCE: u64 = 10;
 const MAX_WAIT: u64 = 2_000;
 const RERUN_DELAY: u64 = 500;
 
+/// Where all files matter, these do not: programs write them while they run, and would
+/// restart themselves for ever.
+const NO_SOURCES: [&str; 8] = [
+    "**/*.log",
+    "**/*.pid",
+    "**/*.db",
+    "**/*.db-*",
+    "**/*.sqlite*",
+    "**/*.pyc",
+    "**/__pycache__/**",
+    "**/node_modules/**",
+];
+
 const STRINGS: &str = "a list of strings, for example [\"a\", \"b\"]";
 const MILLISECONDS: &str = "milliseconds as a whole number, for example 200";
 const BOOLEAN: &str = "true or false";
@@ -343,6 +356,10 @@ impl<'a> Resolver<'a> {
             exclude_dirs.extend(plan.without.iter().cloned());
             exclude.extend(plan.exclude.iter().cloned());
         }
+        let any = extensions.as_ref().is_none_or(|list| list.iter().any(|one| one.trim() == "*"));
+        if any && !self.air_mode {
+            exclude.extend(NO_SOURCES.map(String::from));
+        }
         let regexes = self.list("exclude_regex")?;
         let regexes = regexes
             .or_else(|| self.air_mode.then(|| vec!["_test.go".to_owned()]))
@@ -365,11 +382,10 @@ impl<'a> Resolver<'a> {
             include_dirs,
             include_files,
             extensions: match extensions {
-                None => Extensions::Any,
-                Some(list) if list.iter().any(|one| one.trim() == "*") => Extensions::Any,
-                Some(list) => Extensions::Only(
+                Some(list) if !any => Extensions::Only(
                     list.iter().map(|one| one.trim().trim_start_matches('.').into()).collect(),
                 ),
+                _ => Extensions::Any,
             },
             exclude_files: self.globs("build.exclude_file", self.list("exclude_file")?)?.files,
             exclude_regex: RegexSet::new(regexes.iter().filter(|one| !one.is_empty())).map_err(

@@ -136,19 +136,19 @@ fn what_git_ignores_is_neither_watched_nor_seen_until_gitignore_says_otherwise()
     let config = "[build]\ncmd = \"cat source.txt > built\"\nentrypoint = \"./app\"\n";
     let project = Sandbox::new()
         .file("hotrun.toml", config)
-        .file(".gitignore", "gen/\n*.log\nbuilt\n!keep.log\n")
+        .file(".gitignore", "gen/\n*.out\nbuilt\n!keep.out\n")
         .file("gen/a", "")
         .file("node_modules/x/.gitignore", "*\n");
     let mut hotrun = project.start(&[]);
     hotrun.wait_serving("one");
     project.save("gen/a", "x");
-    project.save("debug.log", "x");
+    project.save("debug.out", "x");
     project.save("node_modules/x/y.js", "x");
-    project.save("keep.log", "x");
-    hotrun.wait_for("changed  keep.log");
+    project.save("keep.out", "x");
+    hotrun.wait_for("changed  keep.out");
     hotrun.wait_serving("one");
     nothing_happened(&project, &mut hotrun, 2);
-    project.save(".gitignore", "*.log\nbuilt\n");
+    project.save(".gitignore", "*.out\nbuilt\n");
     hotrun.wait_for("changed  .gitignore");
     hotrun.wait_serving("afterwards");
     project.save("gen/a", "generated");
@@ -253,5 +253,24 @@ fn a_file_named_in_an_ignored_directory_opens_it_for_nothing_else() {
     hotrun.wait_for("changed  dist/manifest.json");
     hotrun.wait_serving("one");
     nothing_happened(&project, &mut hotrun, 2);
+    hotrun.end();
+}
+
+#[test]
+fn what_a_program_writes_while_it_runs_does_not_restart_it() {
+    let config = "[build]\nentrypoint = \"./app\"\n";
+    let app = "echo started >> app.log; echo $$ > app.pid; rm -f pipe; mkfifo pipe\n\
+               trap 'rm -f pipe; exit 0' TERM\necho serving as $$\n\
+               while :; do sleep 0.02; done\n";
+    let project = Sandbox::empty().file("hotrun.toml", config).script("app", app);
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_for("ready");
+    for round in 0..3 {
+        project.save("source", &round.to_string());
+        hotrun.wait_for("changed  source");
+        hotrun.wait_for("ready");
+    }
+    assert_eq!(hotrun.count("changed"), 3, "{}", hotrun.output());
+    assert_eq!(hotrun.count("serving"), 4, "{}", hotrun.output());
     hotrun.end();
 }

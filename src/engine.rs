@@ -258,7 +258,11 @@ impl Engine {
         }
         let printed = self.printed.remove(&proc).unwrap_or_default();
         let ended = if ended.succeeded() { self.check_artifact(&printed) } else { ended };
-        self.outputs.build_ended(content);
+        let is_overtaken =
+            self.report.facts.get(&proc).is_some_and(|facts| facts.dismissed.is_some());
+        if !is_overtaken {
+            self.outputs.build_ended(content);
+        }
         Event::Exited(proc, ended)
     }
 
@@ -344,6 +348,9 @@ impl Engine {
             return Vec::new();
         }
         self.follows_up = !is_save;
+        if self.config.build.stages.is_empty() {
+            self.changed.clone_from(&saves);
+        }
         let cause = Cause::Save(saves);
         vec![if is_save { Event::Saved(cause) } else { Event::FollowUp(cause) }]
     }
@@ -477,7 +484,7 @@ impl Engine {
         if let Some(generation) = generation {
             env.push(("HOTRUN_GENERATION".into(), generation.to_string().into()));
         }
-        self.report.facts.insert(proc, Facts::new(generation));
+        self.report.facts.insert(proc, Facts::now());
         self.roles.insert(proc, role);
         let directory = self.config.directory.clone();
         self.processes.spawn(proc, Job { stages, directory, env, limit });

@@ -342,8 +342,6 @@ pub enum Notice {
     NothingBuilt,
     /// Something that the person should know and can do something about.
     Warning(String),
-    /// Something that the person may want to know.
-    Note(String),
 }
 
 /// What follows when an app ended by itself.

@@ -73,23 +73,14 @@ pub struct Facts {
     pub dismissed: Option<Instant>,
     /// When its first process ended.
     pub ended: Option<Instant>,
-    /// Which start of the app it is.
-    pub generation: Option<u32>,
     /// How long it may take to end, and by which signal it is asked.
     pub grace: Option<(Duration, &'static str)>,
 }
 
 impl Facts {
     /// Something that starts now.
-    pub fn new(generation: Option<u32>) -> Self {
-        Self {
-            pid: None,
-            began: Instant::now(),
-            dismissed: None,
-            ended: None,
-            generation,
-            grace: None,
-        }
+    pub fn now() -> Self {
+        Self { pid: None, began: Instant::now(), dismissed: None, ended: None, grace: None }
     }
 }
 
@@ -171,7 +162,6 @@ impl Report {
             Notice::Resumed => self.line(Tone::Plain, "resumed", ""),
             Notice::NothingBuilt => self.line(Tone::Warn, "note", "nothing was built yet"),
             Notice::Warning(text) => self.line(Tone::Warn, "warning", text),
-            Notice::Note(text) => self.line(Tone::Plain, "note", text),
         }
     }
 

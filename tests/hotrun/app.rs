@@ -135,6 +135,13 @@ fn the_app_is_told_its_generation_and_what_changed() {
     project.save("sub/a.txt", "x");
     hotrun.wait_for("generation 2 hot 1 changed sub/a.txt");
     hotrun.end();
+    // The same where nothing is built.
+    let project = project.file("hotrun.toml", "[build]\nentrypoint = \"./app\"\n");
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_for("generation 1 hot 1 changed");
+    project.save("sub/a.txt", "y");
+    hotrun.wait_for("generation 2 hot 1 changed sub/a.txt");
+    hotrun.end();
 }
 
 #[test]

@@ -163,7 +163,7 @@ fn an_executable_that_somebody_still_writes_is_tried_again() {
     let project = Sandbox::empty().file("source.txt", "one\n").file(
         "hotrun.toml",
         // The copy stays open for writing a little longer than the build takes.
-        "[build]\ncmd = \"cp -f $(command -v sleep) sleeper; { exec 9<>sleeper; sleep 0.3; } &\"\n\
+        "[build]\ncmd = \"cp -f $(command -v sleep) sleeper; { trap '' TERM; exec 9<>sleeper; sleep 0.3; } &\"\n\
          entrypoint = [\"./sleeper\", \"1000\"]\ninclude_ext = [\"txt\"]\ncancel_grace = \"10s\"\n\
          [run]\nsignal = \"KILL\"\n",
     );

@@ -93,13 +93,13 @@ impl Sandbox {
     /// Starts hotrun.
     #[track_caller]
     pub(crate) fn start(&self, args: &[&str]) -> Hotrun {
-        let mut child =
-            self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // One pipe for both, so that the order of lines is that of what happened.
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut command = self.command(args);
+        let child = command.stdout(writer.try_clone().unwrap()).stderr(writer).spawn().unwrap();
+        drop(command);
         let lines = Arc::new(Lines::default());
-        let stdout = child.stdout.take().unwrap();
-        let stderr = child.stderr.take().unwrap();
-        lines.read(stdout);
-        lines.read(stderr);
+        lines.read(reader);
         Hotrun { child, lines, seen: 0, root: self.root() }
     }
 

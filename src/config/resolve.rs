@@ -152,6 +152,9 @@ impl<'a> Resolver<'a> {
             cancel_grace: self.duration("build.cancel_grace")?.unwrap_or(CANCEL_GRACE),
             stop_on_error,
         };
+        for root in plan.iter().flat_map(|plan| &plan.roots) {
+            self.refuse_too_much(root)?;
+        }
         let makes = (&run.program, !build.stages.is_empty());
         let watch = self.watch(&root, &tmp_dir, &kind, plan.as_ref(), makes)?;
         Ok(Config {
@@ -185,17 +188,22 @@ impl<'a> Resolver<'a> {
         if !root.is_dir() {
             return Err(Error::usage(root.display(), "the root is not a directory"));
         }
-        let dangerous = self.boolean("build.ignore_dangerous_root_dir")?.unwrap_or(false);
-        let home = std::env::home_dir().and_then(|home| std::fs::canonicalize(home).ok());
-        let forbidden = [Some("/".into()), Some("/root".into()), home];
-        if !dangerous && forbidden.contains(&Some(root.clone())) {
-            return Err(Error::usage(root.display(), "is too much to watch: it is no project")
-                .remedy(
-                    "start hotrun in the project's directory (or -C DIR), or set root\n\
-                     to watch it all the same: build.ignore_dangerous_root_dir = true",
-                ));
-        }
+        self.refuse_too_much(&root)?;
         Ok(root)
+    }
+
+    /// Refuses to watch the whole machine, or all that somebody has, as air does.
+    fn refuse_too_much(&self, root: &Path) -> Result<()> {
+        let wanted = self.boolean("build.ignore_dangerous_root_dir")?.unwrap_or(false);
+        let home = std::env::home_dir().and_then(|home| std::fs::canonicalize(home).ok());
+        let too_much = [Some("/".into()), Some("/root".into()), home];
+        if wanted || !too_much.iter().flatten().any(|one: &PathBuf| one == root) {
+            return Ok(());
+        }
+        Err(Error::usage(root.display(), "is too much to watch: it is no project").remedy(
+            "start hotrun in the project's directory (or -C DIR), or set root\n\
+             to watch it all the same: build.ignore_dangerous_root_dir = true",
+        ))
     }
 
     fn no_selection(&self, kind: &Kind) -> Result<()> {

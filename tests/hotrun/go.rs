@@ -30,6 +30,21 @@ fn a_module_needs_no_configuration() {
 }
 
 #[test]
+fn a_module_that_is_the_home_directory_is_refused_from_below_too() {
+    if !has("a_module_that_is_the_home_directory", &["go"]) {
+        return;
+    }
+    let project = Sandbox::empty()
+        .file("go.mod", "module example.com/home\n\ngo 1.21\n")
+        .file("below/main.go", MAIN);
+    let home = project.root().display().to_string();
+    let project = project.env("HOME", &home).env("GOCACHE", &format!("{home}/.cache"));
+    let (code, _, stderr) = project.run(&["-C", "below"]);
+    assert_eq!(code, 2);
+    assert!(stderr.starts_with("hotrun: ROOT: is too much to watch"), "{stderr}");
+}
+
+#[test]
 fn several_main_packages_are_listed() {
     if !has("several_main_packages_are_listed", &["go"]) {
         return;

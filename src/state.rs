@@ -226,7 +226,8 @@ impl Turn {
             }
             Phase::Stopping => {
                 self.changed(&cause);
-                self.begin(None, cause)
+                // Nobody serves: no spacing is worth that.
+                self.build(None, cause)
             }
             Phase::Starting { new, app: Some(app) } => {
                 self.changed(&cause);

@@ -11,11 +11,11 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use tokio::task::LocalSet;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{self, Config, Extensions, Options, example};
+use crate::config::{self, Config, Extensions, Options, Program, example};
 use crate::engine::{self, Talk};
 use crate::error::{Error, FAILED, Result};
 use crate::event::{name_paths, printable};
-use crate::process::Processes;
+use crate::process::{self, Processes};
 use crate::project::{Kind, Selection};
 use crate::report::{Color, Report};
 use crate::watch;
@@ -260,7 +260,7 @@ fn explain(config: &Config) -> String {
         let name = if number == 0 { "build" } else { "" };
         line(name, stage.label.clone());
     }
-    line("run", engine::describe_program(&config.run.program));
+    line("run", describe_program(&config.run.program));
     line("stop", format!("{}, then SIGKILL after {:?}", config.run.signal, config.run.grace));
     for command in &config.post_cmd {
         line("post_cmd", command.clone());
@@ -285,6 +285,19 @@ fn explain(config: &Config) -> String {
         line("warning", warning.clone());
     }
     lines.join("\n")
+}
+
+/// What would be run.
+fn describe_program(program: &Program) -> String {
+    match program {
+        Program::None => "nothing: only built".to_owned(),
+        Program::Command(command) => process::describe(command),
+        Program::Built(args) => {
+            let argv = [OsString::from("(the executable that cargo names)")];
+            let words = argv.into_iter().chain(args.iter().cloned());
+            words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+        }
+    }
 }
 
 /// To stdout; a closed one is no reason to fail.

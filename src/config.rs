@@ -187,6 +187,20 @@ pub struct Globs {
     pub patterns: Vec<String>,
 }
 
+impl Watch {
+    /// The root that a path lies in.
+    pub fn root_of(&self, path: &Path) -> Option<&Path> {
+        self.roots.iter().map(PathBuf::as_path).find(|root| path.starts_with(root))
+    }
+
+    /// A path as patterns see it: relative to the base, or else to its own root.
+    pub fn relative<'a>(&self, path: &'a Path) -> &'a Path {
+        let base = path.strip_prefix(&self.base).ok();
+        let root = || self.root_of(path).and_then(|root| path.strip_prefix(root).ok());
+        base.or_else(root).unwrap_or(path)
+    }
+}
+
 impl Globs {
     /// The directories, relative, below which all is that the patterns match; empty for a
     /// pattern that begins with a wildcard.

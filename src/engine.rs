@@ -20,9 +20,8 @@ use crate::error::{Error, Result};
 use crate::event::{
     Burst, Cause, Ended, Event, Message, Next, Notice, Proc, Role, Timer, name_paths,
 };
-use crate::filter::Filter;
 use crate::outputs::{During, Outputs, Verdict};
-use crate::process::{self, Job, Processes};
+use crate::process::{Job, Processes};
 use crate::project;
 use crate::ready;
 use crate::report::{Color, Facts, Report};
@@ -66,7 +65,6 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
     let report = Report::new(talk.quiet, talk.color, config.watch.base.clone());
     let mut engine = Engine {
         state: State::new(config.policy()),
-        filter: Filter::new(config.watch.clone()),
         config,
         options,
         next: None,
@@ -96,7 +94,6 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
 struct Engine {
     state: State,
     config: Config,
-    filter: Filter,
     options: Options,
     /// Read again; it becomes `config` when the next build starts.
     next: Option<Config>,
@@ -358,7 +355,7 @@ impl Engine {
     fn tell_loop(&self, paths: &[PathBuf], follows: &str) {
         let root = &self.config.watch.base;
         let names = name_paths(paths, root);
-        let first = self.filter.relative(&paths[0]).display().to_string();
+        let first = self.config.watch.relative(&paths[0]).display().to_string();
         self.report.say(&Notice::Warning(format!(
             "each build writes {names} and so causes the next; {follows}to leave it out: \
              [watch] exclude = [{first:?}]"
@@ -395,9 +392,7 @@ impl Engine {
                 return Vec::new();
             }
         };
-        for warning in &config.warnings {
-            self.report.say(&Notice::Warning(warning.clone()));
-        }
+        self.warn_about(&config);
         if let Some(watch) = &self.watch {
             watch.configure(config.watch.clone());
         }
@@ -413,7 +408,6 @@ impl Engine {
 
     fn take_up_next(&mut self) {
         if let Some(next) = self.next.take() {
-            self.filter = Filter::new(next.watch.clone());
             self.config = next;
             if let Err(error) = self.prepare_tmp_dir() {
                 self.report.say(&Notice::Warning(error.to_string()));
@@ -494,7 +488,7 @@ impl Engine {
     fn changed_paths(&self) -> OsString {
         let mut text = OsString::new();
         for path in &self.changed {
-            let relative = self.filter.relative(path);
+            let relative = self.config.watch.relative(path);
             if text.len() + relative.as_os_str().len() + 1 > MOST_CHANGED {
                 break;
             }
@@ -554,9 +548,7 @@ impl Engine {
     // The start
 
     fn greet(&self) {
-        for warning in &self.config.warnings {
-            self.report.say(&Notice::Warning(warning.clone()));
-        }
+        self.warn_about(&self.config);
         let Some(watch) = &self.watch else { return };
         let roots = name_paths(&self.config.watch.roots, &self.config.directory);
         if watch.found.files == 0 {
@@ -564,6 +556,12 @@ impl Engine {
                 "there is nothing to watch: no file in {roots} matches include_ext and the \
                  other filters, so no save will be seen (hotrun check shows them)"
             )));
+        }
+    }
+
+    fn warn_about(&self, config: &Config) {
+        for warning in &config.warnings {
+            self.report.say(&Notice::Warning(warning.clone()));
         }
     }
 
@@ -603,17 +601,4 @@ fn changed_at(path: &Path) -> Option<SystemTime> {
     let seconds = u64::try_from(meta.ctime()).ok()?;
     let nanos = u32::try_from(meta.ctime_nsec()).ok()?;
     Some(SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos))
-}
-
-/// What a build or an app would be started with, as `hotrun check` shows it.
-pub fn describe_program(program: &Program) -> String {
-    match program {
-        Program::None => "nothing: only built".to_owned(),
-        Program::Command(command) => process::describe(command),
-        Program::Built(args) => {
-            let argv = [OsString::from("(the executable that cargo names)")];
-            let words = argv.into_iter().chain(args.iter().cloned());
-            words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
-        }
-    }
 }

@@ -55,6 +55,15 @@ impl Cause {
         }
     }
 
+    /// Joined to an older cause, if there is one.
+    #[must_use]
+    pub fn after(self, older: Option<Cause>) -> Cause {
+        match older {
+            None => self,
+            Some(older) => older.join(self),
+        }
+    }
+
     /// The paths that were saved.
     pub fn paths(&self) -> &[PathBuf] {
         match self {
@@ -130,17 +139,15 @@ pub fn name_paths(paths: &[PathBuf], base: &Path) -> String {
 /// A path as text for a terminal: control characters (an escape sequence, a line break)
 /// are shown, not obeyed.
 pub fn printable(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    if !text.contains(|c: char| c.is_control()) {
-        return text.into_owned();
+    let mut text = String::new();
+    for c in path.to_string_lossy().chars() {
+        if c.is_control() {
+            text.extend(c.escape_default());
+        } else {
+            text.push(c);
+        }
     }
-    text.chars()
-        .flat_map(|c| {
-            let escaped: String =
-                if c.is_control() { c.escape_default().collect() } else { c.to_string() };
-            escaped.chars().collect::<Vec<_>>()
-        })
-        .collect()
+    text
 }
 
 /// What can be asked for by hand.

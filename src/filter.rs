@@ -38,8 +38,8 @@ impl Filter {
         if watch.always.contains(path) {
             return Verdict::Named;
         }
-        let Some(root) = self.root_of(path) else { return Verdict::Ignored };
-        let relative = self.relative(path);
+        let Some(root) = watch.root_of(path) else { return Verdict::Ignored };
+        let relative = watch.relative(path);
         let above = path.ancestors().skip(1).take_while(|above| *above != root);
         if watch.never.contains(path) || above.into_iter().any(|above| self.prunes(above)) {
             return Verdict::Ignored;
@@ -72,10 +72,10 @@ impl Filter {
         if watch.roots.iter().any(|root| root == directory) {
             return false;
         }
-        if self.root_of(directory).is_none() {
+        if watch.root_of(directory).is_none() {
             return true;
         }
-        let relative = self.relative(directory);
+        let relative = watch.relative(directory);
         if watch.exclude.directories.is_match(relative) {
             return true;
         }
@@ -97,24 +97,12 @@ impl Filter {
     pub fn leads_to_named(&self, directory: &Path) -> bool {
         let watch = &self.watch;
         let below = |path: &PathBuf| path != directory && path.starts_with(directory);
-        let relative = self.relative(directory);
+        let relative = watch.relative(directory);
         let by_glob = watch.include.fixed_parts().any(|fixed| {
             let is_named = !fixed.as_os_str().is_empty();
             is_named && (fixed.starts_with(relative) || relative.starts_with(fixed))
         });
         by_glob || watch.include_files.iter().any(below) || watch.include_dirs.iter().any(below)
-    }
-
-    /// A path as patterns see it: relative to the base, or else to its own root.
-    pub fn relative<'a>(&self, path: &'a Path) -> &'a Path {
-        let base = path.strip_prefix(&self.watch.base).ok();
-        let root = || self.root_of(path).and_then(|root| path.strip_prefix(root).ok());
-        base.or_else(root).unwrap_or(path)
-    }
-
-    /// The root that a path lies in.
-    pub fn root_of(&self, path: &Path) -> Option<&Path> {
-        self.watch.roots.iter().map(PathBuf::as_path).find(|root| path.starts_with(root))
     }
 
     /// A trigger file: `touch` alone is to be seen as a save.

@@ -125,16 +125,16 @@ impl Outputs {
         during: During,
         content: impl FnOnce(&Path) -> Content,
     ) -> Verdict {
-        let now = content(path);
         if during == During::Rest {
             // Somebody wrote what the build had written.
-            if self.is_known(path) && self.contents.get(path) == Some(&now) {
+            if self.is_known(path) && self.contents.get(path) == Some(&content(path)) {
                 return Verdict::Nothing;
             }
             self.edited.insert(path.to_owned());
             self.next_is = NextIs::Wanted;
             return Verdict::Save;
         }
+        let now = content(path);
         let is_new = !self.seen.contains_key(path) && !self.edited.contains(path);
         let sighting = self.seen.entry(path.to_owned()).or_default();
         if self.this_build.insert(path.to_owned()) {

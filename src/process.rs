@@ -228,9 +228,8 @@ impl Group {
         let mut output = None;
         if keeps_output {
             let (reader, writer) =
-                io::pipe().map_err(|error| Ended::NotStarted(format!("no pipe: {error}")))?;
-            let reader = pipe::Receiver::from_owned_fd(reader.into());
-            output = Some(reader.map_err(|error| Ended::NotStarted(format!("no pipe: {error}")))?);
+                new_pipe().map_err(|error| Ended::NotStarted(format!("no pipe: {error}")))?;
+            output = Some(reader);
             command.stdout(writer);
         }
         for tries in 0.. {
@@ -339,6 +338,12 @@ async fn due(deadline: Option<Instant>) {
         Some(deadline) => sleep_until(deadline).await,
         None => std::future::pending().await,
     }
+}
+
+/// A pipe whose reading end can be awaited.
+fn new_pipe() -> io::Result<(pipe::Receiver, io::PipeWriter)> {
+    let (reader, writer) = io::pipe()?;
+    Ok((pipe::Receiver::from_owned_fd(reader.into())?, writer))
 }
 
 async fn readable(output: Option<&pipe::Receiver>) {
@@ -519,12 +524,8 @@ impl Ask for Helper {
         let command = Command::Argv(question.argv);
         let name = describe(&command);
         let failed = |why: &dyn std::fmt::Display| Error::failed(&name, why);
-        let pipe = || -> io::Result<(pipe::Receiver, io::PipeWriter)> {
-            let (reader, writer) = io::pipe()?;
-            Ok((pipe::Receiver::from_owned_fd(reader.into())?, writer))
-        };
-        let (output, stdout) = pipe().map_err(|error| failed(&error))?;
-        let (errors, stderr) = pipe().map_err(|error| failed(&error))?;
+        let (output, stdout) = new_pipe().map_err(|error| failed(&error))?;
+        let (errors, stderr) = new_pipe().map_err(|error| failed(&error))?;
         let (pid, exit) = {
             let mut command_line = std_command(&command, &question.directory);
             let child = command_line.stdout(stdout).stderr(stderr).spawn();

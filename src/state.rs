@@ -197,10 +197,7 @@ impl Turn {
 
     fn saved(&mut self, phase: Phase, cause: Cause) -> Phase {
         if let Pause::On(kept) = &mut self.state.pause {
-            *kept = Some(match kept.take() {
-                None => cause,
-                Some(older) => older.join(cause),
-            });
+            *kept = Some(cause.after(kept.take()));
             return phase;
         }
         match phase {
@@ -247,10 +244,7 @@ impl Turn {
         if !matches!(phase, Phase::Building { .. }) {
             return self.saved(phase, cause);
         }
-        self.state.follow_up = Some(match self.state.follow_up.take() {
-            None => cause,
-            Some(older) => older.join(cause),
-        });
+        self.state.follow_up = Some(cause.after(self.state.follow_up.take()));
         phase
     }
 
@@ -282,10 +276,7 @@ impl Turn {
         if !self.state.policy.builds {
             return self.install(app);
         }
-        let cause = match self.state.follow_up.take() {
-            None => cause,
-            Some(older) => older.join(cause),
-        };
+        let cause = cause.after(self.state.follow_up.take());
         let build = self.number();
         self.effects.push(Effect::SpawnBuild(build, cause.clone()));
         if self.state.policy.spaced {

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -182,7 +182,7 @@ fn walk(
 
 /// A directory that a `.gitignore` names, unless something below it was named here.
 fn is_ignored(directory: &Path, filter: &Filter, ignores: &Ignores) -> bool {
-    filter.root_of(directory).is_some_and(|root| root != directory)
+    filter.watch().root_of(directory).is_some_and(|root| root != directory)
         && ignores.ignore(directory, true)
         && !filter.leads_to_named(directory)
 }
@@ -198,7 +198,8 @@ fn matters(path: &Path, filter: &Filter, ignores: &Ignores) -> bool {
 /// The thread that watches.
 struct Watcher {
     native: RecommendedWatcher,
-    filter: Filter,
+    /// Shared with the walk under way, which changes all else here.
+    filter: Arc<Filter>,
     ignores: Ignores,
     /// Every directory that is watched.
     tree: BTreeSet<PathBuf>,
@@ -231,7 +232,7 @@ impl Watcher {
             native,
             burst: Burst::new(watch.debounce, watch.max_wait),
             ignores: Ignores::new(watch.gitignore),
-            filter: Filter::new(watch),
+            filter: Arc::new(Filter::new(watch)),
             tree: BTreeSet::new(),
             special: BTreeSet::new(),
             quiet: None,
@@ -333,24 +334,30 @@ impl Watcher {
         self.feed(event);
     }
 
+    /// What a file is, it is from the moment in which it gets its name: only then the disk is
+    /// asked.
     fn is_special(&mut self, path: &Path, change: Change) -> bool {
-        if change == Change::Gone {
-            return self.special.remove(path);
+        match change {
+            Change::Written | Change::Attributes | Change::Closed => self.special.contains(path),
+            Change::Gone => self.special.remove(path),
+            Change::Created | Change::Appeared | Change::Arrived => {
+                let special = std::fs::symlink_metadata(path)
+                    .is_ok_and(|meta| !meta.is_file() && !meta.is_symlink() && !meta.is_dir());
+                if special {
+                    self.special.insert(path.to_owned());
+                } else {
+                    self.special.remove(path);
+                }
+                special
+            }
         }
-        let meta = std::fs::symlink_metadata(path);
-        let special =
-            meta.is_ok_and(|meta| !meta.is_file() && !meta.is_symlink() && !meta.is_dir());
-        if special {
-            self.special.insert(path.to_owned());
-        }
-        special
     }
 
     fn see(&mut self, path: &Path, change: Change, at: Instant) {
         let filter = &self.filter;
         self.burst.see(path, change, at, || is_recent(path), || filter.is_trigger(path));
         // A touch leaves nothing behind that could be taken for a part of the next save.
-        if change == Change::Closed && !self.burst.is_under_way() {
+        if change == Change::Closed {
             self.burst.forget();
         }
     }
@@ -429,7 +436,7 @@ impl Watcher {
     fn adopt(&mut self, top: &Path, report: &mut dyn FnMut(&Path)) -> Found {
         let mut found = Found::default();
         let mut special = BTreeSet::new();
-        let filter = self.filter.clone();
+        let filter = Arc::clone(&self.filter);
         let mut ignores = std::mem::replace(&mut self.ignores, Ignores::new(false));
         let mut enter = |directory: &Path| self.watch(directory);
         walk(top, &filter, &mut ignores, &mut enter, &mut |entry| match entry {
@@ -531,7 +538,7 @@ impl Watcher {
 
     fn configure(&mut self, watch: config::Watch) {
         self.burst.configure(watch.debounce, watch.max_wait);
-        self.filter = Filter::new(watch);
+        self.filter = Arc::new(Filter::new(watch));
         self.watch_anew();
     }
 

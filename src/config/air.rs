@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use super::resolve::ProgramKeys;
 use super::{Command, absolute};
-use crate::error::Result;
 
 /// Characters by which a shell would make something else of a joined command line.
 const SPECIAL: &[char] = &[
@@ -55,14 +54,14 @@ pub(super) fn integer_duration(number: u64) -> Duration {
 /// Items such as `.go` in a list of files are meant as extensions.
 pub(super) fn split_extensions(
     mut files: Vec<String>,
-    misplaced: impl FnOnce() -> Result<Option<Vec<String>>>,
-) -> Result<(Vec<String>, BTreeSet<String>)> {
+    misplaced: Vec<String>,
+) -> (Vec<String>, BTreeSet<String>) {
     let is_extension =
         |item: &str| item.starts_with('.') && !item[1..].contains(['.', '/']) && item.len() > 1;
     let (extensions, more): (Vec<String>, Vec<String>) =
-        misplaced()?.unwrap_or_default().into_iter().partition(|item| is_extension(item));
+        misplaced.into_iter().partition(|item| is_extension(item));
     files.extend(more);
-    Ok((files, extensions.into_iter().collect()))
+    (files, extensions.into_iter().collect())
 }
 
 /// What to run, and what the person should know about it.

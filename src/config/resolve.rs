@@ -290,8 +290,8 @@ impl<'a> Resolver<'a> {
         let rerun = self.boolean("build.rerun")?.unwrap_or(false);
         let rerun_delay = self.milliseconds("build.rerun_delay", RERUN_DELAY)?;
         let on_exit = match self.string("run.on_exit")?.as_deref() {
-            None if rerun => OnExit::Restart,
             _ if self.options.once => OnExit::Quit,
+            None if rerun => OnExit::Restart,
             None | Some("wait") => OnExit::Wait,
             Some("restart") => OnExit::Restart,
             Some("quit") => OnExit::Quit,
@@ -304,7 +304,7 @@ impl<'a> Resolver<'a> {
             program,
             signal,
             grace: self.grace()?,
-            on_exit: if self.options.once { OnExit::Quit } else { on_exit },
+            on_exit,
             rerun_delay: rerun.then_some(rerun_delay),
         })
     }
@@ -333,10 +333,10 @@ impl<'a> Resolver<'a> {
         let mut never = BTreeSet::from([tmp_dir.to_owned()]);
         never.extend(self.artifact(program, builds));
         let mut extensions = self.list("include_ext")?;
-        let (mut include_files, more_extensions) =
-            air::split_extensions(self.list("include_file")?.unwrap_or_default(), || {
-                self.strings("watch.include_files")
-            })?;
+        let (include_files, more_extensions) = air::split_extensions(
+            self.list("include_file")?.unwrap_or_default(),
+            self.strings("watch.include_files")?.unwrap_or_default(),
+        );
         if !more_extensions.is_empty() {
             extensions.get_or_insert_default().extend(more_extensions);
         }
@@ -358,7 +358,6 @@ impl<'a> Resolver<'a> {
         let mut exclude_dirs = below_root(exclude_dirs);
         let include_dirs = self.include_dirs(root)?;
         let mut roots = self.roots(root, plan, &include_dirs);
-        include_files.retain(|file| !file.trim().is_empty());
         let mut exclude = self.strings("watch.exclude")?.unwrap_or_default();
         if let Some(plan) = plan {
             exclude_dirs.extend(plan.without.iter().cloned());
@@ -504,15 +503,9 @@ impl<'a> Resolver<'a> {
             "exclude_file" => ("build.exclude_file", "watch.exclude_file"),
             _ => ("build.exclude_regex", "watch.exclude_regex"),
         };
-        match self.strings(key)? {
-            None if self.air_mode => self.strings(misplaced),
-            found => {
-                if self.air_mode {
-                    self.strings(misplaced)?;
-                }
-                Ok(found)
-            }
-        }
+        let found = self.strings(key)?;
+        let misplaced = if self.air_mode { self.strings(misplaced)? } else { None };
+        Ok(found.or(misplaced))
     }
 
     fn strings(&self, key: &'static str) -> Result<Option<Vec<String>>> {

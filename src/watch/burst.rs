@@ -153,8 +153,8 @@ impl Burst {
     /// When the burst is over if nothing more happens; `None`: there is none.
     pub(crate) fn ends_at(&self) -> Option<Instant> {
         let (first, last) = (self.first?, self.last?);
-        let mut net = self.order.iter().filter_map(|path| self.facts.get(path));
-        let mut net = net.by_ref().filter(|facts| !facts.came_and_went());
+        let facts = self.order.iter().filter_map(|path| self.facts.get(path));
+        let mut net = facts.filter(|facts| !facts.came_and_went());
         let quiet = match (net.next(), net.count()) {
             (Some(only), 0) if only.completed => QUIET_AFTER_ONE,
             (_, more) if more >= MANY => QUIET_AFTER_MANY,

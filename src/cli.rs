@@ -1,24 +1,28 @@
 //! The command line. It decides nothing: words become [`Options`], and an outcome becomes
 //! an exit code.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use tokio::task::LocalSet;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{self, Config, Extensions, Options, Program, example};
+use crate::config::{self, Color, Config, Options};
 use crate::engine::{self, Talk};
 use crate::error::{Error, FAILED, Result};
-use crate::event::{name_paths, printable};
-use crate::process::{self, Processes};
-use crate::project::{Kind, Selection};
-use crate::report::{Color, Report};
-use crate::watch;
+use crate::init::{self, Source};
+use crate::process::Processes;
+use crate::project::Selection;
+use crate::report::Report;
+
+mod show;
+mod words;
+
+use words::Words;
 
 /// Rebuilds on save and restarts the program.
 #[derive(Parser, Debug)]
@@ -27,8 +31,10 @@ use crate::watch;
     version,
     disable_version_flag = true,
     disable_help_subcommand = true,
-    override_usage = "hotrun [run] [OPTIONS] [-- ARGS...]\n       hotrun init | check",
-    after_help = "Reads hotrun.toml or .air.toml; Cargo and Go projects need neither."
+    override_usage = "hotrun [run] [OPTIONS] [--] [ARGS...]\n       hotrun init | check | explain PATH...",
+    after_help = "Reads hotrun.toml or .air.toml; Cargo and Go projects need neither. Every key is\n\
+                  an option too: --build.cmd \"make app\". The first word that is neither an option\n\
+                  nor a command goes to the program, with all after it."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -37,25 +43,30 @@ struct Cli {
     common: Common,
     #[command(flatten)]
     choice: Choice,
-    #[command(flatten)]
-    program: ProgramArgs,
 }
 
 #[derive(Subcommand, Debug)]
 enum Word {
     /// Build, run, and do so again after each save (this is the default)
-    Run(ProgramArgs),
-    /// Write a hotrun.toml that explains every key
-    Init,
-    /// Show what would be built, run and watched
+    Run,
+    /// Write a hotrun.toml for this project
+    Init {
+        /// With every key, explained
+        #[arg(long, conflicts_with = "from")]
+        full: bool,
+        /// Out of what another tool has: air, fresh, realize, nodemon, or cargo-watch with
+        /// its command line
+        #[arg(long, value_name = "TOOL", hide_possible_values = true)]
+        from: Option<Source>,
+    },
+    /// Show what would be built, run and watched, and who says so
     Check,
-}
-
-#[derive(Args, Debug)]
-struct ProgramArgs {
-    /// Arguments for the program
-    #[arg(last = true, value_name = "ARGS", hide = true)]
-    args: Vec<OsString>,
+    /// Say what a save of these files would trigger, and why
+    Explain {
+        /// Files or directories
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<PathBuf>,
+    },
 }
 
 #[derive(Args, Debug)]
@@ -73,14 +84,13 @@ struct Common {
     #[arg(short, long, global = true)]
     quiet: bool,
     /// Log diagnostics too, filtered by `HOTRUN_LOG`
-    #[arg(long, global = true)]
+    #[arg(short = 'd', long, global = true)]
     verbose: bool,
     /// Use colours: auto, always or never
-    #[arg(long, value_name = "WHEN", default_value = "auto", global = true)]
-    #[arg(hide_possible_values = true, hide_default_value = true)]
-    color: When,
+    #[arg(long, value_name = "WHEN", global = true, hide_possible_values = true)]
+    color: Option<When>,
     /// Print the version
-    #[arg(short = 'V', short_alias = 'v', long, action = ArgAction::Version)]
+    #[arg(short = 'V', visible_short_alias = 'v', long, action = ArgAction::Version)]
     version: Option<bool>,
 }
 
@@ -138,49 +148,55 @@ impl Choice {
 }
 
 impl Common {
-    /// The directory to work in, absolute.
-    fn directory(&self) -> Result<PathBuf> {
+    /// The directory to work in, absolute, and whether air's variable names it.
+    fn directory(&self) -> Result<(PathBuf, bool)> {
         let here = std::env::current_dir()
             .map_err(|error| Error::failed("the current directory", error))?;
-        let Some(directory) = &self.directory else { return Ok(here) };
-        let path = here.join(directory);
-        path.canonicalize()
-            .ok()
-            .filter(|path| path.is_dir())
-            .ok_or_else(|| Error::usage(format!("-C {}", directory.display()), "no such directory"))
+        let by_air = std::env::var_os("air_wd").filter(|directory| !directory.is_empty());
+        let (name, written, is_airs) = match (&self.directory, by_air) {
+            (Some(directory), _) => ("-C ", directory.clone(), false),
+            (None, Some(directory)) => ("air_wd=", directory.into(), true),
+            (None, None) => return Ok((here, false)),
+        };
+        let path = here.join(&written).canonicalize().ok().filter(|path| path.is_dir());
+        let missing = || Error::usage(format!("{name}{}", written.display()), "no such directory");
+        Ok((path.ok_or_else(missing)?, is_airs))
     }
 
     fn talk(&self) -> Talk {
-        let color = match self.color {
+        let color = self.color.map(|color| match color {
             When::Auto => Color::Auto,
             When::Always => Color::Always,
             When::Never => Color::Never,
-        };
+        });
         Talk { quiet: self.quiet, color }
     }
 }
 
 impl Cli {
-    fn options(&self, args: &[OsString]) -> Result<Options> {
+    fn options(&self, words: &Words) -> Result<Options> {
+        let (directory, by_air) = self.common.directory()?;
+        let mut config = self.common.config.clone();
+        let mut keys = words.keys.clone();
+        if by_air {
+            // As in air: the file is looked for where the shell is, and root is the directory.
+            let here = std::env::current_dir().unwrap_or_default();
+            config = config.map(|file| here.join(file));
+            keys.push(("root".to_owned(), ".".to_owned()));
+        }
         Ok(Options {
-            directory: self.common.directory()?,
-            config: self.common.config.clone(),
+            directory,
+            config,
             once: self.common.once,
             selection: self.choice.selection(),
-            args: args.to_vec(),
+            args: words.args.clone(),
+            keys,
         })
     }
 }
 
 /// From the command line to the exit code.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let perform = || match &cli.command {
-        None => run(&cli, &cli.program.args),
-        Some(Word::Run(program)) => run(&cli, &program.args),
-        Some(Word::Init) => init(&cli),
-        Some(Word::Check) => check(&cli),
-    };
     match catch_unwind(AssertUnwindSafe(perform)) {
         Ok(Ok(code)) => ExitCode::from(code),
         Ok(Err(error)) => {
@@ -192,9 +208,41 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(cli: &Cli, args: &[OsString]) -> Result<u8> {
+fn perform() -> Result<u8> {
+    let mut command = Cli::command();
+    command.build();
+    let mut all = std::env::args_os();
+    let name = PathBuf::from(all.next().unwrap_or_default());
+    let as_air = name.file_name() == Some(OsStr::new("air"));
+    let words = words::take_apart(&command, all, as_air)?;
+    let own = [OsString::from("hotrun")].into_iter().chain(words.own.iter().cloned());
+    let cli = command
+        .try_get_matches_from(own)
+        .and_then(|matches| Cli::from_arg_matches(&matches))
+        .unwrap_or_else(|error| error.exit());
+    tell_ambiguous_word(&cli, &words)?;
+    match &cli.command {
+        None | Some(Word::Run) => run(&cli, &words),
+        Some(Word::Init { full, from }) => write_first(&cli, &words, *full, *from),
+        Some(Word::Check) => check(&cli, &words),
+        Some(Word::Explain { paths }) => explain(&cli, &words, paths),
+    }
+}
+
+/// Air has only one subcommand: its users may mean any other word for their program.
+fn tell_ambiguous_word(cli: &Cli, words: &Words) -> Result<()> {
+    let Some(word) = words.subcommand.as_deref().filter(|word| *word != "init") else {
+        return Ok(());
+    };
+    if config::is_airs(&cli.options(words)?) {
+        Report::note(&format!("{word} is hotrun's own word; for the program: hotrun -- {word}"));
+    }
+    Ok(())
+}
+
+fn run(cli: &Cli, words: &Words) -> Result<u8> {
     log_diagnostics(cli.common.verbose);
-    block_on(engine::run(cli.options(args)?, cli.common.talk()))
+    block_on(engine::run(cli.options(words)?, cli.common.talk()))
 }
 
 /// One thread does all: children are spawned and reaped on it.
@@ -217,15 +265,29 @@ fn log_diagnostics(verbose: bool) {
         .init();
 }
 
-fn init(cli: &Cli) -> Result<u8> {
-    let directory = cli.common.directory()?;
+fn write_first(cli: &Cli, words: &Words, full: bool, from: Option<Source>) -> Result<u8> {
+    let (directory, _) = cli.common.directory()?;
+    if let Some(word) = words.args.first().filter(|_| from != Some(Source::CargoWatch)) {
+        let why = "init takes no such word";
+        return Err(Error::usage(word.display(), why).remedy("hotrun init --help"));
+    }
+    let first = match from {
+        Some(source) => block_on(async {
+            let options = Options { directory: directory.clone(), ..cli.options(words)? };
+            init::from_tool(source, &options).await
+        })?,
+        None if full => init::full(&directory),
+        None => init::for_project(&directory),
+    };
     let file = directory.join("hotrun.toml");
-    let text = example::for_project(&Kind::detect(&directory));
     let created =
-        std::fs::File::create_new(&file).and_then(|mut new| new.write_all(text.as_bytes()));
+        std::fs::File::create_new(&file).and_then(|mut new| new.write_all(first.text.as_bytes()));
     match created {
         Ok(()) => {
             print(&format!("wrote {}", file.display()));
+            for lost in first.lost {
+                Report::note(&format!("not carried over: {lost}"));
+            }
             Ok(0)
         }
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
@@ -236,68 +298,36 @@ fn init(cli: &Cli) -> Result<u8> {
     }
 }
 
-fn check(cli: &Cli) -> Result<u8> {
+fn load(cli: &Cli, words: &Words) -> Result<Config> {
     log_diagnostics(cli.common.verbose);
-    let options = cli.options(&cli.program.args)?;
-    let config = block_on(async {
+    let options = cli.options(words)?;
+    block_on(async {
         // Nobody reads the inbox: only helpers run.
         let (sender, _inbox) = tokio::sync::mpsc::unbounded_channel();
         let processes = Processes::new(sender)?;
         config::load(&options, &processes.helper()).await
-    })?;
-    print(&explain(&config));
+    })
+}
+
+fn check(cli: &Cli, words: &Words) -> Result<u8> {
+    print(&show::check(&load(cli, words)?));
     Ok(0)
 }
 
-/// The effective configuration, for a person.
-fn explain(config: &Config) -> String {
-    let mut lines = Vec::new();
-    let mut line = |name: &str, text: String| lines.push(format!("{name:>9}  {text}"));
-    let file = config.file.as_deref().map(printable);
-    line("config", file.unwrap_or_else(|| format!("none; {} project", config.kind.name())));
-    line("directory", printable(&config.directory));
-    for (number, stage) in config.build.stages.iter().enumerate() {
-        let name = if number == 0 { "build" } else { "" };
-        line(name, stage.label.clone());
+fn explain(cli: &Cli, words: &Words, paths: &[PathBuf]) -> Result<u8> {
+    let config = load(cli, words)?;
+    let here = std::env::current_dir().unwrap_or_else(|_| config.directory.clone());
+    for path in paths {
+        let path = config::absolute(&here, path);
+        // The roots have their links resolved; the file itself may be one, or not exist.
+        let place = path.parent().and_then(|place| place.canonicalize().ok());
+        let path = match (place, path.file_name()) {
+            (Some(place), Some(name)) => place.join(name),
+            _ => path,
+        };
+        print(&show::explain(&config, &path));
     }
-    line("run", describe_program(&config.run.program));
-    line("stop", format!("{}, then SIGKILL after {:?}", config.run.signal, config.run.grace));
-    for command in &config.post_cmd {
-        line("post_cmd", command.clone());
-    }
-    for root in &config.watch.roots {
-        line("watch", printable(root));
-    }
-    let extensions = match &config.watch.extensions {
-        Extensions::Any => "all files".to_owned(),
-        Extensions::Only(list) => {
-            let names: Vec<_> = list.iter().map(|one| one.to_string_lossy()).collect();
-            format!("files ending in {}", names.join(", "))
-        }
-    };
-    let found = watch::survey(&config.watch);
-    line("", format!("{} in {} directories: {extensions}", found.files, found.directories));
-    let without: Vec<PathBuf> = config.watch.exclude_dirs.iter().cloned().collect();
-    if !without.is_empty() {
-        line("without", name_paths(&without, &config.watch.base));
-    }
-    for warning in &config.warnings {
-        line("warning", warning.clone());
-    }
-    lines.join("\n")
-}
-
-/// What would be run.
-fn describe_program(program: &Program) -> String {
-    match program {
-        Program::None => "nothing: only built".to_owned(),
-        Program::Command(command) => process::describe(command),
-        Program::Built(args) => {
-            let argv = [OsString::from("(the executable that cargo names)")];
-            let words = argv.into_iter().chain(args.iter().cloned());
-            words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
-        }
-    }
+    Ok(0)
 }
 
 /// To stdout; a closed one is no reason to fail.

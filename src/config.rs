@@ -21,12 +21,15 @@ use crate::project::{Ask, Kind, Selection};
 mod air;
 mod document;
 mod duration;
+mod environment;
 pub mod example;
 mod resolve;
+mod watching;
 #[cfg(test)]
 pub(crate) mod tests;
 
 use document::Document;
+pub use document::Setting;
 use resolve::Resolver;
 
 /// Where a configuration is looked for, in this order.
@@ -41,6 +44,8 @@ const NAMES: [&str; 6] = [
 /// Tables and keys by which a file named `air.toml` is known as air's.
 const AIR_KEYS: [&str; 9] =
     ["root", "tmp_dir", "testdata_dir", "env_files", "build", "log", "misc", "screen", "proxy"];
+/// The keys outside a table. On the command line they are options like those with a dot.
+pub const TOP_KEYS: [&str; 4] = ["root", "tmp_dir", "testdata_dir", "env_files"];
 
 /// What the command line says.
 #[derive(Clone, Debug, Default)]
@@ -55,6 +60,8 @@ pub struct Options {
     pub selection: Selection,
     /// Arguments for the app.
     pub args: Vec<OsString>,
+    /// Keys of the configuration and what the command line says of each, in its order.
+    pub keys: Vec<(String, String)>,
 }
 
 /// A command: a program with arguments, or a text for the shell.
@@ -122,6 +129,9 @@ pub enum Program {
 pub struct Run {
     /// What to run.
     pub program: Program,
+    /// The program on the PATH that is run where there is no file of the first word of
+    /// `program`: people write `bin = "dlv"`, and mean the one that is installed.
+    pub fallback: Option<PathBuf>,
     /// What asks it to end.
     pub signal: Signal,
     /// How long it may take to end; then it is killed.
@@ -137,8 +147,77 @@ pub struct Run {
 pub enum Extensions {
     /// All, and files without one.
     Any,
-    /// These, without a dot.
-    Only(BTreeSet<OsString>),
+    /// These, without the dot before them.
+    Only(BTreeSet<String>),
+}
+
+impl Extensions {
+    /// As they are written, with or without a dot. No list, or a `*` in it: all.
+    fn from_list(list: Option<Vec<String>>) -> Self {
+        match list {
+            Some(list) if !list.iter().any(|one| one.trim() == "*") => Extensions::Only(
+                list.iter().map(|one| one.trim().trim_start_matches('.').to_owned()).collect(),
+            ),
+            _ => Extensions::Any,
+        }
+    }
+
+    /// Does a file of this name have one of them? `.env` has the extension `env`, as in Go;
+    /// an item such as `html.tmpl` is the end of a name.
+    pub fn has(&self, name: &std::ffi::OsStr) -> bool {
+        let Extensions::Only(list) = self else { return true };
+        let name = name.as_encoded_bytes();
+        list.iter().any(|extension| {
+            !extension.is_empty()
+                && name.strip_suffix(extension.as_bytes()).is_some_and(|stem| stem.ends_with(b"."))
+        })
+    }
+}
+
+/// What a change of certain files triggers instead of a build (air's `build.rules`, which
+/// only know `run`).
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// What it is called in output.
+    pub name: String,
+    /// What it triggers.
+    pub action: Action,
+    /// If there are any, only files below these directories are its.
+    pub include_dirs: BTreeSet<PathBuf>,
+    /// Files with these extensions are its.
+    pub extensions: Option<Extensions>,
+    /// These files are its. (No extensions and no files: all files are.)
+    pub include_files: BTreeSet<PathBuf>,
+    /// Expressions on the absolute path of files that are not.
+    pub exclude_regex: RegexSet,
+}
+
+/// What a rule triggers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// A command for the shell. `{}` in it stands for each changed file.
+    Run(String),
+    /// The app is started again, without a build.
+    Restart,
+    /// The app gets this signal.
+    Signal(Signal),
+    /// The browser reloads the page.
+    Reload,
+    /// The browser loads the style sheets again.
+    Css,
+}
+
+impl Action {
+    /// Its name in the configuration.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Action::Run(_) => "run",
+            Action::Restart => "restart",
+            Action::Signal(_) => "signal",
+            Action::Reload => "reload",
+            Action::Css => "css",
+        }
+    }
 }
 
 /// What to watch.
@@ -152,6 +231,8 @@ pub struct Watch {
     pub always: BTreeSet<PathBuf>,
     /// Files and directories that never matter: what hotrun and the build write.
     pub never: BTreeSet<PathBuf>,
+    /// Which of those the build makes and the app runs.
+    pub artifact: Option<PathBuf>,
     /// Directories that are not watched (`build.exclude_dir`).
     pub exclude_dirs: BTreeSet<PathBuf>,
     /// If there are any, only these directories are watched (`build.include_dir`).
@@ -168,8 +249,14 @@ pub struct Watch {
     pub include: Globs,
     /// Root-relative globs that do not (`watch.exclude`).
     pub exclude: Globs,
+    /// What files trigger that are not for the build; the first that a file fits has it.
+    pub rules: Vec<Rule>,
     /// `.gitignore` and its kin are obeyed.
     pub gitignore: bool,
+    /// Links to directories are followed.
+    pub follow_symlink: bool,
+    /// A file that holds what it held for the last build that ended is no save.
+    pub exclude_unchanged: bool,
     /// Quiet that ends a burst.
     pub debounce: Duration,
     /// The longest that a burst may take.
@@ -217,6 +304,90 @@ impl Globs {
     }
 }
 
+/// Variables for everything that is run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// Files of variables; a later one beats an earlier one.
+    pub files: Vec<PathBuf>,
+    /// Variables, which beat those of the files.
+    pub inline: Vec<(String, String)>,
+}
+
+/// Where what a failed build said is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// The file.
+    pub path: PathBuf,
+    /// Somebody asked for it: its directory is made if there is none.
+    pub is_chosen: bool,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Color {
+    /// When stderr is a terminal, and neither `NO_COLOR` nor `TERM=dumb` is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The colours of lines about each part, as ANSI codes; `None`: hotrun's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Colors {
+    /// About hotrun itself.
+    pub main: Option<&'static str>,
+    /// About saves.
+    pub watcher: Option<&'static str>,
+    /// About builds.
+    pub build: Option<&'static str>,
+    /// About the app.
+    pub runner: Option<&'static str>,
+}
+
+/// What is said at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Loudness {
+    /// Everything.
+    #[default]
+    All,
+    /// Nothing of saves, builds and apps that is well.
+    MainOnly,
+    /// Nothing but what ends hotrun.
+    Silent,
+}
+
+/// What is cleared before a build that a save caused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Clear {
+    /// Nothing.
+    #[default]
+    Never,
+    /// The screen.
+    Screen,
+    /// And what has scrolled out of it.
+    Scrollback,
+}
+
+/// How to talk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Talk {
+    /// `color.mode`.
+    pub color: Option<Color>,
+    /// The colours of lines.
+    pub colors: Colors,
+    /// Each line begins with the time of day.
+    pub time: bool,
+    /// What is said.
+    pub loudness: Loudness,
+    /// What is cleared.
+    pub clear: Clear,
+    /// Said at the start.
+    pub banner: Option<String>,
+}
+
 /// Everything, resolved.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -226,20 +397,32 @@ pub struct Config {
     pub kind: Kind,
     /// Where commands and the app run; absolute.
     pub directory: PathBuf,
-    /// Made before the first build, if the configuration needs it.
-    pub tmp_dir: Option<PathBuf>,
+    /// What builds make goes here; absolute.
+    pub tmp_dir: PathBuf,
+    /// It is made before the first build.
+    pub makes_tmp: bool,
+    /// It is deleted at the end, if it is hotrun's own.
+    pub clean_on_exit: bool,
     /// How to build.
     pub build: Build,
     /// How to run.
     pub run: Run,
+    /// Variables for everything that is run.
+    pub env: Environment,
+    /// Where what a failed build said is kept.
+    pub log: Option<Log>,
     /// Commands that run when hotrun is asked to end, before the app is.
     pub post_cmd: Vec<String>,
     /// What to watch.
     pub watch: Watch,
+    /// How to talk.
+    pub talk: Talk,
     /// Build and run once, without watching.
     pub once: bool,
     /// What the person should know about the configuration.
     pub warnings: Vec<String>,
+    /// Every value that decides something, and where it is from.
+    pub settings: Vec<Setting>,
 }
 
 impl Config {
@@ -261,6 +444,8 @@ impl Config {
     pub fn is_same_work(&self, other: &Config) -> bool {
         self.build == other.build
             && self.run == other.run
+            && self.env == other.env
+            && self.log == other.log
             && self.post_cmd == other.post_cmd
             && self.tmp_dir == other.tmp_dir
     }
@@ -276,17 +461,25 @@ impl Config {
 pub async fn load(options: &Options, ask: &impl Ask) -> Result<Config> {
     let directory = &options.directory;
     let file = find(options)?;
-    let document = match &file {
+    let mut document = match &file {
         None => Document::default(),
         Some(file) => read(file, directory)?,
     };
+    document.overlay(&options.keys);
     let air_mode = file.as_deref().is_some_and(air::is_airs);
     let mut config = Resolver::new(options, &document, air_mode).resolve(ask).await?;
     let file = file.map(|file| absolute(directory, &file));
     config.watch.always.extend(file.clone());
     config.file = file;
-    config.warnings.extend(document.unknown());
+    config.warnings.extend(document.unknown()?);
+    config.settings = document.settings();
     Ok(config)
+}
+
+/// True when the configuration that would be used is air's, whose users may not know
+/// hotrun's own words.
+pub fn is_airs(options: &Options) -> bool {
+    find(options).ok().flatten().is_some_and(|file| air::is_airs(&file))
 }
 
 fn find(options: &Options) -> Result<Option<PathBuf>> {
@@ -325,7 +518,7 @@ fn read(file: &Path, directory: &Path) -> Result<Document> {
 
 /// A path below a base unless it is absolute, without `.` and `..` and links left as they
 /// are.
-pub(crate) fn absolute(base: &Path, path: &Path) -> PathBuf {
+pub fn absolute(base: &Path, path: &Path) -> PathBuf {
     let mut clean = PathBuf::new();
     for part in base.join(path).components() {
         match part {

@@ -6,28 +6,31 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_local};
 
-use crate::config::{self, Command, Config, Options, Program, Stage};
-use crate::error::{Error, Result};
-use crate::event::{
-    Burst, Cause, Ended, Event, Message, Next, Notice, Proc, Role, Timer, name_paths,
-};
-use crate::outputs::{During, Outputs, Verdict};
+use crate::config::{self, Action, Color, Command, Config, Options, Program, Stage};
+use crate::error::Result;
+use crate::event::{Cause, Ended, Event, Message, Next, Notice, Proc, Role, Timer, name_paths};
+use crate::filter::{Filter, Reason};
+use crate::outputs::{Fingerprints, Outputs};
 use crate::process::{Job, Processes};
 use crate::project;
 use crate::ready;
-use crate::report::{Color, Facts, Report};
+use crate::report::{Facts, Report};
 use crate::signal;
 use crate::state::{Effect, State};
 use crate::watch::Watch;
+
+mod files;
+mod saves;
+
+use saves::Window;
 
 /// The pause before an app that ended by itself is started again: the first, and the most
 /// that doubling makes of it.
@@ -35,8 +38,8 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 const LAST_BACKOFF: Duration = Duration::from_secs(8);
 /// An app that lived this long has earned a first pause again.
 const LONG_LIFE: Duration = Duration::from_secs(10);
-/// Files up to this size are compared by what they hold, in bytes.
-const MOST_READ: u64 = 8 << 20;
+/// A rule that ran so often in a row because of what changed while it ran is named.
+const ROUNDS_OF_RULES: u32 = 5;
 /// `HOTRUN_CHANGED` is cut at this many bytes.
 const MOST_CHANGED: usize = 4096;
 
@@ -45,8 +48,8 @@ const MOST_CHANGED: usize = 4096;
 pub struct Talk {
     /// `-q`.
     pub quiet: bool,
-    /// `--color`.
-    pub color: Color,
+    /// `--color`, which beats the configuration.
+    pub color: Option<Color>,
 }
 
 /// Runs hotrun to its end, and returns its exit code.
@@ -62,9 +65,10 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
     };
     let watch =
         if config.once { None } else { Some(Watch::start(config.watch.clone(), sender.clone())?) };
-    let report = Report::new(talk.quiet, talk.color, config.watch.base.clone());
+    let report = Report::new(talk.quiet, talk.color, &config.talk, config.watch.base.clone());
     let mut engine = Engine {
         state: State::new(config.policy()),
+        filter: Filter::new(config.watch.clone()),
         config,
         options,
         next: None,
@@ -72,8 +76,14 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
         report,
         watch,
         outputs: Outputs::default(),
+        fingerprints: Fingerprints::default(),
         window: None,
+        rules_cause_themselves: false,
+        rounds_of_rules: 0,
+        env: Vec::new(),
+        told_env: None,
         roles: HashMap::new(),
+        messages: HashMap::new(),
         printed: HashMap::new(),
         executable: None,
         changed: Vec::new(),
@@ -88,7 +98,9 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
     };
     engine.greet();
     engine.prepare_tmp_dir()?;
-    Ok(engine.run(&mut inbox).await)
+    let code = engine.run(&mut inbox).await;
+    engine.clean();
+    Ok(code)
 }
 
 struct Engine {
@@ -100,11 +112,24 @@ struct Engine {
     processes: Processes,
     report: Report,
     watch: Option<Watch>,
+    /// Which rule has a file; made from `config`.
+    filter: Filter,
     outputs: Outputs,
-    /// The time of the last build.
+    fingerprints: Fingerprints,
+    /// The time of the last build or run of rules.
     window: Option<Window>,
+    /// What changed while rules ran, and is theirs again.
+    rules_cause_themselves: bool,
+    /// So often in a row.
+    rounds_of_rules: u32,
+    /// Variables for everything that is run.
+    env: Vec<(String, String)>,
+    /// What is wrong with their files, if it was told.
+    told_env: Option<String>,
     roles: HashMap<Proc, Role>,
     /// What builds printed for hotrun to read.
+    messages: HashMap<Proc, Vec<u8>>,
+    /// What builds printed for people, where that is kept.
     printed: HashMap<Proc, Vec<u8>>,
     /// What the last build that succeeded has named.
     executable: Option<PathBuf>,
@@ -121,41 +146,6 @@ struct Engine {
     /// The exit code of what ends hotrun, if that is no wish of anybody's.
     broken: Option<u8>,
     sender: UnboundedSender<Message>,
-}
-
-/// When a build ran.
-#[derive(Clone, Copy, Debug)]
-struct Window {
-    build: Proc,
-    began: Instant,
-    /// When its last command began.
-    cmd_began: Option<Instant>,
-    /// When it ended, also by the clock that files are stamped with.
-    ended: Option<(Instant, SystemTime)>,
-}
-
-impl Window {
-    fn new(build: Proc) -> Self {
-        Self { build, began: Instant::now(), cmd_began: None, ended: None }
-    }
-
-    /// Where hotrun was when this file changed in this burst.
-    ///
-    /// The end of a build and its last write are told by different ways, and either may
-    /// come first; so for a build that has ended, the file's own stamp decides.
-    fn during(&self, burst: &Burst, path: &Path) -> During {
-        if let Some((ended, ended_by_files)) = self.ended {
-            let by_build = match changed_at(path) {
-                Some(at) => at <= ended_by_files,
-                None => burst.first <= ended,
-            };
-            return if by_build { During::JustEnded } else { During::Rest };
-        }
-        match self.cmd_began {
-            Some(began) if burst.last >= began => During::Cmd,
-            _ => During::Before,
-        }
-    }
 }
 
 impl Engine {
@@ -219,9 +209,14 @@ impl Engine {
                 Vec::new()
             }
             Message::Running { proc, label, is_last } => {
-                if self.roles.get(&proc) == Some(&Role::Build) {
-                    self.command_began(proc, is_last);
-                    self.report.running(&label);
+                let role = self.roles.get(&proc).copied();
+                if role == Some(Role::Build) && is_last {
+                    self.last_command_began(proc);
+                }
+                match role {
+                    Some(Role::Build) => self.report.running("building", &label),
+                    Some(Role::Rules) => self.report.running("rule", &label),
+                    _ => {}
                 }
                 Vec::new()
             }
@@ -229,8 +224,12 @@ impl Engine {
                 self.report.tolerated(&command, &ended);
                 Vec::new()
             }
-            Message::Output(proc, printed) => {
-                self.printed.insert(proc, printed);
+            Message::Output(proc, messages) => {
+                self.messages.insert(proc, messages);
+                Vec::new()
+            }
+            Message::Printed(proc, more) => {
+                self.printed.entry(proc).or_default().extend(more);
                 Vec::new()
             }
             Message::Say(notice) => {
@@ -247,18 +246,26 @@ impl Engine {
         if let Some(probe) = self.probes.remove(&proc) {
             probe.abort();
         }
-        if self.roles.get(&proc) != Some(&Role::Build) {
-            return Event::Exited(proc, ended);
+        if let Some(window) = self.window.as_mut().filter(|window| window.proc == proc) {
+            window.end();
         }
-        if let Some(window) = self.window.as_mut().filter(|window| window.build == proc) {
-            window.ended = Some((Instant::now(), SystemTime::now()));
-        }
-        let printed = self.printed.remove(&proc).unwrap_or_default();
-        let ended = if ended.succeeded() { self.check_artifact(&printed) } else { ended };
         let is_overtaken =
             self.report.facts.get(&proc).is_some_and(|facts| facts.dismissed.is_some());
+        match self.roles.get(&proc) {
+            Some(Role::Build) => {}
+            Some(Role::Rules) if !is_overtaken => {
+                self.outputs.build_ended(self.content());
+                return Event::Exited(proc, ended);
+            }
+            _ => return Event::Exited(proc, ended),
+        }
+        let messages = self.messages.remove(&proc).unwrap_or_default();
+        let printed = self.printed.remove(&proc).unwrap_or_default();
+        let ended = if ended.succeeded() { self.check_artifact(&messages) } else { ended };
         if !is_overtaken {
-            self.outputs.build_ended(content);
+            self.outputs.build_ended(self.content());
+            self.fingerprints.build_ended();
+            self.write_log(&printed, !ended.succeeded());
         }
         Event::Exited(proc, ended)
     }
@@ -277,6 +284,9 @@ impl Engine {
         let Some(artifact) = self.artifact().filter(|path| path.is_absolute()) else {
             return Ended::Code(0);
         };
+        if self.config.run.fallback.is_some() && !artifact.exists() {
+            return Ended::Code(0);
+        }
         let shown = artifact.display();
         let why = match artifact.metadata() {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -303,63 +313,16 @@ impl Engine {
         }
     }
 
-    fn command_began(&mut self, build: Proc, is_last: bool) {
-        if let Some(window) = self.window.as_mut().filter(|window| window.build == build && is_last)
-        {
-            window.cmd_began = Some(Instant::now());
-        }
+    /// True when there is no file any more of which the app could be started.
+    fn artifact_is_missing(&self) -> bool {
+        let artifact = self.artifact().filter(|path| path.is_absolute());
+        self.config.run.fallback.is_none() && artifact.is_some_and(|path| !path.exists())
     }
 
-    fn saved(&mut self, mut burst: Burst) -> Vec<Event> {
-        let of_config = burst.paths.iter().any(|path| self.config.comes_from(path));
-        if of_config {
-            self.reload();
-            let file = self.config.file.clone();
-            burst.paths.retain(|path| Some(path) != file.as_ref());
+    fn last_command_began(&mut self, build: Proc) {
+        if let Some(window) = self.window.as_mut().filter(|window| window.proc == build) {
+            window.last_command_began();
         }
-        if self.window.as_ref().is_some_and(|window| burst.last < window.began) {
-            tracing::debug!(?burst, "the last build began after it, and so has read it");
-            return Vec::new();
-        }
-        let (mut saves, mut follow_ups, mut loops) = (Vec::new(), Vec::new(), Vec::new());
-        for path in std::mem::take(&mut burst.paths) {
-            let during =
-                self.window.as_ref().map_or(During::Rest, |window| window.during(&burst, &path));
-            match self.outputs.judge(&path, during, content) {
-                Verdict::Save => saves.push(path),
-                Verdict::FollowUp => follow_ups.push(path),
-                Verdict::Loop => loops.push(path),
-                Verdict::Circling => {
-                    self.tell_loop(std::slice::from_ref(&path), "");
-                    follow_ups.push(path);
-                }
-                Verdict::Nothing => tracing::debug!("{} is a known output", path.display()),
-            }
-        }
-        if !loops.is_empty() {
-            self.tell_loop(&loops, "hotrun waits for a save now. ");
-        }
-        let is_save = !saves.is_empty();
-        saves.extend(follow_ups);
-        if saves.is_empty() {
-            return Vec::new();
-        }
-        self.follows_up = !is_save;
-        if self.config.build.stages.is_empty() {
-            self.changed.clone_from(&saves);
-        }
-        let cause = Cause::Save(saves);
-        vec![if is_save { Event::Saved(cause) } else { Event::FollowUp(cause) }]
-    }
-
-    fn tell_loop(&self, paths: &[PathBuf], follows: &str) {
-        let root = &self.config.watch.base;
-        let names = name_paths(paths, root);
-        let first = self.config.watch.relative(&paths[0]).display().to_string();
-        self.report.say(&Notice::Warning(format!(
-            "each build writes {names} and so causes the next; {follows}to leave it out: \
-             [watch] exclude = [{first:?}]"
-        )));
     }
 
     // The configuration, read again
@@ -409,6 +372,8 @@ impl Engine {
     fn take_up_next(&mut self) {
         if let Some(next) = self.next.take() {
             self.config = next;
+            self.filter = Filter::new(self.config.watch.clone());
+            self.report.configure(&self.config.talk);
             if let Err(error) = self.prepare_tmp_dir() {
                 self.report.say(&Notice::Warning(error.to_string()));
             }
@@ -421,11 +386,12 @@ impl Engine {
         match effect {
             Effect::TakeUp => self.take_up_next(),
             Effect::SpawnBuild(proc, cause) => self.spawn_build(proc, &cause),
+            Effect::SpawnRules(proc, cause) => self.spawn_rules(proc, &cause),
             Effect::SpawnApp(proc, generation) => self.spawn_app(proc, generation),
             Effect::SpawnHook(proc, index) => self.spawn_hook(proc, index),
             Effect::Dismiss(proc) => self.dismiss(proc),
             Effect::Kill(proc) => self.processes.kill(proc),
-            Effect::Signal(proc) => self.processes.signal(proc, self.config.run.signal),
+            Effect::Signal(proc, signal) => self.processes.signal(proc, signal),
             Effect::Arm(timer) => self.arm(timer),
             Effect::Say(notice) => self.say(&notice),
             Effect::Exit(0) => return Some(self.broken.unwrap_or(0)),
@@ -436,16 +402,56 @@ impl Engine {
 
     fn spawn_build(&mut self, proc: Proc, cause: &Cause) {
         self.outputs.build_began(std::mem::take(&mut self.follows_up));
-        self.window = Some(Window::new(proc));
+        self.window = Some(Window::of_build(proc));
         self.pause = Duration::ZERO;
         self.changed = cause.paths().to_vec();
         let stages = self.config.build.stages.clone();
         self.spawn(proc, Role::Build, None, stages, None);
     }
 
+    fn spawn_rules(&mut self, proc: Proc, cause: &Cause) {
+        self.outputs.build_began(std::mem::take(&mut self.follows_up));
+        self.window = Some(Window::of_rules(proc));
+        self.changed = cause.paths().to_vec();
+        let stages = self.rule_stages(cause.paths());
+        let is_round = std::mem::take(&mut self.rules_cause_themselves);
+        self.rounds_of_rules = if is_round { self.rounds_of_rules + 1 } else { 0 };
+        if is_round && self.rounds_of_rules.is_multiple_of(ROUNDS_OF_RULES) {
+            let names = name_paths(cause.paths(), &self.config.watch.base);
+            self.report.say(&Notice::Warning(format!(
+                "{names} changes each time that its rule runs, which makes the rule run again; \
+                 if the rule writes it: exclude_regex in the rule leaves it out"
+            )));
+        }
+        self.spawn(proc, Role::Rules, None, stages, None);
+    }
+
+    /// The commands for these files, in the order of their rules. One with `{}` runs for
+    /// each file that is there.
+    fn rule_stages(&self, paths: &[PathBuf]) -> Vec<Stage> {
+        let mut stages = Vec::new();
+        for (number, rule) in self.config.watch.rules.iter().enumerate() {
+            let Action::Run(cmd) = &rule.action else { continue };
+            let fits = |path: &&PathBuf| self.filter.judge(path).1 == Reason::Rule(number);
+            let mut files = paths.iter().filter(fits).peekable();
+            let label = |text: &str| format!("{}: {text}", rule.name);
+            if files.peek().is_some() && !cmd.contains("{}") {
+                stages.push(Stage { label: label(cmd), ..Stage::shell(cmd.clone()) });
+                continue;
+            }
+            for file in files.filter(|file| file.exists()) {
+                let name = self.config.watch.relative(file).to_string_lossy().into_owned();
+                let quoted = shlex::try_quote(&name).map_or(name.clone(), Into::into);
+                let text = cmd.replace("{}", &quoted);
+                stages.push(Stage { label: label(&text), ..Stage::shell(text) });
+            }
+        }
+        stages
+    }
+
     fn spawn_app(&mut self, proc: Proc, generation: u32) {
         let command = match (&self.config.run.program, &self.executable) {
-            (Program::Command(command), _) => command.clone(),
+            (Program::Command(command), _) => self.or_fallback(command),
             (Program::Built(args), Some(executable)) => {
                 let argv = [executable.into()].into_iter().chain(args.iter().cloned());
                 Command::Argv(argv.collect())
@@ -458,6 +464,17 @@ impl Engine {
             }
         };
         self.spawn(proc, Role::App, Some(generation), vec![Stage::alone(command)], None);
+    }
+
+    /// The program that is installed, where the build has made none of its name.
+    fn or_fallback(&self, command: &Command) -> Command {
+        match (command, &self.config.run.fallback) {
+            (Command::Argv(argv), Some(fallback)) if !std::path::Path::new(&argv[0]).exists() => {
+                let argv = [fallback.into()].into_iter().chain(argv[1..].iter().cloned());
+                Command::Argv(argv.collect())
+            }
+            _ => command.clone(),
+        }
     }
 
     fn spawn_hook(&mut self, proc: Proc, index: usize) {
@@ -473,7 +490,10 @@ impl Engine {
         stages: Vec<Stage>,
         limit: Option<Duration>,
     ) {
-        let mut env: Vec<(OsString, OsString)> = vec![("HOTRUN".into(), "1".into())];
+        self.read_env();
+        let variables = self.env.iter().map(|(name, value)| (name.into(), value.into()));
+        let mut env: Vec<(OsString, OsString)> = variables.collect();
+        env.push(("HOTRUN".into(), "1".into()));
         env.push(("HOTRUN_CHANGED".into(), self.changed_paths()));
         if let Some(generation) = generation {
             env.push(("HOTRUN_GENERATION".into(), generation.to_string().into()));
@@ -481,7 +501,8 @@ impl Engine {
         self.report.facts.insert(proc, Facts::now());
         self.roles.insert(proc, role);
         let directory = self.config.directory.clone();
-        self.processes.spawn(proc, Job { stages, directory, env, limit });
+        let keeps_output = role == Role::Build && self.config.log.is_some();
+        self.processes.spawn(proc, Job { stages, directory, env, limit, keeps_output });
     }
 
     /// The changed paths, relative to the root, one a line.
@@ -548,6 +569,9 @@ impl Engine {
     // The start
 
     fn greet(&self) {
+        if let Some(banner) = &self.config.talk.banner {
+            self.report.banner(banner);
+        }
         self.warn_about(&self.config);
         let Some(watch) = &self.watch else { return };
         let roots = name_paths(&self.config.watch.roots, &self.config.directory);
@@ -564,41 +588,4 @@ impl Engine {
             self.report.say(&Notice::Warning(warning.clone()));
         }
     }
-
-    /// Makes the directory that the build writes to. One that hotrun makes is invisible to
-    /// git.
-    fn prepare_tmp_dir(&self) -> Result<()> {
-        let Some(directory) = &self.config.tmp_dir else { return Ok(()) };
-        if directory.is_dir() {
-            return Ok(());
-        }
-        std::fs::create_dir_all(directory)
-            .and_then(|()| std::fs::write(directory.join(".gitignore"), "*\n"))
-            .map_err(|error| {
-                Error::failed(directory.display(), format!("cannot make tmp_dir: {error}"))
-                    .remedy("set tmp_dir to a directory that can be written")
-            })
-    }
-}
-
-/// A hash of what a file holds; `None` for what is no file. Of a large one, whose reading
-/// would hold up the loop, size and time stand for the content.
-fn content(path: &Path) -> Option<u64> {
-    let meta = path.metadata().ok().filter(std::fs::Metadata::is_file)?;
-    let mut hasher = DefaultHasher::new();
-    if meta.len() > MOST_READ {
-        (meta.len(), meta.mtime(), meta.mtime_nsec()).hash(&mut hasher);
-    } else {
-        std::fs::read(path).ok()?.hash(&mut hasher);
-    }
-    Some(hasher.finish())
-}
-
-/// When a file was last written, renamed or otherwise changed (its ctime); `None` when it
-/// is not there.
-fn changed_at(path: &Path) -> Option<SystemTime> {
-    let meta = path.symlink_metadata().ok()?;
-    let seconds = u64::try_from(meta.ctime()).ok()?;
-    let nanos = u32::try_from(meta.ctime_nsec()).ok()?;
-    Some(SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos))
 }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use nix::sys::signal::Signal;
+
 use crate::error::Error;
 
 /// hotrun's own number for something it started. Unlike a pid it is never reused, so a
@@ -16,6 +18,8 @@ pub struct Proc(pub u32);
 pub enum Role {
     /// A build: its `pre_cmd`s, then its `cmd`.
     Build,
+    /// The commands of rules.
+    Rules,
     /// The supervised program.
     App,
     /// A `post_cmd`.
@@ -112,7 +116,7 @@ impl fmt::Display for Ended {
             Ended::Code(126) => f.write_str("exit code 126 (the command cannot be executed)"),
             Ended::Code(code) => write!(f, "exit code {code}"),
             Ended::Signal { number, core } => {
-                match nix::sys::signal::Signal::try_from(*number) {
+                match Signal::try_from(*number) {
                     Ok(signal) => write!(f, "{signal}")?,
                     Err(_) => write!(f, "signal {number}")?,
                 }
@@ -155,8 +159,8 @@ pub fn printable(path: &Path) -> String {
 pub enum Order {
     /// Start the app again from what was last built.
     Restart,
-    /// Send the app the signal that was configured for it.
-    Signal,
+    /// Send the app this signal.
+    Signal(Signal),
     /// Keep saves, do not act on them.
     Pause,
     /// Act on what was kept.
@@ -221,6 +225,14 @@ pub enum Event {
     Saved(Cause),
     /// A build wrote something that builds read; the next build is to follow this one.
     FollowUp(Cause),
+    /// Files changed that are not for the build but for the commands of rules.
+    Ruled(Cause),
+    /// A build wrote such files; the rules are to run when it has ended.
+    RuledByBuild(Cause),
+    /// Files changed that only the running app reads: it is to be started again.
+    AppInput(Cause),
+    /// What was last built is there no more.
+    Unbuilt,
     /// Its first process ended (of a build: its last command).
     Exited(Proc, Ended),
     /// No process of its tree is left. Always after `Exited`.
@@ -262,6 +274,8 @@ pub enum Message {
     },
     /// What a command of a build printed, where that was asked for.
     Output(Proc, Vec<u8>),
+    /// What a command of it printed for people, where that is kept.
+    Printed(Proc, Vec<u8>),
     /// A command of a build failed, and the build goes on.
     Tolerated(Proc, String, Ended),
     /// Something to say.
@@ -307,6 +321,17 @@ pub enum Notice {
         /// Who serves on.
         app: Option<Proc>,
     },
+    /// The commands of rules have succeeded.
+    RulesDone(Proc),
+    /// A command of a rule has failed.
+    RulesFailed {
+        /// The rules.
+        rules: Proc,
+        /// How it ended.
+        ended: Ended,
+        /// Who serves on.
+        app: Option<Proc>,
+    },
     /// This many builds in a row were overtaken.
     Overtaken(u32),
     /// An app that was dismissed is gone.
@@ -345,8 +370,21 @@ pub enum Notice {
     Paused,
     /// Saves are acted on again.
     Resumed,
-    /// There is nothing to restart yet.
+    /// There is nothing to restart.
     NothingBuilt,
+    /// The app was sent this signal.
+    Signalled(Proc, Signal),
+    /// There is no app to send this signal to.
+    NobodyToSignal(Signal),
+    /// These files hold what they held when they were last built.
+    Unchanged(Vec<PathBuf>),
+    /// These files changed, which only the browser reads.
+    ForBrowser {
+        /// The files.
+        paths: Vec<PathBuf>,
+        /// They are style sheets, which can be loaded again in a page that stays.
+        css: bool,
+    },
     /// Something that the person should know and can do something about.
     Warning(String),
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::config::{Extensions, Watch};
+use crate::config::Watch;
 
 /// Decides about paths by what the configuration says.
 #[derive(Clone, Debug)]
@@ -21,6 +21,44 @@ pub enum Verdict {
     Named,
 }
 
+/// Which key, or which way of hotrun's, decides about a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason<'a> {
+    /// A file that is in use: the configuration, an env file, or a named one outside of
+    /// every root.
+    InUse,
+    /// It lies in no directory that is watched.
+    Outside,
+    /// The build makes it, and the app is started from it.
+    Artifact,
+    /// `tmp_dir`, `testdata_dir`, or the log of builds.
+    Never(&'a Path),
+    /// This directory is in `build.exclude_dir`, or the kind of project leaves it out.
+    ExcludeDir(&'a Path),
+    /// `watch.exclude`.
+    Exclude(&'a Path),
+    /// This directory's name begins with a dot.
+    Hidden(&'a Path),
+    /// It lies in none of `build.include_dir`.
+    OutsideIncludeDir,
+    /// `build.exclude_file`.
+    ExcludeFile,
+    /// `build.exclude_regex`.
+    ExcludeRegex,
+    /// An editor leaves such files behind.
+    Dropping,
+    /// This rule.
+    Rule(usize),
+    /// `build.include_file`.
+    IncludeFile,
+    /// `watch.include`.
+    Include,
+    /// `build.include_ext` has its extension.
+    Extension,
+    /// `build.include_ext` has not.
+    NoExtension,
+}
+
 impl Filter {
     /// A filter for this configuration.
     pub fn new(watch: Watch) -> Self {
@@ -34,63 +72,130 @@ impl Filter {
 
     /// Does a change of this file matter?
     pub fn file(&self, path: &Path) -> Verdict {
+        self.judge(path).0
+    }
+
+    /// Does a change of this file matter, and who says so?
+    pub fn judge<'a>(&self, path: &'a Path) -> (Verdict, Reason<'a>) {
         let watch = &self.watch;
         if watch.always.contains(path) {
-            return Verdict::Named;
+            return match self.rule_of(path) {
+                Some(rule) => (Verdict::Named, Reason::Rule(rule)),
+                None => (Verdict::Named, Reason::InUse),
+            };
         }
-        let Some(root) = watch.root_of(path) else { return Verdict::Ignored };
+        let Some(root) = watch.root_of(path) else { return (Verdict::Ignored, Reason::Outside) };
+        if watch.never.contains(path) {
+            let is_artifact = watch.artifact.as_deref() == Some(path);
+            let reason = if is_artifact { Reason::Artifact } else { Reason::Never(path) };
+            return (Verdict::Ignored, reason);
+        }
+        let is_include_file = watch.include_files.contains(path);
+        if is_dropping(path) && !is_include_file {
+            return (Verdict::Ignored, Reason::Dropping);
+        }
+        let above: Vec<&Path> =
+            path.ancestors().skip(1).take_while(|above| *above != root).collect();
+        if let Some(number) = self.rule_of(path) {
+            let rule = &watch.rules[number];
+            let named = rule.include_files.contains(path) || !rule.include_dirs.is_empty();
+            let out = above.iter().find_map(|above| self.out(above, Purpose::Watch));
+            return match out {
+                Some(reason) => (Verdict::Ignored, reason),
+                None if named => (Verdict::Named, Reason::Rule(number)),
+                None => (Verdict::Matters, Reason::Rule(number)),
+            };
+        }
+        if let Some(reason) = above.iter().find_map(|above| self.out(above, Purpose::Build)) {
+            return (Verdict::Ignored, reason);
+        }
         let relative = watch.relative(path);
-        let above = path.ancestors().skip(1).take_while(|above| *above != root);
-        if watch.never.contains(path) || above.into_iter().any(|above| self.prunes(above)) {
-            return Verdict::Ignored;
+        if watch.exclude.files.is_match(relative) {
+            return (Verdict::Ignored, Reason::Exclude(path));
         }
-        let named = watch.include_files.contains(path) || watch.include.files.is_match(relative);
-        if watch.exclude.files.is_match(relative)
-            || watch.exclude_files.is_match(relative)
-            || watch.exclude_regex.is_match(&path.to_string_lossy())
-        {
-            return Verdict::Ignored;
+        if watch.exclude_files.is_match(relative) {
+            return (Verdict::Ignored, Reason::ExcludeFile);
         }
-        if named {
-            return Verdict::Named;
+        if watch.exclude_regex.is_match(&path.to_string_lossy()) {
+            return (Verdict::Ignored, Reason::ExcludeRegex);
         }
-        let in_scope = watch.include_dirs.is_empty()
-            || watch.include_dirs.iter().any(|included| path.starts_with(included));
-        if !in_scope || is_dropping(path) || !self.has_extension(path) {
-            return Verdict::Ignored;
+        if is_include_file {
+            return (Verdict::Named, Reason::IncludeFile);
         }
-        Verdict::Matters
+        if watch.include.files.is_match(relative) {
+            return (Verdict::Named, Reason::Include);
+        }
+        if !self.is_in_scope(path) {
+            return (Verdict::Ignored, Reason::OutsideIncludeDir);
+        }
+        if path.file_name().is_some_and(|name| watch.extensions.has(name)) {
+            (Verdict::Matters, Reason::Extension)
+        } else {
+            (Verdict::Ignored, Reason::NoExtension)
+        }
+    }
+
+    /// The first rule that a file fits.
+    fn rule_of(&self, path: &Path) -> Option<usize> {
+        self.watch.rules.iter().position(|rule| {
+            let dirs = &rule.include_dirs;
+            let is_below = dirs.is_empty() || dirs.iter().any(|dir| path.starts_with(dir));
+            let any = rule.extensions.is_none() && rule.include_files.is_empty();
+            let has_extension = rule.extensions.as_ref().is_some_and(|extensions| {
+                path.file_name().is_some_and(|name| extensions.has(name))
+            });
+            is_below
+                && (any || has_extension || rule.include_files.contains(path))
+                && !rule.exclude_regex.is_match(&path.to_string_lossy())
+        })
     }
 
     /// True when nothing in this directory matters, so that it is neither walked nor
     /// watched.
     pub fn prunes(&self, directory: &Path) -> bool {
+        self.out(directory, Purpose::Watch).is_some()
+    }
+
+    /// Why nothing in this directory matters.
+    fn out<'a>(&self, directory: &'a Path, purpose: Purpose) -> Option<Reason<'a>> {
         let watch = &self.watch;
-        if watch.never.contains(directory) || watch.exclude_dirs.contains(directory) {
-            return true;
+        if watch.never.contains(directory) {
+            return Some(Reason::Never(directory));
+        }
+        // A rule opens a directory that the build leaves out (as in air), for itself alone.
+        let dirs_of_rules = || watch.rules.iter().flat_map(|rule| &rule.include_dirs);
+        let opened =
+            purpose == Purpose::Watch && dirs_of_rules().any(|dir| dir.starts_with(directory));
+        if watch.exclude_dirs.contains(directory) && !opened {
+            return Some(Reason::ExcludeDir(directory));
         }
         if watch.roots.iter().any(|root| root == directory) {
-            return false;
+            return None;
         }
         if watch.root_of(directory).is_none() {
-            return true;
+            return Some(Reason::Outside);
         }
         let relative = watch.relative(directory);
-        if watch.exclude.directories.is_match(relative) {
-            return true;
+        if watch.exclude.directories.is_match(relative) && !opened {
+            return Some(Reason::Exclude(directory));
         }
-        let leads_to_named = self.leads_to_named(directory);
+        let leads_to_named = self.leads_to_named(directory) || opened;
         let hidden =
             directory.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if hidden && !leads_to_named {
-            return true;
+        let included = watch.include_dirs.contains(directory);
+        if hidden && !leads_to_named && !included {
+            return Some(Reason::Hidden(directory));
         }
-        let in_scope = watch.include_dirs.is_empty()
-            || watch
-                .include_dirs
-                .iter()
-                .any(|included| directory.starts_with(included) || included.starts_with(directory));
-        !in_scope && !leads_to_named
+        let below_a_rule = || dirs_of_rules().any(|dir| directory.starts_with(dir));
+        let in_scope = self.is_in_scope(directory)
+            || watch.include_dirs.iter().any(|included| included.starts_with(directory));
+        let wanted = in_scope || leads_to_named || below_a_rule();
+        (!wanted).then_some(Reason::OutsideIncludeDir)
+    }
+
+    fn is_in_scope(&self, path: &Path) -> bool {
+        let dirs = &self.watch.include_dirs;
+        dirs.is_empty() || dirs.iter().any(|included| path.starts_with(included))
     }
 
     /// True when something that was named lies, or may lie, below this directory.
@@ -102,30 +207,34 @@ impl Filter {
             let is_named = !fixed.as_os_str().is_empty();
             is_named && (fixed.starts_with(relative) || relative.starts_with(fixed))
         });
-        by_glob || watch.include_files.iter().any(below) || watch.include_dirs.iter().any(below)
+        by_glob
+            || watch.include_files.iter().any(below)
+            || watch.include_dirs.iter().any(below)
+            || watch.rules.iter().flat_map(|rule| &rule.include_files).any(below)
+            || watch.rules.iter().flat_map(|rule| &rule.include_dirs).any(below)
+    }
+
+    /// The directories that were named for what is in them.
+    pub fn named_directories(&self) -> impl Iterator<Item = &PathBuf> {
+        let of_rules = self.watch.rules.iter().flat_map(|rule| &rule.include_dirs);
+        self.watch.include_dirs.iter().chain(of_rules)
     }
 
     /// A trigger file: `touch` alone is to be seen as a save.
     pub fn is_trigger(&self, path: &Path) -> bool {
         let literally = |pattern: &String| self.watch.base.join(pattern) == path;
-        self.watch.include_files.contains(path) || self.watch.include.patterns.iter().any(literally)
+        self.watch.include_files.contains(path)
+            || self.watch.include.patterns.iter().any(literally)
+            || self.watch.rules.iter().any(|rule| rule.include_files.contains(path))
     }
+}
 
-    fn has_extension(&self, path: &Path) -> bool {
-        match &self.watch.extensions {
-            Extensions::Any => true,
-            Extensions::Only(list) => {
-                // `.env` has the extension `env`, as in Go.
-                let name = path.file_name().unwrap_or_default();
-                let extension = path.extension().or_else(|| {
-                    let name = name.as_encoded_bytes();
-                    let rest = name.strip_prefix(b".")?;
-                    std::str::from_utf8(rest).ok().map(std::ffi::OsStr::new)
-                });
-                extension.is_some_and(|extension| list.contains(extension))
-            }
-        }
-    }
+/// What a directory is looked at for: to see whatever matters in it, or only what the build
+/// reads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Watch,
+    Build,
 }
 
 /// What editors leave beside a file while they save it: swap, lock, backup and probe files.
@@ -148,7 +257,7 @@ mod tests {
     use crate::config::tests::resolve;
 
     /// What a configuration makes of paths below its root: `+` matters, `!` was named, `-`
-    /// is ignored, `x` is a directory that is pruned.
+    /// is ignored, `x` is a directory that is pruned, a digit the rule that has it.
     #[track_caller]
     fn check(name: &str, text: &str, expected: &[(&str, char)]) {
         let config = resolve(name, text).unwrap();
@@ -156,12 +265,13 @@ mod tests {
         let filter = Filter::new(config.watch);
         for (path, verdict) in expected {
             let full = root.join(path);
-            let found = match filter.file(&full) {
+            let found = match filter.judge(&full) {
                 _ if path.ends_with('/') && filter.prunes(&full) => 'x',
                 _ if path.ends_with('/') => '+',
-                Verdict::Matters => '+',
-                Verdict::Named => '!',
-                Verdict::Ignored => '-',
+                (Verdict::Ignored, _) => '-',
+                (_, Reason::Rule(number)) => number.to_string().chars().next().unwrap(),
+                (Verdict::Matters, _) => '+',
+                (Verdict::Named, _) => '!',
             };
             assert_eq!(found, *verdict, "{path} with {text}");
         }
@@ -235,6 +345,49 @@ mod tests {
                 (".main.rs.swp", '-'),
                 ("4913", '-'),
             ],
+        );
+    }
+
+    #[test]
+    fn the_first_rule_that_fits_has_the_file_and_opens_excluded_directories_for_itself() {
+        check(
+            ".air.toml",
+            "[build]\ncmd = \"make\"\nexclude_dir = [\"web\", \"web/node_modules\"]\n\
+             [[build.rules]]\nname = \"assets\"\ninclude_dir = [\"web\"]\n\
+             include_ext = [\"ts\"]\nexclude_regex = [\"gen\"]\ncmd = \"npm run build\"\n\
+             [[build.rules]]\ninclude_ext = [\"templ\"]\ncmd = \"templ generate\"\n",
+            &[
+                ("web/", '+'),
+                ("web/app.ts", '0'),
+                ("web/deep/app.ts", '0'),
+                ("web/gen.ts", '-'),
+                ("web/main.go", '-'),
+                ("web/node_modules/", 'x'),
+                ("web/node_modules/a.ts", '-'),
+                ("pages/a.templ", '1'),
+                ("web/a.templ", '1'),
+                ("tmp/a.templ", '-'),
+                ("app.ts", '-'),
+                ("main.go", '+'),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_hidden_directory_that_is_included_is_watched() {
+        check(
+            ".air.toml",
+            "[build]\ninclude_dir = [\".config\", \"src\"]\n",
+            &[(".config/", '+'), (".config/a.go", '+'), (".other/", 'x'), ("src/.x/", 'x')],
+        );
+    }
+
+    #[test]
+    fn an_extension_with_a_dot_inside_is_the_end_of_a_name() {
+        check(
+            ".air.toml",
+            "[build]\ninclude_ext = [\".html.tmpl\", \".env\"]\n",
+            &[("a.html.tmpl", '+'), ("b.tmpl", '-'), (".env", '+'), ("x.env", '+'), ("env", '-')],
         );
     }
 

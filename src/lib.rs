@@ -30,6 +30,8 @@ compile_error!("hotrun runs on Linux and macOS: it needs process groups and Unix
 
 // The command line, its subcommands.
 pub mod cli;
+// The first configuration of a project, also out of another tool's.
+pub mod init;
 // The one loop; performs what was decided.
 pub mod engine;
 // Files become bursts of changed paths.

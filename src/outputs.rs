@@ -73,6 +73,8 @@ pub struct Outputs {
     this_build: BTreeSet<PathBuf>,
     /// What known outputs held at the end of the last build that ran to its end.
     contents: BTreeMap<PathBuf, Content>,
+    /// What edited paths held when they were last saved, as far as somebody has looked.
+    saved: BTreeMap<PathBuf, Content>,
     /// And at the end of the one before that.
     older_contents: BTreeMap<PathBuf, Content>,
     /// Builds in a row that only output caused.
@@ -118,6 +120,11 @@ impl Outputs {
             && self.seen.get(path).is_some_and(|one| one.repeats || one.builds >= KNOWN_AFTER)
     }
 
+    /// This is what the path held when it was saved.
+    pub fn remember(&mut self, path: &Path, content: Content) {
+        self.saved.insert(path.to_owned(), content);
+    }
+
     /// What a change of this path means.
     pub fn judge(
         &mut self,
@@ -131,10 +138,16 @@ impl Outputs {
                 return Verdict::Nothing;
             }
             self.edited.insert(path.to_owned());
+            self.saved.remove(path);
             self.next_is = NextIs::Wanted;
             return Verdict::Save;
         }
         let now = content(path);
+        // Whatever runs began when it held this already. (A formatter that has nothing to do
+        // may write all the same.)
+        if now.is_some() && self.saved.get(path) == Some(&now) {
+            return Verdict::Nothing;
+        }
         let is_new = !self.seen.contains_key(path) && !self.edited.contains(path);
         let sighting = self.seen.entry(path.to_owned()).or_default();
         if self.this_build.insert(path.to_owned()) {
@@ -162,6 +175,33 @@ impl Outputs {
             _ if self.follow_ups >= MOST_FOLLOW_UPS => Verdict::Loop,
             _ => Verdict::FollowUp,
         }
+    }
+}
+
+/// What files held for the last build that ended (air's `exclude_unchanged`). Only of files
+/// that were saved since hotrun began is anything known.
+#[derive(Clone, Debug, Default)]
+pub struct Fingerprints {
+    built: BTreeMap<PathBuf, Content>,
+    /// Saved, and not yet built to the end.
+    since: BTreeMap<PathBuf, Content>,
+}
+
+impl Fingerprints {
+    /// Does the file hold what it held for the last build that ended? Not if another content
+    /// is on its way through a build.
+    pub fn is_unchanged(&mut self, path: &Path, now: Content) -> bool {
+        let same = now.is_some() && self.built.get(path) == Some(&now);
+        if same && !self.since.contains_key(path) {
+            return true;
+        }
+        self.since.insert(path.to_owned(), now);
+        false
+    }
+
+    /// A build ran to its end.
+    pub fn build_ended(&mut self) {
+        self.built.append(&mut self.since);
     }
 }
 
@@ -327,6 +367,39 @@ mod tests {
         expected.extend([FollowUp; 5]);
         expected.extend([Verdict::Circling, FollowUp]);
         assert_eq!(verdicts, expected);
+    }
+
+    #[test]
+    fn a_formatter_that_writes_what_is_there_already_causes_nothing() {
+        let mut outputs = Outputs::default();
+        let path = Path::new("page.templ");
+        assert_eq!(outputs.judge(path, During::Rest, |_| Some(1)), Save);
+        outputs.remember(path, Some(1));
+        outputs.build_began(false);
+        assert_eq!(outputs.judge(path, During::Cmd, |_| Some(2)), Save, "formatted");
+        outputs.remember(path, Some(2));
+        outputs.build_began(false);
+        assert_eq!(outputs.judge(path, During::Cmd, |_| Some(2)), Nothing, "the same again");
+        assert_eq!(outputs.judge(path, During::Cmd, |_| None), Save, "deleted");
+        assert_eq!(outputs.judge(path, During::Rest, |_| Some(2)), Save);
+        outputs.build_began(false);
+        assert_eq!(outputs.judge(path, During::Cmd, |_| Some(2)), Save, "nobody had looked");
+    }
+
+    #[test]
+    fn a_file_is_unchanged_that_holds_what_was_built_last() {
+        let path = Path::new("main.go");
+        let mut files = Fingerprints::default();
+        assert!(!files.is_unchanged(path, Some(1)), "nothing is known of it");
+        files.build_ended();
+        assert!(files.is_unchanged(path, Some(1)));
+        assert!(!files.is_unchanged(path, Some(2)));
+        assert!(!files.is_unchanged(path, Some(1)), "A, B, A while a build runs");
+        files.build_ended();
+        assert!(files.is_unchanged(path, Some(1)));
+        assert!(!files.is_unchanged(path, None), "deleted");
+        files.build_ended();
+        assert!(!files.is_unchanged(path, Some(1)), "and back again");
     }
 
     #[test]

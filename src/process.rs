@@ -22,7 +22,6 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -32,9 +31,12 @@ use crate::error::{Error, Result};
 use crate::event::{Ended, Event, Message, Proc};
 use crate::project::{Ask, Question};
 
+mod output;
 #[cfg_attr(target_os = "linux", path = "process/linux.rs")]
 #[cfg_attr(target_os = "macos", path = "process/macos.rs")]
 mod platform;
+
+use output::{Kept, Output};
 
 /// A file that is still being written cannot be executed (`ETXTBSY`): a build's last
 /// writer may be about to close it. Tried again this often, this far apart.
@@ -61,6 +63,8 @@ pub struct Job {
     pub env: Vec<(OsString, OsString)>,
     /// Report `Overdue` after this, though nobody asked it to end.
     pub limit: Option<Duration>,
+    /// What it prints is kept, and told before its end is.
+    pub keeps_output: bool,
 }
 
 enum Order {
@@ -103,6 +107,7 @@ impl Processes {
             ending: false,
             killed: false,
             told_gone: false,
+            left_open: Vec::new(),
             reaper: self.reaper.clone(),
             inbox: self.inbox.clone(),
         };
@@ -148,6 +153,9 @@ struct Group {
     ending: bool,
     killed: bool,
     told_gone: bool,
+    /// Streams that somebody may hold who was left behind: who writes to one that nobody
+    /// reads would be killed by that.
+    left_open: Vec<Output>,
     reaper: Reaper,
     inbox: mpsc::UnboundedSender<Message>,
 }
@@ -189,31 +197,28 @@ impl Group {
     }
 
     async fn run_stage(&mut self, stage: &Stage, job: &Job) -> Ended {
-        let keeps_output = stage.messages_of.is_some();
-        let started = match self.start(stage, job, keeps_output).await {
-            Ok(started) => started,
+        let mut output = Output::default();
+        let mut exit = match self.start(stage, job, &mut output).await {
+            Ok(exit) => exit,
             Err(ended) => return ended,
         };
-        let (mut exit, mut output) = started;
-        let mut kept = Vec::new();
         let ended = loop {
             tokio::select! {
                 biased;
                 Some(order) = self.orders.recv() => self.obey(&order),
                 ended = &mut exit => break ended.expect("the reaper outlives every child"),
                 () = due(self.deadline) => self.overdue(),
-                () = readable(output.as_ref()) => {
-                    if !drain(output.as_ref(), &mut kept) {
-                        output = None;
-                    }
-                }
+                () = output.read() => {}
             }
         };
-        if keeps_output {
-            // What it left behind may hold the pipe open for ever: nobody waits for its end.
-            drain(output.as_ref(), &mut kept);
-            self.tell(Message::Output(self.proc, kept));
+        output.read_rest().await;
+        if stage.messages_of.is_some() {
+            self.tell(Message::Output(self.proc, std::mem::take(&mut output.messages)));
         }
+        if job.keeps_output {
+            self.tell(Message::Printed(self.proc, std::mem::take(&mut output.printed)));
+        }
+        self.left_open.push(output);
         ended
     }
 
@@ -221,24 +226,28 @@ impl Group {
         &mut self,
         stage: &Stage,
         job: &Job,
-        keeps_output: bool,
-    ) -> std::result::Result<(oneshot::Receiver<Ended>, Option<pipe::Receiver>), Ended> {
+        output: &mut Output,
+    ) -> std::result::Result<oneshot::Receiver<Ended>, Ended> {
         let mut command = std_command(&stage.command, &job.directory);
         command.envs(job.env.iter().map(|(key, value)| (key, value)));
-        let mut output = None;
-        if keeps_output {
-            let (reader, writer) =
-                new_pipe().map_err(|error| Ended::NotStarted(format!("no pipe: {error}")))?;
-            output = Some(reader);
-            command.stdout(writer);
-        }
+        let has_messages = stage.messages_of.is_some();
+        let mut redirect = || -> io::Result<()> {
+            if has_messages {
+                command.stdout(output.pipe(Kept::Messages)?);
+            }
+            if job.keeps_output {
+                output.copy(&mut command, !has_messages)?;
+            }
+            Ok(())
+        };
+        redirect().map_err(|error| Ended::NotStarted(format!("no pipe: {error}")))?;
         for tries in 0.. {
             match command.spawn() {
                 Ok(child) => {
                     let pid = pid_of(&child);
                     self.pgids.push(pid);
                     self.tell(Message::Spawned(self.proc, pid.as_raw()));
-                    return Ok((self.reaper.register(pid), output));
+                    return Ok(self.reaper.register(pid));
                 }
                 Err(error)
                     if error.kind() == io::ErrorKind::ExecutableFileBusy && tries < BUSY_TRIES =>
@@ -260,6 +269,10 @@ impl Group {
     async fn until_gone(&mut self) {
         let mut pause = FIRST_LOOK;
         let mut reaped = self.reaper.reaped.clone();
+        let mut left_open = Output::default();
+        for output in self.left_open.drain(..) {
+            left_open.join(output);
+        }
         loop {
             reaped.mark_unchanged();
             self.pgids.retain(|pgid| platform::lives(*pgid));
@@ -275,6 +288,7 @@ impl Group {
                 Some(order) = self.orders.recv() => self.obey(&order),
                 _ = reaped.changed() => {}
                 () = due(self.deadline) => self.overdue(),
+                () = left_open.read() => {}
                 () = sleep(pause) => pause = (pause * 2).min(LAST_LOOK),
             }
         }
@@ -337,35 +351,6 @@ async fn due(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,
         None => std::future::pending().await,
-    }
-}
-
-/// A pipe whose reading end can be awaited.
-fn new_pipe() -> io::Result<(pipe::Receiver, io::PipeWriter)> {
-    let (reader, writer) = io::pipe()?;
-    Ok((pipe::Receiver::from_owned_fd(reader.into())?, writer))
-}
-
-async fn readable(output: Option<&pipe::Receiver>) {
-    match output {
-        Some(output) => {
-            let _ = output.readable().await;
-        }
-        None => std::future::pending().await,
-    }
-}
-
-/// Takes what is there without waiting; false at the end.
-fn drain(output: Option<&pipe::Receiver>, kept: &mut Vec<u8>) -> bool {
-    let Some(output) = output else { return false };
-    let mut buffer = [0; 16 * 1024];
-    loop {
-        match output.try_read(&mut buffer) {
-            Ok(0) => return false,
-            Ok(count) => kept.extend_from_slice(&buffer[..count]),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
-            Err(_) => return false,
-        }
     }
 }
 
@@ -524,8 +509,9 @@ impl Ask for Helper {
         let command = Command::Argv(question.argv);
         let name = describe(&command);
         let failed = |why: &dyn std::fmt::Display| Error::failed(&name, why);
-        let (output, stdout) = new_pipe().map_err(|error| failed(&error))?;
-        let (errors, stderr) = new_pipe().map_err(|error| failed(&error))?;
+        let mut output = Output::default();
+        let stdout = output.pipe(Kept::Printed).map_err(|error| failed(&error))?;
+        let stderr = output.pipe(Kept::Messages).map_err(|error| failed(&error))?;
         let (pid, exit) = {
             let mut command_line = std_command(&command, &question.directory);
             let child = command_line.stdout(stdout).stderr(stderr).spawn();
@@ -537,27 +523,19 @@ impl Ask for Helper {
             (pid, self.reaper.register(pid))
         };
         let kill = KillOnDrop(pid);
-        let (mut said, mut complained) = (Vec::new(), Vec::new());
-        let (mut output, mut errors) = (Some(output), Some(errors));
         tokio::pin!(exit);
         let ended = loop {
             tokio::select! {
                 ended = &mut exit => break ended.expect("the reaper outlives every child"),
-                () = readable(output.as_ref()) => {
-                    if !drain(output.as_ref(), &mut said) { output = None; }
-                }
-                () = readable(errors.as_ref()) => {
-                    if !drain(errors.as_ref(), &mut complained) { errors = None; }
-                }
+                () = output.read() => {}
             }
         };
-        drain(output.as_ref(), &mut said);
-        drain(errors.as_ref(), &mut complained);
+        output.read_rest().await;
         std::mem::forget(kill);
         if ended.succeeded() {
-            return Ok(said);
+            return Ok(output.printed);
         }
-        let complained = String::from_utf8_lossy(&complained);
+        let complained = String::from_utf8_lossy(&output.messages);
         Err(failed(&format!("{ended}\n{}", complained.trim_end())))
     }
 }
@@ -574,7 +552,13 @@ mod tests {
             let mut processes = Processes::new(sender).unwrap();
             let command = Command::Argv(["sleep", "1000"].map(OsString::from).to_vec());
             let stages = vec![Stage::alone(command)];
-            let job = Job { stages, directory: "/".into(), env: Vec::new(), limit: None };
+            let job = Job {
+                stages,
+                directory: "/".into(),
+                env: Vec::new(),
+                limit: None,
+                keeps_output: false,
+            };
             processes.spawn(Proc(1), job);
             loop {
                 if let Some(Message::Spawned(_, pid)) = inbox.recv().await {

@@ -6,33 +6,29 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::config::{Clear, Color, Loudness, Talk};
 use crate::error::Error;
 use crate::event::{Cause, Ended, Next, Notice, Proc, name_paths};
 
-/// `--color`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Color {
-    /// When stderr is a terminal, and neither `NO_COLOR` nor `TERM=dumb` is set.
-    #[default]
-    Auto,
-    /// Always.
-    Always,
-    /// Never.
-    Never,
-}
-
-impl Color {
-    fn is_on(self) -> bool {
-        match self {
-            Color::Always => true,
-            Color::Never => false,
-            Color::Auto => {
-                std::io::stderr().is_terminal()
-                    && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-                    && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
-            }
+fn is_on(color: Color) -> bool {
+    match color {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto => {
+            std::io::stderr().is_terminal()
+                && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+                && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
         }
     }
+}
+
+/// What a line is about (in air's words).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Main,
+    Watcher,
+    Build,
+    Runner,
 }
 
 /// The meaning of a line, as a colour.
@@ -87,16 +83,36 @@ impl Facts {
 /// Says what happened.
 pub struct Report {
     quiet: bool,
+    /// `--color`.
+    chosen_color: Option<Color>,
     color: bool,
+    talk: Talk,
     base: PathBuf,
     /// By process: what the lines about it need to know.
     pub facts: HashMap<Proc, Facts>,
 }
 
 impl Report {
-    /// Paths are said relative to `base`.
-    pub fn new(quiet: bool, color: Color, base: PathBuf) -> Self {
-        Self { quiet, color: color.is_on(), base, facts: HashMap::new() }
+    /// Paths are said relative to `base`. A colour that is chosen beats the configured one.
+    pub fn new(quiet: bool, chosen_color: Option<Color>, talk: &Talk, base: PathBuf) -> Self {
+        let facts = HashMap::new();
+        let mut report =
+            Self { quiet, chosen_color, color: false, talk: talk.clone(), base, facts };
+        report.configure(talk);
+        report
+    }
+
+    /// Talks in this way from now on.
+    pub fn configure(&mut self, talk: &Talk) {
+        self.talk = talk.clone();
+        self.color = is_on(self.chosen_color.or(talk.color).unwrap_or_default());
+    }
+
+    /// Says what the configuration wants to be said at the start.
+    pub fn banner(&self, text: &str) {
+        if !self.quiet && self.talk.loudness != Loudness::Silent {
+            write_line(text);
+        }
     }
 
     /// Says an error of hotrun's own.
@@ -104,16 +120,26 @@ impl Report {
         write_line(&format!("hotrun: {error}"));
     }
 
+    /// Says something about a command line.
+    pub fn note(text: &str) {
+        write_line(&format!("hotrun: {text}"));
+    }
+
     /// Says that a command begins.
-    pub fn running(&self, command: &str) {
+    pub fn running(&self, word: &str, command: &str) {
         let first = command.lines().next().unwrap_or_default();
         let more = if command.lines().count() > 1 { " …" } else { "" };
-        self.line(Tone::Work, "building", &format!("{first}{more}"));
+        self.line(Part::Build, Tone::Work, word, &format!("{first}{more}"));
     }
 
     /// Says that a command failed which a build can do without.
     pub fn tolerated(&self, command: &str, ended: &Ended) {
-        self.line(Tone::Warn, "warning", &format!("{command}: {ended}; the build goes on"));
+        self.line(
+            Part::Main,
+            Tone::Warn,
+            "warning",
+            &format!("{command}: {ended}; the build goes on"),
+        );
     }
 
     /// Says what happened.
@@ -122,62 +148,97 @@ impl Report {
             Notice::Changed(cause) => self.changed(cause),
             Notice::Building(_) => {}
             Notice::Built(build) => {
-                self.line(Tone::Good, "built", &format!("in {}", self.took(*build)));
+                self.line(Part::Build, Tone::Good, "built", &format!("in {}", self.took(*build)));
             }
             Notice::BuildFailed { build, ended, app } => {
                 let text = format!("{ended}, after {}; {}", self.took(*build), self.serving(*app));
-                self.line(Tone::Bad, "failed", &text);
+                self.line(Part::Build, Tone::Bad, "failed", &text);
+            }
+            Notice::RulesDone(rules) => {
+                self.line(Part::Build, Tone::Good, "done", &format!("in {}", self.took(*rules)));
+            }
+            Notice::RulesFailed { rules, ended, app } => {
+                let text =
+                    format!("a rule: {ended}, after {}; {}", self.took(*rules), self.serving(*app));
+                self.line(Part::Build, Tone::Bad, "failed", &text);
             }
             Notice::Overtaken(count) => self.line(
+                Part::Main,
                 Tone::Warn,
                 "note",
                 &format!("{count} builds in a row were overtaken by newer saves"),
             ),
             Notice::Stopped(app) => self.stopped(*app),
             Notice::Killing(proc) => self.killing(*proc),
-            Notice::Started(app) => self.line(Tone::Work, "started", &self.name(*app)),
-            Notice::Ready(app) => self.line(Tone::Good, "ready", &self.name(*app)),
+            Notice::Started(app) => {
+                self.line(Part::Runner, Tone::Work, "started", &self.name(*app));
+            }
+            Notice::Ready(app) => self.line(Part::Runner, Tone::Good, "ready", &self.name(*app)),
             Notice::Unready { new, app } => {
                 let text = match app {
                     Some(_) => format!("{}; {}", self.name(*new), self.serving(*app)),
                     None => format!("{}; it is given more time", self.name(*new)),
                 };
-                self.line(Tone::Warn, "not ready", &text);
+                self.line(Part::Runner, Tone::Warn, "not ready", &text);
             }
             Notice::AppEnded { app, ended, serving, next } => {
                 self.app_ended(*app, ended, *serving, *next);
             }
             Notice::HookFailed(ended) => {
-                self.line(Tone::Warn, "warning", &format!("post_cmd: {ended}"));
+                self.line(Part::Main, Tone::Warn, "warning", &format!("post_cmd: {ended}"));
             }
             Notice::Ending => {
                 if std::io::stderr().is_terminal() {
                     // The terminal has just shown `^C` at the start of this line.
                     write_raw("\r");
                 }
-                self.line(Tone::Plain, "ending", "Ctrl-C again to kill");
+                self.line(Part::Main, Tone::Plain, "ending", "Ctrl-C again to kill");
             }
-            Notice::Forcing => self.line(Tone::Warn, "killing", "everything that is left"),
-            Notice::Paused => self.line(Tone::Plain, "paused", "saves are kept"),
-            Notice::Resumed => self.line(Tone::Plain, "resumed", ""),
-            Notice::NothingBuilt => self.line(Tone::Warn, "note", "nothing was built yet"),
-            Notice::Warning(text) => self.line(Tone::Warn, "warning", text),
+            Notice::Forcing => {
+                self.line(Part::Main, Tone::Warn, "killing", "everything that is left");
+            }
+            Notice::Paused => self.line(Part::Main, Tone::Plain, "paused", "saves are kept"),
+            Notice::Resumed => self.line(Part::Main, Tone::Plain, "resumed", ""),
+            Notice::NothingBuilt => {
+                self.line(Part::Main, Tone::Warn, "note", "there is nothing built to start again");
+            }
+            Notice::Signalled(app, signal) => {
+                let text = format!("{} {}", self.name(*app), signal.as_str());
+                self.line(Part::Runner, Tone::Good, "signalled", &text);
+            }
+            Notice::NobodyToSignal(signal) => {
+                let text = format!("no program is running that could get {signal}");
+                self.line(Part::Main, Tone::Warn, "note", &text);
+            }
+            Notice::Unchanged(paths) => {
+                let names = name_paths(paths, &self.base);
+                self.line(Part::Watcher, Tone::Plain, "unchanged", &names);
+            }
+            Notice::ForBrowser { paths, css } => {
+                let what = if *css { "the style sheets" } else { "the page" };
+                let names = name_paths(paths, &self.base);
+                let text = format!("{names}; reload {what} in the browser (there is no proxy yet)");
+                self.line(Part::Watcher, Tone::Plain, "changed", &text);
+            }
+            Notice::Warning(text) => self.line(Part::Main, Tone::Warn, "warning", text),
         }
     }
 
     fn changed(&self, cause: &Cause) {
+        self.clear();
         match cause {
             Cause::Start => {}
             Cause::Save(paths) => {
-                self.line(Tone::Plain, "changed", &name_paths(paths, &self.base));
+                self.line(Part::Watcher, Tone::Plain, "changed", &name_paths(paths, &self.base));
             }
             Cause::Rescan => self.line(
+                Part::Watcher,
                 Tone::Warn,
                 "changed",
                 "file events were lost, so everything counts as changed",
             ),
-            Cause::Config => self.line(Tone::Plain, "changed", "the configuration"),
-            Cause::Order => self.line(Tone::Plain, "asked", "to build again"),
+            Cause::Config => self.line(Part::Watcher, Tone::Plain, "changed", "the configuration"),
+            Cause::Order => self.line(Part::Watcher, Tone::Plain, "asked", "to build again"),
         }
     }
 
@@ -189,7 +250,7 @@ impl Report {
             return;
         }
         let took = duration(dismissed.elapsed());
-        self.line(Tone::Plain, "stopped", &format!("{} ({took})", self.name(app)));
+        self.line(Part::Runner, Tone::Plain, "stopped", &format!("{} ({took})", self.name(app)));
     }
 
     fn killing(&self, proc: Proc) {
@@ -200,7 +261,7 @@ impl Report {
             }
             None => format!("{name}: it took too long"),
         };
-        self.line(Tone::Warn, "killing", &text);
+        self.line(Part::Runner, Tone::Warn, "killing", &text);
     }
 
     fn app_ended(&self, app: Proc, ended: &Ended, serving: Option<Proc>, next: Next) {
@@ -220,7 +281,7 @@ impl Report {
             Ended::NotStarted(_) => String::new(),
             _ => format!("{}: ", self.name(app)),
         };
-        self.line(tone, word, &format!("{name}{ended}; {follows}"));
+        self.line(Part::Runner, tone, word, &format!("{name}{ended}; {follows}"));
     }
 
     fn serving(&self, app: Option<Proc>) -> String {
@@ -241,17 +302,48 @@ impl Report {
         self.facts.get(&proc).map_or_else(String::new, |facts| duration(facts.began.elapsed()))
     }
 
-    fn line(&self, tone: Tone, word: &str, text: &str) {
-        if self.quiet && !tone.is_urgent() {
+    /// Nothing where nobody looks at a screen.
+    fn clear(&self) {
+        // Home, then the screen, then what has scrolled out of it.
+        let codes = match self.talk.clear {
+            Clear::Never => return,
+            Clear::Screen => "\u{1b}[H\u{1b}[2J",
+            Clear::Scrollback => "\u{1b}[H\u{1b}[2J\u{1b}[3J",
+        };
+        if std::io::stderr().is_terminal() {
+            write_raw(codes);
+        }
+    }
+
+    fn line(&self, part: Part, tone: Tone, word: &str, text: &str) {
+        let is_said = match self.talk.loudness {
+            Loudness::Silent => false,
+            Loudness::MainOnly => tone.is_urgent() || part == Part::Main,
+            Loudness::All => true,
+        };
+        if !is_said || (self.quiet && !tone.is_urgent()) {
             return;
         }
+        let time = if self.talk.time {
+            jiff::Zoned::now().strftime("[%H:%M:%S] ").to_string()
+        } else {
+            String::new()
+        };
         if self.color {
-            let code = tone.code();
+            let colors = &self.talk.colors;
+            let chosen = match part {
+                _ if tone.is_urgent() => None,
+                Part::Main => colors.main,
+                Part::Watcher => colors.watcher,
+                Part::Build => colors.build,
+                Part::Runner => colors.runner,
+            };
+            let code = chosen.unwrap_or(tone.code());
             write_line(&format!(
-                "\u{1b}[2mhotrun\u{1b}[0m \u{1b}[{code}m{word:>9}\u{1b}[0m  {text}"
+                "{time}\u{1b}[2mhotrun\u{1b}[0m \u{1b}[{code}m{word:>9}\u{1b}[0m  {text}"
             ));
         } else {
-            write_line(format!("hotrun {word:>9}  {text}").trim_end());
+            write_line(format!("{time}hotrun {word:>9}  {text}").trim_end());
         }
     }
 }

@@ -5,8 +5,8 @@
 //!
 //! Invariants, each asserted on every transition that can be reached (`state/tests.rs`):
 //!
-//! - No build is started while another has not ended; none that was overtaken lives on
-//!   beside its successor.
+//! - No build is started while another, or a rule, has not ended; none that was overtaken
+//!   lives on beside its successor.
 //! - In restart mode no app is started while a process of another is left.
 //! - No app is started from an artifact that a newer save made stale, unless the newest
 //!   source does not build.
@@ -16,6 +16,8 @@
 //!   one is left, unless it is forced to. Nobody is asked to end twice.
 
 use std::collections::BTreeMap;
+
+use nix::sys::signal::Signal;
 
 use crate::event::{
     Cause, Ended, Event, Mode, Next, Notice, OnExit, Order, Policy, Proc, Role, Timer,
@@ -39,6 +41,8 @@ pub enum Effect {
     TakeUp,
     /// Run the build pipeline.
     SpawnBuild(Proc, Cause),
+    /// Run the commands of the rules that have these files.
+    SpawnRules(Proc, Cause),
     /// Start what was last built, as the app of this generation (1, 2, 3 …).
     SpawnApp(Proc, u32),
     /// Run the `post_cmd` of this index.
@@ -47,8 +51,8 @@ pub enum Effect {
     Dismiss(Proc),
     /// Kill all that is left of it.
     Kill(Proc),
-    /// Send it the signal that was configured for the order `Signal`.
-    Signal(Proc),
+    /// Send it this signal.
+    Signal(Proc, Signal),
     /// Report `Due` when this timer's time has come; an older one of its kind is void.
     Arm(Timer),
     /// Tell the person.
@@ -64,6 +68,8 @@ enum Phase {
     Idle { app: Option<Proc> },
     /// Something is due later.
     Waiting { app: Option<Proc>, due: Due },
+    /// The commands of rules run. A build may follow, for what they write.
+    Ruling { rules: Proc, app: Option<Proc> },
     /// The old app serves while this build runs.
     Building { build: Proc, app: Option<Proc>, cause: Cause },
     /// The build was overtaken. As soon as it is gone, the next begins.
@@ -123,6 +129,14 @@ pub struct State {
     spacing: Option<Proc>,
     /// What a build wrote for the next build to read.
     follow_up: Option<Cause>,
+    /// Files whose rules have yet to run.
+    rules: Option<Cause>,
+    /// What a build is still to be made for: its rules run, or one of them failed.
+    owed: Option<Cause>,
+    /// The app is to be started again, even if nothing new is built.
+    restart: bool,
+    /// What the app that starts is to be sent as soon as it is ready.
+    signal: Option<Signal>,
     pause: Pause,
     /// A build has succeeded: there is something to run.
     built: bool,
@@ -142,6 +156,10 @@ impl State {
             leaving: BTreeMap::new(),
             spacing: None,
             follow_up: None,
+            rules: None,
+            owed: None,
+            restart: false,
+            signal: None,
             pause: Pause::Off,
             built: false,
             overtaken: 0,
@@ -178,6 +196,20 @@ impl Turn {
         match event {
             Event::Saved(cause) => self.saved(phase, cause),
             Event::FollowUp(cause) => self.written_by_build(phase, cause),
+            Event::Ruled(cause) => self.ruled(phase, cause),
+            Event::RuledByBuild(cause) => match phase {
+                // What it made is to have its start first.
+                Phase::Building { .. } | Phase::Starting { app: Some(_), .. } => {
+                    self.keep_for_rules(cause);
+                    phase
+                }
+                _ => self.ruled(phase, cause),
+            },
+            Event::AppInput(cause) => self.app_input(phase, &cause),
+            Event::Unbuilt => {
+                self.state.built = false;
+                phase
+            }
             Event::Exited(proc, ended) => self.exited(phase, proc, ended),
             Event::Gone(proc) => self.gone(phase, proc),
             Event::Ready(proc) => self.ready(phase, proc),
@@ -211,15 +243,16 @@ impl Turn {
             }
             Phase::Building { build, app, cause: older } => {
                 self.changed(&cause);
-                self.dismiss_in_place(build);
-                self.state.overtaken = (self.state.overtaken + 1).min(OVERTAKEN_OFTEN + 1);
-                if self.state.overtaken == OVERTAKEN_OFTEN {
-                    self.say(Notice::Overtaken(OVERTAKEN_OFTEN));
-                }
+                self.overtake(build);
                 Phase::Cancelling { build, app, cause: older.join(cause) }
             }
             Phase::Cancelling { build, app, cause: older } => {
                 Phase::Cancelling { build, app, cause: older.join(cause) }
+            }
+            Phase::Ruling { .. } => {
+                self.changed(&cause);
+                self.owe(cause);
+                phase
             }
             Phase::Stopping => {
                 self.changed(&cause);
@@ -239,6 +272,14 @@ impl Turn {
         }
     }
 
+    fn overtake(&mut self, build: Proc) {
+        self.dismiss_in_place(build);
+        self.state.overtaken = (self.state.overtaken + 1).min(OVERTAKEN_OFTEN + 1);
+        if self.state.overtaken == OVERTAKEN_OFTEN {
+            self.say(Notice::Overtaken(OVERTAKEN_OFTEN));
+        }
+    }
+
     /// The running build goes on: what it wrote is for the next one.
     fn written_by_build(&mut self, phase: Phase, cause: Cause) -> Phase {
         if !matches!(phase, Phase::Building { .. }) {
@@ -248,20 +289,144 @@ impl Turn {
         phase
     }
 
-    /// A follow-up begins when the app of the build before it has had its start.
+    /// A follow-up begins when the app of the build before has had its start.
     fn follow_up(&mut self, phase: Phase) -> Phase {
-        let at_rest = matches!(phase, Phase::Idle { .. } | Phase::Starting { app: None, .. });
-        match self.state.follow_up.take() {
-            Some(cause) if at_rest => self.saved(phase, cause),
-            none_or_later => {
-                self.state.follow_up = none_or_later;
+        let app = match phase {
+            Phase::Idle { app } => app,
+            Phase::Starting { new, app: None } => Some(new),
+            _ => return phase,
+        };
+        if let Some(cause) = self.state.follow_up.take() {
+            return self.saved(phase, cause);
+        }
+        match self.state.rules.take() {
+            Some(cause) if self.state.pause == Pause::Off => {
+                self.changed(&cause);
+                self.run_rules(app, cause)
+            }
+            none_or_kept => {
+                self.state.rules = none_or_kept;
                 phase
             }
         }
     }
 
-    /// A build at once, or when the spacing is over; without a build, the app again.
+    // Rules
+
+    fn ruled(&mut self, phase: Phase, cause: Cause) -> Phase {
+        if self.state.pause != Pause::Off {
+            self.keep_for_rules(cause);
+            return phase;
+        }
+        match phase {
+            Phase::Closing { .. } | Phase::Quitting { .. } | Phase::Done => return phase,
+            Phase::Cancelling { .. } => {}
+            _ => self.changed(&cause),
+        }
+        let cause = cause.after(self.state.rules.take());
+        match phase {
+            Phase::Idle { app } => self.run_rules(app, cause),
+            Phase::Waiting { app, due: Due::Build(older) } => {
+                self.owe(older);
+                self.run_rules(app, cause)
+            }
+            Phase::Building { build, app, cause: built_for } => {
+                self.overtake(build);
+                self.state.rules = Some(cause);
+                Phase::Cancelling { build, app, cause: built_for }
+            }
+            // What was built, or has ended by itself, starts when the rules have ended.
+            Phase::Waiting { app, due: Due::Restart(_) } => {
+                self.state.restart = true;
+                self.run_rules(app, cause)
+            }
+            Phase::Stopping => {
+                self.state.restart = true;
+                self.run_rules(None, cause)
+            }
+            Phase::Starting { new, app: Some(app) } => {
+                self.state.restart = true;
+                self.dismiss(new, Role::App);
+                self.run_rules(Some(app), cause)
+            }
+            Phase::Starting { new, app: None } => self.run_rules(Some(new), cause),
+            other => {
+                self.state.rules = Some(cause);
+                other
+            }
+        }
+    }
+
+    fn run_rules(&mut self, app: Option<Proc>, cause: Cause) -> Phase {
+        let rules = self.number();
+        self.effects.push(Effect::SpawnRules(rules, cause));
+        Phase::Ruling { rules, app }
+    }
+
+    fn keep_for_rules(&mut self, cause: Cause) {
+        self.state.rules = Some(cause.after(self.state.rules.take()));
+    }
+
+    fn owe(&mut self, cause: Cause) {
+        self.state.owed = Some(cause.after(self.state.owed.take()));
+    }
+
+    fn rules_ended(&mut self, rules: Proc, app: Option<Proc>, ended: Ended) -> Phase {
+        self.dismiss(rules, Role::Rules);
+        let succeeded = ended.succeeded();
+        if succeeded {
+            self.say(Notice::RulesDone(rules));
+        } else {
+            self.say(Notice::RulesFailed { rules, ended, app });
+        }
+        if let Pause::On(kept) = &mut self.state.pause {
+            if succeeded && let Some(owed) = self.state.owed.take() {
+                *kept = Some(owed.after(kept.take()));
+            }
+            return Phase::Idle { app };
+        }
+        // Saved again while they ran.
+        if let Some(cause) = self.state.rules.take() {
+            return self.run_rules(app, cause);
+        }
+        // What a rule that failed would have written is missing: its next success builds.
+        if succeeded && let Some(cause) = self.state.owed.take() {
+            return self.begin(app, cause);
+        }
+        if std::mem::take(&mut self.state.restart) && self.has_something_to_run() {
+            return self.install(app);
+        }
+        Phase::Idle { app }
+    }
+
+    /// An app ended by itself while rules run: a build may or may not follow.
+    fn app_ended_during_rules(&mut self, rules: Proc, app: Proc, ended: Ended) -> Phase {
+        let code = ended.exit_code();
+        let next = match self.state.policy.on_exit {
+            OnExit::Quit => Next::Quit,
+            _ if self.state.owed.is_some() => Next::Build,
+            OnExit::Restart => Next::Restart,
+            OnExit::Wait => Next::Wait,
+        };
+        self.lost(app, ended, next);
+        match next {
+            Next::Quit => {
+                self.dismiss(rules, Role::Rules);
+                return self.close(None, code);
+            }
+            Next::Restart => self.state.restart = true,
+            Next::Build | Next::Wait => {}
+        }
+        Phase::Ruling { rules, app: None }
+    }
+
+    /// A build at once, or when its rules have run and the spacing is over; without a build,
+    /// the app again.
     fn begin(&mut self, app: Option<Proc>, cause: Cause) -> Phase {
+        if let Some(for_rules) = self.state.rules.take() {
+            self.owe(cause);
+            return self.run_rules(app, for_rules);
+        }
         if self.state.spacing.is_some() && self.policy_to_come().builds {
             return Phase::Waiting { app, due: Due::Build(cause) };
         }
@@ -274,9 +439,10 @@ impl Turn {
             self.effects.push(Effect::TakeUp);
         }
         if !self.state.policy.builds {
+            self.state.owed = None;
             return self.install(app);
         }
-        let cause = cause.after(self.state.follow_up.take());
+        let cause = cause.after(self.state.follow_up.take()).after(self.state.owed.take());
         let build = self.number();
         self.effects.push(Effect::SpawnBuild(build, cause.clone()));
         if self.state.policy.spaced {
@@ -294,6 +460,7 @@ impl Turn {
     // Putting the new in the place of the old
 
     fn install(&mut self, app: Option<Proc>) -> Phase {
+        self.state.restart = false;
         if !self.state.policy.runs {
             if let Some(app) = app {
                 self.dismiss(app, Role::App);
@@ -315,6 +482,9 @@ impl Turn {
     }
 
     fn start(&mut self, app: Option<Proc>) -> Phase {
+        // Whatever it would have been told of, or started again for, it reads at its start.
+        self.state.signal = None;
+        self.state.restart = false;
         let new = self.number();
         self.state.generation += 1;
         self.effects.push(Effect::SpawnApp(new, self.state.generation));
@@ -325,21 +495,35 @@ impl Turn {
         match phase {
             Phase::Starting { new, app } if new == proc => {
                 self.say(Notice::Ready(new));
+                self.send_kept_signal(new);
                 if let Some(app) = app {
                     self.dismiss(app, Role::App);
                 }
                 Phase::Idle { app: Some(new) }
             }
             Phase::Waiting { app: Some(app), .. }
+            | Phase::Ruling { app: Some(app), .. }
             | Phase::Building { app: Some(app), .. }
             | Phase::Cancelling { app: Some(app), .. }
                 if app == proc =>
             {
                 self.say(Notice::Ready(app));
+                self.send_kept_signal(app);
                 phase
             }
             _ => phase,
         }
+    }
+
+    fn send_kept_signal(&mut self, app: Proc) {
+        if let Some(signal) = self.state.signal.take() {
+            self.send(app, signal);
+        }
+    }
+
+    fn send(&mut self, app: Proc, signal: Signal) {
+        self.effects.push(Effect::Signal(app, signal));
+        self.say(Notice::Signalled(app, signal));
     }
 
     fn unready(&mut self, phase: Phase, proc: Proc) -> Phase {
@@ -374,6 +558,10 @@ impl Turn {
                 } else {
                     self.build_failed(build, app, ended)
                 }
+            }
+            Phase::Ruling { rules, app } if rules == proc => self.rules_ended(rules, app, ended),
+            Phase::Ruling { rules, app: Some(app) } if app == proc => {
+                self.app_ended_during_rules(rules, app, ended)
             }
             Phase::Idle { app: Some(app) } if app == proc => self.app_ended(app, ended, None),
             Phase::Starting { new, app } if new == proc => self.app_ended(new, ended, app),
@@ -412,14 +600,19 @@ impl Turn {
 
     fn build_failed(&mut self, build: Proc, mut app: Option<Proc>, ended: Ended) -> Phase {
         let code = ended.exit_code();
-        if self.state.policy.stop_on_error
-            && let Some(app) = app.take()
-        {
-            self.dismiss(app, Role::App);
+        if self.state.policy.stop_on_error {
+            self.state.restart = false;
+            if let Some(app) = app.take() {
+                self.dismiss(app, Role::App);
+            }
         }
         self.say(Notice::BuildFailed { build, ended, app });
         if self.state.policy.once {
             return self.close(app, code);
+        }
+        // Asked for while the build ran, in the hope that it would do.
+        if std::mem::take(&mut self.state.restart) && self.has_something_to_run() {
+            return self.install(app);
         }
         Phase::Idle { app }
     }
@@ -454,6 +647,10 @@ impl Turn {
     fn gone(&mut self, phase: Phase, proc: Proc) -> Phase {
         if let Phase::Cancelling { build, app, cause } = phase {
             if build == proc {
+                if let Some(for_rules) = self.state.rules.take() {
+                    self.owe(cause);
+                    return self.run_rules(app, for_rules);
+                }
                 // No spacing here: it is counted from builds that ran to their end.
                 return self.build(app, cause);
             }
@@ -511,10 +708,8 @@ impl Turn {
     fn ordered(&mut self, phase: Phase, order: Order) -> Phase {
         match order {
             Order::Restart => self.restart(phase),
-            Order::Signal => {
-                if let Some(app) = current_app(&phase) {
-                    self.effects.push(Effect::Signal(app));
-                }
+            Order::Signal(signal) => {
+                self.signal(&phase, signal);
                 phase
             }
             Order::Pause => self.pause(phase),
@@ -522,7 +717,12 @@ impl Turn {
                 Pause::Off => phase,
                 Pause::On(kept) => {
                     self.say(Notice::Resumed);
+                    let phase = match self.state.rules.take() {
+                        Some(for_rules) => self.ruled(phase, for_rules),
+                        None => phase,
+                    };
                     match kept {
+                        None if self.state.restart => self.restart(phase),
                         None => phase,
                         Some(cause) => self.saved(phase, cause),
                     }
@@ -531,12 +731,38 @@ impl Turn {
         }
     }
 
+    /// An app that has only just started may not yet have said what a signal means to it,
+    /// and would die of it: it gets it when it is ready.
+    fn signal(&mut self, phase: &Phase, signal: Signal) {
+        if let Phase::Starting { .. } = phase {
+            self.state.signal = Some(signal);
+        }
+        match (current_app(phase), phase) {
+            (_, Phase::Starting { app: None, .. }) => {}
+            (Some(app), _) => self.send(app, signal),
+            (None, _) => self.say(Notice::NobodyToSignal(signal)),
+        }
+    }
+
+    fn app_input(&mut self, phase: Phase, cause: &Cause) -> Phase {
+        if self.state.pause != Pause::Off {
+            self.state.restart = true;
+            return phase;
+        }
+        match phase {
+            Phase::Closing { .. } | Phase::Quitting { .. } | Phase::Done => return phase,
+            _ => self.changed(cause),
+        }
+        self.restart(phase)
+    }
+
     fn restart(&mut self, phase: Phase) -> Phase {
         match phase {
             Phase::Idle { app } | Phase::Waiting { app, due: Due::Restart(_) } => {
-                if self.state.built || !self.state.policy.builds {
+                if self.has_something_to_run() {
                     self.install(app)
                 } else {
+                    self.state.restart = false;
                     self.say(Notice::NothingBuilt);
                     phase
                 }
@@ -545,7 +771,19 @@ impl Turn {
                 self.dismiss(new, Role::App);
                 self.install(app)
             }
-            _ => phase,
+            // What is under way ends with a new app; should it fail, the old one starts again.
+            Phase::Waiting { due: Due::Build(_), .. }
+            | Phase::Building { .. }
+            | Phase::Cancelling { .. }
+            | Phase::Ruling { .. } => {
+                self.state.restart = true;
+                phase
+            }
+            Phase::Stopping => {
+                self.state.restart = false;
+                phase
+            }
+            Phase::Closing { .. } | Phase::Quitting { .. } | Phase::Done => phase,
         }
     }
 
@@ -573,6 +811,10 @@ impl Turn {
             Phase::Idle { app } | Phase::Waiting { app, .. } => self.asked_to_end(app),
             Phase::Building { build, app, .. } => {
                 self.dismiss(build, Role::Build);
+                self.asked_to_end(app)
+            }
+            Phase::Ruling { rules, app } => {
+                self.dismiss(rules, Role::Rules);
                 self.asked_to_end(app)
             }
             Phase::Cancelling { build, app, .. } => {
@@ -642,6 +884,10 @@ impl Turn {
 
     // Small words
 
+    fn has_something_to_run(&self) -> bool {
+        self.state.built || !self.state.policy.builds
+    }
+
     fn number(&mut self) -> Proc {
         self.state.last_proc += 1;
         Proc(self.state.last_proc)
@@ -690,6 +936,7 @@ fn current_app(phase: &Phase) -> Option<Proc> {
     match phase {
         Phase::Idle { app }
         | Phase::Waiting { app, .. }
+        | Phase::Ruling { app, .. }
         | Phase::Building { app, .. }
         | Phase::Cancelling { app, .. }
         | Phase::Closing { app, .. } => *app,

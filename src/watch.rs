@@ -115,6 +115,12 @@ impl Drop for LastWord {
     }
 }
 
+/// How many directories a user may watch; `None` where there is no limit of that kind.
+pub fn limit() -> Option<String> {
+    let limit = std::fs::read_to_string("/proc/sys/fs/inotify/max_user_watches").ok()?;
+    Some(limit.trim().to_owned())
+}
+
 /// What would be watched: the directories and the files that matter, without watching.
 pub fn survey(watch: &config::Watch) -> Found {
     let filter = Filter::new(watch.clone());
@@ -170,6 +176,7 @@ fn walk(
             let path = entry.path();
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => stack.push(path),
+                Ok(kind) if kind.is_symlink() && leads_out(&path, filter) => stack.push(path),
                 Ok(_) if filter.watch().always.contains(&path) => {}
                 Ok(_) if !matters(&path, filter, ignores) => {}
                 Ok(kind) if !kind.is_file() && !kind.is_symlink() => see(Entry::Special(&path)),
@@ -185,14 +192,50 @@ fn is_ignored(directory: &Path, filter: &Filter, ignores: &Ignores) -> bool {
     filter.watch().root_of(directory).is_some_and(|root| root != directory)
         && ignores.ignore(directory, true)
         && !filter.leads_to_named(directory)
+        && !is_opened(directory, filter, ignores)
 }
 
 fn matters(path: &Path, filter: &Filter, ignores: &Ignores) -> bool {
     match filter.file(path) {
         Verdict::Ignored => false,
         Verdict::Named => true,
-        Verdict::Matters => !ignores.ignore(path, false),
+        Verdict::Matters => !ignores.ignore(path, false) || is_opened(path, filter, ignores),
     }
+}
+
+/// True below a directory that was named although a `.gitignore` names it too.
+fn is_opened(path: &Path, filter: &Filter, ignores: &Ignores) -> bool {
+    filter.named_directories().any(|named| path.starts_with(named) && ignores.ignore(named, true))
+}
+
+/// True for a link to a directory that is to be watched as if it lay here: not to one that
+/// is watched anyway, and not to one that the link itself lies in.
+fn leads_out(link: &Path, filter: &Filter) -> bool {
+    let watch = filter.watch();
+    if !watch.follow_symlink || !link.is_dir() {
+        return false;
+    }
+    let place = link.parent().and_then(|place| place.canonicalize().ok());
+    let (Ok(target), Some(place)) = (link.canonicalize(), place) else { return false };
+    watch.root_of(&target).is_none() && !place.starts_with(&target)
+}
+
+/// Would a save of this path be seen, and if not, is it a `.gitignore` that says so?
+pub fn is_gitignored(path: &Path, watch: &config::Watch) -> bool {
+    let filter = Filter::new(watch.clone());
+    let mut ignores = Ignores::new(watch.gitignore);
+    let Some(root) = watch.root_of(path) else { return false };
+    ignores.read_above(root);
+    let mut above: Vec<&Path> = path.ancestors().skip(1).take_while(|one| *one != root).collect();
+    above.push(root);
+    above.reverse();
+    for directory in above {
+        if is_ignored(directory, &filter, &ignores) {
+            return true;
+        }
+        ignores.read(directory);
+    }
+    filter.file(path) == Verdict::Matters && !matters(path, &filter, &ignores)
 }
 
 /// The thread that watches.
@@ -281,6 +324,9 @@ impl Watcher {
             return;
         }
         let Some(path) = event.paths.first().cloned() else { return };
+        if self.filter.watch().follow_symlink && self.link_changed(&event, at) {
+            return;
+        }
         let change = match event.kind {
             EventKind::Create(CreateKind::Folder) => return self.directory_came(event, at),
             EventKind::Remove(RemoveKind::Folder) => return self.directory_went(event, at),
@@ -332,6 +378,28 @@ impl Watcher {
         tracing::trace!(?change, "{}", path.display());
         self.see(&path, change, at);
         self.feed(event);
+    }
+
+    /// A link to a directory came, went, or leads elsewhere now.
+    fn link_changed(&mut self, event: &notify::Event, at: Instant) -> bool {
+        let path = &event.paths[0];
+        match event.kind {
+            EventKind::Create(CreateKind::Folder) | EventKind::Remove(RemoveKind::Folder) => false,
+            EventKind::Create(_) | EventKind::Modify(ModifyKind::Name(RenameMode::To))
+                if path.is_symlink() && leads_out(path, &self.filter) =>
+            {
+                self.forget(path);
+                self.directory_came(event.clone(), at);
+                true
+            }
+            EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From))
+                if self.tree.contains(path) && !is_directory(path) =>
+            {
+                self.directory_went(event.clone(), at);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// What a file is, it is from the moment in which it gets its name: only then the disk is
@@ -476,13 +544,11 @@ impl Watcher {
         if std::mem::replace(&mut self.told_limit, true) {
             return;
         }
-        let limit = std::fs::read_to_string("/proc/sys/fs/inotify/max_user_watches");
-        let limit = limit.unwrap_or_default();
+        let limit = limit().unwrap_or_default();
         let _ = self.inbox.send(Message::Say(Notice::Warning(format!(
-            "the limit of file watches is reached (fs.inotify.max_user_watches = {}): saves \
+            "the limit of file watches is reached (fs.inotify.max_user_watches = {limit}): saves \
              in the directories beyond it are not seen; raise it with: \
-             sudo sysctl fs.inotify.max_user_watches=1048576",
-            limit.trim()
+             sudo sysctl fs.inotify.max_user_watches=1048576"
         ))));
     }
 

@@ -16,6 +16,11 @@ const SPECIAL: &[char] = &[
     '=', '%', '{', '}', '!', '\n',
 ];
 
+/// air's `build.log`.
+pub(super) const LOG: &str = "build-errors.log";
+/// air's `build.exclude_regex`.
+pub(super) const EXCLUDE_REGEX: [&str; 1] = ["_test.go"];
+
 /// True for a file that air's users mean for air: `.air.toml`, `air.toml`,
 /// `.air.debug.toml`, `.air.conf`, `backend.air.toml`.
 pub(super) fn is_airs(file: &Path) -> bool {
@@ -51,6 +56,20 @@ pub(super) fn integer_duration(number: u64) -> Duration {
     if number < 1_000_000 { Duration::from_millis(number) } else { Duration::from_nanos(number) }
 }
 
+/// The ANSI code of a colour that air knows; of any other name, as in air, white.
+pub(super) fn ansi_color(name: &str) -> &'static str {
+    match name.trim() {
+        "red" => "31",
+        "green" => "32",
+        "yellow" => "33",
+        "blue" => "34",
+        "magenta" => "35",
+        "cyan" => "36",
+        "raw" => "0",
+        _ => "37",
+    }
+}
+
 /// Items such as `.go` in a list of files are meant as extensions.
 pub(super) fn split_extensions(
     mut files: Vec<String>,
@@ -67,7 +86,9 @@ pub(super) fn split_extensions(
 /// What to run, and what the person should know about it.
 pub(super) struct Resolved {
     pub(super) command: Command,
-    pub(super) warning: Option<String>,
+    /// See [`Run::fallback`](super::Run).
+    pub(super) fallback: Option<PathBuf>,
+    pub(super) warnings: Vec<String>,
 }
 
 /// air's precedence: `full_bin`, then `entrypoint`, then `bin`. It joins program and
@@ -81,30 +102,32 @@ pub(super) fn program(
     extra: &[OsString],
 ) -> Resolved {
     let mut args = keys.args;
-    let mut warning = None;
+    let mut warnings = Vec::new();
+    let mut fallback = None;
     let program = if let Some(text) = keys.full_bin {
         Text::Line(text)
     } else if let Some(mut words) = keys.entrypoint {
         let first = words.remove(0);
         words.append(&mut args);
         args = words;
-        Text::Program(on_path_or_below(&first, root))
+        Text::Program(on_path(&first).unwrap_or_else(|| absolute(root, Path::new(&first))))
     } else {
         let bin = keys.bin.unwrap_or_else(|| default_bin(tmp_dir));
         let path = absolute(directory, Path::new(bin.trim()));
         if bin.trim().contains(' ') && !path.exists() {
-            warning = Some(format!(
+            warnings.push(format!(
                 "build.bin = {bin:?} is run as a command line; full_bin is the key for one"
             ));
             Text::Line(bin)
         } else {
+            fallback = on_path(bin.trim());
             Text::Program(path)
         }
     };
-    if let Some(split) = args.iter().find(|arg| arg.contains(' ') && !arg.contains(['"', '\''])) {
-        warning = Some(format!(
-            "the argument {split:?} reaches the program as several words, as it does with air; \
-             put quotes inside it to keep it whole"
+    if let Some(split) = args.iter().find(|arg| changes_in_a_shell(arg)) {
+        warnings.push(format!(
+            "a shell reads the argument {split:?}, as it does with air, and the program gets \
+             something else; quotes inside it, or a hotrun.toml, keep it whole"
         ));
     }
     let joined = args.join(" ");
@@ -123,7 +146,31 @@ pub(super) fn program(
             Command::Argv(argv)
         }
     };
-    Resolved { command, warning }
+    Resolved { command, fallback, warnings }
+}
+
+/// True for an argument that has a blank or a special character outside of quotes.
+/// Variables are left out: people write `$PORT` on purpose.
+fn changes_in_a_shell(arg: &str) -> bool {
+    let mut quote = None;
+    let mut chars = arg.chars().peekable();
+    while let Some(c) = chars.next() {
+        match (quote, c) {
+            (Some(open), c) => quote = (open != c).then_some(open),
+            (None, '"' | '\'') => quote = Some(c),
+            (None, '\\') => {
+                chars.next();
+            }
+            (None, '$') if chars.peek() == Some(&'{') => {
+                chars.by_ref().find(|c| *c == '}');
+            }
+            (None, ' ' | '\t' | ';' | '&' | '|' | '<' | '>' | '(' | ')' | '`' | '*' | '?') => {
+                return true;
+            }
+            (None, _) => {}
+        }
+    }
+    quote.is_some()
 }
 
 enum Text {
@@ -131,16 +178,14 @@ enum Text {
     Line(String),
 }
 
-/// A name without a slash is looked up on the PATH, then below root.
-fn on_path_or_below(program: &str, root: &Path) -> PathBuf {
-    if !program.contains('/') {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let found = std::env::split_paths(&path).map(|place| place.join(program));
-        if let Some(found) = found.into_iter().find(|file| is_executable(file)) {
-            return found;
-        }
+/// Where a name without a slash is found on the PATH.
+fn on_path(program: &str) -> Option<PathBuf> {
+    if program.contains('/') {
+        return None;
     }
-    absolute(root, Path::new(program))
+    let path = std::env::var_os("PATH")?;
+    let mut found = std::env::split_paths(&path).map(|place| place.join(program));
+    found.find(|file| is_executable(file))
 }
 
 fn is_executable(file: &Path) -> bool {

@@ -1,8 +1,9 @@
-//! A configuration file as written: every value with its place, none of them understood.
+//! A configuration as written: every value with its place, none of them understood.
 //!
 //! Each key is asked for once, by name, with the type it must have. What nobody asked for
 //! is unknown, and the names that were asked for are what it may have been meant to be, so
-//! there is no list of keys to keep beside the code that reads them.
+//! there is no list of keys to keep beside the code that reads them. The command line says
+//! more of the same keys; what it says beats the file.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,20 +15,66 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use crate::error::{Error, Result};
 
-/// A file as written.
+const STRINGS: &str = "a list of strings, for example [\"a\", \"b\"]";
+const BOOLEAN: &str = "true or false";
+/// The blocks that hold for one operating system only, and what they may hold (as in air).
+const PLATFORMS: [&str; 3] = ["linux", "darwin", "windows"];
+const PLATFORM_KEYS: [&str; 7] =
+    ["pre_cmd", "cmd", "post_cmd", "bin", "entrypoint", "full_bin", "args_bin"];
+
+/// The name of this operating system in such a block.
+const PLATFORM: &str = if cfg!(target_os = "macos") { "darwin" } else { "linux" };
+
+/// A configuration as written.
 #[derive(Debug, Default)]
 pub(crate) struct Document {
     name: String,
     text: String,
     entries: BTreeMap<String, Entry>,
-    asked: RefCell<BTreeSet<&'static str>>,
+    /// The tables of a list of tables, each with its keys relative to it.
+    lists: BTreeMap<String, Vec<Document>>,
+    /// What was asked for, and what was taken for granted where it is not written.
+    asked: RefCell<BTreeMap<&'static str, Option<toml::Value>>>,
+    /// Tables whose keys are the user's own.
+    open: RefCell<BTreeSet<&'static str>>,
 }
 
 #[derive(Debug)]
-struct Entry {
-    key: Range<usize>,
-    value: Range<usize>,
-    read: toml::Value,
+enum Entry {
+    File {
+        key: Range<usize>,
+        value: Range<usize>,
+        read: toml::Value,
+    },
+    /// What the command line says, once for each time that it does.
+    Option(Vec<String>),
+}
+
+/// A string, or a list of them.
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+#[serde(untagged)]
+pub(super) enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+/// A whole number, or a text.
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+#[serde(untagged)]
+pub(super) enum NumberOrText {
+    Number(i64),
+    Text(String),
+}
+
+/// A value that decides something, and who said so.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Setting {
+    /// The key, with its table.
+    pub key: String,
+    /// The value, as TOML.
+    pub value: String,
+    /// `default`, `option`, or the file and line.
+    pub origin: String,
 }
 
 impl Document {
@@ -36,6 +83,7 @@ impl Document {
         let mut document = Self { name: name.to_owned(), text: text.to_owned(), ..Self::default() };
         let table = DeTable::parse(text).map_err(|error| document.syntax_error(&error))?;
         document.collect("", table.into_inner())?;
+        document.take_platform();
         Ok(document)
     }
 
@@ -46,22 +94,77 @@ impl Document {
                 _ => format!("{prefix}.{}", key.get_ref()),
             };
             let place = (key.span(), value.span());
-            if let DeValue::Table(inner) = value.get_ref()
-                && !inner.is_empty()
-            {
-                let DeValue::Table(inner) = value.into_inner() else { continue };
-                self.collect(&name, inner)?;
-                continue;
+            match value.get_ref() {
+                DeValue::Table(inner) if !inner.is_empty() => {
+                    let DeValue::Table(inner) = value.into_inner() else { continue };
+                    self.collect(&name, inner)?;
+                }
+                DeValue::Array(list)
+                    if !list.is_empty()
+                        && list.iter().all(|one| matches!(one.get_ref(), DeValue::Table(_))) =>
+                {
+                    let DeValue::Array(list) = value.into_inner() else { continue };
+                    let mut tables = Vec::new();
+                    for one in list {
+                        let DeValue::Table(inner) = one.into_inner() else { continue };
+                        let mut table = Self {
+                            name: self.name.clone(),
+                            text: self.text.clone(),
+                            ..Self::default()
+                        };
+                        table.collect("", inner)?;
+                        tables.push(table);
+                    }
+                    self.lists.insert(name, tables);
+                }
+                _ => {
+                    let read = toml::Value::deserialize(ValueDeserializer::from(value))
+                        .map_err(|error| self.syntax_error(&error))?;
+                    let entry = Entry::File { key: place.0, value: place.1, read };
+                    self.entries.insert(name, entry);
+                }
             }
-            let read = toml::Value::deserialize(ValueDeserializer::from(value))
-                .map_err(|error| self.syntax_error(&error))?;
-            self.entries.insert(name, Entry { key: place.0, value: place.1, read });
         }
         Ok(())
     }
 
+    /// A block for this operating system stands for the keys of `build` itself; those for
+    /// others mean nothing here.
+    fn take_platform(&mut self) {
+        for platform in PLATFORMS {
+            for key in PLATFORM_KEYS {
+                let Some(entry) = self.entries.remove(&format!("build.{platform}.{key}")) else {
+                    continue;
+                };
+                let is_unset = matches!(&entry, Entry::File { read, .. } if is_empty(read));
+                if platform == PLATFORM && !is_unset {
+                    self.entries.insert(format!("build.{key}"), entry);
+                }
+            }
+        }
+    }
+
+    /// What the command line says beats what the file says.
+    pub(super) fn overlay(&mut self, options: &[(String, String)]) {
+        for (key, word) in options {
+            match self.entries.get_mut(key) {
+                Some(Entry::Option(words)) => words.push(word.clone()),
+                _ => {
+                    self.entries.insert(key.clone(), Entry::Option(vec![word.clone()]));
+                }
+            }
+        }
+    }
+
     fn syntax_error(&self, error: &toml::de::Error) -> Error {
-        let place = self.place(error.span().map_or(0, |span| span.start));
+        let offset = error.span().map_or(0, |span| span.start);
+        let place = self.place(offset);
+        if error.message() == "duplicate key"
+            && let Some((key, line)) = self.first_of_key(offset)
+        {
+            return Error::usage(place, format!("the key {key} is in line {line} already"))
+                .remedy("leave one of the two out");
+        }
         let wrong = Error::usage(place, error.message());
         if error.message().contains("escape") {
             return wrong.remedy(
@@ -71,40 +174,164 @@ impl Document {
         wrong
     }
 
+    /// The name of the key that is written here, and the line where its table has it first.
+    fn first_of_key(&self, offset: usize) -> Option<(String, usize)> {
+        let before = self.text.get(..offset)?;
+        let key: String = self.text[offset..]
+            .chars()
+            .take_while(|c| c.is_alphanumeric() || matches!(c, '_' | '-'))
+            .collect();
+        let lines: Vec<&str> = before.lines().collect();
+        let header = lines.iter().rposition(|line| line.trim_start().starts_with('['));
+        let is_key = |line: &&str| {
+            let name = line.split_once('=').map(|(name, _)| name.trim().trim_matches(['"', '\'']));
+            name == Some(&key)
+        };
+        let start = header.unwrap_or(0);
+        let found = lines[start..].iter().position(is_key)?;
+        Some((key, start + found + 1))
+    }
+
     /// `file:line:column`, each from 1, columns in characters.
     fn place(&self, offset: usize) -> String {
         let before = self.text.get(..offset).unwrap_or(&self.text);
-        let line = before.matches('\n').count() + 1;
         let start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let column = before[start..].chars().count() + 1;
-        format!("{}:{line}:{column}", self.name)
+        format!("{}:{}:{column}", self.name, self.line(offset))
     }
 
-    /// The value of a key, if it is there. `expected` says, with an example, what it must be.
-    pub(crate) fn get<T: DeserializeOwned>(
+    fn line(&self, offset: usize) -> usize {
+        self.text.get(..offset).unwrap_or(&self.text).matches('\n').count() + 1
+    }
+
+    // Values. `expected` says, with an example, what a value must be.
+
+    /// A text.
+    pub(super) fn text(&self, key: &'static str) -> Result<Option<String>> {
+        self.get(key, "a string in quotes", |words| words.last().cloned())
+    }
+
+    /// A list; on the command line its items stand between commas, or one after the other.
+    pub(super) fn strings(&self, key: &'static str) -> Result<Option<Vec<String>>> {
+        self.get(key, STRINGS, |words| Some(items(words)))
+    }
+
+    /// A program, or a list of a program and its arguments.
+    pub(super) fn one_or_many(
+        &self,
+        key: &'static str,
+        is_list: bool,
+    ) -> Result<Option<OneOrMany>> {
+        self.get(key, "a program, or a list of a program and its arguments", |words| match words {
+            [one] if !is_list => Some(OneOrMany::One(one.clone())),
+            several if is_list => Some(OneOrMany::Many(items(several))),
+            several => Some(OneOrMany::Many(several.to_vec())),
+        })
+    }
+
+    /// True or false; on the command line in any of the words that Go knows.
+    pub(super) fn boolean(&self, key: &'static str) -> Result<Option<bool>> {
+        self.get(key, BOOLEAN, |words| match words.last()?.as_str() {
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+            "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+            _ => None,
+        })
+    }
+
+    /// A whole number that is not negative.
+    pub(super) fn number(&self, key: &'static str, expected: &str) -> Result<Option<u64>> {
+        self.get(key, expected, |words| words.last()?.parse().ok())
+    }
+
+    /// A duration as it is written.
+    pub(super) fn number_or_text(
         &self,
         key: &'static str,
         expected: &str,
-    ) -> Result<Option<T>> {
-        self.asked.borrow_mut().insert(key);
-        match self.entries.get(key) {
-            None => Ok(None),
-            Some(entry) => match entry.read.clone().try_into() {
-                Ok(value) => Ok(Some(value)),
-                Err(_) => Err(self.wrong(key, expected)),
-            },
+    ) -> Result<Option<NumberOrText>> {
+        self.get(key, expected, |words| {
+            let word = words.last()?;
+            Some(word.parse().map_or(NumberOrText::Text(word.clone()), NumberOrText::Number))
+        })
+    }
+
+    /// The tables of a list of tables.
+    pub(super) fn tables(&self, key: &'static str) -> Result<&[Document]> {
+        let empty =
+            self.get::<Vec<toml::Value>>(key, "tables, each under [[build.rules]]", |_| None)?;
+        if empty.is_some_and(|list| !list.is_empty()) {
+            return Err(self.wrong(key, "tables, each under [[build.rules]]"));
         }
+        Ok(self.lists.get(key).map_or(&[], Vec::as_slice))
+    }
+
+    /// The keys and values of a table whose keys are the user's own.
+    pub(super) fn pairs(&self, table: &'static str) -> Result<Vec<(String, String)>> {
+        self.open.borrow_mut().insert(table);
+        let mut pairs = Vec::new();
+        for (key, entry) in &self.entries {
+            let Some(name) = key.strip_prefix(table).and_then(|rest| rest.strip_prefix('.')) else {
+                continue;
+            };
+            let value = match entry {
+                Entry::Option(words) => words.last().cloned(),
+                Entry::File { read: toml::Value::String(text), .. } => Some(text.clone()),
+                Entry::File { read: toml::Value::Integer(number), .. } => Some(number.to_string()),
+                Entry::File { read: toml::Value::Boolean(is), .. } => Some(is.to_string()),
+                Entry::File { .. } => None,
+            };
+            let value = value.filter(|_| !name.contains(['.', '=']) && !name.is_empty());
+            let value = value.ok_or_else(|| self.wrong(key, "a text, as in NAME = \"value\""))?;
+            pairs.push((name.to_owned(), value));
+        }
+        Ok(pairs)
+    }
+
+    fn get<T: DeserializeOwned>(
+        &self,
+        key: &'static str,
+        expected: &str,
+        from_words: impl FnOnce(&[String]) -> Option<T>,
+    ) -> Result<Option<T>> {
+        self.asked.borrow_mut().entry(key).or_default();
+        let value = match self.entries.get(key) {
+            None => return Ok(None),
+            Some(Entry::File { read, .. }) => read.clone().try_into().ok(),
+            Some(Entry::Option(words)) => from_words(words),
+        };
+        value.map(Some).ok_or_else(|| self.wrong(key, expected))
+    }
+
+    /// Remembers what holds where nothing is written.
+    pub(super) fn assume(&self, key: &'static str, value: impl Into<toml::Value>) {
+        self.asked.borrow_mut().insert(key, Some(value.into()));
     }
 
     /// The error for a value that is not what it must be.
     pub(crate) fn wrong(&self, key: &str, expected: impl std::fmt::Display) -> Error {
-        let Some(entry) = self.entries.get(key) else {
-            return Error::usage(format!("{}: {key}", self.name), format!("expected {expected}"));
-        };
-        let written = self.text.get(entry.value.clone()).unwrap_or_default();
-        let short: String = written.lines().next().unwrap_or_default().chars().take(60).collect();
-        let place = self.place(entry.value.start);
-        Error::usage(format!("{place}: {key} = {short}"), format!("expected {expected}"))
+        let expected = format!("expected {expected}");
+        match self.entries.get(key) {
+            None => Error::usage(format!("{}: {key}", self.name), expected),
+            Some(Entry::Option(words)) => {
+                Error::usage(format!("--{key} {}", words.join(" ")), expected)
+            }
+            Some(Entry::File { value, .. }) => {
+                let written = self.text.get(value.clone()).unwrap_or_default();
+                let short: String =
+                    written.lines().next().unwrap_or_default().chars().take(60).collect();
+                let place = self.place(value.start);
+                Error::usage(format!("{place}: {key} = {short}"), expected)
+            }
+        }
+    }
+
+    /// `file:line` of the table itself, if it has any key.
+    pub(super) fn begins_at(&self) -> String {
+        let first = self.entries.values().filter_map(|entry| match entry {
+            Entry::File { key, .. } => Some(key.start),
+            Entry::Option(_) => None,
+        });
+        format!("{}:{}", self.name, first.min().map_or(1, |offset| self.line(offset)))
     }
 
     /// True when the key is there.
@@ -114,43 +341,125 @@ impl Document {
 
     /// True when there is any key of these tables, or one of these keys itself.
     pub(crate) fn has_any(&self, keys: &[&str]) -> bool {
-        self.entries.keys().any(|key| {
+        self.entries.keys().chain(self.lists.keys()).any(|key| {
             keys.iter().any(|one| {
                 key.strip_prefix(one).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
             })
         })
     }
 
-    /// One sentence for each key that nobody asked for.
-    pub(crate) fn unknown(&self) -> Vec<String> {
-        let asked = self.asked.borrow();
-        self.entries
-            .iter()
-            .filter(|(key, entry)| {
-                let is_known_table = entry.read.is_table()
-                    && asked.iter().any(|known| known.starts_with(&format!("{key}.")));
-                !asked.contains(key.as_str()) && !is_known_table
-            })
-            .map(|(key, entry)| {
-                let place = self.place(entry.key.start);
-                match nearest(key, &asked) {
-                    Some(near) => format!("{place}: unknown key {key}; did you mean {near}?"),
-                    None => format!("{place}: unknown key {key}; it has no effect"),
+    /// One sentence for each key of the file that nobody asked for. On the command line such
+    /// a key is an error.
+    pub(crate) fn unknown(&self) -> Result<Vec<String>> {
+        let asked: BTreeSet<&str> = self.asked.borrow().keys().copied().collect();
+        let open = self.open.borrow();
+        let is_below = |key: &str, table: &str| {
+            key.strip_prefix(table).is_some_and(|rest| rest.starts_with('.'))
+        };
+        let mut unknown = Vec::new();
+        for (key, entry) in &self.entries {
+            if asked.contains(key.as_str())
+                || open.iter().any(|table| is_below(key, table) || key == table)
+            {
+                continue;
+            }
+            let near = match open.iter().find(|table| key.contains(&format!(".{table}."))) {
+                Some(table) => Some(format!("the table [{table}], at the top level")),
+                None => nearest(key, &asked).map(str::to_owned),
+            };
+            match entry {
+                Entry::Option(_) => {
+                    let error = Error::usage(format!("--{key}"), "there is no such option or key");
+                    return Err(match near {
+                        Some(near) => error.remedy(format!("did you mean --{near}?")),
+                        None => error,
+                    });
                 }
-            })
-            .collect()
+                Entry::File { read, .. }
+                    if read.is_table() && asked.iter().any(|known| is_below(known, key)) => {}
+                Entry::File { key: place, .. } => {
+                    let place = self.place(place.start);
+                    let hint = near.map(|near| format!("did you mean {near}?"));
+                    let hint = hint.unwrap_or_else(|| "it has no effect".to_owned());
+                    unknown.push(format!("{place}: unknown key {key}; {hint}"));
+                }
+            }
+        }
+        for (key, tables) in &self.lists {
+            let is_known = asked.contains(key.as_str());
+            for table in tables {
+                if is_known {
+                    unknown.extend(table.unknown()?);
+                } else {
+                    unknown.push(format!("{}: unknown table {key}", table.begins_at()));
+                }
+            }
+        }
+        Ok(unknown)
+    }
+
+    /// Every value that decides something, in the order of the keys, and where it is from.
+    pub(super) fn settings(&self) -> Vec<Setting> {
+        let asked = self.asked.borrow();
+        let open = self.open.borrow();
+        let mut all: BTreeMap<&str, Setting> = BTreeMap::new();
+        let add = |key: &'_ str, value: String, origin: String| Setting {
+            key: key.to_owned(),
+            value,
+            origin,
+        };
+        for (key, assumed) in asked.iter() {
+            if let Some(assumed) = assumed {
+                all.insert(key, add(key, assumed.to_string(), "default".to_owned()));
+            }
+        }
+        for (key, entry) in &self.entries {
+            let is_open = open.iter().any(|table| key.starts_with(&format!("{table}.")));
+            if !asked.contains_key(key.as_str()) && !is_open {
+                continue;
+            }
+            let setting = match entry {
+                Entry::File { key: place, read, .. } => {
+                    let origin = format!("{}:{}", self.name, self.line(place.start));
+                    add(key, read.to_string(), origin)
+                }
+                Entry::Option(words) => {
+                    let value = match &words[..] {
+                        [one] => toml::Value::from(one.clone()).to_string(),
+                        several => toml::Value::from(several.to_vec()).to_string(),
+                    };
+                    add(key, value, "option".to_owned())
+                }
+            };
+            all.insert(key, setting);
+        }
+        all.into_values().collect()
     }
 
     /// Every key that was asked for.
     #[cfg(test)]
     pub(crate) fn asked(&self) -> BTreeSet<&'static str> {
-        self.asked.borrow().clone()
+        self.asked.borrow().keys().copied().collect()
     }
 
     /// Every key that is written.
     #[cfg(test)]
     pub(crate) fn written(&self) -> Vec<&str> {
         self.entries.keys().map(String::as_str).collect()
+    }
+}
+
+/// The items of a list on the command line.
+fn items(words: &[String]) -> Vec<String> {
+    let items = words.iter().flat_map(|word| word.split(','));
+    items.map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect()
+}
+
+fn is_empty(value: &toml::Value) -> bool {
+    match value {
+        toml::Value::String(text) => text.is_empty(),
+        toml::Value::Array(list) => list.is_empty(),
+        _ => false,
     }
 }
 
@@ -191,7 +500,7 @@ mod tests {
     fn a_wrong_type_names_file_line_column_key_and_what_was_expected() {
         let text = "root = \".\"\n[build]\n  delay = \"fast\"\n";
         let document = Document::parse(".air.toml", text).unwrap();
-        let wrong = document.get::<u64>("build.delay", "milliseconds, for example 200");
+        let wrong = document.number("build.delay", "milliseconds, for example 200");
         assert_eq!(
             wrong.unwrap_err().to_string(),
             ".air.toml:3:11: build.delay = \"fast\": expected milliseconds, for example 200"
@@ -202,10 +511,10 @@ mod tests {
     fn an_unknown_key_is_told_with_its_place_and_the_nearest_known_key() {
         let text = "[build]\ninclide_file = [\"a\"]\n[clean]\nbin = 1\n[build.rules]\n";
         let document = Document::parse("air.toml", text).unwrap();
-        document.get::<Vec<String>>("build.include_file", "").unwrap();
-        document.get::<String>("build.cmd", "").unwrap();
+        document.strings("build.include_file").unwrap();
+        document.text("build.cmd").unwrap();
         assert_eq!(
-            document.unknown(),
+            document.unknown().unwrap(),
             [
                 "air.toml:2:1: unknown key build.inclide_file; did you mean build.include_file?",
                 "air.toml:5:8: unknown key build.rules; it has no effect",
@@ -226,7 +535,7 @@ mod tests {
     #[test]
     fn an_empty_table_that_is_known_is_no_warning() {
         let document = Document::parse("a", "[build]\n").unwrap();
-        document.get::<String>("build.cmd", "").unwrap();
-        assert_eq!(document.unknown(), [""; 0]);
+        document.text("build.cmd").unwrap();
+        assert_eq!(document.unknown().unwrap(), [""; 0]);
     }
 }

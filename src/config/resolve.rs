@@ -1,71 +1,45 @@
-//! From a [`Document`] to a [`Config`]: every key is asked for here, and nowhere else.
+//! From a [`Document`] to a [`Config`]: what to build, what to run, and how to talk about
+//! it. (What to watch is in `watching`.) No key is asked for outside of these two.
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use globset::{GlobBuilder, GlobSetBuilder};
 use nix::sys::signal::Signal;
-use regex::RegexSet;
-use serde::Deserialize;
 
-use super::document::Document;
+use super::document::{Document, NumberOrText, OneOrMany};
 use super::{
-    Build, Command, Config, Extensions, Globs, Options, Program, Run, Stage, Watch, absolute, air,
-    duration,
+    Build, Clear, Color, Colors, Command, Config, Environment, Log, Loudness, Options, Program,
+    Run, Stage, Talk, absolute, air, duration,
 };
 use crate::error::{Error, Result};
 use crate::event::OnExit;
-use crate::project::{self, Ask, Kind, Makes, Selection};
+use crate::project::{self, Ask, Kind, Makes, Plan, Selection};
 
 pub(super) const GRACE: Duration = Duration::from_secs(5);
 const CANCEL_GRACE: Duration = Duration::from_secs(1);
-const DEBOUNCE: u64 = 10;
-const MAX_WAIT: u64 = 2_000;
 const RERUN_DELAY: u64 = 500;
+/// air's deadline for an app to answer its proxy, in milliseconds.
+const APP_START_TIMEOUT: u64 = 5000;
 
-/// Where all files matter, these do not: programs write them while they run, and would
-/// restart themselves for ever.
-const NO_SOURCES: [&str; 8] = [
-    "**/*.log",
-    "**/*.pid",
-    "**/*.db",
-    "**/*.db-*",
-    "**/*.sqlite*",
-    "**/*.pyc",
-    "**/__pycache__/**",
-    "**/node_modules/**",
-];
-
-const STRINGS: &str = "a list of strings, for example [\"a\", \"b\"]";
 const MILLISECONDS: &str = "milliseconds as a whole number, for example 200";
-const BOOLEAN: &str = "true or false";
-
-/// A string, or a list of them.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMany {
-    One(String),
-    Many(Vec<String>),
-}
-
-/// A whole number, or a text.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum NumberOrText {
-    Number(i64),
-    Text(String),
-}
+const DURATION: &str = "a duration, for example \"500ms\" or 500 (milliseconds)";
+const PORT: &str = "a port from 1 to 65535";
 
 /// One resolution under way.
 pub(super) struct Resolver<'a> {
-    options: &'a Options,
-    document: &'a Document,
-    air_mode: bool,
-    warnings: Vec<String>,
+    pub(super) options: &'a Options,
+    pub(super) document: &'a Document,
+    pub(super) air_mode: bool,
+    pub(super) warnings: Vec<String>,
+}
+
+/// The commands of a build, as they are written.
+struct Commands {
+    pre_cmd: Vec<String>,
+    cmd: Option<String>,
+    post_cmd: Vec<String>,
 }
 
 impl<'a> Resolver<'a> {
@@ -77,102 +51,92 @@ impl<'a> Resolver<'a> {
         let directory = &self.options.directory;
         let root = self.root()?;
         let tmp = self.string("tmp_dir")?.or(self.alias_string("meta.tmp_dir")?);
+        if tmp.is_none() {
+            self.document.assume("tmp_dir", "tmp");
+        }
         let tmp_dir = absolute(&root, Path::new(tmp.as_deref().unwrap_or("tmp")));
         let kind = if self.air_mode { Kind::Unknown } else { Kind::detect(directory) };
 
-        let cmd = self.string("build.cmd")?;
-        let entrypoint = self.entrypoint()?;
-        let full_bin = self.string("build.full_bin")?;
-        let bin = self.string("build.bin")?;
-        let args_bin = self.strings("build.args_bin")?.unwrap_or_default();
-        let pre_cmd = self.strings("build.pre_cmd")?.unwrap_or_default();
-        let post_cmd = self.strings("build.post_cmd")?.unwrap_or_default();
-        let stop_on_error = self.boolean("build.stop_on_error")?.unwrap_or(false);
+        let commands = Commands {
+            pre_cmd: self.strings("build.pre_cmd")?.unwrap_or_default(),
+            cmd: self.string("build.cmd")?,
+            post_cmd: self.strings("build.post_cmd")?.unwrap_or_default(),
+        };
+        let runs = ProgramKeys {
+            entrypoint: self.entrypoint()?,
+            full_bin: self.string("build.full_bin")?,
+            bin: self.string("build.bin")?,
+            args: self.strings("build.args_bin")?.unwrap_or_default(),
+        };
+        let stop_on_error = self.boolean("build.stop_on_error", false)?;
         self.has_no_effect("meta.send_error_to_tty", "errors always go to the terminal")?;
 
-        let says_how_to_run = entrypoint.is_some() || full_bin.is_some() || bin.is_some();
-        let plan = match &kind {
-            _ if cmd.is_some() => None,
-            Kind::Cargo(place) => {
-                let manifest = place.join("Cargo.toml");
-                Some(
-                    project::cargo::plan(directory, &manifest, &self.options.selection, ask)
-                        .await?,
-                )
-            }
-            Kind::Go(module) => {
-                let artifact = tmp_dir.join("main");
-                let selection = &self.options.selection;
-                Some(project::go::plan(directory, module, &artifact, selection, ask).await?)
-            }
-            Kind::Unknown => None,
-        };
+        let plan = self.plan(&kind, commands.cmd.is_some(), &tmp_dir, ask).await?;
         if plan.is_none() {
             self.no_selection(&kind)?;
         }
-        if !self.air_mode && plan.is_none() && cmd.is_none() && !says_how_to_run {
+        let says_nothing = commands.cmd.is_none() && !runs.says_something();
+        if !self.air_mode && plan.is_none() && says_nothing {
             return Err(nothing_to_do(directory, self.document));
         }
 
-        let mut stages: Vec<Stage> = pre_cmd
-            .into_iter()
-            .map(|text| Stage { tolerated: self.air_mode && !stop_on_error, ..Stage::shell(text) })
-            .collect();
-        let default_cmd = self.air_mode.then(|| air::default_cmd(tmp.as_deref()));
-        if let Some(text) = cmd.or(default_cmd) {
-            stages.push(Stage::shell(text));
-        } else if let Some(plan) = &plan {
-            let target = match &plan.makes {
-                Makes::CargoTarget(target) => Some(target.clone()),
-                Makes::File(_) => None,
-            };
-            stages.push(Stage {
-                command: Command::Argv(plan.build.clone()),
-                label: plan.label.clone(),
-                tolerated: false,
-                messages_of: target,
-            });
-        }
-
-        let runs = ProgramKeys { entrypoint, full_bin, bin, args: args_bin };
+        let makes_tmp = self.needs_tmp_dir(&commands, &runs, tmp.as_deref(), plan.as_ref());
+        let stages = self.stages(&commands, plan.as_ref(), stop_on_error, tmp.as_deref());
+        let mut fallback = None;
         let program = if self.air_mode {
             let resolved = air::program(runs, &root, directory, tmp.as_deref(), &self.options.args);
-            self.warnings.extend(resolved.warning);
+            self.warnings.extend(resolved.warnings);
+            fallback = resolved.fallback;
             Program::Command(resolved.command)
         } else {
             self.program(runs, &root, plan.as_ref().map(|plan| &plan.makes))
         };
-        let makes_tmp =
-            self.air_mode || matches!(plan.as_ref().map(|plan| &plan.makes), Some(Makes::File(_)));
 
-        let run = self.run(program)?;
+        let run = Run { fallback, ..self.run(program)? };
         let build = Build {
             stages,
             delay: self.milliseconds("build.delay", 0)?,
-            cancel_grace: self.duration("build.cancel_grace")?.unwrap_or(CANCEL_GRACE),
+            cancel_grace: self.duration("build.cancel_grace", CANCEL_GRACE)?,
             stop_on_error,
         };
         for root in plan.iter().flat_map(|plan| &plan.roots) {
             self.refuse_too_much(root)?;
         }
+        let env = self.environment(&root)?;
+        let log = self.log(&tmp_dir)?;
         let makes = (&run.program, !build.stages.is_empty());
-        let watch = self.watch(&root, &tmp_dir, &kind, plan.as_ref(), makes)?;
+        let mut watch = self.watch(&root, &tmp_dir, &kind, plan.as_ref(), makes)?;
+        watch.always.extend(env.files.iter().cloned());
+        watch.never.extend(log.iter().map(|log| log.path.clone()));
+        let talk = self.talk()?;
+        self.proxy()?;
+        let clean_on_exit = self.boolean("misc.clean_on_exit", false)?;
         Ok(Config {
             file: None,
             kind,
             directory: directory.clone(),
-            tmp_dir: makes_tmp.then_some(tmp_dir),
+            tmp_dir,
+            makes_tmp,
+            clean_on_exit,
             build,
             run,
-            post_cmd,
+            env,
+            log,
+            post_cmd: commands.post_cmd,
             watch,
+            talk,
             once: self.options.once,
             warnings: std::mem::take(&mut self.warnings),
+            settings: Vec::new(),
         })
     }
 
     fn root(&self) -> Result<PathBuf> {
-        let written = self.string("root")?.unwrap_or_else(|| ".".to_owned());
+        let written = self.string("root")?;
+        if written.is_none() {
+            self.document.assume("root", ".");
+        }
+        let written = written.unwrap_or_else(|| ".".to_owned());
         let path = match written.strip_prefix("~/").zip(std::env::home_dir()) {
             Some((below, home)) => home.join(below),
             None => absolute(&self.options.directory, Path::new(&written)),
@@ -194,7 +158,7 @@ impl<'a> Resolver<'a> {
 
     /// Refuses to watch the whole machine, or all that somebody has, as air does.
     fn refuse_too_much(&self, root: &Path) -> Result<()> {
-        let wanted = self.boolean("build.ignore_dangerous_root_dir")?.unwrap_or(false);
+        let wanted = self.boolean("build.ignore_dangerous_root_dir", false)?;
         let home = std::env::home_dir().and_then(|home| std::fs::canonicalize(home).ok());
         let too_much = [Some("/".into()), Some("/root".into()), home];
         if wanted || !too_much.iter().flatten().any(|one: &PathBuf| one == root) {
@@ -230,14 +194,107 @@ impl<'a> Resolver<'a> {
         }
     }
 
+    // How to build
+
+    /// What the kind of project says, where no build is configured.
+    async fn plan(
+        &self,
+        kind: &Kind,
+        has_cmd: bool,
+        tmp_dir: &Path,
+        ask: &impl Ask,
+    ) -> Result<Option<Plan>> {
+        let (directory, selection) = (&self.options.directory, &self.options.selection);
+        Ok(match kind {
+            _ if has_cmd => None,
+            Kind::Cargo(place) => {
+                let manifest = place.join("Cargo.toml");
+                Some(project::cargo::plan(directory, &manifest, selection, ask).await?)
+            }
+            Kind::Go(module) => {
+                let artifact = tmp_dir.join("main");
+                Some(project::go::plan(directory, module, &artifact, selection, ask).await?)
+            }
+            Kind::Unknown => None,
+        })
+    }
+
+    fn stages(
+        &self,
+        commands: &Commands,
+        plan: Option<&Plan>,
+        stop_on_error: bool,
+        tmp: Option<&str>,
+    ) -> Vec<Stage> {
+        let tolerated = self.air_mode && !stop_on_error;
+        let pre_cmd = commands.pre_cmd.iter().cloned();
+        let mut stages: Vec<Stage> =
+            pre_cmd.map(|text| Stage { tolerated, ..Stage::shell(text) }).collect();
+        let default_cmd = self.air_mode.then(|| air::default_cmd(tmp));
+        if let (None, Some(default)) = (&commands.cmd, &default_cmd) {
+            self.document.assume("build.cmd", default.clone());
+        }
+        if let Some(text) = commands.cmd.clone().or(default_cmd) {
+            stages.push(Stage::shell(text));
+        } else if let Some(plan) = plan {
+            self.document.assume("build.cmd", plan.label.clone());
+            let target = match &plan.makes {
+                Makes::CargoTarget(target) => Some(target.clone()),
+                Makes::File(_) => None,
+            };
+            stages.push(Stage {
+                command: Command::Argv(plan.build.clone()),
+                label: plan.label.clone(),
+                tolerated: false,
+                messages_of: target,
+            });
+        }
+        stages
+    }
+
+    /// Air makes its `tmp_dir` in any case; here something must name it.
+    fn needs_tmp_dir(
+        &self,
+        commands: &Commands,
+        runs: &ProgramKeys,
+        tmp: Option<&str>,
+        plan: Option<&Plan>,
+    ) -> bool {
+        let name = tmp.unwrap_or("tmp").trim_end_matches('/').trim_start_matches("./");
+        let defaults = commands.cmd.is_none() || !runs.says_something();
+        let mut texts = commands.pre_cmd.iter().chain(&commands.cmd).chain(&commands.post_cmd);
+        let named = texts.any(|text| text.contains(name)) || runs.mentions(name);
+        match plan {
+            Some(plan) => matches!(plan.makes, Makes::File(_)),
+            None => self.air_mode && (defaults || named),
+        }
+    }
+
+    fn log(&self, tmp_dir: &Path) -> Result<Option<Log>> {
+        let written = self.string("build.log")?;
+        let is_chosen = written.is_some();
+        if self.air_mode && !is_chosen {
+            self.document.assume("build.log", air::LOG);
+        }
+        let name = written.or_else(|| self.air_mode.then(|| air::LOG.to_owned()));
+        Ok(name.map(|name| Log { path: absolute(tmp_dir, Path::new(&name)), is_chosen }))
+    }
+
+    fn environment(&self, root: &Path) -> Result<Environment> {
+        let files = self.strings("env_files")?.unwrap_or_default();
+        let files = files.iter().map(|file| absolute(root, Path::new(file.trim()))).collect();
+        Ok(Environment { files, inline: self.document.pairs("env")? })
+    }
+
     // How to run
 
     fn entrypoint(&self) -> Result<Option<Vec<String>>> {
         let key = "build.entrypoint";
-        let expected = "a program, or a list of a program and its arguments";
-        match self.document.get::<OneOrMany>(key, expected)? {
+        match self.document.one_or_many(key, self.air_mode)? {
             None => Ok(None),
-            Some(OneOrMany::Many(words)) => Ok((!words.is_empty()).then_some(words)),
+            Some(OneOrMany::Many(words)) => {
+                Ok(words.first().is_some_and(|first| !first.trim().is_empty()).then_some(words))
+            }
             Some(OneOrMany::One(text)) if self.air_mode => Ok(non_empty(text).map(|one| vec![one])),
             Some(OneOrMany::One(text)) => match shlex::split(&text) {
                 Some(words) => Ok((!words.is_empty()).then_some(words)),
@@ -274,22 +331,26 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn run(&self, program: Program) -> Result<Run> {
-        let interrupt = self.boolean("build.send_interrupt")?.unwrap_or(false);
+    fn run(&mut self, program: Program) -> Result<Run> {
+        let interrupt = self.boolean("build.send_interrupt", false)?;
         let default = if interrupt { Signal::SIGINT } else { Signal::SIGTERM };
-        let signal = match self.string("run.signal")? {
+        let signal = self.string("run.signal")?;
+        if signal.is_none() {
+            self.document.assume("run.signal", &default.as_str()["SIG".len()..]);
+        }
+        let signal = match signal {
             None => default,
-            Some(name) => {
-                let full = name.to_uppercase();
-                let full = if full.starts_with("SIG") { full } else { format!("SIG{full}") };
-                Signal::from_str(&full).map_err(|_| {
-                    self.document.wrong("run.signal", "a signal's name, for example \"TERM\"")
-                })?
-            }
+            Some(name) => signal_named(&name).ok_or_else(|| {
+                self.document.wrong("run.signal", "a signal's name, for example \"TERM\"")
+            })?,
         };
-        let rerun = self.boolean("build.rerun")?.unwrap_or(false);
+        let rerun = self.boolean("build.rerun", false)?;
         let rerun_delay = self.milliseconds("build.rerun_delay", RERUN_DELAY)?;
-        let on_exit = match self.string("run.on_exit")?.as_deref() {
+        let on_exit = self.string("run.on_exit")?;
+        if on_exit.is_none() {
+            self.document.assume("run.on_exit", if rerun { "restart" } else { "wait" });
+        }
+        let on_exit = match on_exit.as_deref() {
             _ if self.options.once => OnExit::Quit,
             None if rerun => OnExit::Restart,
             None | Some("wait") => OnExit::Wait,
@@ -302,6 +363,7 @@ impl<'a> Resolver<'a> {
         };
         Ok(Run {
             program,
+            fallback: None,
             signal,
             grace: self.grace()?,
             on_exit,
@@ -309,213 +371,100 @@ impl<'a> Resolver<'a> {
         })
     }
 
-    fn grace(&self) -> Result<Duration> {
-        let grace = self.duration("build.kill_delay")?;
-        Ok(match grace {
-            None => GRACE,
-            // Files that `air init` wrote hold "0s" without anybody having chosen it.
-            Some(zero) if self.air_mode && zero.is_zero() => GRACE,
-            Some(grace) => grace,
-        })
+    fn grace(&mut self) -> Result<Duration> {
+        let grace = self.duration("build.kill_delay", GRACE)?;
+        // Files that `air init` wrote hold "0s" without anybody having chosen it.
+        if self.air_mode && grace.is_zero() {
+            return Ok(GRACE);
+        }
+        if self.air_mode && grace < Duration::from_millis(1) {
+            self.warnings.push(format!(
+                "build.kill_delay is {grace:?}, so that the program is killed at once; milliseconds \
+                 are written \"500ms\""
+            ));
+        }
+        Ok(grace)
     }
 
-    // What to watch
+    // How to talk
 
-    fn watch(
-        &mut self,
-        root: &Path,
-        tmp_dir: &Path,
-        kind: &Kind,
-        plan: Option<&project::Plan>,
-        (program, builds): (&Program, bool),
-    ) -> Result<Watch> {
-        let testdata = self.string("testdata_dir")?;
-        let mut never = BTreeSet::from([tmp_dir.to_owned()]);
-        never.extend(self.artifact(program, builds));
-        let mut extensions = self.list("include_ext")?;
-        let (include_files, more_extensions) = air::split_extensions(
-            self.list("include_file")?.unwrap_or_default(),
-            self.strings("watch.include_files")?.unwrap_or_default(),
-        );
-        if !more_extensions.is_empty() {
-            extensions.get_or_insert_default().extend(more_extensions);
-        }
-        let extensions = extensions
-            .or_else(|| self.air_mode.then(air::default_extensions))
-            .or_else(|| kind.extensions());
-        let exclude_dirs = self.list("exclude_dir")?.or(self.strings("watch.exclude_dirs")?);
-        let exclude_dirs = exclude_dirs
-            .or_else(|| self.air_mode.then(|| air::default_exclude_dirs(tmp_dir, root)))
-            .unwrap_or_default();
-        if self.air_mode || testdata.is_some() {
-            let testdata = testdata.as_deref().unwrap_or("testdata");
-            never.insert(absolute(root, Path::new(testdata)));
-        }
-        let below_root = |paths: Vec<String>| -> BTreeSet<PathBuf> {
-            let paths = paths.iter().map(|path| path.trim()).filter(|path| !path.is_empty());
-            paths.map(|path| absolute(root, Path::new(path))).collect()
-        };
-        let mut exclude_dirs = below_root(exclude_dirs);
-        let include_dirs = self.include_dirs(root)?;
-        let mut roots = self.roots(root, plan, &include_dirs);
-        let mut exclude = self.strings("watch.exclude")?.unwrap_or_default();
-        if let Some(plan) = plan {
-            exclude_dirs.extend(plan.without.iter().cloned());
-            exclude.extend(plan.exclude.iter().cloned());
-        }
-        let any = extensions.as_ref().is_none_or(|list| list.iter().any(|one| one.trim() == "*"));
-        if any && !self.air_mode {
-            exclude.extend(NO_SOURCES.map(String::from));
-        }
-        let regexes = self.list("exclude_regex")?;
-        let regexes = regexes
-            .or_else(|| self.air_mode.then(|| vec!["_test.go".to_owned()]))
-            .unwrap_or_default();
-        let include_files = below_root(include_files);
-        let include = self.globs("watch.include", self.strings("watch.include")?)?;
-        for place in include.fixed_parts().map(|part| root.join(part)) {
-            if place.is_dir() && !roots.iter().any(|root| place.starts_with(root)) {
-                roots.push(place);
+    fn talk(&self) -> Result<Talk> {
+        let color = match self.string("color.mode")?.as_deref() {
+            None => None,
+            Some("auto") => Some(Color::Auto),
+            Some("always") => Some(Color::Always),
+            Some("never") => Some(Color::Never),
+            Some(_) => {
+                let expected = "\"auto\", \"always\" or \"never\"";
+                return Err(self.document.wrong("color.mode", expected));
             }
-        }
-        let named = include_files.iter().chain(plan.iter().flat_map(|plan| &plan.files));
-        let always = named.filter(|file| !roots.iter().any(|root| file.starts_with(root)));
-        let always = always.cloned().collect();
-        Ok(Watch {
-            base: root.to_owned(),
-            always,
-            never,
-            exclude_dirs,
-            include_dirs,
-            include_files,
-            extensions: match extensions {
-                Some(list) if !any => Extensions::Only(
-                    list.iter().map(|one| one.trim().trim_start_matches('.').into()).collect(),
-                ),
-                _ => Extensions::Any,
+        };
+        // Read by air as well, and used by it as little.
+        self.string("color.app")?;
+        let paint = |key| Ok(self.string(key)?.map(|name| air::ansi_color(&name)));
+        let colors = Colors {
+            main: paint("color.main")?,
+            watcher: paint("color.watcher")?,
+            build: paint("color.build")?,
+            runner: paint("color.runner")?,
+        };
+        let main_only = self.boolean("log.main_only", false)?;
+        let silent = self.boolean("log.silent", false)?;
+        let clear = self.boolean("screen.clear_on_rebuild", false)?;
+        let keep_scroll = self.boolean("screen.keep_scroll", true)?;
+        Ok(Talk {
+            color,
+            colors,
+            time: self.boolean("log.time", false)?,
+            loudness: match (silent, main_only) {
+                (true, _) => Loudness::Silent,
+                (false, true) => Loudness::MainOnly,
+                (false, false) => Loudness::All,
             },
-            exclude_files: self.globs("build.exclude_file", self.list("exclude_file")?)?.files,
-            exclude_regex: RegexSet::new(regexes.iter().filter(|one| !one.is_empty())).map_err(
-                |error| {
-                    let why = error.to_string();
-                    let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ");
-                    let expected = format!("regular expressions (RE2 syntax): {why}");
-                    self.document.wrong("build.exclude_regex", expected)
-                },
-            )?,
-            include,
-            roots,
-            exclude: self.globs("watch.exclude", Some(exclude))?,
-            gitignore: self.boolean("watch.gitignore")?.unwrap_or(!self.air_mode),
-            debounce: self.milliseconds("watch.debounce", DEBOUNCE)?,
-            max_wait: self.milliseconds("watch.max_wait", MAX_WAIT)?,
+            clear: match (clear, keep_scroll) {
+                (false, _) => Clear::Never,
+                (true, true) => Clear::Screen,
+                (true, false) => Clear::Scrollback,
+            },
+            banner: self.string("misc.startup_banner")?,
         })
     }
 
-    /// The file that the build makes and the app runs. A script that is there already is a
-    /// source.
-    fn artifact(&self, program: &Program, builds: bool) -> Option<PathBuf> {
-        let first = match program {
-            Program::Command(Command::Argv(argv)) => PathBuf::from(&argv[0]),
-            Program::Command(Command::Shell(text, _)) => {
-                shlex::split(text)?.into_iter().find(|word| word.contains('/'))?.into()
+    /// There is no proxy yet: what is said of one is checked, and that it is missing is told.
+    fn proxy(&mut self) -> Result<()> {
+        let enabled = self.boolean("proxy.enabled", false)?;
+        let port = |key: &'static str| {
+            let found = self.document.number(key, PORT)?.unwrap_or(0);
+            if found > u64::from(u16::MAX) || (enabled && found == 0) {
+                return Err(self.document.wrong(key, PORT));
             }
-            Program::None | Program::Built(_) => return None,
+            Ok(found)
         };
-        if !builds || first.components().count() < 2 {
-            return None;
+        let (proxy_port, app_port) = (port("proxy.proxy_port")?, port("proxy.app_port")?);
+        self.milliseconds("proxy.app_start_timeout", APP_START_TIMEOUT)?;
+        if !enabled {
+            return Ok(());
         }
-        let path = absolute(&self.options.directory, &first);
-        let mut start = [0; 2];
-        let is_script = std::fs::File::open(&path)
-            .and_then(|mut file| file.read_exact(&mut start))
-            .is_ok_and(|()| start == *b"#!");
-        (!is_script).then_some(path)
-    }
-
-    fn include_dirs(&mut self, root: &Path) -> Result<BTreeSet<PathBuf>> {
-        let mut found = BTreeSet::new();
-        for written in self.list("include_dir")?.unwrap_or_default() {
-            let path = absolute(root, Path::new(written.trim()));
-            if !path.is_dir() {
-                self.warnings.push(format!("build.include_dir: there is no directory {written}"));
-            }
-            found.insert(path);
+        if proxy_port == app_port {
+            let expected = "another port than proxy.app_port: two programs cannot share one";
+            return Err(self.document.wrong("proxy.proxy_port", expected));
         }
-        Ok(found)
-    }
-
-    /// The root, and what lies outside it.
-    fn roots(
-        &self,
-        root: &Path,
-        plan: Option<&project::Plan>,
-        include_dirs: &BTreeSet<PathBuf>,
-    ) -> Vec<PathBuf> {
-        let mut roots = match plan {
-            // A workspace may lie around the package, and packages beside it.
-            Some(plan) if !self.document.has("root") => plan.roots.clone(),
-            _ => vec![root.to_owned()],
-        };
-        for path in include_dirs.iter().filter(|path| path.is_dir()) {
-            if !roots.iter().any(|root| path.starts_with(root)) {
-                roots.push(path.clone());
-            }
-        }
-        roots
-    }
-
-    fn globs(&self, key: &'static str, patterns: Option<Vec<String>>) -> Result<Globs> {
-        let patterns = patterns.unwrap_or_default();
-        let mut files = GlobSetBuilder::new();
-        let mut directories = GlobSetBuilder::new();
-        for pattern in &patterns {
-            let pattern = pattern.trim_start_matches("./");
-            let build = |text: &str| {
-                GlobBuilder::new(text).literal_separator(true).build().map_err(|error| {
-                    let why = error.kind();
-                    let expected = format!("globs: {pattern:?} is none: {why}");
-                    self.document.wrong(key, expected)
-                })
-            };
-            let whole = pattern.strip_suffix("/**").or(pattern.strip_suffix('/'));
-            files.add(build(&match whole {
-                Some(whole) => format!("{whole}/**"),
-                None => pattern.to_owned(),
-            })?);
-            directories.add(build(whole.unwrap_or(pattern))?);
-        }
-        let built = |builder: GlobSetBuilder| {
-            builder.build().map_err(|error| self.document.wrong(key, format!("globs: {error}")))
-        };
-        Ok(Globs { files: built(files)?, directories: built(directories)?, patterns })
+        self.warnings.push(format!(
+            "proxy.enabled = true, but hotrun has no proxy yet: nothing listens on port \
+             {proxy_port}; open the program's own, http://localhost:{app_port}"
+        ));
+        Ok(())
     }
 
     // Values
 
-    /// A list of air's, also from a `[watch]` table, where people put it by mistake.
-    fn list(&self, name: &'static str) -> Result<Option<Vec<String>>> {
-        let (key, misplaced) = match name {
-            "include_ext" => ("build.include_ext", "watch.include_ext"),
-            "exclude_dir" => ("build.exclude_dir", "watch.exclude_dir"),
-            "include_dir" => ("build.include_dir", "watch.include_dir"),
-            "include_file" => ("build.include_file", "watch.include_file"),
-            "exclude_file" => ("build.exclude_file", "watch.exclude_file"),
-            _ => ("build.exclude_regex", "watch.exclude_regex"),
-        };
-        let found = self.strings(key)?;
-        let misplaced = if self.air_mode { self.strings(misplaced)? } else { None };
-        Ok(found.or(misplaced))
-    }
-
-    fn strings(&self, key: &'static str) -> Result<Option<Vec<String>>> {
-        self.document.get(key, STRINGS)
+    pub(super) fn strings(&self, key: &'static str) -> Result<Option<Vec<String>>> {
+        self.document.strings(key)
     }
 
     /// An empty string is an unset one, as in air.
-    fn string(&self, key: &'static str) -> Result<Option<String>> {
-        let found: Option<String> = self.document.get(key, "a string in quotes")?;
-        Ok(found.and_then(non_empty))
+    pub(super) fn string(&self, key: &'static str) -> Result<Option<String>> {
+        Ok(self.document.text(key)?.and_then(non_empty))
     }
 
     fn alias_string(&self, key: &'static str) -> Result<Option<String>> {
@@ -523,35 +472,45 @@ impl<'a> Resolver<'a> {
     }
 
     fn has_no_effect(&mut self, key: &'static str, why: &str) -> Result<()> {
-        if self.air_mode && self.boolean(key)?.is_some() {
+        if self.air_mode && self.document.boolean(key)?.is_some() {
             self.warnings.push(format!("{key} has no effect: {why}"));
         }
         Ok(())
     }
 
-    fn boolean(&self, key: &'static str) -> Result<Option<bool>> {
-        self.document.get(key, BOOLEAN)
+    pub(super) fn boolean(&self, key: &'static str, default: bool) -> Result<bool> {
+        let found = self.document.boolean(key)?;
+        if found.is_none() {
+            self.document.assume(key, default);
+        }
+        Ok(found.unwrap_or(default))
     }
 
-    fn milliseconds(&self, key: &'static str, default: u64) -> Result<Duration> {
-        let found: Option<u64> = self.document.get(key, MILLISECONDS)?;
+    pub(super) fn milliseconds(&self, key: &'static str, default: u64) -> Result<Duration> {
+        let found = self.document.number(key, MILLISECONDS)?;
+        if found.is_none() {
+            self.document.assume(key, i64::try_from(default).unwrap_or(i64::MAX));
+        }
         Ok(Duration::from_millis(found.unwrap_or(default)))
     }
 
-    fn duration(&self, key: &'static str) -> Result<Option<Duration>> {
-        let expected = "a duration, for example \"500ms\" or 500 (milliseconds)";
-        let wrong = || self.document.wrong(key, expected);
-        match self.document.get::<NumberOrText>(key, expected)? {
-            None => Ok(None),
-            Some(NumberOrText::Text(text)) if text.is_empty() => Ok(None),
-            Some(NumberOrText::Text(text)) => duration::parse(&text).map(Some).ok_or_else(wrong),
+    fn duration(&self, key: &'static str, default: Duration) -> Result<Duration> {
+        let wrong = || self.document.wrong(key, DURATION);
+        match self.document.number_or_text(key, DURATION)? {
+            Some(NumberOrText::Text(text)) if !text.is_empty() => {
+                duration::parse(&text).ok_or_else(wrong)
+            }
             Some(NumberOrText::Number(number)) => {
                 let number = u64::try_from(number).map_err(|_| wrong())?;
-                Ok(Some(if self.air_mode {
+                Ok(if self.air_mode {
                     air::integer_duration(number)
                 } else {
                     Duration::from_millis(number)
-                }))
+                })
+            }
+            _ => {
+                self.document.assume(key, format!("{default:?}"));
+                Ok(default)
             }
         }
     }
@@ -563,6 +522,25 @@ pub(super) struct ProgramKeys {
     pub(super) full_bin: Option<String>,
     pub(super) bin: Option<String>,
     pub(super) args: Vec<String>,
+}
+
+impl ProgramKeys {
+    fn says_something(&self) -> bool {
+        self.entrypoint.is_some() || self.full_bin.is_some() || self.bin.is_some()
+    }
+
+    fn mentions(&self, name: &str) -> bool {
+        let entrypoint = self.entrypoint.iter().flatten();
+        let mut texts = entrypoint.chain(&self.full_bin).chain(&self.bin).chain(&self.args);
+        texts.any(|text| text.contains(name))
+    }
+}
+
+/// The signal of this name, with or without `SIG`, in whatever case.
+pub(super) fn signal_named(name: &str) -> Option<Signal> {
+    let full = name.trim().to_uppercase();
+    let full = if full.starts_with("SIG") { full } else { format!("SIG{full}") };
+    Signal::from_str(&full).ok()
 }
 
 fn non_empty(text: String) -> Option<String> {
@@ -584,6 +562,6 @@ fn nothing_to_do(directory: &Path, document: &Document) -> Error {
     )
     .remedy(format!(
         "write these three lines, with your commands, to hotrun.toml:\n{three_lines}\n\
-         or let hotrun init write a file that explains every key"
+         or let hotrun init write a file for this project"
     ))
 }

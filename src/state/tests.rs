@@ -18,6 +18,8 @@ struct Scope {
     other: Option<Policy>,
     pauses: bool,
     follow_ups: bool,
+    /// Files of rules, and files that only the app reads, are saved too.
+    rules: bool,
     /// States with more living processes are not explored further.
     most_living: usize,
 }
@@ -46,6 +48,12 @@ struct World {
     follow_up: bool,
     /// A save that came while paused.
     kept: bool,
+    /// Files whose rules have yet to run.
+    rules_due: bool,
+    /// The app is yet to be started again.
+    restart_due: bool,
+    /// A rule failed, and with it the build that it was to precede.
+    delayed: bool,
 }
 
 impl World {
@@ -66,6 +74,12 @@ impl World {
             fresh,
         };
         assert!(self.living.insert(proc, one).is_none(), "{proc:?} is used twice");
+    }
+
+    /// A build, or a rule, has not come to its end.
+    fn is_building(&self) -> bool {
+        let builds = |one: &&Living| matches!(one.role, Role::Build | Role::Rules);
+        self.living.values().filter(builds).any(|one| !one.exited || one.cut_short)
     }
 
     fn apps(&self) -> impl Iterator<Item = &Living> {
@@ -92,6 +106,9 @@ fn happen(world: &mut World, state: &State, event: &Event) {
         Event::Saved(_) | Event::FollowUp(_) | Event::Reconfigured(_) if !ending => {
             world.newer_source();
         }
+        Event::Ruled(_) | Event::RuledByBuild(_) if !ending => world.rules_due = true,
+        Event::AppInput(_) if !ending => world.restart_due = true,
+        Event::Unbuilt => world.restart_due = false,
         Event::Ordered(Order::Resume) if paused && world.kept => {
             world.kept = false;
             world.newer_source();
@@ -100,12 +117,16 @@ fn happen(world: &mut World, state: &State, event: &Event) {
             let one = world.living.get_mut(proc).expect("only the living exit");
             one.exited = true;
             one.ready = false;
-            if one.role == Role::Build {
-                if ended.succeeded() {
-                    world.artifact = Some(one.fresh);
-                } else if one.fresh && !one.dismissed {
+            let failed = !one.dismissed && !ended.succeeded();
+            match one.role {
+                Role::Build if ended.succeeded() => world.artifact = Some(one.fresh),
+                Role::Build if failed && one.fresh => world.newest_fails = true,
+                // The build that it delays is not made: the newest source does not build.
+                Role::Rules if failed && state.owed.is_some() => {
                     world.newest_fails = true;
+                    world.delayed = true;
                 }
+                _ => {}
             }
         }
         Event::Gone(proc) => {
@@ -130,14 +151,14 @@ fn perform(
 ) -> Broken {
     for effect in effects {
         match effect {
+            Effect::SpawnRules(proc, _) => {
+                promise(!world.is_building(), "P3: never two builds at once")?;
+                world.rules_due = false;
+                world.spawn(*proc, Role::Rules, true);
+            }
             Effect::SpawnBuild(proc, _) => {
-                promise(
-                    !world
-                        .living
-                        .values()
-                        .any(|one| one.role == Role::Build && (!one.exited || one.cut_short)),
-                    "P3: never two builds at once",
-                )?;
+                promise(!world.is_building(), "P3: never two builds at once")?;
+                world.delayed = false;
                 if std::mem::take(&mut world.follow_up) {
                     world.newer_source();
                 }
@@ -154,15 +175,18 @@ fn perform(
                         || world.apps().any(|one| one.fresh || !one.dismissed),
                     "at most one app is not ready",
                 )?;
+                let builds = |one: &&Living| matches!(one.role, Role::Build | Role::Rules);
                 promise(
-                    !world.living.values().any(|one| one.role == Role::Build && !one.exited),
+                    world.living.values().filter(builds).all(|one| one.exited),
                     "no app starts while a build runs",
                 )?;
+                world.restart_due = false;
                 if after.policy.builds {
                     let artifact = world.artifact;
                     promise(artifact.is_some(), "no app starts before anything was built")?;
                     promise(
-                        artifact == Some(true) || world.newest_fails,
+                        // Whoever pauses and asks for a restart gets what there is.
+                        artifact == Some(true) || world.newest_fails || before.pause != Pause::Off,
                         "P3: never an app from a stale artifact",
                     )?;
                 }
@@ -194,7 +218,9 @@ fn perform(
                 one.ready = false;
                 one.cut_short = !one.exited;
             }
-            Effect::Signal(proc) => promise(world.living.contains_key(proc), "signal the dead")?,
+            Effect::Signal(proc, _) => {
+                promise(world.living.contains_key(proc), "signal the dead")?;
+            }
             Effect::Exit(code) => promise(
                 world.living.is_empty() || *code == ABANDONED,
                 "P4: hotrun does not end before its processes",
@@ -215,15 +241,21 @@ fn may_take_down(before: &State, event: &Event, app: Living, serving: usize, pro
                 let builds_only = ended.succeeded() && !before.policy.runs;
                 let stops = !ended.succeeded() && before.policy.stop_on_error;
                 let ends = before.policy.once;
-                app == Some(proc) && (installs || builds_only || stops || ends)
+                let asked = before.restart;
+                app == Some(proc) && (installs || builds_only || stops || ends || asked)
+            }
+            Phase::Ruling { rules, app } if rules == *ended_proc => {
+                app == Some(proc) && (before.restart || !policy.builds)
             }
             Phase::Closing { .. } => true,
             _ => false,
         },
         Event::Ready(new) => *new != proc,
         Event::Unready(new) => *new == proc && before.policy.mode == Mode::Handover,
-        Event::Interrupted | Event::Ordered(Order::Restart) => true,
+        Event::Interrupted | Event::Ordered(Order::Restart) | Event::AppInput(_) => true,
+        Event::Ordered(Order::Resume) if before.restart => true,
         Event::Saved(_)
+        | Event::Ruled(_)
         | Event::FollowUp(_)
         | Event::Reconfigured(_)
         | Event::Gone(_)
@@ -264,9 +296,9 @@ fn consistent(state: &State, world: &World) -> Broken {
 fn phase_procs(phase: &Phase) -> Vec<Proc> {
     match phase {
         Phase::Idle { app } | Phase::Waiting { app, .. } => app.iter().copied().collect(),
-        Phase::Building { build, app, .. } | Phase::Cancelling { build, app, .. } => {
-            app.iter().copied().chain([*build]).collect()
-        }
+        Phase::Building { build, app, .. }
+        | Phase::Cancelling { build, app, .. }
+        | Phase::Ruling { rules: build, app } => app.iter().copied().chain([*build]).collect(),
         Phase::Starting { new, app } => app.iter().copied().chain([*new]).collect(),
         Phase::Closing { hook, app, .. } => app.iter().copied().chain([*hook]).collect(),
         Phase::Stopping | Phase::Quitting { .. } | Phase::Done => Vec::new(),
@@ -279,12 +311,13 @@ fn save() -> Event {
 
 /// All that can happen next.
 fn events(scope: &Scope, state: &State, world: &World) -> Vec<Event> {
-    let mut events = vec![
-        save(),
-        Event::Interrupted,
-        Event::Ordered(Order::Restart),
-        Event::Ordered(Order::Signal),
-    ];
+    let mut events = vec![save(), Event::Interrupted, Event::Ordered(Order::Restart)];
+    if scope.rules {
+        events.push(Event::Ordered(Order::Signal(Signal::SIGUSR1)));
+        let none = || Cause::Save(Vec::new());
+        events.extend([Event::Ruled(none()), Event::RuledByBuild(none())]);
+        events.extend([Event::AppInput(none()), Event::Unbuilt]);
+    }
     if scope.pauses {
         events.extend([Event::Ordered(Order::Pause), Event::Ordered(Order::Resume)]);
     }
@@ -362,6 +395,7 @@ fn canonical(state: &State, world: &World) -> (State, World) {
         Phase::Cancelling { build, app, .. } => {
             Phase::Cancelling { build: to(build), app: map(app), cause: none() }
         }
+        Phase::Ruling { rules, app } => Phase::Ruling { rules: to(rules), app: map(app) },
         Phase::Starting { new, app } => Phase::Starting { new: to(new), app: map(app) },
         Phase::Closing { hook, next, app, code } => {
             Phase::Closing { hook: to(hook), next: *next, app: map(app), code: *code }
@@ -371,6 +405,8 @@ fn canonical(state: &State, world: &World) -> (State, World) {
     state.leaving = state.leaving.iter().map(|(proc, one)| (to(proc), *one)).collect();
     state.spacing = state.spacing.as_ref().map(to);
     state.follow_up = state.follow_up.as_ref().map(|_| none());
+    state.rules = state.rules.as_ref().map(|_| none());
+    state.owed = state.owed.as_ref().map(|_| none());
     if let Pause::On(kept) = &mut state.pause {
         *kept = kept.as_ref().map(|_| none());
     }
@@ -379,6 +415,9 @@ fn canonical(state: &State, world: &World) -> (State, World) {
     state.last_proc = u32::try_from(procs.len()).expect("a handful");
 
     let mut world = world.clone();
+    // Of what was asked for before, the state itself must know.
+    world.rules_due = false;
+    world.restart_due = false;
     world.living = world.living.iter().map(|(proc, one)| (to(proc), *one)).collect();
     for one in world.living.values_mut().filter(|one| one.exited || one.dismissed) {
         one.fresh = false;
@@ -436,6 +475,9 @@ fn explore(step: Step, scope: &Scope) -> Result<Explored, String> {
         ends_when_asked(step, &state, &world, false)?;
         serves_the_newest_save(step, &state, &world)?;
         follows_up(step, &state, &world)?;
+        if scope.rules {
+            runs_rules_and_restarts(step, &state, &world)?;
+        }
         for event in events(scope, &state, &world) {
             let (after, world) = transition(step, &state, &world, &event)?;
             transitions += 1;
@@ -486,7 +528,7 @@ fn come_to_rest(step: Step, mut now: (State, World)) -> Result<(State, World), S
     for _ in 0..100 {
         let of_process = now.1.living.iter().find_map(|(proc, one)| match one {
             Living { exited: true, .. } => Some(Event::Gone(*proc)),
-            Living { dismissed: true, .. } | Living { role: Role::Build, .. } => {
+            Living { dismissed: true, .. } | Living { role: Role::Build | Role::Rules, .. } => {
                 Some(Event::Exited(*proc, Ended::Code(0)))
             }
             Living { role: Role::App, ready: false, .. } => Some(Event::Ready(*proc)),
@@ -510,6 +552,39 @@ fn follows_up(step: Step, state: &State, world: &World) -> Broken {
     promise(kept, &format!("P1: a follow-up is forgotten from {state:?}; ends in {after:?}"))
 }
 
+/// Liveness: the rules of a saved file run, and what only the app reads is read again, if
+/// children behave, and whether or not a build fails meanwhile.
+fn runs_rules_and_restarts(step: Step, state: &State, world: &World) -> Broken {
+    if matches!(state.phase, Phase::Closing { .. } | Phase::Quitting { .. }) {
+        return Ok(());
+    }
+    let none = || Cause::Save(Vec::new());
+    for event in [Event::Ruled(none()), Event::RuledByBuild(none()), Event::AppInput(none())] {
+        let mut now = transition(step, state, world, &event)?;
+        if state.pause != Pause::Off {
+            now = transition(step, &now.0, &now.1, &Event::Ordered(Order::Resume))?;
+        }
+        // A failed build is to leave nothing running with `stop_on_error`.
+        if let (Phase::Building { build, .. }, false) = (&now.0.phase, state.policy.stop_on_error) {
+            let build = *build;
+            now = transition(step, &now.0, &now.1, &Event::Exited(build, Ended::Code(1)))?;
+        }
+        let (after, world) = come_to_rest(step, now)?;
+        let waits = after.restart && after.built && after.phase != Phase::Done;
+        let ran = matches!(event, Event::Ruled(_));
+        if world.rules_due
+            || waits
+            || (world.restart_due && after.built)
+            || (ran && world.delayed && after.policy.builds)
+        {
+            return Err(format!(
+                "P1: {event:?} is forgotten from {state:?}; ends in {after:?} with {world:?}"
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Liveness: a save, and children that behave, lead to that save being served.
 fn serves_the_newest_save(step: Step, state: &State, world: &World) -> Broken {
     if matches!(state.phase, Phase::Closing { .. } | Phase::Quitting { .. }) {
@@ -531,7 +606,8 @@ fn serves_the_newest_save(step: Step, state: &State, world: &World) -> Broken {
         (Phase::Done, _) => state.policy.once,
         _ => false,
     };
-    if good && !world.follow_up && after.pending.is_none() {
+    let nothing_left = after.rules.is_none() && after.owed.is_none() && !world.rules_due;
+    if good && nothing_left && !world.follow_up && after.pending.is_none() {
         return Ok(());
     }
     Err(format!("P1: a save is not served from {state:?}; ends in {after:?} with {world:?}"))
@@ -548,10 +624,13 @@ const PLAIN: Policy = Policy {
     once: false,
 };
 
+const STOPPING: Policy = Policy { stop_on_error: true, ..PLAIN };
+
 const HANDOVER: Policy = Policy { mode: Mode::Handover, ..PLAIN };
 
 const fn scope(name: &'static str, policy: Policy) -> Scope {
-    Scope { name, policy, other: None, pauses: false, follow_ups: false, most_living: 4 }
+    let (pauses, follow_ups, rules) = (false, false, false);
+    Scope { name, policy, other: None, pauses, follow_ups, rules, most_living: 4 }
 }
 
 fn scopes() -> Vec<Scope> {
@@ -598,20 +677,47 @@ fn scopes() -> Vec<Scope> {
             Policy { stop_on_error: true, hooks: 1, ..HANDOVER },
         ),
         scope("handover, run only", Policy { builds: false, ..HANDOVER }),
+        Scope { rules: true, most_living: 3, ..scope("rules", PLAIN) },
+        Scope { rules: true, pauses: true, most_living: 2, ..scope("rules, pauses", PLAIN) },
+        Scope {
+            rules: true,
+            follow_ups: true,
+            pauses: true,
+            most_living: 2,
+            ..scope(
+                "rules, follow-ups, on_exit = restart, hooks",
+                on_exit(OnExit::Restart, Policy { hooks: 1, ..PLAIN }),
+            )
+        },
+        Scope {
+            rules: true,
+            most_living: 3,
+            ..scope("rules, on_exit = quit, stop_on_error", on_exit(OnExit::Quit, STOPPING))
+        },
+        Scope { rules: true, most_living: 3, ..scope("rules, handover", HANDOVER) },
+        Scope {
+            rules: true,
+            most_living: 3,
+            ..scope("rules, run only", Policy { builds: false, ..PLAIN })
+        },
         scope("once", on_exit(OnExit::Quit, Policy { once: true, ..PLAIN })),
     ]
 }
 
 #[test]
 fn every_promise_holds_on_every_transition() {
-    for scope in scopes() {
-        let explored = explore(State::step, &scope).unwrap_or_else(|why| {
-            panic!("{}: {why}", scope.name);
-        });
-        let Explored { states, transitions } = explored;
-        println!("{}: {states} states, {transitions} transitions", scope.name);
-        assert!(states > 50, "{}: the exploration did not get anywhere", scope.name);
-    }
+    std::thread::scope(|threads| {
+        for scope in scopes() {
+            threads.spawn(move || {
+                let explored = explore(State::step, &scope).unwrap_or_else(|why| {
+                    panic!("{}: {why}", scope.name);
+                });
+                let Explored { states, transitions } = explored;
+                println!("{}: {states} states, {transitions} transitions", scope.name);
+                assert!(states > 50, "{}: the exploration did not get anywhere", scope.name);
+            });
+        }
+    });
 }
 
 // That the exploration can fail: each of these machines has one fault, made by changing
@@ -807,6 +913,45 @@ fn misses_a_crash_during_a_build(state: State, event: Event) -> (State, Vec<Effe
     }
 }
 
+fn forgets_rules_while_building(state: State, event: Event) -> (State, Vec<Effect>) {
+    if state.is_building() && matches!(event, Event::RuledByBuild(_)) {
+        return (state, Vec::new());
+    }
+    state.step(event)
+}
+
+fn forgets_what_a_failed_rule_owes(state: State, event: Event) -> (State, Vec<Effect>) {
+    let ruling = matches!(state.phase, Phase::Ruling { .. });
+    let (mut after, effects) = state.step(event);
+    if ruling && matches!(after.phase, Phase::Idle { .. }) {
+        after.owed = None;
+    }
+    (after, effects)
+}
+
+fn builds_beside_rules(state: State, event: Event) -> (State, Vec<Effect>) {
+    match (&state.phase, &event) {
+        (Phase::Ruling { app, .. }, Event::Saved(cause)) => {
+            let (app, cause) = (*app, cause.clone());
+            let mut after = state.clone();
+            after.last_proc += 1;
+            let build = Proc(after.last_proc);
+            let effects = vec![Effect::SpawnBuild(build, cause.clone())];
+            after.phase = Phase::Building { build, app, cause };
+            (after, effects)
+        }
+        _ => state.step(event),
+    }
+}
+
+fn forgets_a_restart_while_building(state: State, event: Event) -> (State, Vec<Effect>) {
+    let (mut after, effects) = state.step(event);
+    if after.is_building() {
+        after.restart = false;
+    }
+    (after, effects)
+}
+
 fn takes_the_new_config_for_itself_only(state: State, event: Event) -> (State, Vec<Effect>) {
     if matches!(event, Event::Reconfigured(_)) {
         return (state, Vec::new());
@@ -817,7 +962,7 @@ fn takes_the_new_config_for_itself_only(state: State, event: Event) -> (State, V
 #[test]
 fn every_planted_fault_is_caught() {
     let spaced = Policy { spaced: true, hooks: 1, ..PLAIN };
-    let faults: [(&str, Step, Policy, &str); 21] = [
+    let faults: [(&str, Step, Policy, &str); 25] = [
         ("starts without waiting", starts_without_waiting_for_the_old, PLAIN, "two apps"),
         ("forgets who leaves", forgets_who_leaves, PLAIN, "P4"),
         ("deaf while stopping", ignores_a_save_while_stopping, PLAIN, "stale artifact"),
@@ -825,7 +970,12 @@ fn every_planted_fault_is_caught() {
         ("two builds", builds_beside_the_overtaken, PLAIN, "two builds"),
         ("deaf while building", ignores_a_save_while_building, PLAIN, "stale artifact"),
         ("failed build stops the app", stops_the_app_when_a_build_fails, PLAIN, "P2"),
-        ("failed build restarts", restarts_the_old_when_a_build_fails, PLAIN, "anything was built"),
+        (
+            "failed build starts the old",
+            restarts_the_old_when_a_build_fails,
+            PLAIN,
+            "anything was built",
+        ),
         ("no spacing timer", forgets_the_spacing_timer, spaced, "P1"),
         ("never kills", never_kills_an_overtaken_build, PLAIN, "lead to the end"),
         ("asks twice", asks_twice, PLAIN, "asked to end twice"),
@@ -838,11 +988,19 @@ fn every_planted_fault_is_caught() {
         ("ignores the second Ctrl-C", ignores_the_second_ctrl_c, PLAIN, "second Ctrl-C"),
         ("drains without limit", drains_without_limit, HANDOVER, "at most three"),
         ("misses a crash", misses_a_crash_during_a_build, PLAIN, "P4"),
+        ("forgets rules while building", forgets_rules_while_building, PLAIN, "forgotten"),
+        ("forgets what a rule owes", forgets_what_a_failed_rule_owes, PLAIN, "P1"),
+        ("builds beside rules", builds_beside_rules, PLAIN, "two builds"),
+        ("forgets a restart", forgets_a_restart_while_building, PLAIN, "forgotten"),
         ("ignores the new config", takes_the_new_config_for_itself_only, PLAIN, "stale artifact"),
     ];
     for (name, step, policy, promise) in faults {
         let other = Some(Policy { on_exit: OnExit::Restart, ..policy });
         let everything = Scope { other, pauses: true, follow_ups: true, ..scope(name, policy) };
+        // With rules there are several times as many states.
+        let with_rules = Scope { rules: true, most_living: 3, ..scope(name, policy) };
+        let is_of_rules = name.contains("rule") || name.contains("restart");
+        let everything = if is_of_rules { with_rules } else { everything };
         match explore(step, &everything) {
             Ok(explored) => {
                 panic!("{name}: not caught in {} transitions", explored.transitions)

@@ -24,7 +24,8 @@ fn broken_toml() {
     refuses(
         ".air.toml",
         "[build]\nbin = \"x\"\nbin = \"y\"\n",
-        "hotrun: .air.toml:3:1: duplicate key\n",
+        "hotrun: .air.toml:3:1: the key bin is in line 2 already\n  \
+         help: leave one of the two out\n",
     );
 }
 
@@ -121,7 +122,7 @@ fn no_configuration_and_no_known_kind_of_project() {
         "hotrun: ROOT: neither a configuration nor a Cargo or Go project was found here or above\n  \
          help: write these three lines, with your commands, to hotrun.toml:\n        \
          [build]\n        cmd = \"make app\"\n        entrypoint = \"./app\"\n        \
-         or let hotrun init write a file that explains every key\n"
+         or let hotrun init write a file for this project\n"
     );
     assert_eq!((code, stdout.as_str()), (2, ""));
     refuses(

@@ -1,0 +1,210 @@
+//! `hotrun check` and `hotrun explain`: the configuration, for a person.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::config::{Action, Config, Extensions, Program};
+use crate::event::{name_paths, printable};
+use crate::filter::{Filter, Reason, Verdict};
+use crate::process;
+use crate::watch;
+
+/// What would be built, run and watched, and where each value comes from.
+pub(super) fn check(config: &Config) -> String {
+    let mut lines = summary(config);
+    lines.push(String::new());
+    lines.extend(settings(config));
+    lines.join("\n")
+}
+
+fn summary(config: &Config) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = |name: &str, text: String| lines.push(format!("{name:>9}  {text}"));
+    let file = config.file.as_deref().map(printable);
+    line("config", file.unwrap_or_else(|| format!("none; {} project", config.kind.name())));
+    line("directory", printable(&config.directory));
+    for (number, stage) in config.build.stages.iter().enumerate() {
+        let name = if number == 0 { "build" } else { "" };
+        line(name, stage.label.clone());
+    }
+    line("run", describe_program(&config.run.program));
+    line("stop", format!("{}, then SIGKILL after {:?}", config.run.signal, config.run.grace));
+    for command in &config.post_cmd {
+        line("post_cmd", command.clone());
+    }
+    for rule in &config.watch.rules {
+        let what = match &rule.action {
+            Action::Run(cmd) => cmd.clone(),
+            Action::Signal(signal) => signal.as_str().to_owned(),
+            other => other.name().to_owned(),
+        };
+        line("rule", format!("{}: {what}", rule.name));
+    }
+    for file in &config.env.files {
+        let missing = if file.exists() { "" } else { " (not there)" };
+        line("env", format!("{}{missing}", printable(file)));
+    }
+    for root in &config.watch.roots {
+        line("watch", printable(root));
+    }
+    let extensions = match &config.watch.extensions {
+        Extensions::Any => "all files".to_owned(),
+        Extensions::Only(list) => {
+            let names: Vec<_> = list.iter().map(String::as_str).collect();
+            format!("files ending in {}", names.join(", "))
+        }
+    };
+    let found = watch::survey(&config.watch);
+    line("", format!("{} in {} directories: {extensions}", found.files, found.directories));
+    if let Some(limit) = watch::limit() {
+        line("watches", format!("{} of the {limit} that each user has", found.directories));
+    }
+    let without: Vec<PathBuf> = config.watch.exclude_dirs.iter().cloned().collect();
+    if !without.is_empty() {
+        line("without", name_paths(&without, &config.watch.base));
+    }
+    for warning in &config.warnings {
+        line("warning", warning.clone());
+    }
+    lines
+}
+
+/// Every value as TOML, with where it is from behind it.
+fn settings(config: &Config) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut table = "";
+    let (top, below): (Vec<_>, Vec<_>) =
+        config.settings.iter().partition(|setting| !setting.key.contains('.'));
+    for setting in top.into_iter().chain(below) {
+        let (of, name) = setting.key.rsplit_once('.').unwrap_or(("", &setting.key));
+        if of != table {
+            lines.push(format!("[{of}]"));
+            table = of;
+        }
+        let text = format!("{name} = {}", setting.value);
+        lines.push(format!("{text:<47} # {}", setting.origin));
+    }
+    lines
+}
+
+/// What would be run.
+fn describe_program(program: &Program) -> String {
+    match program {
+        Program::None => "nothing: only built".to_owned(),
+        Program::Command(command) => process::describe(command),
+        Program::Built(args) => {
+            let argv = [OsString::from("(the executable that cargo names)")];
+            let words = argv.into_iter().chain(args.iter().cloned());
+            words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+        }
+    }
+}
+
+/// What a save of this path triggers, and by which key or rule.
+pub(super) fn explain(config: &Config, path: &Path) -> String {
+    let shown = name_paths(std::slice::from_ref(&path.to_owned()), &config.watch.base);
+    let filter = Filter::new(config.watch.clone());
+    let text = if config.comes_from(path) {
+        "the configuration is read again".to_owned()
+    } else if path.is_dir() {
+        explain_directory(config, &filter, path)
+    } else {
+        explain_file(config, &filter, path)
+    };
+    format!("{shown}: {text}")
+}
+
+fn explain_directory(config: &Config, filter: &Filter, path: &Path) -> String {
+    let inside = path.join("x");
+    let what = match filter.judge(&inside).1 {
+        reason @ (Reason::Never(_)
+        | Reason::ExcludeDir(_)
+        | Reason::Exclude(_)
+        | Reason::Hidden(_)
+        | Reason::Outside)
+            if filter.prunes(path) =>
+        {
+            format!("not watched: {}", why(config, reason))
+        }
+        _ if filter.prunes(path) => "not watched: nothing in it is included".to_owned(),
+        _ if watch::is_gitignored(&inside, &config.watch) => {
+            format!("not watched: a .gitignore names it ({})", origin(config, "watch.gitignore"))
+        }
+        _ => "watched".to_owned(),
+    };
+    format!("a directory, {what}")
+}
+
+fn explain_file(config: &Config, filter: &Filter, path: &Path) -> String {
+    let (verdict, reason) = filter.judge(path);
+    let because = why(config, reason);
+    if verdict == Verdict::Ignored {
+        return format!("nothing follows: {because}");
+    }
+    if watch::is_gitignored(path, &config.watch) {
+        let key = origin(config, "watch.gitignore");
+        return format!("nothing follows: a .gitignore names it ({key})");
+    }
+    if config.env.files.iter().any(|file| file == path) && reason == Reason::InUse {
+        let key = origin(config, "env_files");
+        return format!(
+            "the program is started again, without a build, if a variable changes ({key})"
+        );
+    }
+    let policy = config.policy();
+    let follows = match (reason, policy.builds, policy.runs) {
+        (Reason::Rule(number), ..) => what_follows(&config.watch.rules[number].action),
+        (_, true, true) => "a build, and a start of what it made".to_owned(),
+        (_, true, false) => "a build".to_owned(),
+        (_, false, _) => "the program is started again".to_owned(),
+    };
+    format!("{follows}: {because}")
+}
+
+fn what_follows(action: &Action) -> String {
+    match action {
+        Action::Run(cmd) => format!("runs {cmd:?}"),
+        Action::Restart => "the program is started again, without a build".to_owned(),
+        Action::Signal(signal) => format!("the program gets {signal}"),
+        Action::Reload => "the browser reloads the page".to_owned(),
+        Action::Css => "the browser loads the style sheets again".to_owned(),
+    }
+}
+
+fn why(config: &Config, reason: Reason<'_>) -> String {
+    let name = |path: &Path| name_paths(&[path.to_owned()], &config.watch.base);
+    let by = |key: &str| origin(config, key);
+    match reason {
+        Reason::InUse => "it is in use itself".to_owned(),
+        Reason::Outside => "it lies in no directory that is watched".to_owned(),
+        Reason::Artifact => "the build makes it and the program is started from it".to_owned(),
+        Reason::Never(path) => {
+            let key = if path.starts_with(&config.tmp_dir) { "tmp_dir" } else { "testdata_dir" };
+            format!("{} is never watched ({})", name(path), by(key))
+        }
+        Reason::ExcludeDir(path) => {
+            format!("{} is left out ({})", name(path), by("build.exclude_dir"))
+        }
+        Reason::Exclude(path) => format!("{} is left out ({})", name(path), by("watch.exclude")),
+        Reason::Hidden(path) => format!("the name of {} begins with a dot", name(path)),
+        Reason::OutsideIncludeDir => {
+            format!("it lies in none of the included directories ({})", by("build.include_dir"))
+        }
+        Reason::ExcludeFile => format!("it is left out ({})", by("build.exclude_file")),
+        Reason::ExcludeRegex => format!("its path is left out ({})", by("build.exclude_regex")),
+        Reason::Dropping => "editors leave such files behind".to_owned(),
+        Reason::Rule(number) => format!("rule {}", config.watch.rules[number].name),
+        Reason::IncludeFile => format!("it is named ({})", by("build.include_file")),
+        Reason::Include => format!("it is included ({})", by("watch.include")),
+        Reason::Extension => format!("its extension is included ({})", by("build.include_ext")),
+        Reason::NoExtension => {
+            format!("its extension is not included ({})", by("build.include_ext"))
+        }
+    }
+}
+
+/// A key and where its value is from.
+fn origin(config: &Config, key: &str) -> String {
+    let setting = config.settings.iter().find(|setting| setting.key == key);
+    format!("{key}, {}", setting.map_or("default", |setting| &setting.origin))
+}

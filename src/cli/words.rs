@@ -1,0 +1,185 @@
+//! The command line before it is parsed: Go's ways and clap's are brought together here.
+//!
+//! Users of air write `-color always`, `-build.cmd "make"`, and the program's arguments
+//! right behind. So `-name` is `--name` where there is such an option; every key of the
+//! configuration is an option; and what begins with a word that is none of hotrun's own is
+//! for the program, to the end, whatever it holds.
+
+use std::ffi::OsString;
+
+use clap::Command;
+
+use crate::config::TOP_KEYS;
+use crate::error::{Error, Result};
+
+/// A command line, taken apart.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Words {
+    /// For clap.
+    pub(super) own: Vec<OsString>,
+    /// The subcommand among them.
+    pub(super) subcommand: Option<String>,
+    /// Keys of the configuration, and what is said of each.
+    pub(super) keys: Vec<(String, String)>,
+    /// For the program.
+    pub(super) args: Vec<OsString>,
+}
+
+/// Takes a command line apart, the name of the program itself left out. Under the name `air`
+/// there is only air's own subcommand.
+pub(super) fn take_apart(
+    command: &Command,
+    words: impl IntoIterator<Item = OsString>,
+    as_air: bool,
+) -> Result<Words> {
+    let mut words = words.into_iter();
+    let mut apart = Words::default();
+    while let Some(word) = words.next() {
+        let text = word.to_str().unwrap_or_default();
+        if text == "--" {
+            apart.args.extend(words);
+            return Ok(apart);
+        }
+        if text.len() > 1 && text.starts_with('-') {
+            apart.option(command, &word, &mut words)?;
+            continue;
+        }
+        let is_own = command.find_subcommand(text).is_some() && (!as_air || text == "init");
+        match apart.subcommand.as_deref() {
+            None if is_own => {
+                apart.subcommand = Some(text.to_owned());
+                apart.own.push(word);
+            }
+            // These take paths.
+            Some("explain" | "check") => apart.own.push(word),
+            _ => {
+                apart.args.push(word);
+                apart.args.extend(words);
+                return Ok(apart);
+            }
+        }
+    }
+    Ok(apart)
+}
+
+impl Words {
+    fn option(
+        &mut self,
+        command: &Command,
+        word: &OsString,
+        rest: &mut impl Iterator<Item = OsString>,
+    ) -> Result<()> {
+        let text = word.to_string_lossy();
+        let bare = text.strip_prefix("--").or(text.strip_prefix('-')).unwrap_or(&text);
+        let (name, value) = match bare.split_once('=') {
+            Some((name, value)) => (name, Some(OsString::from(value))),
+            None => (bare, None),
+        };
+        if name.contains('.') || TOP_KEYS.contains(&name) {
+            let value = value.or_else(|| rest.next()).ok_or_else(|| {
+                Error::usage(format!("--{name}"), "needs a value")
+                    .remedy(format!("--{name} VALUE, or --{name}=VALUE"))
+            })?;
+            let value = value.into_string().map_err(|value| {
+                Error::usage(format!("--{name} {}", value.display()), "is not UTF-8")
+            })?;
+            self.keys.push((name.to_owned(), value));
+            return Ok(());
+        }
+        let mut known = command
+            .get_arguments()
+            .chain(command.get_subcommands().flat_map(Command::get_arguments));
+        let mut letters = name.chars();
+        let letter = letters.next().filter(|_| letters.next().is_none());
+        let found = known.find(|arg| {
+            arg.get_long_and_visible_aliases().is_some_and(|all| all.contains(&name))
+                || letter.is_some_and(|letter| {
+                    arg.get_short_and_visible_aliases().is_some_and(|all| all.contains(&letter))
+                })
+        });
+        let Some(found) = found else {
+            // Letters in one word (`-qV`), a letter with its value (`-pNAME`), or a mistake.
+            self.own.push(word.clone());
+            return Ok(());
+        };
+        let mut own = OsString::from(match letter {
+            Some(letter) => format!("-{letter}"),
+            None => format!("--{name}"),
+        });
+        let value =
+            if found.get_action().takes_values() { value.or_else(|| rest.next()) } else { value };
+        if let Some(value) = value {
+            own.push("=");
+            own.push(value);
+        }
+        self.own.push(own);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// `own | key=value | args`
+    fn apart(line: &str, as_air: bool) -> String {
+        let mut command = super::super::Cli::command();
+        command.build();
+        let words = shlex::split(line).unwrap().into_iter().map(OsString::from);
+        let words = match take_apart(&command, words, as_air) {
+            Ok(words) => words,
+            Err(error) => return error.to_string(),
+        };
+        let join = |words: &[OsString]| {
+            words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+        };
+        let keys: Vec<_> = words.keys.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        format!("{} | {} | {}", join(&words.own), keys.join(" "), join(&words.args))
+    }
+
+    #[test]
+    fn single_dashed_long_forms_are_long_forms() {
+        assert_eq!(apart("-color always -c x.toml", false), "--color=always -c=x.toml |  | ");
+        assert_eq!(apart("-color=never --c x -d -v", false), "--color=never -c=x -d -v |  | ");
+        assert_eq!(apart("-help", false), "--help |  | ");
+        assert_eq!(apart("-pfoo -qd", false), "-pfoo -qd |  | ");
+        assert_eq!(apart("-once -bin api", false), "--once --bin=api |  | ");
+    }
+
+    #[test]
+    fn every_key_is_an_option() {
+        assert_eq!(
+            apart("-build.cmd 'make x' --build.delay=50 -root .. --env_files a,b", false),
+            " | build.cmd=make x build.delay=50 root=.. env_files=a,b | "
+        );
+        assert_eq!(apart("-build.rerun true server", false), " | build.rerun=true | server");
+        assert_eq!(
+            apart("--build.rerun", false),
+            "--build.rerun: needs a value\n  help: --build.rerun VALUE, or --build.rerun=VALUE"
+        );
+    }
+
+    #[test]
+    fn the_first_word_that_is_not_hotruns_own_goes_to_the_program_with_all_after_it() {
+        assert_eq!(apart("server -c x --port 1", false), " |  | server -c x --port 1");
+        assert_eq!(apart("-q server init", false), "-q |  | server init");
+        assert_eq!(apart("-q -- init -x", false), "-q |  | init -x");
+        assert_eq!(apart("run server -q", false), "run |  | server -q");
+        assert_eq!(apart("explain a -q b", false), "explain a -q b |  | ");
+        assert_eq!(
+            apart("init --from cargo-watch cargo watch -x run", false),
+            "init --from=cargo-watch |  | cargo watch -x run"
+        );
+        assert_eq!(apart("- x", false), " |  | - x");
+    }
+
+    #[test]
+    fn under_the_name_air_only_init_is_a_subcommand() {
+        assert_eq!(apart("check", true), " |  | check");
+        assert_eq!(apart("run", true), " |  | run");
+        assert_eq!(apart("init", true), "init |  | ");
+        assert_eq!(apart("-c x init", true), "-c=x init |  | ");
+    }
+}

@@ -1,0 +1,101 @@
+//! Files of variables, as they lie on disk.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::Environment;
+use crate::error::{Error, Result};
+
+impl Environment {
+    /// Reads the files, and says what everything that is run gets beside hotrun's own
+    /// variables, which beat all of these. Files that are not there are left out.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read or understood: its name and line.
+    pub fn read(&self) -> Result<Vec<(String, String)>> {
+        let mut variables = BTreeMap::new();
+        for file in &self.files {
+            match std::fs::read(file) {
+                Ok(bytes) => variables.extend(parse(file, &bytes)?),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(Error::usage(file.display(), error)),
+            }
+        }
+        variables.extend(self.inline.iter().cloned());
+        variables.retain(|name, _| std::env::var_os(name).is_none());
+        Ok(variables.into_iter().collect())
+    }
+}
+
+fn parse(file: &Path, bytes: &[u8]) -> Result<Vec<(String, String)>> {
+    let shown = file.display();
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let line = bytes[..error.valid_up_to()].split(|byte| *byte == b'\n').count();
+        Error::usage(format!("{shown}:{line}"), "is not UTF-8").remedy("save it as UTF-8")
+    })?;
+    let text = text.trim_start_matches('\u{feff}');
+    variables_of(text).map_err(|error| match error {
+        dotenvy::Error::LineParse(..) => {
+            let lines: Vec<&str> = text.lines().collect();
+            let is_good = |count: &usize| variables_of(&lines[..*count].join("\n")).is_ok();
+            let good = (0..lines.len()).rev().find(is_good).unwrap_or(0);
+            let wrong = lines.get(good).unwrap_or(&"").trim();
+            Error::usage(format!("{shown}:{}", good + 1), format!("cannot be read: {wrong}"))
+                .remedy("a line is NAME=value; a value with blanks stands in quotes")
+        }
+        other => Error::usage(&shown, other),
+    })
+}
+
+fn variables_of(text: &str) -> std::result::Result<Vec<(String, String)>, dotenvy::Error> {
+    dotenvy::Iter::new(text.as_bytes()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> std::result::Result<Vec<(String, String)>, String> {
+        parse(Path::new(".env"), text.as_bytes()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_file_of_variables_is_read_as_everybody_writes_it() {
+        let text = "\u{feff}# comment\nexport A=1\nB=\"two words\" # why\nC='$A'\n\
+                    D=${A}x\n\nE=\nF=\"a\nb\"\r\n";
+        let expected =
+            [("A", "1"), ("B", "two words"), ("C", "$A"), ("D", "1x"), ("E", ""), ("F", "a\nb")];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(read(text).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_mistake_is_told_with_its_line() {
+        let error = read("A=1\n\nB = two words\n").unwrap_err();
+        assert!(error.starts_with(".env:3: cannot be read: B = two words\n"), "{error}");
+        let error = parse(Path::new(".env"), b"A=1\nB=\xff\n").unwrap_err();
+        assert!(error.to_string().starts_with(".env:2: is not UTF-8"), "{error}");
+    }
+
+    #[test]
+    fn later_files_win_then_the_table_and_the_real_environment_beats_them_all() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let env = Environment {
+            files: vec![
+                file("a", "HOTRUN_T_A=a\nHOTRUN_T_B=a\nHOTRUN_T_C=a\nPATH=/nowhere\n"),
+                directory.path().join("missing"),
+                file("b", "HOTRUN_T_B=b\nHOTRUN_T_C=b\n"),
+            ],
+            inline: vec![("HOTRUN_T_C".to_owned(), "c".to_owned())],
+        };
+        let expected = [("HOTRUN_T_A", "a"), ("HOTRUN_T_B", "b"), ("HOTRUN_T_C", "c")];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(env.read().unwrap(), expected);
+    }
+}

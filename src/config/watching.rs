@@ -1,0 +1,365 @@
+//! From a [`Document`](super::document::Document) to a [`Watch`]: what to watch, and which
+//! rules there are.
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use globset::{GlobBuilder, GlobSetBuilder};
+use regex::RegexSet;
+
+use super::document::Document;
+use super::resolve::{Resolver, signal_named};
+use super::{Action, Command, Extensions, Globs, Program, Rule, Watch, absolute, air};
+use crate::error::{Error, Result};
+use crate::project::{self, Kind};
+
+const DEBOUNCE: u64 = 10;
+const MAX_WAIT: u64 = 2_000;
+const INTERVAL: &str = "milliseconds as a whole number, for example 500";
+
+/// Where all files matter, these do not: programs write them while they run, and would
+/// restart themselves for ever.
+const NO_SOURCES: [&str; 8] = [
+    "**/*.log",
+    "**/*.pid",
+    "**/*.db",
+    "**/*.db-*",
+    "**/*.sqlite*",
+    "**/*.pyc",
+    "**/__pycache__/**",
+    "**/node_modules/**",
+];
+
+impl Resolver<'_> {
+    pub(super) fn watch(
+        &mut self,
+        root: &Path,
+        tmp_dir: &Path,
+        kind: &Kind,
+        plan: Option<&project::Plan>,
+        (program, builds): (&Program, bool),
+    ) -> Result<Watch> {
+        let testdata = self.string("testdata_dir")?;
+        let mut never = BTreeSet::from([tmp_dir.to_owned()]);
+        let artifact = self.artifact(program, builds);
+        never.extend(artifact.clone());
+        if self.air_mode || testdata.is_some() {
+            if testdata.is_none() {
+                self.document.assume("testdata_dir", "testdata");
+            }
+            let testdata = testdata.as_deref().unwrap_or("testdata");
+            never.insert(absolute(root, Path::new(testdata)));
+        }
+        let (extensions, include_files) = self.included(kind)?;
+        let mut exclude_dirs = self.exclude_dirs(root, tmp_dir)?;
+        let include_dirs = self.include_dirs(root)?;
+        let rules = self.rules(root)?;
+        let mut roots = self.roots(root, plan, &include_dirs);
+        let mut exclude = self.strings("watch.exclude")?.unwrap_or_default();
+        if let Some(plan) = plan {
+            exclude_dirs.extend(plan.without.iter().cloned());
+            exclude.extend(plan.exclude.iter().cloned());
+        }
+        if extensions == Extensions::Any && !self.air_mode {
+            exclude.extend(NO_SOURCES.map(String::from));
+        }
+        let include_files = below(root, &include_files);
+        let include = self.globs("watch.include", self.strings("watch.include")?)?;
+        let by_rules = rules.iter().flat_map(|rule| &rule.include_dirs).cloned();
+        let named = include.fixed_parts().map(|part| root.join(part)).chain(by_rules);
+        for place in named {
+            if place.is_dir() && !roots.iter().any(|root| place.starts_with(root)) {
+                roots.push(place);
+            }
+        }
+        let named = include_files
+            .iter()
+            .chain(rules.iter().flat_map(|rule| &rule.include_files))
+            .chain(plan.iter().flat_map(|plan| &plan.files));
+        let always = named.filter(|file| !roots.iter().any(|root| file.starts_with(root)));
+        let always = always.cloned().collect();
+        let watch = Watch {
+            base: root.to_owned(),
+            always,
+            never,
+            artifact,
+            exclude_dirs,
+            include_dirs,
+            include_files,
+            extensions,
+            exclude_files: self.globs("build.exclude_file", self.list("exclude_file")?)?.files,
+            exclude_regex: self.exclude_regex(root)?,
+            include,
+            roots,
+            exclude: self.globs("watch.exclude", Some(exclude))?,
+            rules,
+            gitignore: self.boolean("watch.gitignore", !self.air_mode)?,
+            follow_symlink: self.boolean("build.follow_symlink", false)?,
+            exclude_unchanged: self.boolean("build.exclude_unchanged", false)?,
+            debounce: self.milliseconds("watch.debounce", DEBOUNCE)?,
+            max_wait: self.milliseconds("watch.max_wait", MAX_WAIT)?,
+        };
+        self.poll()?;
+        Ok(watch)
+    }
+
+    /// There is no polling yet: what is said of it is checked, and that it is missing is
+    /// told.
+    fn poll(&mut self) -> Result<()> {
+        self.document.number("build.poll_interval", INTERVAL)?;
+        if self.boolean("build.poll", false)? {
+            self.warnings.push(
+                "build.poll = true, but hotrun does not poll yet: it waits for the file events \
+                 of the operating system"
+                    .to_owned(),
+            );
+        }
+        Ok(())
+    }
+
+    /// Extensions that matter, and files that matter whatever theirs.
+    fn included(&self, kind: &Kind) -> Result<(Extensions, Vec<String>)> {
+        let mut extensions = self.list("include_ext")?;
+        let misnamed = self.strings("watch.include_files")?.unwrap_or_default();
+        let (files, more) =
+            air::split_extensions(self.list("include_file")?.unwrap_or_default(), misnamed);
+        if !more.is_empty() {
+            extensions.get_or_insert_default().extend(more);
+        }
+        let default =
+            if self.air_mode { Some(air::default_extensions()) } else { kind.extensions() };
+        if extensions.is_none() {
+            let shown = default.clone().unwrap_or_else(|| vec!["*".to_owned()]);
+            self.document.assume("build.include_ext", shown);
+        }
+        Ok((Extensions::from_list(extensions.or(default)), files))
+    }
+
+    fn exclude_dirs(&mut self, root: &Path, tmp_dir: &Path) -> Result<BTreeSet<PathBuf>> {
+        let written = self.list("exclude_dir")?.or(self.strings("watch.exclude_dirs")?);
+        for entry in written.iter().flatten().filter(|entry| entry.contains('*')) {
+            let glob = entry.trim_start_matches("./").trim_end_matches('/');
+            self.warnings.push(format!(
+                "build.exclude_dir names directories as they are, so {entry:?} matches none; \
+                 write a glob: [watch] exclude = [\"{glob}/**\"]"
+            ));
+        }
+        let default = self.air_mode.then(|| air::default_exclude_dirs(tmp_dir, root));
+        if written.is_none() {
+            self.document.assume("build.exclude_dir", default.clone().unwrap_or_default());
+        }
+        Ok(below(root, &written.or(default).unwrap_or_default()))
+    }
+
+    fn exclude_regex(&mut self, root: &Path) -> Result<RegexSet> {
+        let key = "build.exclude_regex";
+        let written = self.list("exclude_regex")?;
+        let default: Vec<String> =
+            if self.air_mode { air::EXCLUDE_REGEX.map(String::from).into() } else { Vec::new() };
+        if written.is_none() {
+            self.document.assume(key, default.clone());
+        }
+        let mut expressions = written.unwrap_or(default);
+        expressions.retain(|one| !one.is_empty());
+        let set = regexes(&expressions).map_err(|why| self.document.wrong(key, why))?;
+        // The expressions are tried on the absolute path, as in air.
+        let above = format!("{}/", root.display());
+        for number in set.matches(&above) {
+            self.warnings.push(format!(
+                "build.exclude_regex: {:?} matches the path of the project itself, {above} so no \
+                 save will be seen",
+                expressions[number]
+            ));
+        }
+        Ok(set)
+    }
+
+    /// The file that the build makes and the app runs. A script that is there already is a
+    /// source.
+    fn artifact(&self, program: &Program, builds: bool) -> Option<PathBuf> {
+        let first = match program {
+            Program::Command(Command::Argv(argv)) => PathBuf::from(&argv[0]),
+            Program::Command(Command::Shell(text, _)) => {
+                shlex::split(text)?.into_iter().find(|word| word.contains('/'))?.into()
+            }
+            Program::None | Program::Built(_) => return None,
+        };
+        if !builds || first.components().count() < 2 {
+            return None;
+        }
+        let path = absolute(&self.options.directory, &first);
+        let mut start = [0; 2];
+        let is_script = std::fs::File::open(&path)
+            .and_then(|mut file| file.read_exact(&mut start))
+            .is_ok_and(|()| start == *b"#!");
+        (!is_script).then_some(path)
+    }
+
+    fn include_dirs(&mut self, root: &Path) -> Result<BTreeSet<PathBuf>> {
+        let mut found = BTreeSet::new();
+        for written in self.list("include_dir")?.unwrap_or_default() {
+            let path = absolute(root, Path::new(written.trim()));
+            if !path.is_dir() {
+                self.warnings.push(format!("build.include_dir: there is no directory {written}"));
+            }
+            found.insert(path);
+        }
+        Ok(found)
+    }
+
+    /// The root, and what lies outside it.
+    fn roots(
+        &self,
+        root: &Path,
+        plan: Option<&project::Plan>,
+        include_dirs: &BTreeSet<PathBuf>,
+    ) -> Vec<PathBuf> {
+        let mut roots = match plan {
+            // A workspace may lie around the package, and packages beside it.
+            Some(plan) if !self.document.has("root") => plan.roots.clone(),
+            _ => vec![root.to_owned()],
+        };
+        for path in include_dirs.iter().filter(|path| path.is_dir()) {
+            if !roots.iter().any(|root| path.starts_with(root)) {
+                roots.push(path.clone());
+            }
+        }
+        roots
+    }
+
+    fn globs(&self, key: &'static str, patterns: Option<Vec<String>>) -> Result<Globs> {
+        let patterns = patterns.unwrap_or_default();
+        let mut files = GlobSetBuilder::new();
+        let mut directories = GlobSetBuilder::new();
+        for pattern in &patterns {
+            let pattern = pattern.trim_start_matches("./");
+            let build = |text: &str| {
+                GlobBuilder::new(text).literal_separator(true).build().map_err(|error| {
+                    let why = error.kind();
+                    let expected = format!("globs: {pattern:?} is none: {why}");
+                    self.document.wrong(key, expected)
+                })
+            };
+            let whole = pattern.strip_suffix("/**").or(pattern.strip_suffix('/'));
+            files.add(build(&match whole {
+                Some(whole) => format!("{whole}/**"),
+                None => pattern.to_owned(),
+            })?);
+            directories.add(build(whole.unwrap_or(pattern))?);
+        }
+        let built = |builder: GlobSetBuilder| {
+            builder.build().map_err(|error| self.document.wrong(key, format!("globs: {error}")))
+        };
+        Ok(Globs { files: built(files)?, directories: built(directories)?, patterns })
+    }
+
+    /// A list of air's, also from a `[watch]` table, where people put it by mistake.
+    fn list(&self, name: &'static str) -> Result<Option<Vec<String>>> {
+        let (key, misplaced) = match name {
+            "include_ext" => ("build.include_ext", "watch.include_ext"),
+            "exclude_dir" => ("build.exclude_dir", "watch.exclude_dir"),
+            "include_dir" => ("build.include_dir", "watch.include_dir"),
+            "include_file" => ("build.include_file", "watch.include_file"),
+            "exclude_file" => ("build.exclude_file", "watch.exclude_file"),
+            _ => ("build.exclude_regex", "watch.exclude_regex"),
+        };
+        let found = self.strings(key)?;
+        let misplaced = if self.air_mode { self.strings(misplaced)? } else { None };
+        Ok(found.or(misplaced))
+    }
+
+    // Rules
+
+    fn rules(&mut self, root: &Path) -> Result<Vec<Rule>> {
+        let tables = self.document.tables("build.rules")?;
+        let mut rules = Vec::new();
+        for (number, table) in tables.iter().enumerate() {
+            rules.push(self.rule(number, table, root)?);
+        }
+        Ok(rules)
+    }
+
+    fn rule(&mut self, number: usize, table: &Document, root: &Path) -> Result<Rule> {
+        let name = table.text("name")?.filter(|name| !name.trim().is_empty());
+        let name = name.unwrap_or_else(|| format!("rule-{number}"));
+        let incomplete =
+            |why: &str| Error::usage(format!("{}: the rule {name}", table.begins_at()), why);
+        let cmd = table.text("cmd")?.filter(|cmd| !cmd.trim().is_empty());
+        let signal = table.text("signal")?;
+        let action = table.text("action")?.unwrap_or_else(|| "run".to_owned());
+        let has_cmd = cmd.is_some();
+        let action = match (action.as_str(), cmd) {
+            ("run", Some(cmd)) => Action::Run(cmd),
+            ("run", None) => {
+                return Err(incomplete("has no cmd").remedy(
+                    "say what it runs, for example cmd = \"templ generate\", or another action",
+                ));
+            }
+            ("restart", _) => Action::Restart,
+            ("reload", _) => Action::Reload,
+            ("css", _) => Action::Css,
+            ("signal", _) => {
+                let expected = "a signal's name, for example \"USR1\"";
+                let name = signal.as_deref().ok_or_else(|| {
+                    incomplete("has no signal").remedy(format!("add signal = {expected}"))
+                })?;
+                Action::Signal(signal_named(name).ok_or_else(|| table.wrong("signal", expected))?)
+            }
+            _ => {
+                let expected = "\"run\", \"restart\", \"signal\", \"reload\" or \"css\"";
+                return Err(table.wrong("action", expected));
+            }
+        };
+        if has_cmd && !matches!(action, Action::Run(_)) {
+            return Err(table.wrong("cmd", "no cmd beside this action; only \"run\" has one"));
+        }
+        if signal.is_some() && !matches!(action, Action::Signal(_)) {
+            return Err(table.wrong("signal", "no signal without action = \"signal\""));
+        }
+        if table.number("delay", INTERVAL)?.is_some_and(|delay| delay > 0) {
+            self.warnings.push(format!(
+                "{}: the rule {name}: delay has no effect; saves close together are one burst \
+                 anyway",
+                table.begins_at()
+            ));
+        }
+        let directories = table.strings("include_dir")?.unwrap_or_default();
+        let extensions = table.strings("include_ext")?;
+        let files = table.strings("include_file")?.unwrap_or_default();
+        if directories.is_empty()
+            && files.is_empty()
+            && extensions.as_ref().is_none_or(Vec::is_empty)
+        {
+            return Err(incomplete("names no files")
+                .remedy("give it include_dir, include_ext or include_file"));
+        }
+        let expressions = table.strings("exclude_regex")?.unwrap_or_default();
+        Ok(Rule {
+            name,
+            action,
+            include_dirs: below(root, &directories),
+            extensions: extensions
+                .filter(|list| !list.is_empty())
+                .map(|list| Extensions::from_list(Some(list))),
+            include_files: below(root, &files),
+            exclude_regex: regexes(&expressions)
+                .map_err(|why| table.wrong("exclude_regex", why))?,
+        })
+    }
+}
+
+/// Paths as they are written, below the root unless they are absolute.
+fn below(root: &Path, paths: &[String]) -> BTreeSet<PathBuf> {
+    let paths = paths.iter().map(|path| path.trim()).filter(|path| !path.is_empty());
+    paths.map(|path| absolute(root, Path::new(path))).collect()
+}
+
+/// The expressions, or what is expected instead of them.
+fn regexes(expressions: &[String]) -> std::result::Result<RegexSet, String> {
+    RegexSet::new(expressions).map_err(|error| {
+        let why = error.to_string();
+        let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        format!("regular expressions (RE2 syntax): {why}")
+    })
+}

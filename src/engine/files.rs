@@ -1,0 +1,159 @@
+//! The files that hotrun itself writes or reads beside the sources: `tmp_dir`, the log of
+//! builds, the files of variables.
+
+use std::path::{Path, PathBuf};
+
+use super::Engine;
+use crate::error::{Error, Result};
+use crate::event::Notice;
+
+/// In each `tmp_dir` that hotrun has made: git does not see it, and hotrun knows it again.
+const MARK: &str = ".gitignore";
+const MARK_TEXT: &str = "# Made by hotrun, which may delete this directory.\n*\n";
+
+impl Engine {
+    /// Makes the directory that the build writes to.
+    pub(super) fn prepare_tmp_dir(&self) -> Result<()> {
+        let directory = &self.config.tmp_dir;
+        if !self.config.makes_tmp || directory.is_dir() {
+            return Ok(());
+        }
+        std::fs::create_dir_all(directory)
+            .and_then(|()| std::fs::write(directory.join(MARK), MARK_TEXT))
+            .map_err(|error| {
+                Error::failed(directory.display(), format!("cannot make tmp_dir: {error}"))
+                    .remedy("set tmp_dir to a directory that can be written")
+            })
+    }
+
+    /// With `clean_on_exit`: deletes `tmp_dir`, if hotrun has made it.
+    pub(super) fn clean(&self) {
+        let directory = &self.config.tmp_dir;
+        if !self.config.clean_on_exit || !directory.exists() {
+            return;
+        }
+        let kept = [&self.config.watch.base, &self.config.directory];
+        let outcome = match why_not_ours(directory, &kept.map(PathBuf::as_path)) {
+            Some(why) => Err(why),
+            None => std::fs::remove_dir_all(directory).map_err(|error| error.to_string()),
+        };
+        if let Err(why) = outcome {
+            self.report.say(&Notice::Warning(format!(
+                "clean_on_exit leaves {} alone: {why}",
+                directory.display()
+            )));
+        }
+    }
+
+    /// Keeps what a build said that failed, and nothing of one that succeeded.
+    pub(super) fn write_log(&self, said: &[u8], failed: bool) {
+        let Some(log) = &self.config.log else { return };
+        let is_there = log.path.exists();
+        let directory = log.path.parent().unwrap_or(Path::new("/"));
+        if !failed && !is_there || !log.is_chosen && !directory.is_dir() {
+            return;
+        }
+        let text: &[u8] = if failed { said } else { b"" };
+        let written =
+            std::fs::create_dir_all(directory).and_then(|()| std::fs::write(&log.path, text));
+        if let Err(error) = written {
+            self.report.say(&Notice::Warning(format!(
+                "{}: {error}, so what the build said is not kept (build.log)",
+                log.path.display()
+            )));
+        }
+    }
+
+    /// Reads the variables again. A mistake in a file changes nothing.
+    pub(super) fn read_env(&mut self) -> bool {
+        match self.config.env.read() {
+            Ok(env) => {
+                self.env = env;
+                self.told_env = None;
+                true
+            }
+            Err(error) => {
+                let text = format!("{error}\n  until that is mended, the values before it hold");
+                if self.told_env.as_ref() != Some(&text) {
+                    self.report.say(&Notice::Warning(text.clone()));
+                    self.told_env = Some(text);
+                }
+                false
+            }
+        }
+    }
+
+    /// Those of the files of variables by whose save a variable has changed.
+    pub(super) fn changed_env(&mut self, files: Vec<PathBuf>) -> Vec<PathBuf> {
+        if files.is_empty() {
+            return files;
+        }
+        let before = self.env.clone();
+        self.told_env = None;
+        if !self.read_env() {
+            return Vec::new();
+        }
+        if self.env == before {
+            self.report.say(&Notice::Unchanged(files));
+            return Vec::new();
+        }
+        files
+    }
+}
+
+/// Why a directory must not be deleted. `kept` are directories that must stay.
+fn why_not_ours(directory: &Path, kept: &[&Path]) -> Option<String> {
+    let is_link = directory.symlink_metadata().is_ok_and(|meta| meta.is_symlink());
+    let Ok(real) = directory.canonicalize() else {
+        return Some("it cannot be read".to_owned());
+    };
+    let home = std::env::home_dir().and_then(|home| home.canonicalize().ok());
+    let holds = |path: &Path| path.canonicalize().is_ok_and(|path| path.starts_with(&real));
+    if kept.iter().any(|path| holds(path)) || home.is_some_and(|home| home.starts_with(&real)) {
+        return Some("the project itself lies in it".to_owned());
+    }
+    if is_link
+        || !std::fs::read(directory.join(MARK)).is_ok_and(|text| text == MARK_TEXT.as_bytes())
+    {
+        return Some("hotrun has not made it".to_owned());
+    }
+    directory.join(".git").exists().then(|| "there is a repository in it".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_directory_that_hotrun_has_made_is_its_own() {
+        let place = tempfile::tempdir().unwrap();
+        let root = place.path().canonicalize().unwrap();
+        let made = |name: &str| {
+            let directory = root.join(name);
+            std::fs::create_dir_all(&directory).unwrap();
+            std::fs::write(directory.join(MARK), MARK_TEXT).unwrap();
+            directory
+        };
+        let why = |directory: &Path, kept: &Path| why_not_ours(directory, &[kept]);
+        let ours = made("tmp");
+        assert_eq!(why(&ours, &root), None);
+        assert_eq!(why(&ours, &ours).as_deref(), Some("the project itself lies in it"));
+        let inside = ours.join("a/b");
+        std::fs::create_dir_all(&inside).unwrap();
+        assert_eq!(why(&ours, &inside).as_deref(), Some("the project itself lies in it"));
+        assert!(why(Path::new("/"), &root).is_some());
+
+        let link = root.join("link");
+        std::os::unix::fs::symlink(&ours, &link).unwrap();
+        assert_eq!(why(&link, &root).as_deref(), Some("hotrun has not made it"));
+        let theirs = root.join("build");
+        std::fs::create_dir(&theirs).unwrap();
+        assert_eq!(why(&theirs, &root).as_deref(), Some("hotrun has not made it"));
+        std::fs::write(theirs.join(MARK), "*\n").unwrap();
+        assert_eq!(why(&theirs, &root).as_deref(), Some("hotrun has not made it"));
+        let cloned = made("cloned");
+        std::fs::create_dir(cloned.join(".git")).unwrap();
+        assert_eq!(why(&cloned, &root).as_deref(), Some("there is a repository in it"));
+        assert_eq!(why(&root.join("nowhere"), &root).as_deref(), Some("it cannot be read"));
+    }
+}

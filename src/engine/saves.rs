@@ -1,0 +1,283 @@
+//! From a burst of saves to events: whom is each file for, and who wrote it?
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::Engine;
+use crate::config::Action;
+use crate::event::{Burst, Cause, Event, Notice, Order, Proc, name_paths};
+use crate::filter::{Filter, Reason};
+use crate::outputs::{Content, During, Verdict};
+
+/// Files up to this size are compared by what they hold, in bytes.
+const MOST_READ: u64 = 8 << 20;
+/// What more files than this hold is not remembered: reading them would hold up the loop.
+const MOST_REMEMBERED: usize = 20;
+
+/// When a build, or a run of rules, ran.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Window {
+    pub(super) proc: Proc,
+    /// It is a build, which reads the sources.
+    is_build: bool,
+    began: Instant,
+    /// When its last command began.
+    cmd_began: Option<Instant>,
+    /// When it ended, also by the clock that files are stamped with.
+    ended: Option<(Instant, SystemTime)>,
+}
+
+impl Window {
+    pub(super) fn of_build(proc: Proc) -> Self {
+        Self { proc, is_build: true, began: Instant::now(), cmd_began: None, ended: None }
+    }
+
+    /// What rules write is for the build that follows: there is no later command to read it.
+    pub(super) fn of_rules(proc: Proc) -> Self {
+        let now = Instant::now();
+        Self { proc, is_build: false, began: now, cmd_began: Some(now), ended: None }
+    }
+
+    pub(super) fn last_command_began(&mut self) {
+        self.cmd_began = Some(Instant::now());
+    }
+
+    pub(super) fn end(&mut self) {
+        self.ended = Some((Instant::now(), SystemTime::now()));
+    }
+
+    /// Where hotrun was when this file changed in this burst.
+    ///
+    /// The end of a build and its last write are told by different ways, and either may
+    /// come first; so for a build that has ended, the file's own stamp decides.
+    fn during(&self, burst: &Times, path: &Path) -> During {
+        if let Some((ended, ended_by_files)) = self.ended {
+            let by_build = match changed_at(path) {
+                Some(at) => at <= ended_by_files,
+                None => burst.first <= ended,
+            };
+            return if by_build { During::JustEnded } else { During::Rest };
+        }
+        match self.cmd_began {
+            Some(began) if burst.last >= began => During::Cmd,
+            _ => During::Before,
+        }
+    }
+}
+
+/// When a burst began and ended.
+struct Times {
+    first: Instant,
+    last: Instant,
+}
+
+/// A burst, sorted by what the files in it are for.
+#[derive(Default)]
+struct Sorted {
+    env: Vec<PathBuf>,
+    sources: Vec<PathBuf>,
+    for_rules: Vec<PathBuf>,
+    app_input: Vec<PathBuf>,
+    orders: Vec<(Order, Vec<PathBuf>)>,
+    page: Vec<PathBuf>,
+    css: Vec<PathBuf>,
+}
+
+/// What has changed, of one kind: as saves, and as what builds wrote for the next.
+#[derive(Default)]
+struct Told {
+    saves: Vec<PathBuf>,
+    follow_ups: Vec<PathBuf>,
+}
+
+impl Engine {
+    pub(super) fn saved(&mut self, burst: Burst) -> Vec<Event> {
+        let times = Times { first: burst.first, last: burst.last };
+        if burst.paths.iter().any(|path| self.config.comes_from(path)) {
+            self.reload();
+        }
+        let is_small = burst.paths.len() <= MOST_REMEMBERED;
+        let sorted = self.sort(burst.paths);
+        let mut events = Vec::new();
+
+        let for_rules = self.judge(sorted.for_rules, &times, is_small);
+        if let Some(window) = self.window.filter(|window| !window.is_build) {
+            let saves = for_rules.saves.iter().chain(&for_rules.follow_ups);
+            self.rules_cause_themselves =
+                saves.map(|path| window.during(&times, path)).any(|during| during != During::Rest);
+        }
+        let sources = if self.was_read(&times) {
+            tracing::debug!(paths = ?sorted.sources, "the last build began after it, and has read it");
+            Told::default()
+        } else {
+            let changed = self.without_unchanged(sorted.sources, is_small);
+            self.judge(changed, &times, false)
+        };
+        if !(for_rules.saves.is_empty() && sources.saves.is_empty()) {
+            self.follows_up = false;
+        } else if !(for_rules.follow_ups.is_empty() && sources.follow_ups.is_empty()) {
+            self.follows_up = true;
+        }
+        for (paths, event) in [
+            (for_rules.saves, Event::Ruled as fn(Cause) -> Event),
+            (for_rules.follow_ups, Event::RuledByBuild),
+        ] {
+            if !paths.is_empty() {
+                events.push(event(Cause::Save(paths)));
+            }
+        }
+        if !sources.saves.is_empty() || !sources.follow_ups.is_empty() {
+            let is_save = !sources.saves.is_empty();
+            let mut paths = sources.saves;
+            paths.extend(sources.follow_ups);
+            if self.config.build.stages.is_empty() {
+                self.changed.clone_from(&paths);
+            }
+            let cause = Cause::Save(paths);
+            events.push(if is_save { Event::Saved(cause) } else { Event::FollowUp(cause) });
+        }
+        let mut app_input = sorted.app_input;
+        app_input.extend(self.changed_env(sorted.env));
+        if !app_input.is_empty() {
+            self.changed.clone_from(&app_input);
+            if self.artifact_is_missing() {
+                events.push(Event::Unbuilt);
+            }
+            events.push(Event::AppInput(Cause::Save(app_input)));
+        }
+        for (order, paths) in sorted.orders {
+            self.report.say(&Notice::Changed(Cause::Save(paths)));
+            events.push(Event::Ordered(order));
+        }
+        for (paths, css) in [(sorted.page, false), (sorted.css, true)] {
+            if !paths.is_empty() {
+                self.report.say(&Notice::ForBrowser { paths, css });
+            }
+        }
+        events
+    }
+
+    fn sort(&self, paths: Vec<PathBuf>) -> Sorted {
+        let mut sorted = Sorted::default();
+        for path in paths {
+            if self.config.file.as_ref() == Some(&path) {
+                continue;
+            }
+            let reason = self.filter.judge(&path).1;
+            let is_named = matches!(reason, Reason::IncludeFile | Reason::Include);
+            if self.config.env.files.contains(&path) && !is_named {
+                sorted.env.push(path);
+                continue;
+            }
+            let Reason::Rule(number) = reason else {
+                sorted.sources.push(path);
+                continue;
+            };
+            match self.config.watch.rules[number].action {
+                Action::Run(_) => sorted.for_rules.push(path),
+                Action::Restart => sorted.app_input.push(path),
+                Action::Reload => sorted.page.push(path),
+                Action::Css => sorted.css.push(path),
+                Action::Signal(signal) => {
+                    let order = Order::Signal(signal);
+                    match sorted.orders.iter_mut().find(|(one, _)| *one == order) {
+                        Some((_, paths)) => paths.push(path),
+                        None => sorted.orders.push((order, vec![path])),
+                    }
+                }
+            }
+        }
+        sorted
+    }
+
+    /// True when the last build began after all of the burst.
+    fn was_read(&self, times: &Times) -> bool {
+        self.window.is_some_and(|window| window.is_build && times.last < window.began)
+    }
+
+    /// Who wrote these, and does anything follow?
+    fn judge(&mut self, paths: Vec<PathBuf>, times: &Times, remember: bool) -> Told {
+        let mut told = Told::default();
+        let mut loops = Vec::new();
+        let filter = self.filter.clone();
+        for path in paths {
+            let during =
+                self.window.as_ref().map_or(During::Rest, |window| window.during(times, &path));
+            match self.outputs.judge(&path, during, |path| content(path, &filter)) {
+                Verdict::Save => {
+                    if remember {
+                        self.outputs.remember(&path, content(&path, &filter));
+                    }
+                    told.saves.push(path);
+                }
+                Verdict::FollowUp => told.follow_ups.push(path),
+                Verdict::Loop => loops.push(path),
+                Verdict::Circling => {
+                    self.tell_loop(std::slice::from_ref(&path), "");
+                    told.follow_ups.push(path);
+                }
+                Verdict::Nothing => tracing::debug!("{} is a known output", path.display()),
+            }
+        }
+        if !loops.is_empty() {
+            self.tell_loop(&loops, "hotrun waits for a save now. ");
+        }
+        told
+    }
+
+    fn tell_loop(&self, paths: &[PathBuf], follows: &str) {
+        let root = &self.config.watch.base;
+        let names = name_paths(paths, root);
+        let first = self.config.watch.relative(&paths[0]).display().to_string();
+        self.report.say(&Notice::Warning(format!(
+            "each build writes {names} and so causes the next; {follows}to leave it out: \
+             [watch] exclude = [{first:?}]"
+        )));
+    }
+
+    /// With `exclude_unchanged`: without the files that hold what they held for the last
+    /// build that ended.
+    fn without_unchanged(&mut self, paths: Vec<PathBuf>, tells: bool) -> Vec<PathBuf> {
+        if !self.config.watch.exclude_unchanged {
+            return paths;
+        }
+        let filter = self.filter.clone();
+        let (same, changed): (Vec<_>, Vec<_>) = paths
+            .into_iter()
+            .partition(|path| self.fingerprints.is_unchanged(path, content(path, &filter)));
+        if tells && !same.is_empty() {
+            self.report.say(&Notice::Unchanged(same));
+        }
+        changed
+    }
+
+    pub(super) fn content(&self) -> impl Fn(&Path) -> Content + use<> {
+        let filter = self.filter.clone();
+        move |path| content(path, &filter)
+    }
+}
+
+/// A hash of what a file holds; `None` for what is no file. Of a large one, whose reading
+/// would hold up the loop, size and time stand for the content. A file whose mere touch is a
+/// save is never the same after one.
+fn content(path: &Path, filter: &Filter) -> Content {
+    let meta = path.metadata().ok().filter(std::fs::Metadata::is_file)?;
+    let mut hasher = DefaultHasher::new();
+    if meta.len() > MOST_READ || filter.is_trigger(path) {
+        (meta.len(), meta.mtime(), meta.mtime_nsec()).hash(&mut hasher);
+    } else {
+        std::fs::read(path).ok()?.hash(&mut hasher);
+    }
+    Some(hasher.finish())
+}
+
+/// When a file was last written, renamed or otherwise changed (its ctime); `None` when it
+/// is not there.
+fn changed_at(path: &Path) -> Option<SystemTime> {
+    let meta = path.symlink_metadata().ok()?;
+    let seconds = u64::try_from(meta.ctime()).ok()?;
+    let nanos = u32::try_from(meta.ctime_nsec()).ok()?;
+    Some(SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos))
+}

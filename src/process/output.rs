@@ -1,0 +1,199 @@
+//! What commands print, on its way through hotrun: copied to where it would have gone, and
+//! kept.
+//!
+//! Where it would have gone to a terminal, the command gets a pseudoterminal, so that it
+//! still prints for people. That one is nobody's controlling terminal, and changes no line
+//! ends.
+
+use std::fs::File;
+use std::future::poll_fn;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::pin::Pin;
+use std::process::Command as StdCommand;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::pty::{Winsize, openpty};
+use nix::sys::termios::{OutputFlags, SetArg, tcgetattr, tcsetattr};
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::unix::pipe;
+use tokio::time::timeout;
+
+/// More than this of one build is not kept, in bytes.
+const MOST_KEPT: usize = 8 << 20;
+/// What a command printed before it ended has arrived after so much silence, though
+/// somebody may still hold its streams.
+const LINGER: Duration = Duration::from_millis(50);
+const MOST_LINGER: Duration = Duration::from_millis(500);
+
+/// Which of hotrun's own streams the copy goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stream {
+    Stdout,
+    Stderr,
+}
+
+/// The reading end of one stream.
+struct Reader {
+    from: pipe::Receiver,
+    copy_to: Option<Stream>,
+    into: Kept,
+}
+
+/// What is kept, and apart from what else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// What is for people; of a helper, its answer.
+    Printed,
+    /// What is for hotrun; of a helper, its complaints.
+    Messages,
+}
+
+/// What one command prints.
+#[derive(Default)]
+pub(super) struct Output {
+    readers: Vec<Reader>,
+    /// See [`Kept::Printed`].
+    pub(super) printed: Vec<u8>,
+    /// See [`Kept::Messages`].
+    pub(super) messages: Vec<u8>,
+}
+
+impl Output {
+    /// A pipe to be written to, without a copy.
+    pub(super) fn pipe(&mut self, into: Kept) -> io::Result<OwnedFd> {
+        let (reader, writer) = new_pipe()?;
+        self.readers.push(Reader::new(reader, None, into)?);
+        Ok(writer)
+    }
+
+    /// Gives a command streams of its own, which are copied to hotrun's. Where stdout is
+    /// wanted otherwise, only stderr is.
+    pub(super) fn copy(&mut self, command: &mut StdCommand, stdout: bool) -> io::Result<()> {
+        let (out, err) = (io::stdout(), io::stderr());
+        if stdout && is_same(out.as_fd(), err.as_fd()) {
+            // One stream, so that lines stay in their order.
+            let writer = self.branch(out.is_terminal(), Stream::Stdout)?;
+            command.stdout(writer.try_clone()?).stderr(writer);
+            return Ok(());
+        }
+        command.stderr(self.branch(err.is_terminal(), Stream::Stderr)?);
+        if stdout {
+            command.stdout(self.branch(out.is_terminal(), Stream::Stdout)?);
+        }
+        Ok(())
+    }
+
+    /// A pipe, or a pseudoterminal in the place of a terminal.
+    fn branch(&mut self, is_terminal: bool, copy_to: Stream) -> io::Result<OwnedFd> {
+        let (reader, writer) = if is_terminal { pseudoterminal()? } else { new_pipe()? };
+        self.readers.push(Reader::new(reader, Some(copy_to), Kept::Printed)?);
+        Ok(writer)
+    }
+
+    /// Reads what another reads, too.
+    pub(super) fn join(&mut self, other: Output) {
+        self.readers.extend(other.readers);
+    }
+
+    /// Takes what comes next. Waits for ever where nothing will.
+    pub(super) async fn read(&mut self) {
+        poll_fn(|context| self.poll(context)).await;
+    }
+
+    /// Takes what comes until all streams have ended. What the command has left behind may
+    /// hold them open for ever: then, until nothing more comes.
+    pub(super) async fn read_rest(&mut self) {
+        let rest = async {
+            while !self.readers.is_empty() && timeout(LINGER, self.read()).await.is_ok() {}
+        };
+        // Somebody may go on printing for ever.
+        let _ = timeout(MOST_LINGER, rest).await;
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        for (number, reader) in self.readers.iter_mut().enumerate() {
+            let mut buffer = [0; 16 * 1024];
+            let mut buffer = ReadBuf::new(&mut buffer);
+            let Poll::Ready(read) = Pin::new(&mut reader.from).poll_read(context, &mut buffer)
+            else {
+                continue;
+            };
+            let bytes = buffer.filled();
+            // A pseudoterminal that nobody holds any more ends with EIO.
+            if read.is_err() || bytes.is_empty() {
+                self.readers.remove(number);
+                return Poll::Ready(());
+            }
+            let kept = match reader.into {
+                Kept::Printed => &mut self.printed,
+                Kept::Messages => &mut self.messages,
+            };
+            reader.copy(bytes);
+            keep(bytes, kept);
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+}
+
+impl Reader {
+    fn new(from: OwnedFd, copy_to: Option<Stream>, into: Kept) -> io::Result<Self> {
+        fcntl(&from, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        fcntl(&from, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+        // Unchecked, as a pseudoterminal is no pipe; it can be waited for all the same.
+        Ok(Self { from: pipe::Receiver::from_owned_fd_unchecked(from)?, copy_to, into })
+    }
+
+    /// Whoever reads hotrun's own output may have gone: that is no reason to stop a build.
+    fn copy(&self, bytes: &[u8]) {
+        let _ = match self.copy_to {
+            None => Ok(()),
+            Some(Stream::Stdout) => {
+                let mut stdout = io::stdout();
+                stdout.write_all(bytes).and_then(|()| stdout.flush())
+            }
+            Some(Stream::Stderr) => io::stderr().write_all(bytes),
+        };
+    }
+}
+
+fn keep(bytes: &[u8], kept: &mut Vec<u8>) {
+    let room = MOST_KEPT.saturating_sub(kept.len());
+    kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
+}
+
+fn new_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (reader, writer) = io::pipe()?;
+    Ok((reader.into(), writer.into()))
+}
+
+fn pseudoterminal() -> io::Result<(OwnedFd, OwnedFd)> {
+    let size = terminal_size::terminal_size().map(|(width, height)| Winsize {
+        ws_row: height.0,
+        ws_col: width.0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    });
+    let pty = openpty(size.as_ref(), None)?;
+    let mut modes = tcgetattr(&pty.slave)?;
+    modes.output_flags.remove(OutputFlags::OPOST);
+    tcsetattr(&pty.slave, SetArg::TCSANOW, &modes)?;
+    fcntl(&pty.slave, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    Ok((pty.master, pty.slave))
+}
+
+/// True when both are the same file, terminal or pipe.
+fn is_same(one: impl AsFd, other: impl AsFd) -> bool {
+    let identity = |fd: BorrowedFd<'_>| -> io::Result<(u64, u64)> {
+        let meta = File::from(fd.try_clone_to_owned()?).metadata()?;
+        Ok((meta.dev(), meta.ino()))
+    };
+    match (identity(one.as_fd()), identity(other.as_fd())) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    }
+}

@@ -124,14 +124,23 @@ pub enum Program {
     Built(Vec<OsString>),
 }
 
+/// A program that is installed, in the place of one that is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fallback {
+    /// The file that would be run if it were there.
+    pub missing: PathBuf,
+    /// What is run instead.
+    pub command: Command,
+}
+
 /// How to run the app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
     /// What to run.
     pub program: Program,
-    /// The program on the PATH that is run where there is no file of the first word of
-    /// `program`: people write `bin = "dlv"`, and mean the one that is installed.
-    pub fallback: Option<PathBuf>,
+    /// What is run where the build has made no file of the program's name: people write
+    /// `bin = "dlv"`, and mean the one that is installed.
+    pub fallback: Option<Fallback>,
     /// What asks it to end.
     pub signal: Signal,
     /// How long it may take to end; then it is killed.

@@ -468,11 +468,8 @@ impl Engine {
 
     /// The program that is installed, where the build has made none of its name.
     fn or_fallback(&self, command: &Command) -> Command {
-        match (command, &self.config.run.fallback) {
-            (Command::Argv(argv), Some(fallback)) if !std::path::Path::new(&argv[0]).exists() => {
-                let argv = [fallback.into()].into_iter().chain(argv[1..].iter().cloned());
-                Command::Argv(argv.collect())
-            }
+        match &self.config.run.fallback {
+            Some(fallback) if !fallback.missing.exists() => fallback.command.clone(),
             _ => command.clone(),
         }
     }

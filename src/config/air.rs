@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::resolve::ProgramKeys;
-use super::{Command, absolute};
+use super::{Command, Fallback, absolute};
 
 /// Characters by which a shell would make something else of a joined command line.
 const SPECIAL: &[char] = &[
-    '|', '&', ';', '<', '>', '(', ')', '$', '`', '\\', '"', '\'', '*', '?', '[', ']', '#', '~',
-    '=', '%', '{', '}', '!', '\n',
+    '|', '&', ';', '<', '>', '(', ')', '$', '`', '\\', '"', '\'', '*', '?', '[', '#', '~', '{',
+    '}', '\n',
 ];
 
 /// air's `build.log`.
@@ -87,7 +87,7 @@ pub(super) fn split_extensions(
 pub(super) struct Resolved {
     pub(super) command: Command,
     /// See [`Run::fallback`](super::Run).
-    pub(super) fallback: Option<PathBuf>,
+    pub(super) fallback: Option<Fallback>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -103,7 +103,7 @@ pub(super) fn program(
 ) -> Resolved {
     let mut args = keys.args;
     let mut warnings = Vec::new();
-    let mut fallback = None;
+    let mut installed = None;
     let program = if let Some(text) = keys.full_bin {
         Text::Line(text)
     } else if let Some(mut words) = keys.entrypoint {
@@ -120,7 +120,7 @@ pub(super) fn program(
             ));
             Text::Line(bin)
         } else {
-            fallback = on_path(bin.trim());
+            installed = on_path(bin.trim());
             Text::Program(path)
         }
     };
@@ -131,7 +131,18 @@ pub(super) fn program(
         ));
     }
     let joined = args.join(" ");
-    let command = match program {
+    let fallback = match (&program, installed) {
+        (Text::Program(missing), Some(installed)) => Some(Fallback {
+            missing: missing.clone(),
+            command: command_line(Text::Program(installed), &joined, extra),
+        }),
+        _ => None,
+    };
+    Resolved { command: command_line(program, &joined, extra), fallback, warnings }
+}
+
+fn command_line(program: Text, joined: &str, extra: &[OsString]) -> Command {
+    match program {
         Text::Line(text) if joined.is_empty() => Command::Shell(text, extra.to_vec()),
         Text::Line(text) => Command::Shell(format!("{text} {joined}"), extra.to_vec()),
         Text::Program(path) if joined.contains(SPECIAL) => {
@@ -145,8 +156,7 @@ pub(super) fn program(
             argv.extend(extra.iter().cloned());
             Command::Argv(argv)
         }
-    };
-    Resolved { command, fallback, warnings }
+    }
 }
 
 /// True for an argument that has a blank or a special character outside of quotes.

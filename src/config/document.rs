@@ -468,8 +468,11 @@ fn is_empty(value: &toml::Value) -> bool {
 fn nearest<'a>(key: &str, known: &BTreeSet<&'a str>) -> Option<&'a str> {
     let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
     let same_name = known.iter().find(|one| last(one) == last(key));
+    // Of opposites, neither is meant when the other is written.
+    let opposite = key.replace("include", "exclude");
     let close = known
         .iter()
+        .filter(|one| !key.contains("include") || **one != opposite)
         .map(|one| (distance(key, one), *one))
         .filter(|(distance, one)| *distance <= 1 + one.len() / 8)
         .min();

@@ -2,6 +2,8 @@ use super::resolve::GRACE;
 use super::*;
 use crate::project::Question;
 
+mod corpus;
+
 /// Nobody is asked in these tests.
 struct Nobody;
 

@@ -70,7 +70,11 @@ pub(super) async fn convert(options: &Options) -> Result<Draft> {
     };
     match &config.run.program {
         Program::Command(Command::Argv(argv)) => {
-            let argv = if config.run.fallback.is_some() { argv[..].to_vec() } else { argv.clone() };
+            let installed = config.run.fallback.as_ref().map(|fallback| &fallback.command);
+            let argv = match installed {
+                Some(Command::Argv(installed)) => installed,
+                _ => argv,
+            };
             draft.set("build.entrypoint", argv.iter().map(relative).collect::<Vec<_>>());
         }
         Program::Command(Command::Shell(text, _)) => draft.set("build.full_bin", text.clone()),

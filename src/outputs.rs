@@ -34,6 +34,8 @@ pub enum During {
     Cmd,
     /// A build ran, but by now it has ended.
     JustEnded,
+    /// It changed in the moment in which a build ended: before it or after it.
+    Unsure,
 }
 
 /// What a change means.
@@ -167,12 +169,13 @@ impl Outputs {
         let last_finished = match during {
             During::Before => return Verdict::Nothing,
             // The contents at the end of this very build would hold what it wrote.
-            During::JustEnded => &self.older_contents,
+            During::JustEnded | During::Unsure => &self.older_contents,
             _ => &self.contents,
         };
         match last_finished.get(path) {
             Some(held) if *held == now => Verdict::Nothing,
-            _ if self.follow_ups >= MOST_FOLLOW_UPS => Verdict::Loop,
+            // What may be somebody's save is never left out.
+            _ if self.follow_ups >= MOST_FOLLOW_UPS && during != During::Unsure => Verdict::Loop,
             _ => Verdict::FollowUp,
         }
     }
@@ -341,6 +344,19 @@ mod tests {
                 Write(4, During::JustEnded, FollowUp),
             ],
         );
+    }
+
+    #[test]
+    fn what_may_be_a_save_is_followed_however_often() {
+        let mut steps = Vec::new();
+        for number in 1..=12 {
+            steps.extend([WANTED, End]);
+            let expected = if number < 3 { Save } else { FollowUp };
+            steps.push(Write(number, During::Unsure, expected));
+            steps.push(Begin { follows_up: number >= 3 });
+            steps.push(End);
+        }
+        check("a save in the moment of each build's end", steps);
     }
 
     #[test]

@@ -247,6 +247,7 @@ impl Turn {
                 Phase::Cancelling { build, app, cause: older.join(cause) }
             }
             Phase::Cancelling { build, app, cause: older } => {
+                self.changed(&cause);
                 Phase::Cancelling { build, app, cause: older.join(cause) }
             }
             Phase::Ruling { .. } => {
@@ -320,7 +321,6 @@ impl Turn {
         }
         match phase {
             Phase::Closing { .. } | Phase::Quitting { .. } | Phase::Done => return phase,
-            Phase::Cancelling { .. } => {}
             _ => self.changed(&cause),
         }
         let cause = cause.after(self.state.rules.take());
@@ -758,15 +758,16 @@ impl Turn {
 
     fn restart(&mut self, phase: Phase) -> Phase {
         match phase {
-            Phase::Idle { app } | Phase::Waiting { app, due: Due::Restart(_) } => {
-                if self.has_something_to_run() {
-                    self.install(app)
-                } else {
-                    self.state.restart = false;
-                    self.say(Notice::NothingBuilt);
-                    phase
-                }
+            Phase::Idle { .. }
+            | Phase::Waiting { due: Due::Restart(_), .. }
+            | Phase::Starting { .. }
+                if !self.has_something_to_run() =>
+            {
+                self.state.restart = false;
+                self.say(Notice::NothingBuilt);
+                phase
             }
+            Phase::Idle { app } | Phase::Waiting { app, due: Due::Restart(_) } => self.install(app),
             Phase::Starting { new, app } => {
                 self.dismiss(new, Role::App);
                 self.install(app)

@@ -25,8 +25,35 @@ pub(super) struct Window {
     began: Instant,
     /// When its last command began.
     cmd_began: Option<Instant>,
-    /// When it ended, also by the clock that files are stamped with.
-    ended: Option<(Instant, SystemTime)>,
+    ended: Option<End>,
+}
+
+/// When a build ended, by three clocks.
+#[derive(Clone, Copy, Debug)]
+struct End {
+    at: Instant,
+    by_files: SystemTime,
+    /// The clock that most files are stamped with, which stands still for a tick (4 ms, say)
+    /// at a time.
+    by_files_coarse: SystemTime,
+}
+
+impl End {
+    fn now() -> Self {
+        Self { at: Instant::now(), by_files: SystemTime::now(), by_files_coarse: coarse_now() }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn coarse_now() -> SystemTime {
+    use nix::time::{ClockId, clock_gettime};
+    let now = clock_gettime(ClockId::CLOCK_REALTIME_COARSE).map(Duration::from);
+    now.map_or_else(|_| SystemTime::now(), |since| SystemTime::UNIX_EPOCH + since)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn coarse_now() -> SystemTime {
+    SystemTime::now()
 }
 
 impl Window {
@@ -45,20 +72,25 @@ impl Window {
     }
 
     pub(super) fn end(&mut self) {
-        self.ended = Some((Instant::now(), SystemTime::now()));
+        self.ended = Some(End::now());
     }
 
     /// Where hotrun was when this file changed in this burst.
     ///
     /// The end of a build and its last write are told by different ways, and either may
-    /// come first; so for a build that has ended, the file's own stamp decides.
+    /// come first; so for a build that has ended, the file's own stamp decides, and where
+    /// that is of the very tick of the end, when the event was seen.
     fn during(&self, burst: &Times, path: &Path) -> During {
-        if let Some((ended, ended_by_files)) = self.ended {
-            let by_build = match changed_at(path) {
-                Some(at) => at <= ended_by_files,
-                None => burst.first <= ended,
+        if let Some(end) = self.ended {
+            let seen_before = burst.first <= end.at;
+            return match changed_at(path) {
+                None if seen_before => During::JustEnded,
+                None => During::Rest,
+                Some(at) if at > end.by_files => During::Rest,
+                // A stamp may be older than the write, by up to a tick.
+                Some(at) if at >= end.by_files_coarse && !seen_before => During::Unsure,
+                Some(_) => During::JustEnded,
             };
-            return if by_build { During::JustEnded } else { During::Rest };
         }
         match self.cmd_began {
             Some(began) if burst.last >= began => During::Cmd,

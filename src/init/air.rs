@@ -1,12 +1,13 @@
 //! From `.air.toml`. hotrun reads it as it is; who wants hotrun's own defaults, or its own
 //! keys, starts from here.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use toml::Value;
 
 use super::Draft;
-use crate::config::{self, Command, Options, Program, example};
+use crate::config::{self, Action, Command, Extensions, Options, Program, Rule, Setting, example};
 use crate::error::{Error, Result};
 use crate::project::{Ask, Question};
 
@@ -58,7 +59,12 @@ pub(super) async fn convert(options: &Options) -> Result<Draft> {
         if is_nothing || same.get(key) == Some(&value) {
             continue;
         }
-        draft.set(&misplaced(key), value);
+        let place = misplaced(key);
+        // As when it is read, the key in its right place wins.
+        let is_written = |one: &Setting| one.key == place && one.origin != "default";
+        if place == key || !config.settings.iter().any(is_written) {
+            draft.set(&place, value);
+        }
     }
     let base = &config.watch.base;
     let relative = |word: &std::ffi::OsString| {
@@ -86,14 +92,42 @@ pub(super) async fn convert(options: &Options) -> Result<Draft> {
     }
     // air knows no .gitignore.
     draft.set("watch.gitignore", false);
-    for rule in &config.watch.rules {
-        draft.lose(format!("the rule {}: copy its [[build.rules]] as it is", rule.name));
-    }
+    draft.rules = config.watch.rules.iter().map(|rule| as_table(rule, base)).collect();
     if !config.build.stop_on_error && config.build.stages.len() > 1 {
         draft.lose("that a pre_cmd may fail: append || true to one that may");
     }
     draft.lost.extend(config.warnings.iter().cloned());
     Ok(draft)
+}
+
+fn as_table(rule: &Rule, base: &Path) -> Vec<(&'static str, Value)> {
+    let relative = |paths: &BTreeSet<PathBuf>| -> Vec<String> {
+        let paths = paths.iter().map(|path| path.strip_prefix(base).unwrap_or(path));
+        paths.map(|path| path.display().to_string()).collect()
+    };
+    let extensions = match &rule.extensions {
+        None => Vec::new(),
+        Some(Extensions::Any) => vec!["*".to_owned()],
+        Some(Extensions::Only(list)) => list.iter().cloned().collect(),
+    };
+    let lists = [
+        ("include_dir", relative(&rule.include_dirs)),
+        ("include_ext", extensions),
+        ("include_file", relative(&rule.include_files)),
+        ("exclude_regex", rule.exclude_regex.patterns().to_vec()),
+    ];
+    let mut table: Vec<(&'static str, Value)> = vec![("name", rule.name.clone().into())];
+    match &rule.action {
+        Action::Run(cmd) => table.push(("cmd", cmd.clone().into())),
+        Action::Signal(signal) => {
+            table.push(("action", "signal".into()));
+            table.push(("signal", signal.as_str().into()));
+        }
+        other => table.push(("action", other.name().into())),
+    }
+    let lists = lists.into_iter().filter(|(_, list)| !list.is_empty());
+    table.extend(lists.map(|(name, list)| (name, list.into())));
+    table
 }
 
 /// Where a key of a `[watch]` table belongs that people wrote there by mistake.

@@ -5,13 +5,18 @@
 
 mod sandbox;
 
+mod air;
 mod app;
 mod bad_input;
 mod build;
 mod end;
+mod env;
 mod examples;
+mod first;
 mod go;
 mod order;
+mod rules;
 mod rust;
 mod seeds;
 mod watching;
+mod words;

@@ -4,7 +4,6 @@
 use std::fmt::Write as _;
 
 use super::*;
-use crate::filter::Filter;
 
 /// For each file: how it was named where it was found, and what of it is not air's default.
 const EXPECTED: &str = include_str!("corpus.txt");
@@ -90,7 +89,18 @@ fn describe(config: &Config, top: &Path, written: &toml::Table) -> String {
     fact("clean_on_exit", config.clean_on_exit, &true);
     let log = config.log.as_ref().map(|log| &log.path);
     fact("log", log != Some(&config.tmp_dir.join("build-errors.log")), &log);
-    let watch = &config.watch;
+    describe_watch(&config.watch, &mut fact);
+    let talk = &config.talk;
+    fact("time", talk.time, &true);
+    fact("loudness", talk.loudness != Loudness::All, &talk.loudness);
+    fact("clear", talk.clear != Clear::Never, &talk.clear);
+    for warning in &config.warnings {
+        line("warning", warning.clone());
+    }
+    text
+}
+
+fn describe_watch(watch: &Watch, fact: &mut impl FnMut(&str, bool, &dyn std::fmt::Debug)) {
     let relative =
         |paths: &BTreeSet<PathBuf>| -> Vec<String> {
             let paths = paths.iter().map(|path| path.strip_prefix(&watch.base).unwrap_or(path));
@@ -123,14 +133,6 @@ fn describe(config: &Config, top: &Path, written: &toml::Table) -> String {
         let what = (&rule.action, relative(&rule.include_dirs), &rule.extensions);
         fact(&format!("rule {}", rule.name), true, &what);
     }
-    let talk = &config.talk;
-    fact("time", talk.time, &true);
-    fact("loudness", talk.loudness != Loudness::All, &talk.loudness);
-    fact("clear", talk.clear != Clear::Never, &talk.clear);
-    for warning in &config.warnings {
-        line("warning", warning.clone());
-    }
-    text
 }
 
 #[test]
@@ -163,7 +165,7 @@ fn each_real_file_means_what_its_author_meant() {
     for (place_in_list, file) in files.iter().enumerate() {
         let is_seed = file.to_string_lossy().contains("seed-configs");
         let number = &file.file_name().unwrap().to_str().unwrap()[..2];
-        let number = if is_seed { &format!("seed {}", &number[..1]) } else { number };
+        let number = if is_seed { &format!("seed-{}", &number[..1]) } else { number };
         let header = expected.get(place_in_list).and_then(|one| one.lines().next());
         let name =
             header.and_then(|header| header.split_once(' ')).map_or(".air.toml", |one| one.1);
@@ -178,11 +180,7 @@ fn each_real_file_means_what_its_author_meant() {
         };
         let top = directory.join("../../..").canonicalize().unwrap();
         let described = match now(load(&options, &Nobody)) {
-            Ok(config) => {
-                // Whatever it says, it can be watched and asked.
-                Filter::new(config.watch.clone()).file(&directory.join("main.go"));
-                describe(&config, &top, &text.parse().unwrap_or_default())
-            }
+            Ok(config) => describe(&config, &top, &text.parse().unwrap_or_default()),
             Err(error) => format!("error {}: {error}\n", error.code()),
         };
         write!(found, "== {number} {name}\n{described}").unwrap();

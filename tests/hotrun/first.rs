@@ -1,0 +1,263 @@
+//! The first configuration of a project; and what is told of one.
+
+use crate::sandbox::Sandbox;
+
+/// What `hotrun init` writes here, which then must be without a warning.
+#[track_caller]
+fn init(project: &Sandbox, args: &[&str]) -> (String, String) {
+    let (code, _, stderr) = project.run(args);
+    assert_eq!(code, 0, "{stderr}");
+    let text = std::fs::read_to_string(project.root().join("hotrun.toml")).unwrap();
+    let (code, _, check) = project.run(&["-c", "hotrun.toml", "check"]);
+    assert_eq!((code, check.as_str()), (0, ""), "{text}");
+    project.sh("rm hotrun.toml");
+    (text, stderr)
+}
+
+#[test]
+fn init_knows_each_kind_of_project() {
+    let starts = |project: &Sandbox, expected: &str| {
+        let (text, _) = init(project, &["init"]);
+        assert!(text.contains(expected), "expected {expected}\n{text}");
+        assert!(text.lines().count() < 16, "it is small\n{text}");
+    };
+    let go = Sandbox::empty()
+        .file("go.mod", "module example.com/x\n\ngo 1.21\n")
+        .file("main.go", "package main\n\nfunc main() {}\n");
+    if crate::sandbox::has("init_knows_each_kind_of_project (Go)", &["go"]) {
+        starts(&go, "# Go: hotrun runs go build");
+    }
+    let cargo = Sandbox::empty()
+        .file("Cargo.toml", "[package]\nname = \"x\"\nversion = \"0.1.0\"\nedition = \"2024\"\n")
+        .file("src/main.rs", "fn main() {}\n");
+    starts(&cargo, "# Cargo: hotrun runs cargo build");
+    let typescript = Sandbox::empty()
+        .file("package.json", "{\"main\": \"dist/server.js\", \"scripts\": {\"build\": \"tsc\"}}")
+        .file("tsconfig.json", "{}")
+        .file("pnpm-lock.yaml", "");
+    starts(
+        &typescript,
+        "[build]\ncmd = \"pnpm run build\"\nentrypoint = \"node dist/server.js\"\n\
+         include_ext = [\"ts\", \"tsx\", \"mts\", \"json\"]\nexclude_dir = [\"dist\"]\n",
+    );
+    let node = Sandbox::empty()
+        .file("package.json", "{\"scripts\": {\"start\": \"node --watch server.js\"}}");
+    starts(&node, "[build]\nentrypoint = \"node --watch server.js\"\n");
+    let python = Sandbox::empty()
+        .file("requirements.txt", "fastapi\n")
+        .file("main.py", "from fastapi import FastAPI\napp = FastAPI()\n");
+    starts(&python, "entrypoint = \"uvicorn main:app --port 8000\"");
+    let django = Sandbox::empty().file("manage.py", "").file(".venv/bin/python", "");
+    starts(&django, "entrypoint = \".venv/bin/python manage.py runserver --noreload\"");
+    let make = Sandbox::empty().file("Makefile", "CC := cc\nbuild: x\n\tcc\nrun:\n\t./x\n");
+    starts(&make, "[build]\ncmd = \"make build\"\nentrypoint = \"make run\"\n");
+    starts(&Sandbox::empty(), "cmd = \"make app\"");
+}
+
+#[test]
+fn init_full_explains_every_key() {
+    let (text, _) = init(&Sandbox::empty(), &["init", "--full"]);
+    assert!(text.lines().count() > 100, "{text}");
+}
+
+#[test]
+fn from_air_says_the_same_in_hotruns_own_file() {
+    let air = "tmp_dir = \"build\"\n[build]\nargs_bin = [\"-v\"]\ndelay = 0\nkill_delay = \"2s\"\n\
+               exclude_dir = [\"docs\"]\nfull_bin = \"\"\npoll = false\nstop_on_error = true\n\
+               [log]\ntime = true\n[watch]\nexclude_dir = [\"lost\"]\ntypo = 1\n\
+               [[build.rules]]\ninclude_dir = [\"web\"]\ninclude_ext = [\"ts\"]\ncmd = \"tsc\"\n";
+    let project = Sandbox::empty().file(".air.toml", air);
+    let (text, told) = init(&project, &["init", "--from", "air"]);
+    assert_eq!(
+        text,
+        "# Carried over from .air.toml by hotrun init.\ntmp_dir = \"build\"\n\n[build]\n\
+         cmd = \"go build -o ./build/main .\"\nentrypoint = [\"./build/main\", \"-v\"]\n\
+         include_ext = [\"go\", \"tpl\", \"tmpl\", \"html\"]\nexclude_dir = [\"docs\"]\n\
+         exclude_regex = [\"_test.go\"]\nkill_delay = \"2000ms\"\nstop_on_error = true\n\n\
+         [[build.rules]]\nname = \"rule-0\"\ncmd = \"tsc\"\ninclude_dir = [\"web\"]\n\
+         include_ext = [\"ts\"]\n\n[watch]\ngitignore = false\n\n[log]\ntime = true\n"
+    );
+    assert!(told.contains("unknown key watch.typo"), "{told}");
+}
+
+#[test]
+fn from_fresh() {
+    let conf = "root:              .\ntmp_path:          ./out\nbuild_name:        app\n\
+                valid_ext:         .go, .html\nno_rebuild_ext:    .html\nignored:  assets, out\n\
+                build_delay:       600\ncolors:            0\nlog_color_main: cyan\n";
+    let project = Sandbox::empty().file("runner.conf", conf);
+    let (text, told) = init(&project, &["init", "--from=fresh"]);
+    assert_eq!(
+        text,
+        "# Carried over from runner.conf by hotrun init.\ntmp_dir = \"out\"\n\n[build]\n\
+         cmd = \"go build -o ./out/app .\"\nentrypoint = [\"./out/app\"]\n\
+         log = \"runner-build-errors.log\"\ninclude_ext = [\"go\"]\n\
+         exclude_dir = [\"assets\", \"out\"]\n\n[[build.rules]]\nname = \"no rebuild\"\n\
+         action = \"restart\"\ninclude_ext = [\"html\"]\n\n[color]\nmode = \"never\"\n"
+    );
+    assert!(told.contains("build_delay: 600") && told.contains("log_color_main"), "{told}");
+}
+
+#[test]
+fn from_realize() {
+    let yaml = "settings:\n  legacy:\n    force: false\nschema:\n- name: api\n  path: .\n  commands:\n\
+                \x20   fmt: {status: true}\n    install: {status: true, args: [\"-race\"]}\n    run:\n\
+                \x20     status: true\n  args: [serve, --port=1]\n  env:\n    MODE: dev\n  watcher:\n\
+                \x20   extensions: [go, html]\n    paths: [/]\n    ignored_paths: [.git, vendor]\n\
+                \x20   scripts:\n    - {type: before, command: echo before}\n\
+                \x20   - {type: after, command: echo after}\n- name: web\n  path: ./web\n";
+    let project = Sandbox::empty().file(".realize.yaml", yaml);
+    let (text, told) = init(&project, &["init", "-from", "realize"]);
+    assert_eq!(
+        text,
+        "# Carried over from .realize.yaml by hotrun init.\n\n[env]\nMODE = \"dev\"\n\n[build]\n\
+         pre_cmd = [\"gofmt -l -w .\", \"echo before\"]\ncmd = \"go build -race -o ./tmp/main .\"\n\
+         entrypoint = [\"./tmp/main\"]\nargs_bin = [\"serve\", \"--port=1\"]\n\
+         include_ext = [\"go\", \"html\"]\nexclude_dir = [\".git\", \"vendor\"]\n"
+    );
+    assert!(told.contains("the project web") && told.contains("echo after"), "{told}");
+    let broken = Sandbox::empty().file(".realize.yaml", "schema: [\n");
+    assert_eq!(broken.run(&["init", "--from", "realize"]).0, 2);
+}
+
+#[test]
+fn from_nodemon() {
+    let json = "{\"watch\": [\"src\"], \"ext\": \"ts,json\", \"ignore\": [\"**/*.spec.ts\", \"dist\"],\n\
+                \"exec\": \"tsc && node dist/index.js\", \"env\": {\"PORT\": 3000}, \"delay\": 500,\n\
+                \"signal\": \"SIGUSR2\", \"verbose\": true, \"events\": {\"start\": \"x\"}}";
+    let project = Sandbox::empty().file("nodemon.json", json).file("src/a.ts", "");
+    let (text, told) = init(&project, &["init", "--from", "nodemon"]);
+    let expected = "[env]\nPORT = \"3000\"\n\n[build]\ncmd = \"tsc\"\n\
+                    entrypoint = \"node dist/index.js\"\ninclude_ext = [\"ts\", \"json\"]\n\
+                    include_dir = [\"src\"]\n\n[watch]\nexclude = [\"**/*.spec.ts\", \"**/dist/**\"]\n\n\
+                    [run]\nsignal = \"USR2\"\n";
+    assert_eq!(text, format!("# Carried over from nodemon.json by hotrun init.\n\n{expected}"));
+    assert!(told.contains("delay: 500") && told.contains("events: "), "{told}");
+    let package = "{\"main\": \"app.js\", \"nodemonConfig\": {\"ext\": \"js\"}}";
+    let (text, _) =
+        init(&Sandbox::empty().file("package.json", package), &["init", "--from", "nodemon"]);
+    assert!(text.contains("entrypoint = \"node app.js\""), "{text}");
+    let (code, _, stderr) = Sandbox::empty().run(&["init", "--from", "nodemon"]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("neither a nodemon.json here"), "{stderr}");
+}
+
+#[test]
+fn from_a_command_line_of_cargo_watch() {
+    let cargo = || {
+        Sandbox::empty()
+            .file(
+                "Cargo.toml",
+                "[package]\nname = \"x\"\nversion = \"0.1.0\"\nedition = \"2024\"\n",
+            )
+            .file("src/main.rs", "fn main() {}\n")
+    };
+    let convert = |line: &[&str]| {
+        let args: Vec<&str> =
+            ["init", "--from", "cargo-watch"].iter().chain(line).copied().collect();
+        init(&cargo(), &args)
+    };
+    let (text, told) = convert(&[
+        "cargo",
+        "watch",
+        "-c",
+        "-w",
+        "src",
+        "-i",
+        "*.tmp",
+        "-E",
+        "A=b",
+        "-x",
+        "check",
+        "-x",
+        "run --bin x -- --port 1",
+    ]);
+    assert_eq!(
+        text,
+        "# Carried over from a command line of cargo watch by hotrun init.\n\n[env]\nA = \"b\"\n\n\
+         [build]\npre_cmd = [\"cargo check\"]\nargs_bin = [\"--port\", \"1\"]\n\
+         include_dir = [\"src\"]\n\n[watch]\nexclude = [\"*.tmp\"]\n\n[screen]\n\
+         clear_on_rebuild = true\n"
+    );
+    assert!(told.contains("--bin x: say so each time (hotrun --bin x)"), "{told}");
+    let (text, _) = convert(&["--", "cargo", "watch", "-x", "test", "-s", "echo $DONE"]);
+    assert!(text.contains("cmd = \"cargo test\"\nfull_bin = \"echo $DONE\"\n"), "{text}");
+    let (code, _, stderr) = cargo().run(&["init", "--from", "cargo-watch", "--", "--frobnicate"]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("--frobnicate"), "{stderr}");
+    let (code, _, stderr) = cargo().run(&["init", "--from", "cargo-watch"]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("needs its command line"), "{stderr}");
+}
+
+#[test]
+fn check_shows_every_value_with_where_it_is_from() {
+    let config = "[build]\ncmd = \"true\"\nexclude_dir = [\"docs\"]\n[env]\nA = \"1\"\n";
+    let project =
+        Sandbox::empty().file(".air.toml", config).file("main.go", "").file("sub/a.go", "");
+    let (code, stdout, _) = project.run(&["check", "--tmp_dir", "out", "-build.rerun", "true"]);
+    assert_eq!(code, 0);
+    let has = |key: &str, origin: &str| {
+        let found = stdout
+            .lines()
+            .any(|line| line.starts_with(key) && line.ends_with(&format!("# {origin}")));
+        assert!(found, "{key} {origin}\n{stdout}");
+    };
+    has("cmd = \"true\"", ".air.toml:2");
+    has("exclude_dir = [\"docs\"]", ".air.toml:3");
+    has("A = \"1\"", ".air.toml:5");
+    has("tmp_dir = \"out\"", "option");
+    has("rerun = \"true\"", "option");
+    has("include_ext = [\"go\", \"tpl\", \"tmpl\", \"html\"]", "default");
+    has("kill_delay = \"5s\"", "default");
+    assert!(stdout.contains("  watches  2 of the "), "{stdout}");
+    assert!(stdout.contains("2 in 2 directories: files ending in go"), "{stdout}");
+}
+
+#[test]
+fn explain_says_what_a_save_triggers_and_by_which_key() {
+    let config = "env_files = [\".env\"]\n[build]\ncmd = \"true\"\nexclude_dir = [\"docs\"]\n\
+                  [watch]\ngitignore = true\n\
+                  [[build.rules]]\nname = \"gen\"\ninclude_ext = [\"templ\"]\ncmd = \"templ generate\"\n";
+    let project = Sandbox::empty()
+        .file(".air.toml", config)
+        .file(".gitignore", "*.local.go\n")
+        .file("docs/a.go", "")
+        .file("src/a.go", "");
+    let paths = [
+        "src/a.go",
+        "docs/a.go",
+        "a_test.go",
+        "README",
+        "page.templ",
+        ".env",
+        ".air.toml",
+        "tmp/x.go",
+        "tmp/main",
+        "x.local.go",
+        "docs",
+        "src",
+        "a.go~",
+        "/etc/hosts",
+    ];
+    let args: Vec<&str> = ["explain"].iter().chain(&paths).copied().collect();
+    let (code, stdout, _) = project.run(&args);
+    assert_eq!(code, 0);
+    let expected = "\
+src/a.go: a build, and a start of what it made: its extension is included (build.include_ext, default)
+docs/a.go: nothing follows: docs is left out (build.exclude_dir, .air.toml:4)
+a_test.go: nothing follows: its path is left out (build.exclude_regex, default)
+README: nothing follows: its extension is not included (build.include_ext, default)
+page.templ: runs \"templ generate\": rule gen
+.env: the program is started again, without a build, if a variable changes (env_files, .air.toml:1)
+.air.toml: the configuration is read again
+tmp/x.go: nothing follows: tmp is never watched (tmp_dir, default)
+tmp/main: nothing follows: the build makes it and the program is started from it
+x.local.go: nothing follows: a .gitignore names it (watch.gitignore, .air.toml:6)
+docs: a directory, not watched: docs is left out (build.exclude_dir, .air.toml:4)
+src: a directory, watched
+a.go~: nothing follows: editors leave such files behind
+/etc/hosts: nothing follows: it lies in no directory that is watched
+";
+    assert_eq!(stdout, expected);
+}

@@ -1,0 +1,135 @@
+//! The command line: air's ways and hotrun's own.
+
+use std::os::unix::fs::symlink;
+use std::process::Stdio;
+
+use crate::sandbox::{CONFIG, Sandbox};
+
+const ARGS: &str = "printf '<%s>' \"$@\"; echo\n";
+
+/// A project of air's whose program says its arguments and ends.
+fn airs() -> Sandbox {
+    let config = "[build]\ncmd = \"true\"\nbin = \"./app\"\ndelay = 50\n";
+    Sandbox::empty().file(".air.toml", config).script("app", ARGS)
+}
+
+#[test]
+fn the_first_word_that_is_none_of_hotruns_own_goes_to_the_program() {
+    let project = airs();
+    let (code, stdout, stderr) = project.run(&["--once", "-q", "server", "--port", "1", "-c"]);
+    assert_eq!((code, stdout.as_str()), (0, "<server><--port><1><-c>\n"), "{stderr}");
+    let (_, stdout, _) = project.run(&["-once", "-q", "--", "check", "--", "x"]);
+    assert_eq!(stdout, "<check><--><x>\n");
+}
+
+#[test]
+fn airs_own_options_are_understood_as_go_understands_them() {
+    let project =
+        airs().file("other.toml", "[build]\ncmd = \"true\"\nentrypoint = \"echo other\"\n");
+    let (code, stdout, _) = project.run(&["-c", "other.toml", "-once", "-color", "never", "-q"]);
+    assert_eq!((code, stdout.as_str()), (0, "other\n"));
+    let (code, stdout, _) = project.run(&["--c=other.toml", "--once", "-color=always", "-q"]);
+    assert_eq!((code, stdout.as_str()), (0, "other\n"));
+    let (code, _, stderr) = project.run(&["-color", "sometimes"]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("sometimes"), "{stderr}");
+    let (code, _, stderr) = project.run(&["-d", "--once"]);
+    assert_eq!(code, 0);
+    assert!(stderr.contains("SpawnBuild"), "-d shows diagnostics: {stderr}");
+    let broken = Sandbox::empty().file(".air.toml", "not toml");
+    for version in ["-v", "--v", "-version"] {
+        let (code, stdout, _) = broken.run(&[version]);
+        assert_eq!((code, stdout), (0, format!("hotrun {}\n", env!("CARGO_PKG_VERSION"))));
+    }
+}
+
+#[test]
+fn every_key_is_an_option_that_beats_the_file_even_with_its_default() {
+    let project = airs();
+    let (code, stdout, stderr) = project.run(&[
+        "-build.cmd",
+        "echo built",
+        "-build.args_bin",
+        "a,b",
+        "--build.args_bin=c",
+        "-once",
+        "-q",
+    ]);
+    assert_eq!((code, stdout.as_str()), (0, "built\n<a><b><c>\n"), "{stderr}");
+    // air ignores an option whose value is its default.
+    let (_, stdout, _) = project.run(&["check", "-build.delay", "1000"]);
+    assert!(stdout.contains("delay = \"1000\"") && stdout.contains("# option"), "{stdout}");
+    let (_, stdout, _) = project.run(&["check", "--build.delay=0"]);
+    assert!(stdout.contains("delay = \"0\""), "{stdout}");
+    let (_, stdout, _) = project.run(&["check"]);
+    assert!(stdout.contains("delay = 50") && stdout.contains("# .air.toml:4"), "{stdout}");
+}
+
+#[test]
+fn bad_values_are_errors_instead_of_zeros() {
+    let project = airs();
+    let refuse = |args: &[&str], expected: &str| {
+        let (code, stdout, stderr) = project.run(args);
+        assert_eq!((code, stdout.as_str()), (2, ""), "{stderr}");
+        assert!(stderr.starts_with(&format!("hotrun: {expected}")), "{stderr}");
+    };
+    refuse(&["-build.delay=abc"], "--build.delay abc: expected milliseconds");
+    refuse(&["-build.rerun", "yes"], "--build.rerun yes: expected true or false");
+    refuse(&["-build.kill_delay", "fast"], "--build.kill_delay fast: expected a duration");
+    refuse(&["-build.exclude_regex", "("], "--build.exclude_regex (: expected regular");
+    refuse(
+        &["--build.dleay", "5"],
+        "--build.dleay: there is no such option or key\n  help: did you mean --build.delay?",
+    );
+    refuse(&["--build.delay"], "--build.delay: needs a value");
+    refuse(&["-root", "nowhere"], "--root nowhere: expected a directory that exists");
+    let (code, _, stderr) = project.run(&["--buildcmd", "x"]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("--buildcmd"), "{stderr}");
+}
+
+#[test]
+fn an_option_with_a_unit_is_what_it_says() {
+    // air makes 0 of it without a word.
+    let (_, stdout, _) = airs().run(&["check", "-build.kill_delay", "500ms"]);
+    assert!(stdout.contains("SIGTERM, then SIGKILL after 500ms"), "{stdout}");
+    let (_, stdout, _) = airs().run(&["check", "-build.kill_delay", "500"]);
+    assert!(stdout.contains("SIGKILL after 500ms"), "{stdout}");
+}
+
+#[test]
+fn under_the_name_air_only_init_is_a_word_of_hotruns_own() {
+    let project = airs();
+    symlink(env!("CARGO_BIN_EXE_hotrun"), project.root().join("air")).unwrap();
+    let run = |args: &[&str]| {
+        let mut command = project.command(args);
+        let mut air = std::process::Command::new(project.root().join("air"));
+        air.args(args).current_dir(project.root()).stdin(Stdio::null());
+        air.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.stdin(Stdio::null());
+        let output = air.output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert_eq!(run(&["-once", "-q", "check"]), "<check>\n");
+    assert_eq!(run(&["-once", "-q", "run", "fast"]), "<run><fast>\n");
+}
+
+#[test]
+fn a_word_that_may_be_meant_for_the_program_is_told_once() {
+    let (code, _, stderr) = airs().run(&["check"]);
+    assert_eq!(code, 0);
+    assert_eq!(stderr, "hotrun: check is hotrun's own word; for the program: hotrun -- check\n");
+    let native = Sandbox::new().file("hotrun.toml", CONFIG);
+    assert_eq!(native.run(&["check"]).2, "");
+}
+
+#[test]
+fn air_wd_is_the_directory_and_the_root() {
+    let project = airs().file("elsewhere/x", "").env("air_wd", "..");
+    let mut command = project.command(&["check"]);
+    let output = command.current_dir(project.root().join("elsewhere")).output().unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let root = project.root();
+    assert!(stdout.contains(&format!("watch  {}\n", root.display())), "{stdout}");
+    assert!(stdout.contains(&format!("run  {}/app", root.display())), "{stdout}");
+}

@@ -168,6 +168,24 @@ fn defects_15_17_and_18_a_failed_build_keeps_the_program_and_its_words_are_in_th
 }
 
 #[test]
+fn defect_57_a_build_on_a_terminal_stays_on_one_though_its_output_is_kept() {
+    let cmd = "'test -t 1 && test -t 2 && echo to a terminal; stty size <&1; exit 3'";
+    let project = building(cmd, "log = \"kept/build.log\"\n");
+    let size = nix::pty::Winsize { ws_row: 33, ws_col: 111, ws_xpixel: 0, ws_ypixel: 0 };
+    let terminal = nix::pty::openpty(&size, None).unwrap();
+    let slave = || terminal.slave.try_clone().unwrap();
+    let mut command = project.command(&["--once"]);
+    let mut hotrun = command.stdin(slave()).stdout(slave()).stderr(slave()).spawn().unwrap();
+    assert_eq!(hotrun.wait().unwrap().code(), Some(3));
+    let log = fs::read_to_string(project.root().join("tmp/kept/build.log")).unwrap();
+    assert_eq!(log, "to a terminal\n33 111\n");
+    let mut shown = [0; 4096];
+    let count = nix::unistd::read(&terminal.master, &mut shown).unwrap();
+    let shown = String::from_utf8_lossy(&shown[..count]).into_owned();
+    assert!(shown.contains("to a terminal\r\n33 111\r\n"), "{shown}");
+}
+
+#[test]
 fn defect_19_a_pre_cmd_that_fails_ends_the_list_and_with_stop_on_error_the_build() {
     let keys = "pre_cmd = [\"pkill -x no-such-program\", \"echo SECOND\"]\n";
     let project = airs(keys);

@@ -7,7 +7,6 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::resolve::ProgramKeys;
 use super::{Command, Fallback, absolute};
 
 /// Characters by which a shell would make something else of a joined command line.
@@ -81,6 +80,26 @@ pub(super) fn split_extensions(
         misplaced.into_iter().partition(|item| is_extension(item));
     files.extend(more);
     (files, extensions.into_iter().collect())
+}
+
+/// The keys that say what to run.
+pub(super) struct ProgramKeys {
+    pub(super) entrypoint: Option<Vec<String>>,
+    pub(super) full_bin: Option<String>,
+    pub(super) bin: Option<String>,
+    pub(super) args: Vec<String>,
+}
+
+impl ProgramKeys {
+    pub(super) fn says_something(&self) -> bool {
+        self.entrypoint.is_some() || self.full_bin.is_some() || self.bin.is_some()
+    }
+
+    pub(super) fn mentions(&self, name: &str) -> bool {
+        let entrypoint = self.entrypoint.iter().flatten();
+        let mut texts = entrypoint.chain(&self.full_bin).chain(&self.bin).chain(&self.args);
+        texts.any(|text| text.contains(name))
+    }
 }
 
 /// What to run, and what the person should know about it.

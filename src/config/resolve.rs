@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use super::air::ProgramKeys;
 use super::document::{Document, NumberOrText, OneOrMany};
 use super::{
     Build, Clear, Color, Colors, Command, Config, Environment, Log, Loudness, Options, Program,
@@ -513,26 +514,6 @@ impl<'a> Resolver<'a> {
                 Ok(default)
             }
         }
-    }
-}
-
-/// The keys that say what to run.
-pub(super) struct ProgramKeys {
-    pub(super) entrypoint: Option<Vec<String>>,
-    pub(super) full_bin: Option<String>,
-    pub(super) bin: Option<String>,
-    pub(super) args: Vec<String>,
-}
-
-impl ProgramKeys {
-    fn says_something(&self) -> bool {
-        self.entrypoint.is_some() || self.full_bin.is_some() || self.bin.is_some()
-    }
-
-    fn mentions(&self, name: &str) -> bool {
-        let entrypoint = self.entrypoint.iter().flatten();
-        let mut texts = entrypoint.chain(&self.full_bin).chain(&self.bin).chain(&self.args);
-        texts.any(|text| text.contains(name))
     }
 }
 

@@ -44,6 +44,9 @@ const NAMES: [&str; 6] = [
 /// Tables and keys by which a file named `air.toml` is known as air's.
 const AIR_KEYS: [&str; 9] =
     ["root", "tmp_dir", "testdata_dir", "env_files", "build", "log", "misc", "screen", "proxy"];
+/// The tables, in the order in which people read them.
+pub const TABLES: [&str; 9] =
+    ["env", "build", "watch", "run", "proxy", "log", "color", "screen", "misc"];
 /// The keys outside a table. On the command line they are options like those with a dot.
 pub const TOP_KEYS: [&str; 4] = ["root", "tmp_dir", "testdata_dir", "env_files"];
 

@@ -17,7 +17,7 @@ use tokio::task::{JoinHandle, spawn_local};
 use crate::config::{self, Action, Color, Command, Config, Options, Program, Stage};
 use crate::error::Result;
 use crate::event::{Cause, Ended, Event, Message, Next, Notice, Proc, Role, Timer, name_paths};
-use crate::filter::{Filter, Reason};
+use crate::filter::{Filter, Reason, Verdict};
 use crate::outputs::{Fingerprints, Outputs};
 use crate::process::{Job, Processes};
 use crate::project;
@@ -81,6 +81,8 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
         rules_cause_themselves: false,
         rounds_of_rules: 0,
         env: Vec::new(),
+        app_env: Vec::new(),
+        build_failed: false,
         told_env: None,
         roles: HashMap::new(),
         messages: HashMap::new(),
@@ -124,6 +126,10 @@ struct Engine {
     rounds_of_rules: u32,
     /// Variables for everything that is run.
     env: Vec<(String, String)>,
+    /// Those with which the app was started.
+    app_env: Vec<(String, String)>,
+    /// The last build that ran to its end has failed.
+    build_failed: bool,
     /// What is wrong with their files, if it was told.
     told_env: Option<String>,
     roles: HashMap<Proc, Role>,
@@ -188,7 +194,11 @@ impl Engine {
             Message::Event(Event::Saved(Cause::Rescan)) => {
                 // The configuration may be among what changed unseen.
                 self.reload();
-                vec![Event::Saved(Cause::Rescan)]
+                self.fingerprints = Fingerprints::default();
+                self.outputs.forget_saved();
+                let has_rules = !self.rule_stages(&[]).is_empty();
+                let rules = has_rules.then_some(Event::Ruled(Cause::Rescan));
+                rules.into_iter().chain([Event::Saved(Cause::Rescan)]).collect()
             }
             Message::Event(event) => vec![event],
             Message::Changed(burst) => self.saved(burst),
@@ -265,6 +275,7 @@ impl Engine {
         if !is_overtaken {
             self.outputs.build_ended(self.content());
             self.fingerprints.build_ended();
+            self.build_failed = !ended.succeeded();
             self.write_log(&printed, !ended.succeeded());
         }
         Event::Exited(proc, ended)
@@ -427,15 +438,20 @@ impl Engine {
     }
 
     /// The commands for these files, in the order of their rules. One with `{}` runs for
-    /// each file that is there.
+    /// each file that is there. No files: nobody knows which, so all the others run.
     fn rule_stages(&self, paths: &[PathBuf]) -> Vec<Stage> {
         let mut stages = Vec::new();
         for (number, rule) in self.config.watch.rules.iter().enumerate() {
             let Action::Run(cmd) = &rule.action else { continue };
-            let fits = |path: &&PathBuf| self.filter.judge(path).1 == Reason::Rule(number);
+            let fits = |path: &&PathBuf| match self.filter.judge(path) {
+                (_, Reason::Rule(one)) => one == number,
+                (Verdict::Ignored, _) => self.filter.rule_of_directory(path) == Some(number),
+                _ => false,
+            };
             let mut files = paths.iter().filter(fits).peekable();
             let label = |text: &str| format!("{}: {text}", rule.name);
-            if files.peek().is_some() && !cmd.contains("{}") {
+            let is_meant = files.peek().is_some() || paths.is_empty();
+            if is_meant && !cmd.contains("{}") {
                 stages.push(Stage { label: label(cmd), ..Stage::shell(cmd.clone()) });
                 continue;
             }
@@ -488,6 +504,9 @@ impl Engine {
         limit: Option<Duration>,
     ) {
         self.read_env();
+        if role == Role::App {
+            self.app_env.clone_from(&self.env);
+        }
         let variables = self.env.iter().map(|(name, value)| (name.into(), value.into()));
         let mut env: Vec<(OsString, OsString)> = variables.collect();
         env.push(("HOTRUN".into(), "1".into()));
@@ -499,7 +518,8 @@ impl Engine {
         self.roles.insert(proc, role);
         let directory = self.config.directory.clone();
         let keeps_output = role == Role::Build && self.config.log.is_some();
-        self.processes.spawn(proc, Job { stages, directory, env, limit, keeps_output });
+        let runs_all = role == Role::Rules;
+        self.processes.spawn(proc, Job { stages, directory, env, limit, keeps_output, runs_all });
     }
 
     /// The changed paths, relative to the root, one a line.

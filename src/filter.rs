@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::config::Watch;
+use crate::config::{Rule, Watch};
 
 /// Decides about paths by what the configuration says.
 #[derive(Clone, Debug)]
@@ -79,10 +79,13 @@ impl Filter {
     pub fn judge<'a>(&self, path: &'a Path) -> (Verdict, Reason<'a>) {
         let watch = &self.watch;
         if watch.always.contains(path) {
-            return match self.rule_of(path) {
-                Some(rule) => (Verdict::Named, Reason::Rule(rule)),
-                None => (Verdict::Named, Reason::InUse),
+            let reason = match self.rule_of(path) {
+                Some(rule) => Reason::Rule(rule),
+                None if watch.include_files.contains(path) => Reason::IncludeFile,
+                None if watch.include.files.is_match(watch.relative(path)) => Reason::Include,
+                None => Reason::InUse,
             };
+            return (Verdict::Named, reason);
         }
         let Some(root) = watch.root_of(path) else { return (Verdict::Ignored, Reason::Outside) };
         if watch.never.contains(path) {
@@ -133,6 +136,12 @@ impl Filter {
         } else {
             (Verdict::Ignored, Reason::NoExtension)
         }
+    }
+
+    /// The rule below whose directories this one lay that is gone, with whatever was in it.
+    pub fn rule_of_directory(&self, gone: &Path) -> Option<usize> {
+        let has = |rule: &Rule| rule.include_dirs.iter().any(|dir| gone.starts_with(dir));
+        self.watch.rules.iter().position(has)
     }
 
     /// The first rule that a file fits.

@@ -10,7 +10,7 @@ use std::path::Path;
 use clap::ValueEnum;
 use toml::Value;
 
-use crate::config::{Options, example};
+use crate::config::{Options, TABLES, example};
 use crate::error::{Error, Result};
 use crate::project::Kind;
 
@@ -20,10 +20,6 @@ mod fresh;
 mod guess;
 mod nodemon;
 mod realize;
-
-/// The tables of a configuration, in the order in which people read them.
-const TABLES: [&str; 10] =
-    ["", "env", "build", "watch", "run", "proxy", "log", "color", "screen", "misc"];
 
 /// A tool whose configuration can be carried over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -133,7 +129,7 @@ impl Draft {
 
     fn text(&self) -> String {
         let mut lines = vec![format!("# {}", self.head)];
-        for table in TABLES {
+        for table in [""].into_iter().chain(TABLES) {
             let of_table = |key: &str| match (table, key.split_once('.')) {
                 ("", None) => true,
                 (table, Some((of, _))) => of == table,

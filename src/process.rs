@@ -65,6 +65,8 @@ pub struct Job {
     pub limit: Option<Duration>,
     /// What it prints is kept, and told before its end is.
     pub keeps_output: bool,
+    /// A stage that fails does not keep those after it from running.
+    pub runs_all: bool,
 }
 
 enum Order {
@@ -107,7 +109,7 @@ impl Processes {
             ending: false,
             killed: false,
             told_gone: false,
-            left_open: Vec::new(),
+            output: Output::default(),
             reaper: self.reaper.clone(),
             inbox: self.inbox.clone(),
         };
@@ -153,9 +155,8 @@ struct Group {
     ending: bool,
     killed: bool,
     told_gone: bool,
-    /// Streams that somebody may hold who was left behind: who writes to one that nobody
-    /// reads would be killed by that.
-    left_open: Vec<Output>,
+    /// What its commands print, as far as that passes through here.
+    output: Output,
     reaper: Reaper,
     inbox: mpsc::UnboundedSender<Message>,
 }
@@ -163,6 +164,7 @@ struct Group {
 impl Group {
     async fn run(mut self, job: Job) {
         let mut ended = Ended::Code(0);
+        let mut first_failure = None;
         let mut give_up_tolerated = false;
         for (number, stage) in job.stages.iter().enumerate() {
             if self.ending {
@@ -183,6 +185,10 @@ impl Group {
             if ended.succeeded() {
                 continue;
             }
+            if job.runs_all && !self.ending {
+                first_failure.get_or_insert(std::mem::replace(&mut ended, Ended::Code(0)));
+                continue;
+            }
             if !stage.tolerated || self.ending {
                 break;
             }
@@ -190,6 +196,7 @@ impl Group {
             let failed = std::mem::replace(&mut ended, Ended::Code(0));
             self.tell(Message::Tolerated(self.proc, stage.label.clone(), failed));
         }
+        let ended = first_failure.unwrap_or(ended);
         self.tell(Event::Exited(self.proc, ended).into());
         self.until_gone().await;
         self.tell(Event::Gone(self.proc).into());
@@ -197,11 +204,28 @@ impl Group {
     }
 
     async fn run_stage(&mut self, stage: &Stage, job: &Job) -> Ended {
-        let mut output = Output::default();
-        let mut exit = match self.start(stage, job, &mut output).await {
-            Ok(exit) => exit,
-            Err(ended) => return ended,
+        // Of earlier commands, too, as they may have left somebody behind who writes on.
+        let mut output = std::mem::take(&mut self.output);
+        let started = self.start(stage, job, &mut output).await;
+        let ended = match started {
+            Ok(exit) => self.until_exit(exit, &mut output).await,
+            Err(ended) => ended,
         };
+        if stage.messages_of.is_some() {
+            self.tell(Message::Output(self.proc, std::mem::take(&mut output.messages)));
+        }
+        if job.keeps_output {
+            self.tell(Message::Printed(self.proc, std::mem::take(&mut output.printed)));
+        }
+        self.output = output;
+        ended
+    }
+
+    async fn until_exit(
+        &mut self,
+        mut exit: oneshot::Receiver<Ended>,
+        output: &mut Output,
+    ) -> Ended {
         let ended = loop {
             tokio::select! {
                 biased;
@@ -212,13 +236,6 @@ impl Group {
             }
         };
         output.read_rest().await;
-        if stage.messages_of.is_some() {
-            self.tell(Message::Output(self.proc, std::mem::take(&mut output.messages)));
-        }
-        if job.keeps_output {
-            self.tell(Message::Printed(self.proc, std::mem::take(&mut output.printed)));
-        }
-        self.left_open.push(output);
         ended
     }
 
@@ -269,10 +286,7 @@ impl Group {
     async fn until_gone(&mut self) {
         let mut pause = FIRST_LOOK;
         let mut reaped = self.reaper.reaped.clone();
-        let mut left_open = Output::default();
-        for output in self.left_open.drain(..) {
-            left_open.join(output);
-        }
+        let mut output = std::mem::take(&mut self.output);
         loop {
             reaped.mark_unchanged();
             self.pgids.retain(|pgid| platform::lives(*pgid));
@@ -288,7 +302,7 @@ impl Group {
                 Some(order) = self.orders.recv() => self.obey(&order),
                 _ = reaped.changed() => {}
                 () = due(self.deadline) => self.overdue(),
-                () = left_open.read() => {}
+                () = output.read() => {}
                 () = sleep(pause) => pause = (pause * 2).min(LAST_LOOK),
             }
         }
@@ -558,6 +572,7 @@ mod tests {
                 env: Vec::new(),
                 limit: None,
                 keeps_output: false,
+                runs_all: false,
             };
             processes.spawn(Proc(1), job);
             loop {

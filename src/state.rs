@@ -131,11 +131,13 @@ pub struct State {
     follow_up: Option<Cause>,
     /// Files whose rules have yet to run.
     rules: Option<Cause>,
-    /// What a build is still to be made for: its rules run, or one of them failed.
+    /// What a build is to be made for as soon as the rules have ended.
     owed: Option<Cause>,
     /// The app is to be started again, even if nothing new is built.
     restart: bool,
-    /// What the app that starts is to be sent as soon as it is ready.
+    /// The app that was started last, as long as it is not ready.
+    unready: Option<Proc>,
+    /// What it is to be sent as soon as it is.
     signal: Option<Signal>,
     pause: Pause,
     /// A build has succeeded: there is something to run.
@@ -159,6 +161,7 @@ impl State {
             rules: None,
             owed: None,
             restart: false,
+            unready: None,
             signal: None,
             pause: Pause::Off,
             built: false,
@@ -373,14 +376,13 @@ impl Turn {
 
     fn rules_ended(&mut self, rules: Proc, app: Option<Proc>, ended: Ended) -> Phase {
         self.dismiss(rules, Role::Rules);
-        let succeeded = ended.succeeded();
-        if succeeded {
+        if ended.succeeded() {
             self.say(Notice::RulesDone(rules));
         } else {
             self.say(Notice::RulesFailed { rules, ended, app });
         }
         if let Pause::On(kept) = &mut self.state.pause {
-            if succeeded && let Some(owed) = self.state.owed.take() {
+            if let Some(owed) = self.state.owed.take() {
                 *kept = Some(owed.after(kept.take()));
             }
             return Phase::Idle { app };
@@ -389,8 +391,8 @@ impl Turn {
         if let Some(cause) = self.state.rules.take() {
             return self.run_rules(app, cause);
         }
-        // What a rule that failed would have written is missing: its next success builds.
-        if succeeded && let Some(cause) = self.state.owed.take() {
+        // Also if a rule failed: it may have nothing to do with what was saved besides.
+        if let Some(cause) = self.state.owed.take() {
             return self.begin(app, cause);
         }
         if std::mem::take(&mut self.state.restart) && self.has_something_to_run() {
@@ -486,6 +488,7 @@ impl Turn {
         self.state.signal = None;
         self.state.restart = false;
         let new = self.number();
+        self.state.unready = Some(new);
         self.state.generation += 1;
         self.effects.push(Effect::SpawnApp(new, self.state.generation));
         Phase::Starting { new, app }
@@ -516,6 +519,10 @@ impl Turn {
     }
 
     fn send_kept_signal(&mut self, app: Proc) {
+        if self.state.unready != Some(app) {
+            return;
+        }
+        self.state.unready = None;
         if let Some(signal) = self.state.signal.take() {
             self.send(app, signal);
         }
@@ -734,13 +741,15 @@ impl Turn {
     /// An app that has only just started may not yet have said what a signal means to it,
     /// and would die of it: it gets it when it is ready.
     fn signal(&mut self, phase: &Phase, signal: Signal) {
-        if let Phase::Starting { .. } = phase {
+        let app = current_app(phase);
+        let starts = matches!(phase, Phase::Starting { .. });
+        if starts || (app.is_some() && app == self.state.unready) {
             self.state.signal = Some(signal);
         }
-        match (current_app(phase), phase) {
-            (_, Phase::Starting { app: None, .. }) => {}
-            (Some(app), _) => self.send(app, signal),
-            (None, _) => self.say(Notice::NobodyToSignal(signal)),
+        match app {
+            Some(app) if Some(app) == self.state.unready => {}
+            Some(app) => self.send(app, signal),
+            None => self.say(Notice::NobodyToSignal(signal)),
         }
     }
 

@@ -156,6 +156,8 @@ fn walk(
     see: &mut dyn FnMut(Entry<'_>),
 ) {
     let mut stack = vec![top.to_owned()];
+    // Where links lead to: directories that link each other are entered once.
+    let mut followed = BTreeSet::new();
     while let Some(directory) = stack.pop() {
         if filter.prunes(&directory) || is_ignored(&directory, filter, ignores) {
             continue;
@@ -176,7 +178,11 @@ fn walk(
             let path = entry.path();
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => stack.push(path),
-                Ok(kind) if kind.is_symlink() && leads_out(&path, filter) => stack.push(path),
+                Ok(kind) if kind.is_symlink() && leads_out(&path, filter) => {
+                    if path.canonicalize().is_ok_and(|target| followed.insert(target)) {
+                        stack.push(path);
+                    }
+                }
                 Ok(_) if filter.watch().always.contains(&path) => {}
                 Ok(_) if !matters(&path, filter, ignores) => {}
                 Ok(kind) if !kind.is_file() && !kind.is_symlink() => see(Entry::Special(&path)),

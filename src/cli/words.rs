@@ -9,7 +9,7 @@ use std::ffi::OsString;
 
 use clap::Command;
 
-use crate::config::TOP_KEYS;
+use crate::config::{TABLES, TOP_KEYS};
 use crate::error::{Error, Result};
 
 /// A command line, taken apart.
@@ -37,14 +37,20 @@ pub(super) fn take_apart(
     while let Some(word) = words.next() {
         let text = word.to_str().unwrap_or_default();
         if text == "--" {
-            apart.args.extend(words);
+            if apart.subcommand.as_deref() == Some("explain") {
+                apart.own.push(word);
+                apart.own.extend(words);
+            } else {
+                apart.args.extend(words);
+            }
             return Ok(apart);
         }
         if text.len() > 1 && text.starts_with('-') {
             apart.option(command, &word, &mut words)?;
             continue;
         }
-        let is_own = command.find_subcommand(text).is_some() && (!as_air || text == "init");
+        let is_airs = || text == "init" && apart.own.is_empty() && apart.keys.is_empty();
+        let is_own = command.find_subcommand(text).is_some() && (!as_air || is_airs());
         match apart.subcommand.as_deref() {
             None if is_own => {
                 apart.subcommand = Some(text.to_owned());
@@ -75,7 +81,8 @@ impl Words {
             Some((name, value)) => (name, Some(OsString::from(value))),
             None => (bare, None),
         };
-        if name.contains('.') || TOP_KEYS.contains(&name) {
+        let is_in_table = name.split_once('.').is_some_and(|(table, _)| TABLES.contains(&table));
+        if is_in_table || TOP_KEYS.contains(&name) {
             let value = value.or_else(|| rest.next()).ok_or_else(|| {
                 Error::usage(format!("--{name}"), "needs a value")
                     .remedy(format!("--{name} VALUE, or --{name}=VALUE"))
@@ -145,6 +152,8 @@ mod tests {
         assert_eq!(apart("-color=never --c x -d -v", false), "--color=never -c=x -d -v |  | ");
         assert_eq!(apart("-help", false), "--help |  | ");
         assert_eq!(apart("-pfoo -qd", false), "-pfoo -qd |  | ");
+        assert_eq!(apart("-p./cmd/api -c.air.x.toml", false), "-p./cmd/api -c.air.x.toml |  | ");
+        assert_eq!(apart("explain -- -x", false), "explain -- -x |  | ");
         assert_eq!(apart("-once -bin api", false), "--once --bin=api |  | ");
     }
 
@@ -180,6 +189,6 @@ mod tests {
         assert_eq!(apart("check", true), " |  | check");
         assert_eq!(apart("run", true), " |  | run");
         assert_eq!(apart("init", true), "init |  | ");
-        assert_eq!(apart("-c x init", true), "-c=x init |  | ");
+        assert_eq!(apart("-c x init", true), "-c=x |  | init", "air's own way");
     }
 }

@@ -268,6 +268,11 @@ impl Document {
     /// The keys and values of a table whose keys are the user's own.
     pub(super) fn pairs(&self, table: &'static str) -> Result<Vec<(String, String)>> {
         self.open.borrow_mut().insert(table);
+        if let Some(Entry::File { read, .. }) = self.entries.get(table)
+            && !read.is_table()
+        {
+            return Err(self.wrong(table, "a table, with lines NAME = \"value\" below [env]"));
+        }
         let mut pairs = Vec::new();
         for (key, entry) in &self.entries {
             let Some(name) = key.strip_prefix(table).and_then(|rest| rest.strip_prefix('.')) else {

@@ -49,7 +49,95 @@ fn parse(file: &Path, bytes: &[u8]) -> Result<Vec<(String, String)>> {
 }
 
 fn variables_of(text: &str) -> std::result::Result<Vec<(String, String)>, dotenvy::Error> {
-    dotenvy::Iter::new(text.as_bytes()).collect()
+    dotenvy::Iter::new(in_quotes(text).as_bytes()).collect()
+}
+
+/// The same lines with every value in quotes, and names in braces. air reads with godotenv,
+/// to which `A=two words` and `$DB_HOST` mean what people think; dotenvy wants the former
+/// in quotes, and ends the latter's name at the underscore.
+fn in_quotes(text: &str) -> String {
+    let mut lines = Vec::new();
+    // A value in quotes goes on in the next line.
+    let mut open = None;
+    for line in text.lines() {
+        if let Some(quote) = open {
+            if closes(line, quote) {
+                open = None;
+            }
+            lines.push(if quote == '"' { in_braces(line) } else { line.to_owned() });
+            continue;
+        }
+        let Some((name, value)) = assignment(line) else {
+            lines.push(line.to_owned());
+            continue;
+        };
+        let value = match value.chars().next() {
+            Some('\'') => {
+                open = (!closes(&value[1..], '\'')).then_some('\'');
+                value.to_owned()
+            }
+            Some('"') => {
+                open = (!closes(&value[1..], '"')).then_some('"');
+                in_braces(value)
+            }
+            _ => {
+                let end = if value.starts_with('#') { Some(0) } else { value.find(" #") };
+                let value = value[..end.unwrap_or(value.len())].trim_end();
+                let escaped = value.replace('\\', "\\\\").replace('"', "\\\"");
+                format!("\"{}\"", in_braces(&escaped))
+            }
+        };
+        lines.push(format!("{name}={value}"));
+    }
+    lines.join("\n")
+}
+
+/// `NAME=value` or, as godotenv allows, `NAME: value`, with or without `export`.
+fn assignment(line: &str) -> Option<(&str, &str)> {
+    let line = line.trim_start();
+    let line = line.strip_prefix("export ").unwrap_or(line);
+    let (name, value) = line.split_at(line.find(['=', ':'])?);
+    let name = name.trim();
+    let is_name = !name.is_empty()
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.'));
+    is_name.then(|| (name, value[1..].trim()))
+}
+
+/// Does a quote that was opened before end in this text?
+fn closes(text: &str, quote: char) -> bool {
+    let mut escaped = false;
+    text.chars().any(|c| {
+        let ends = c == quote && !escaped;
+        escaped = c == '\\' && !escaped && quote == '"';
+        ends
+    })
+}
+
+/// `$NAME` as `${NAME}`; a `$` that begins no name is escaped.
+fn in_braces(text: &str) -> String {
+    let mut result = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(['$', '\\']) {
+        result.push_str(&rest[..at]);
+        let after = &rest[at + 1..];
+        let mut skipped = 0;
+        if rest[at..].starts_with('\\') {
+            result.push('\\');
+            skipped = after.chars().next().map_or(0, char::len_utf8);
+            result.push_str(&after[..skipped]);
+        } else if after.starts_with('{') {
+            result.push('$');
+        } else {
+            let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            skipped = after.find(|c| !is_part(c)).unwrap_or(after.len());
+            let is_name = skipped > 0 && !after.starts_with(|c: char| c.is_ascii_digit());
+            let name = &after[..skipped];
+            result.push_str(&if is_name { format!("${{{name}}}") } else { format!("\\${name}") });
+        }
+        rest = &after[skipped..];
+    }
+    result + rest
 }
 
 #[cfg(test)]
@@ -63,17 +151,37 @@ mod tests {
     #[test]
     fn a_file_of_variables_is_read_as_everybody_writes_it() {
         let text = "\u{feff}# comment\nexport A=1\nB=\"two words\" # why\nC='$A'\n\
-                    D=${A}x\n\nE=\nF=\"a\nb\"\r\n";
-        let expected =
-            [("A", "1"), ("B", "two words"), ("C", "$A"), ("D", "1x"), ("E", ""), ("F", "a\nb")];
+                    D=${A}x\n\nE=\nF=\"a\nb\"\r\nDB_HOST=db\nURL=pg://$DB_HOST:5432 # here\n\
+                    NAME=My App\nRE=\\d+\nPRICE=5$\nYAML: style\nQ=it's \"so\"\n\
+                    IN=\"<$DB_HOST>\"\nHASH=#none\nCODE=a#b\n";
+        let expected = [
+            ("A", "1"),
+            ("B", "two words"),
+            ("C", "$A"),
+            ("D", "1x"),
+            ("E", ""),
+            ("F", "a\nb"),
+            ("DB_HOST", "db"),
+            ("URL", "pg://db:5432"),
+            ("NAME", "My App"),
+            ("RE", "\\d+"),
+            ("PRICE", "5$"),
+            ("YAML", "style"),
+            ("Q", "it's \"so\""),
+            ("IN", "<db>"),
+            ("HASH", ""),
+            ("CODE", "a#b"),
+        ];
         let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(read(text).unwrap(), expected);
     }
 
     #[test]
     fn a_mistake_is_told_with_its_line() {
-        let error = read("A=1\n\nB = two words\n").unwrap_err();
-        assert!(error.starts_with(".env:3: cannot be read: B = two words\n"), "{error}");
+        let error = read("A=1\n\nB two words\nC=1\n").unwrap_err();
+        assert!(error.starts_with(".env:3: cannot be read: B two words\n"), "{error}");
+        let error = read("A=1\nB=\"not closed\nC=1\n").unwrap_err();
+        assert!(error.starts_with(".env:2: cannot be read: B=\"not closed\n"), "{error}");
         let error = parse(Path::new(".env"), b"A=1\nB=\xff\n").unwrap_err();
         assert!(error.to_string().starts_with(".env:2: is not UTF-8"), "{error}");
     }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use globset::{GlobBuilder, GlobSetBuilder};
@@ -41,7 +42,8 @@ impl Resolver<'_> {
         (program, builds): (&Program, bool),
     ) -> Result<Watch> {
         let testdata = self.string("testdata_dir")?;
-        let mut never = BTreeSet::from([tmp_dir.to_owned()]);
+        let mut never = BTreeSet::new();
+        self.never_watch("tmp_dir", tmp_dir, root, &mut never);
         let artifact = self.artifact(program, builds);
         never.extend(artifact.clone());
         if self.air_mode || testdata.is_some() {
@@ -49,7 +51,8 @@ impl Resolver<'_> {
                 self.document.assume("testdata_dir", "testdata");
             }
             let testdata = testdata.as_deref().unwrap_or("testdata");
-            never.insert(absolute(root, Path::new(testdata)));
+            let testdata = absolute(root, Path::new(testdata));
+            self.never_watch("testdata_dir", &testdata, root, &mut never);
         }
         let (extensions, include_files) = self.included(kind)?;
         let mut exclude_dirs = self.exclude_dirs(root, tmp_dir)?;
@@ -102,6 +105,22 @@ impl Resolver<'_> {
         };
         self.poll()?;
         Ok(watch)
+    }
+
+    fn never_watch(
+        &mut self,
+        key: &str,
+        directory: &Path,
+        root: &Path,
+        never: &mut BTreeSet<PathBuf>,
+    ) {
+        if root.starts_with(directory) {
+            self.warnings.push(format!(
+                "{key} is the project itself, or around it, and so is watched like the rest"
+            ));
+        } else {
+            never.insert(directory.to_owned());
+        }
     }
 
     /// There is no polling yet: what is said of it is checked, and that it is missing is
@@ -181,7 +200,8 @@ impl Resolver<'_> {
         let first = match program {
             Program::Command(Command::Argv(argv)) => PathBuf::from(&argv[0]),
             Program::Command(Command::Shell(text, _)) => {
-                shlex::split(text)?.into_iter().find(|word| word.contains('/'))?.into()
+                let is_assignment = |word: &String| word.contains('=');
+                shlex::split(text)?.into_iter().find(|word| !is_assignment(word))?.into()
             }
             Program::None | Program::Built(_) => return None,
         };
@@ -190,10 +210,14 @@ impl Resolver<'_> {
         }
         let path = absolute(&self.options.directory, &first);
         let mut start = [0; 2];
-        let is_script = std::fs::File::open(&path)
-            .and_then(|mut file| file.read_exact(&mut start))
-            .is_ok_and(|()| start == *b"#!");
-        (!is_script).then_some(path)
+        let is_source = match path.metadata() {
+            Err(_) => false,
+            Ok(meta) if meta.is_dir() || meta.permissions().mode() & 0o111 == 0 => true,
+            Ok(_) => std::fs::File::open(&path)
+                .and_then(|mut file| file.read_exact(&mut start))
+                .is_ok_and(|()| start == *b"#!"),
+        };
+        (!is_source).then_some(path)
     }
 
     fn include_dirs(&mut self, root: &Path) -> Result<BTreeSet<PathBuf>> {

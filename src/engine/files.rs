@@ -14,8 +14,12 @@ const MARK_TEXT: &str = "# Made by hotrun, which may delete this directory.\n*\n
 impl Engine {
     /// Makes the directory that the build writes to.
     pub(super) fn prepare_tmp_dir(&self) -> Result<()> {
+        if self.config.makes_tmp { self.make_tmp_dir() } else { Ok(()) }
+    }
+
+    fn make_tmp_dir(&self) -> Result<()> {
         let directory = &self.config.tmp_dir;
-        if !self.config.makes_tmp || directory.is_dir() {
+        if directory.is_dir() {
             return Ok(());
         }
         std::fs::create_dir_all(directory)
@@ -53,7 +57,12 @@ impl Engine {
         if !failed && !is_there || !log.is_chosen && !directory.is_dir() {
             return;
         }
-        let text: &[u8] = if failed { said } else { b"" };
+        if directory.starts_with(&self.config.tmp_dir)
+            && let Err(error) = self.make_tmp_dir()
+        {
+            return self.report.say(&Notice::Warning(error.to_string()));
+        }
+        let text = if failed { without_escapes(said) } else { Vec::new() };
         let written =
             std::fs::create_dir_all(directory).and_then(|()| std::fs::write(&log.path, text));
         if let Err(error) = written {
@@ -88,17 +97,36 @@ impl Engine {
         if files.is_empty() {
             return files;
         }
-        let before = self.env.clone();
         self.told_env = None;
         if !self.read_env() {
             return Vec::new();
         }
-        if self.env == before {
+        if self.env == self.app_env && !self.build_failed {
             self.report.say(&Notice::Unchanged(files));
             return Vec::new();
         }
         files
     }
+}
+
+/// What was said to a terminal, as text: without the sequences that begin with ESC.
+fn without_escapes(said: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(said.len());
+    let mut bytes = said.iter().copied();
+    while let Some(byte) = bytes.next() {
+        if byte != 0x1b {
+            text.push(byte);
+            continue;
+        }
+        match bytes.next() {
+            // Colours and the like end with a letter or one of `@[\\]^_{|}~`.
+            Some(b'[') => while bytes.next().is_some_and(|byte| !(0x40..=0x7e).contains(&byte)) {},
+            // Titles and links end with a bell, or with ESC and a backslash.
+            Some(b']') => while bytes.next().is_some_and(|byte| byte != 0x07 && byte != b'\\') {},
+            _ => {}
+        }
+    }
+    text
 }
 
 /// Why a directory must not be deleted. `kept` are directories that must stay.
@@ -123,6 +151,12 @@ fn why_not_ours(directory: &Path, kept: &[&Path]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_holds_text_without_escapes() {
+        let said = b"\x1b[1;31merror\x1b[0m: \x1b]8;;http://x\x1b\\E1\x1b]8;;\x07 done\r\n\x1b";
+        assert_eq!(without_escapes(said), b"error: E1 done\r\n");
+    }
 
     #[test]
     fn only_a_directory_that_hotrun_has_made_is_its_own() {

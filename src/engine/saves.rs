@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::Engine;
 use crate::config::Action;
 use crate::event::{Burst, Cause, Event, Notice, Order, Proc, name_paths};
-use crate::filter::{Filter, Reason};
+use crate::filter::{Filter, Reason, Verdict as FilterVerdict};
 use crate::outputs::{Content, During, Verdict};
 
 /// Files up to this size are compared by what they hold, in bytes.
@@ -142,6 +142,12 @@ impl Engine {
         }
         let sources = if self.was_read(&times) {
             tracing::debug!(paths = ?sorted.sources, "the last build began after it, and has read it");
+            // What it has read is what they hold now.
+            if self.config.watch.exclude_unchanged {
+                for path in &sorted.sources {
+                    self.fingerprints.is_unchanged(path, content(path, &self.filter));
+                }
+            }
             Told::default()
         } else {
             let changed = self.without_unchanged(sorted.sources, is_small);
@@ -171,13 +177,18 @@ impl Engine {
             events.push(if is_save { Event::Saved(cause) } else { Event::FollowUp(cause) });
         }
         let mut app_input = sorted.app_input;
-        app_input.extend(self.changed_env(sorted.env));
+        let env = self.changed_env(sorted.env);
+        let env_changed = !env.is_empty();
+        app_input.extend(env);
         if !app_input.is_empty() {
             self.changed.clone_from(&app_input);
             if self.artifact_is_missing() {
                 events.push(Event::Unbuilt);
             }
-            events.push(Event::AppInput(Cause::Save(app_input)));
+            let cause = Cause::Save(app_input);
+            // A build may have failed for want of a variable.
+            let builds = env_changed && self.build_failed;
+            events.push(if builds { Event::Saved(cause) } else { Event::AppInput(cause) });
         }
         for (order, paths) in sorted.orders {
             self.report.say(&Notice::Changed(Cause::Save(paths)));
@@ -197,13 +208,18 @@ impl Engine {
             if self.config.file.as_ref() == Some(&path) {
                 continue;
             }
-            let reason = self.filter.judge(&path).1;
-            let is_named = matches!(reason, Reason::IncludeFile | Reason::Include);
-            if self.config.env.files.contains(&path) && !is_named {
+            let (verdict, reason) = self.filter.judge(&path);
+            if reason == Reason::InUse && self.config.env.files.contains(&path) {
                 sorted.env.push(path);
                 continue;
             }
-            let Reason::Rule(number) = reason else {
+            let rule = match reason {
+                Reason::Rule(number) => Some(number),
+                // Only a directory that is gone gets here without mattering by itself.
+                _ if verdict == FilterVerdict::Ignored => self.filter.rule_of_directory(&path),
+                _ => None,
+            };
+            let Some(number) = rule else {
                 sorted.sources.push(path);
                 continue;
             };

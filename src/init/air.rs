@@ -132,7 +132,14 @@ fn as_table(rule: &Rule, base: &Path) -> Vec<(&'static str, Value)> {
 
 /// Where a key of a `[watch]` table belongs that people wrote there by mistake.
 fn misplaced(key: &str) -> String {
-    let lists = ["include_ext", "exclude_dir", "include_dir", "include_file", "exclude_file"];
+    let lists = [
+        "include_ext",
+        "exclude_dir",
+        "include_dir",
+        "include_file",
+        "exclude_file",
+        "exclude_regex",
+    ];
     match key.strip_prefix("watch.") {
         Some(name) if lists.contains(&name) => format!("build.{name}"),
         Some("exclude_dirs") => "build.exclude_dir".to_owned(),

@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::future::poll_fn;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::pin::Pin;
@@ -15,6 +15,7 @@ use std::process::Command as StdCommand;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::pty::{Winsize, openpty};
 use nix::sys::termios::{OutputFlags, SetArg, tcgetattr, tcsetattr};
@@ -22,7 +23,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::unix::pipe;
 use tokio::time::timeout;
 
-/// More than this of one build is not kept, in bytes.
+/// More than this of what one command says to people is not kept, in bytes.
 const MOST_KEPT: usize = 8 << 20;
 /// What a command printed before it ended has arrived after so much silence, though
 /// somebody may still hold its streams.
@@ -89,14 +90,11 @@ impl Output {
 
     /// A pipe, or a pseudoterminal in the place of a terminal.
     fn branch(&mut self, is_terminal: bool, copy_to: Stream) -> io::Result<OwnedFd> {
-        let (reader, writer) = if is_terminal { pseudoterminal()? } else { new_pipe()? };
+        // There may be no pseudoterminal left, or none at all in a sandbox.
+        let pty = is_terminal.then(|| pseudoterminal().ok()).flatten();
+        let (reader, writer) = pty.map_or_else(new_pipe, Ok)?;
         self.readers.push(Reader::new(reader, Some(copy_to), Kept::Printed)?);
         Ok(writer)
-    }
-
-    /// Reads what another reads, too.
-    pub(super) fn join(&mut self, other: Output) {
-        self.readers.extend(other.readers);
     }
 
     /// Takes what comes next. Waits for ever where nothing will.
@@ -132,8 +130,14 @@ impl Output {
                 Kept::Printed => &mut self.printed,
                 Kept::Messages => &mut self.messages,
             };
-            reader.copy(bytes);
-            keep(bytes, kept);
+            if let Some(stream) = reader.copy_to {
+                copy(bytes, stream);
+                let room = MOST_KEPT.saturating_sub(kept.len());
+                kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
+            } else {
+                // What hotrun itself reads must be whole.
+                kept.extend_from_slice(bytes);
+            }
             return Poll::Ready(());
         }
         Poll::Pending
@@ -147,23 +151,24 @@ impl Reader {
         // Unchecked, as a pseudoterminal is no pipe; it can be waited for all the same.
         Ok(Self { from: pipe::Receiver::from_owned_fd_unchecked(from)?, copy_to, into })
     }
-
-    /// Whoever reads hotrun's own output may have gone: that is no reason to stop a build.
-    fn copy(&self, bytes: &[u8]) {
-        let _ = match self.copy_to {
-            None => Ok(()),
-            Some(Stream::Stdout) => {
-                let mut stdout = io::stdout();
-                stdout.write_all(bytes).and_then(|()| stdout.flush())
-            }
-            Some(Stream::Stderr) => io::stderr().write_all(bytes),
-        };
-    }
 }
 
-fn keep(bytes: &[u8], kept: &mut Vec<u8>) {
-    let room = MOST_KEPT.saturating_sub(kept.len());
-    kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
+/// Whoever reads hotrun's own output may have gone: that is no reason to stop a build.
+fn copy(bytes: &[u8], stream: Stream) {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let written = match stream {
+            Stream::Stdout => nix::unistd::write(io::stdout(), rest),
+            Stream::Stderr => nix::unistd::write(io::stderr(), rest),
+        };
+        match written {
+            Ok(count) => rest = &rest[count..],
+            Err(Errno::EINTR) => {}
+            // Somebody who shares the stream, such as node, has made it non-blocking.
+            Err(Errno::EAGAIN) => std::thread::sleep(Duration::from_millis(1)),
+            Err(_) => return,
+        }
+    }
 }
 
 fn new_pipe() -> io::Result<(OwnedFd, OwnedFd)> {

@@ -52,8 +52,6 @@ struct World {
     rules_due: bool,
     /// The app is yet to be started again.
     restart_due: bool,
-    /// A rule failed, and with it the build that it was to precede.
-    delayed: bool,
 }
 
 impl World {
@@ -117,15 +115,10 @@ fn happen(world: &mut World, state: &State, event: &Event) {
             let one = world.living.get_mut(proc).expect("only the living exit");
             one.exited = true;
             one.ready = false;
-            let failed = !one.dismissed && !ended.succeeded();
             match one.role {
                 Role::Build if ended.succeeded() => world.artifact = Some(one.fresh),
-                Role::Build if failed && one.fresh => world.newest_fails = true,
+                Role::Build if one.fresh && !one.dismissed => world.newest_fails = true,
                 // The build that it delays is not made: the newest source does not build.
-                Role::Rules if failed && state.owed.is_some() => {
-                    world.newest_fails = true;
-                    world.delayed = true;
-                }
                 _ => {}
             }
         }
@@ -158,7 +151,6 @@ fn perform(
             }
             Effect::SpawnBuild(proc, _) => {
                 promise(!world.is_building(), "P3: never two builds at once")?;
-                world.delayed = false;
                 if std::mem::take(&mut world.follow_up) {
                     world.newer_source();
                 }
@@ -407,6 +399,7 @@ fn canonical(state: &State, world: &World) -> (State, World) {
     state.follow_up = state.follow_up.as_ref().map(|_| none());
     state.rules = state.rules.as_ref().map(|_| none());
     state.owed = state.owed.as_ref().map(|_| none());
+    state.unready = state.unready.filter(|app| world.living.contains_key(app)).as_ref().map(to);
     if let Pause::On(kept) = &mut state.pause {
         *kept = kept.as_ref().map(|_| none());
     }
@@ -571,12 +564,7 @@ fn runs_rules_and_restarts(step: Step, state: &State, world: &World) -> Broken {
         }
         let (after, world) = come_to_rest(step, now)?;
         let waits = after.restart && after.built && after.phase != Phase::Done;
-        let ran = matches!(event, Event::Ruled(_));
-        if world.rules_due
-            || waits
-            || (world.restart_due && after.built)
-            || (ran && world.delayed && after.policy.builds)
-        {
+        if world.rules_due || waits || (world.restart_due && after.built) {
             return Err(format!(
                 "P1: {event:?} is forgotten from {state:?}; ends in {after:?} with {world:?}"
             ));
@@ -920,13 +908,13 @@ fn forgets_rules_while_building(state: State, event: Event) -> (State, Vec<Effec
     state.step(event)
 }
 
-fn forgets_what_a_failed_rule_owes(state: State, event: Event) -> (State, Vec<Effect>) {
-    let ruling = matches!(state.phase, Phase::Ruling { .. });
-    let (mut after, effects) = state.step(event);
-    if ruling && matches!(after.phase, Phase::Idle { .. }) {
-        after.owed = None;
+fn forgets_what_rules_owe(state: State, event: Event) -> (State, Vec<Effect>) {
+    let mut state = state;
+    if matches!(&state.phase, Phase::Ruling { rules, .. } if event == Event::Exited(*rules, Ended::Code(0)))
+    {
+        state.owed = None;
     }
-    (after, effects)
+    state.step(event)
 }
 
 fn builds_beside_rules(state: State, event: Event) -> (State, Vec<Effect>) {
@@ -989,7 +977,7 @@ fn every_planted_fault_is_caught() {
         ("drains without limit", drains_without_limit, HANDOVER, "at most three"),
         ("misses a crash", misses_a_crash_during_a_build, PLAIN, "P4"),
         ("forgets rules while building", forgets_rules_while_building, PLAIN, "forgotten"),
-        ("forgets what a rule owes", forgets_what_a_failed_rule_owes, PLAIN, "P1"),
+        ("forgets what rules owe", forgets_what_rules_owe, PLAIN, "P1"),
         ("builds beside rules", builds_beside_rules, PLAIN, "two builds"),
         ("forgets a restart", forgets_a_restart_while_building, PLAIN, "forgotten"),
         ("ignores the new config", takes_the_new_config_for_itself_only, PLAIN, "stale artifact"),

@@ -133,6 +133,45 @@ fn defect_11_a_root_with_a_dot_name_and_links_to_directories_are_watched() {
 }
 
 #[test]
+fn links_that_lead_to_each_other_are_entered_once() {
+    let project = Sandbox::empty()
+        .file(
+            "app/.air.toml",
+            "[build]\ncmd = \"cat in/a.txt > built\"\nbin = \"./run\"\n\
+               include_ext = [\"txt\"]\nfollow_symlink = true\n",
+        )
+        .file("a/a.txt", "one\n")
+        .file("b/b.txt", "")
+        .script("app/run", APP);
+    project
+        .sh("ln -s ../a app/in; ln -s ../b a/b; ln -s ../b a/b2; ln -s ../a b/a; ln -s ../a b/a2");
+    let mut hotrun = project.start(&["-C", "app"]);
+    hotrun.wait_serving("one");
+    project.save("a/a.txt", "two\n");
+    hotrun.wait_serving("two");
+    hotrun.end();
+}
+
+#[test]
+fn what_a_shell_runs_is_no_artifact_and_stays_watched() {
+    let watched = |full_bin: &str| {
+        let project = airs("");
+        project.sh("mkdir cmd; echo > cmd/a.txt; echo > server.txt");
+        let args =
+            ["explain", "-build.full_bin", full_bin, "-build.bin", "", "cmd/a.txt", "server.txt"];
+        let (_, stdout, _) = project.run(&args);
+        assert_eq!(stdout.matches("a build, and a start").count(), 2, "{stdout}");
+    };
+    watched("go run ./cmd");
+    watched("cd ./cmd && npm start");
+    watched("node ./server.txt");
+    watched("DB=postgres://u@h/x ./app");
+    let (code, _, stderr) = airs("").run(&["--once", "-tmp_dir", ".", "-build.bin", "/bin/true"]);
+    assert_eq!(code, 0);
+    assert!(stderr.contains("tmp_dir is the project itself, or around it"), "{stderr}");
+}
+
+#[test]
 fn defect_12_an_exclude_that_can_match_nothing_is_told() {
     let project = airs("exclude_dir = [\"**/gen\"]\n");
     let (_, _, stderr) = project.run(&["--once", "-build.cmd", "false"]);

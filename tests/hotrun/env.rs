@@ -58,8 +58,8 @@ fn a_mistake_is_told_with_its_line_and_changes_nothing() {
     let line = hotrun.wait_for("app <a>");
     let pid = line.rsplit(' ').next().unwrap().parse().unwrap();
     let pid = nix::unistd::Pid::from_raw(pid);
-    project.save(".env", "A=x\nB = two words\n");
-    hotrun.wait_for(".env:2: cannot be read: B = two words");
+    project.save(".env", "A=x\nB two words\n");
+    hotrun.wait_for(".env:2: cannot be read: B two words");
     hotrun.wait_for("until that is mended");
     project.save("source.txt", "two\n");
     hotrun.wait_for_line("build <a><more b><real>");
@@ -111,5 +111,30 @@ fn a_change_during_a_build_that_fails_reaches_the_app() {
     project.save("go", "");
     hotrun.wait_for("failed");
     hotrun.wait_for("app <meanwhile>");
+    hotrun.end();
+}
+
+#[test]
+fn a_build_that_failed_for_want_of_a_variable_is_made_when_it_comes() {
+    let config = CONFIG.replace("cp source.txt", "test \\\"$A\\\" = good && cp source.txt");
+    let project = project().file("hotrun.toml", &format!("env_files = [\".env\"]\n{config}"));
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_for("failed");
+    project.save(".env", "A=good\n");
+    hotrun.wait_for("app <good>");
+    hotrun.end();
+}
+
+#[test]
+fn a_file_that_is_named_to_be_built_from_is() {
+    let project = project();
+    let config = std::fs::read_to_string(project.root().join("hotrun.toml")).unwrap();
+    let config = format!("{config}include_file = [\".env\"]\n");
+    let project = project.file("hotrun.toml", &config);
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_for("app <a>");
+    project.save(".env", "A=b\n");
+    hotrun.wait_for_line("build <b><more b><real>");
+    hotrun.wait_for("app <b>");
     hotrun.end();
 }

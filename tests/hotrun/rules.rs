@@ -77,8 +77,11 @@ fn braces_are_each_changed_file_quoted_and_relative_to_the_root() {
 }
 
 #[test]
-fn a_rule_that_fails_is_told_keeps_the_app_and_is_made_good_by_its_next_success() {
+fn a_rule_that_fails_is_told_and_keeps_neither_the_app_nor_a_build_nor_other_rules_from_theirs() {
+    let more = "[[build.rules]]\nname = \"css\"\ninclude_ext = [\"css\"]\ncmd = \"echo css ran\"\n";
     let project = generated("! grep -q broken page.in && cp page.in source.txt");
+    let config = std::fs::read_to_string(project.root().join("hotrun.toml")).unwrap();
+    let project = project.file("hotrun.toml", &format!("{config}{more}"));
     let mut hotrun = project.start(&[]);
     let first = hotrun.wait_serving("one");
     project.save("page.in", "broken\n");
@@ -86,8 +89,40 @@ fn a_rule_that_fails_is_told_keeps_the_app_and_is_made_good_by_its_next_success(
     assert!(line.contains("a rule: exit code 1, after "), "{line}");
     assert!(line.ends_with(&format!("pid {first} keeps running")), "{line}");
     assert!(is_alive(first));
+    project.sh("mkdir new && echo x > new/a.css && echo two > new/source.txt && \
+                cp new/source.txt source.txt && touch page.in && echo broken > page.in && mv new now");
+    hotrun.wait_for_line("css ran");
+    hotrun.wait_serving("two");
     project.save("page.in", "mended\n");
     hotrun.wait_serving("mended");
+    hotrun.end();
+}
+
+#[test]
+fn a_directory_that_goes_is_its_rules_business() {
+    let rule = "[[build.rules]]\nname = \"web\"\ninclude_dir = [\"web\"]\ninclude_ext = [\"ts\"]\n\
+                cmd = \"echo rule ran\"\n";
+    let config = format!("{CONFIG}exclude_dir = [\"web\"]\n{rule}");
+    let project = Sandbox::new().file("hotrun.toml", &config).file("web/pages/a.ts", "");
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_serving("one");
+    project.sh("mv web/pages .gone");
+    hotrun.wait_for_line("rule ran");
+    project.save("source.txt", "two\n");
+    hotrun.wait_serving("two");
+    assert_eq!(hotrun.count("building"), 2, "{}", hotrun.output());
+    hotrun.end();
+}
+
+#[test]
+fn what_a_command_left_behind_says_reaches_the_terminal_while_the_next_one_runs() {
+    // A pipe that nobody reads is full after 64 KiB, and then its writer waits for ever.
+    let config = "[build]\npre_cmd = [\"(head -c 1000000 /dev/zero | tr '\\\\0' '.'; touch said) &\"]\n\
+                  cmd = \"until test -e said; do sleep 0.01; done; cp source.txt built\"\n\
+                  entrypoint = \"./app\"\nlog = \"build.log\"\ninclude_ext = [\"txt\"]\n";
+    let project = Sandbox::new().file("hotrun.toml", config);
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_serving("one");
     hotrun.end();
 }
 

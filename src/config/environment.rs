@@ -133,7 +133,8 @@ fn in_braces(text: &str) -> String {
             skipped = after.find(|c| !is_part(c)).unwrap_or(after.len());
             let is_name = skipped > 0 && !after.starts_with(|c: char| c.is_ascii_digit());
             let name = &after[..skipped];
-            result.push_str(&if is_name { format!("${{{name}}}") } else { format!("\\${name}") });
+            let (before, behind) = if is_name { ("${", "}") } else { ("\\$", "") };
+            result.extend([before, name, behind]);
         }
         rest = &after[skipped..];
     }

@@ -1,5 +1,4 @@
-//! From a [`Document`](super::document::Document) to a [`Watch`]: what to watch, and which
-//! rules there are.
+//! From a [`Document`] to a [`Watch`]: what to watch, and which rules there are.
 
 use std::collections::BTreeSet;
 use std::io::Read;

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -68,7 +69,7 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
     let report = Report::new(talk.quiet, talk.color, &config.talk, config.watch.base.clone());
     let mut engine = Engine {
         state: State::new(config.policy()),
-        filter: Filter::new(config.watch.clone()),
+        filter: Rc::new(Filter::new(config.watch.clone())),
         config,
         options,
         next: None,
@@ -115,7 +116,7 @@ struct Engine {
     report: Report,
     watch: Option<Watch>,
     /// Which rule has a file; made from `config`.
-    filter: Filter,
+    filter: Rc<Filter>,
     outputs: Outputs,
     fingerprints: Fingerprints,
     /// The time of the last build or run of rules.
@@ -383,7 +384,7 @@ impl Engine {
     fn take_up_next(&mut self) {
         if let Some(next) = self.next.take() {
             self.config = next;
-            self.filter = Filter::new(self.config.watch.clone());
+            self.filter = Rc::new(Filter::new(self.config.watch.clone()));
             self.report.configure(&self.config.talk);
             if let Err(error) = self.prepare_tmp_dir() {
                 self.report.say(&Notice::Warning(error.to_string()));

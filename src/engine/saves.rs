@@ -3,6 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Engine;
@@ -124,6 +125,19 @@ struct Told {
     follow_ups: Vec<PathBuf>,
 }
 
+impl Told {
+    fn paths(&self) -> impl Iterator<Item = &PathBuf> {
+        self.saves.iter().chain(&self.follow_ups)
+    }
+
+    /// One event for the saves, one for the rest, where there are any.
+    fn events(self, save: fn(Cause) -> Event, follow_up: fn(Cause) -> Event) -> Vec<Event> {
+        let both = [(self.saves, save), (self.follow_ups, follow_up)];
+        let some = both.into_iter().filter(|(paths, _)| !paths.is_empty());
+        some.map(|(paths, event)| event(Cause::Save(paths))).collect()
+    }
+}
+
 impl Engine {
     pub(super) fn saved(&mut self, burst: Burst) -> Vec<Event> {
         let times = Times { first: burst.first, last: burst.last };
@@ -132,64 +146,30 @@ impl Engine {
         }
         let is_small = burst.paths.len() <= MOST_REMEMBERED;
         let sorted = self.sort(burst.paths);
-        let mut events = Vec::new();
-
         let for_rules = self.judge(sorted.for_rules, &times, is_small);
         if let Some(window) = self.window.filter(|window| !window.is_build) {
-            let saves = for_rules.saves.iter().chain(&for_rules.follow_ups);
-            self.rules_cause_themselves =
-                saves.map(|path| window.during(&times, path)).any(|during| during != During::Rest);
+            self.rules_cause_themselves = for_rules
+                .paths()
+                .map(|path| window.during(&times, path))
+                .any(|during| during != During::Rest);
         }
-        let sources = if self.was_read(&times) {
-            tracing::debug!(paths = ?sorted.sources, "the last build began after it, and has read it");
-            // What it has read is what they hold now.
-            if self.config.watch.exclude_unchanged {
-                for path in &sorted.sources {
-                    self.fingerprints.is_unchanged(path, content(path, &self.filter));
-                }
-            }
-            Told::default()
-        } else {
-            let changed = self.without_unchanged(sorted.sources, is_small);
-            self.judge(changed, &times, false)
-        };
+        let mut sources = self.judge_sources(sorted.sources, &times, is_small);
         if !(for_rules.saves.is_empty() && sources.saves.is_empty()) {
             self.follows_up = false;
-        } else if !(for_rules.follow_ups.is_empty() && sources.follow_ups.is_empty()) {
+        } else if for_rules.paths().chain(sources.paths()).next().is_some() {
             self.follows_up = true;
         }
-        for (paths, event) in [
-            (for_rules.saves, Event::Ruled as fn(Cause) -> Event),
-            (for_rules.follow_ups, Event::RuledByBuild),
-        ] {
-            if !paths.is_empty() {
-                events.push(event(Cause::Save(paths)));
-            }
+
+        let mut events = for_rules.events(Event::Ruled, Event::RuledByBuild);
+        if self.config.build.stages.is_empty() && sources.paths().next().is_some() {
+            self.changed = sources.paths().cloned().collect();
         }
-        if !sources.saves.is_empty() || !sources.follow_ups.is_empty() {
-            let is_save = !sources.saves.is_empty();
-            let mut paths = sources.saves;
-            paths.extend(sources.follow_ups);
-            if self.config.build.stages.is_empty() {
-                self.changed.clone_from(&paths);
-            }
-            let cause = Cause::Save(paths);
-            events.push(if is_save { Event::Saved(cause) } else { Event::FollowUp(cause) });
+        if !sources.saves.is_empty() {
+            // One build is for both.
+            sources.saves.append(&mut sources.follow_ups);
         }
-        let mut app_input = sorted.app_input;
-        let env = self.changed_env(sorted.env);
-        let env_changed = !env.is_empty();
-        app_input.extend(env);
-        if !app_input.is_empty() {
-            self.changed.clone_from(&app_input);
-            if self.artifact_is_missing() {
-                events.push(Event::Unbuilt);
-            }
-            let cause = Cause::Save(app_input);
-            // A build may have failed for want of a variable.
-            let builds = env_changed && self.build_failed;
-            events.push(if builds { Event::Saved(cause) } else { Event::AppInput(cause) });
-        }
+        events.extend(sources.events(Event::Saved, Event::FollowUp));
+        events.extend(self.app_input(sorted.app_input, sorted.env));
         for (order, paths) in sorted.orders {
             self.report.say(&Notice::Changed(Cause::Save(paths)));
             events.push(Event::Ordered(order));
@@ -200,6 +180,39 @@ impl Engine {
             }
         }
         events
+    }
+
+    /// What the sources in a burst mean.
+    fn judge_sources(&mut self, paths: Vec<PathBuf>, times: &Times, is_small: bool) -> Told {
+        let was_read =
+            self.window.is_some_and(|window| window.is_build && times.last < window.began);
+        if !was_read {
+            let changed = self.without_unchanged(paths, is_small);
+            return self.judge(changed, times, false);
+        }
+        tracing::debug!(?paths, "the last build began after these were saved, and has read them");
+        // So what it has read is what they hold now.
+        if self.config.watch.exclude_unchanged {
+            for path in &paths {
+                self.fingerprints.is_unchanged(path, content(path, &self.filter));
+            }
+        }
+        Told::default()
+    }
+
+    /// What is read by the app alone: files of `restart` rules, and of variables.
+    fn app_input(&mut self, mut files: Vec<PathBuf>, env: Vec<PathBuf>) -> Vec<Event> {
+        let env = self.changed_env(env);
+        // A build may have failed for want of a variable.
+        let builds = self.build_failed && !env.is_empty();
+        files.extend(env);
+        if files.is_empty() {
+            return Vec::new();
+        }
+        self.changed.clone_from(&files);
+        let cause = Cause::Save(files);
+        let event = if builds { Event::Saved(cause) } else { Event::AppInput(cause) };
+        if self.artifact_is_missing() { vec![Event::Unbuilt, event] } else { vec![event] }
     }
 
     fn sort(&self, paths: Vec<PathBuf>) -> Sorted {
@@ -240,16 +253,11 @@ impl Engine {
         sorted
     }
 
-    /// True when the last build began after all of the burst.
-    fn was_read(&self, times: &Times) -> bool {
-        self.window.is_some_and(|window| window.is_build && times.last < window.began)
-    }
-
     /// Who wrote these, and does anything follow?
     fn judge(&mut self, paths: Vec<PathBuf>, times: &Times, remember: bool) -> Told {
         let mut told = Told::default();
         let mut loops = Vec::new();
-        let filter = self.filter.clone();
+        let filter = Rc::clone(&self.filter);
         for path in paths {
             let during =
                 self.window.as_ref().map_or(During::Rest, |window| window.during(times, &path));
@@ -291,7 +299,7 @@ impl Engine {
         if !self.config.watch.exclude_unchanged {
             return paths;
         }
-        let filter = self.filter.clone();
+        let filter = Rc::clone(&self.filter);
         let (same, changed): (Vec<_>, Vec<_>) = paths
             .into_iter()
             .partition(|path| self.fingerprints.is_unchanged(path, content(path, &filter)));
@@ -302,7 +310,7 @@ impl Engine {
     }
 
     pub(super) fn content(&self) -> impl Fn(&Path) -> Content + use<> {
-        let filter = self.filter.clone();
+        let filter = Rc::clone(&self.filter);
         move |path| content(path, &filter)
     }
 }

@@ -74,6 +74,9 @@ struct Common {
     /// Read this configuration file
     #[arg(short, long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
+    /// Read none, even if there is one
+    #[arg(long, conflicts_with = "config", global = true)]
+    no_config: bool,
     /// Work in this directory
     #[arg(short = 'C', value_name = "DIR", global = true)]
     directory: Option<PathBuf>,
@@ -187,6 +190,7 @@ impl Cli {
         Ok(Options {
             directory,
             config,
+            no_config: self.common.no_config,
             once: self.common.once,
             selection: self.choice.selection(),
             args: words.args.clone(),

@@ -57,6 +57,8 @@ pub struct Options {
     pub directory: PathBuf,
     /// `--config`.
     pub config: Option<PathBuf>,
+    /// `--no-config`: whatever file there is, none is read.
+    pub no_config: bool,
     /// `--once`.
     pub once: bool,
     /// Which program, built how.
@@ -144,6 +146,9 @@ pub struct Run {
     /// What is run where the build has made no file of the program's name: people write
     /// `bin = "dlv"`, and mean the one that is installed.
     pub fallback: Option<Fallback>,
+    /// Nobody has said what to run: `program` is what air takes for granted, and may not be
+    /// meant where the build is somebody's own.
+    pub is_assumed: bool,
     /// What asks it to end.
     pub signal: Signal,
     /// How long it may take to end; then it is killed.
@@ -495,6 +500,9 @@ pub fn is_airs(options: &Options) -> bool {
 }
 
 fn find(options: &Options) -> Result<Option<PathBuf>> {
+    if options.no_config {
+        return Ok(None);
+    }
     if let Some(named) = &options.config {
         if !options.directory.join(named).is_file() {
             return Err(Error::usage(named.display(), "there is no such configuration file")

@@ -296,7 +296,8 @@ impl Engine {
         let Some(artifact) = self.artifact().filter(|path| path.is_absolute()) else {
             return Ended::Code(0);
         };
-        if self.config.run.fallback.is_some() && !artifact.exists() {
+        let may_be_missing = self.config.run.fallback.is_some() || self.config.run.is_assumed;
+        if may_be_missing && !artifact.exists() {
             return Ended::Code(0);
         }
         let shown = artifact.display();
@@ -474,13 +475,25 @@ impl Engine {
                 Command::Argv(argv.collect())
             }
             (Program::None, _) | (Program::Built(_), None) => {
-                let why = "there is nothing to run".to_owned();
-                let _ = self.sender.send(Event::Exited(proc, Ended::NotStarted(why)).into());
-                let _ = self.sender.send(Event::Gone(proc).into());
-                return;
+                return self.nothing_to_start(proc, "there is nothing to run".to_owned());
             }
         };
+        if self.config.run.is_assumed
+            && let Some(artifact) = self.artifact().filter(|path| !path.exists())
+        {
+            let why = format!(
+                "nothing is run, as no build.entrypoint is configured and the build made no {}",
+                self.config.watch.relative(&artifact).display()
+            );
+            return self.nothing_to_start(proc, why);
+        }
         self.spawn(proc, Role::App, Some(generation), vec![Stage::alone(command)], None);
+    }
+
+    fn nothing_to_start(&self, proc: Proc, why: String) {
+        // The engine holds a receiver itself.
+        let _ = self.sender.send(Event::Exited(proc, Ended::NotStarted(why)).into());
+        let _ = self.sender.send(Event::Gone(proc).into());
     }
 
     /// The program that is installed, where the build has made none of its name.

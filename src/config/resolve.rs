@@ -84,6 +84,7 @@ impl<'a> Resolver<'a> {
         let makes_tmp = self.needs_tmp_dir(&commands, &runs, tmp.as_deref(), plan.as_ref());
         let stages = self.stages(&commands, plan.as_ref(), stop_on_error, tmp.as_deref());
         let mut fallback = None;
+        let is_assumed = self.air_mode && commands.cmd.is_some() && !runs.says_something();
         let program = if self.air_mode {
             let resolved = air::program(runs, &root, directory, tmp.as_deref(), &self.options.args);
             self.warnings.extend(resolved.warnings);
@@ -93,7 +94,7 @@ impl<'a> Resolver<'a> {
             self.program(runs, &root, plan.as_ref().map(|plan| &plan.makes))
         };
 
-        let run = Run { fallback, ..self.run(program)? };
+        let run = Run { fallback, is_assumed, ..self.run(program)? };
         let build = Build {
             stages,
             delay: self.milliseconds("build.delay", 0)?,
@@ -365,6 +366,7 @@ impl<'a> Resolver<'a> {
         Ok(Run {
             program,
             fallback: None,
+            is_assumed: false,
             signal,
             grace: self.grace()?,
             on_exit,

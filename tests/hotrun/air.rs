@@ -363,6 +363,29 @@ fn defect_51_a_change_of_the_configuration_is_taken_up() {
 }
 
 #[test]
+fn defect_53_a_build_that_makes_no_program_is_only_built() {
+    // As in files that only test, or build for somewhere else.
+    let project = Sandbox::empty()
+        .file(".air.toml", "[build]\ncmd = \"echo checked\"\ninclude_ext = [\"txt\"]\n")
+        .file("source.txt", "one\n");
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_for_line("checked");
+    hotrun.wait_for("built  in");
+    hotrun.wait_for("no start  nothing is run, as no build.entrypoint is configured and the build made no tmp/main");
+    project.save("source.txt", "two\n");
+    hotrun.wait_for_line("checked");
+    hotrun.end();
+}
+
+#[test]
+fn defect_55_a_configuration_can_be_left_unread() {
+    let project = airs("").file("hotrun.toml", "not toml");
+    let (code, _, stderr) = project.run(&["--no-config", "--build.cmd", "true", "--once"]);
+    assert_eq!(code, 0, "{stderr}");
+    assert_eq!(project.run(&["--no-config", "-c", "x"]).0, 2);
+}
+
+#[test]
 fn defect_56_no_tmp_dir_is_made_that_nothing_names() {
     let project = airs("");
     let (code, _, _) = project.run(&["--once", "-build.bin", "/bin/true"]);

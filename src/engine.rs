@@ -84,6 +84,7 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
         env: Vec::new(),
         app_env: Vec::new(),
         build_failed: false,
+        has_run: false,
         told_env: None,
         roles: HashMap::new(),
         messages: HashMap::new(),
@@ -131,6 +132,8 @@ struct Engine {
     app_env: Vec<(String, String)>,
     /// The last build that ran to its end has failed.
     build_failed: bool,
+    /// There was an app.
+    has_run: bool,
     /// What is wrong with their files, if it was told.
     told_env: Option<String>,
     roles: HashMap<Proc, Role>,
@@ -296,7 +299,9 @@ impl Engine {
         let Some(artifact) = self.artifact().filter(|path| path.is_absolute()) else {
             return Ended::Code(0);
         };
-        let may_be_missing = self.config.run.fallback.is_some() || self.config.run.is_assumed;
+        // A program that has run is meant, whoever assumed it.
+        let is_none = self.config.run.is_assumed && !self.has_run;
+        let may_be_missing = self.config.run.fallback.is_some() || is_none;
         if may_be_missing && !artifact.exists() {
             return Ended::Code(0);
         }
@@ -491,7 +496,7 @@ impl Engine {
     }
 
     fn nothing_to_start(&self, proc: Proc, why: String) {
-        // The engine holds a receiver itself.
+        // The inbox closes when hotrun ends.
         let _ = self.sender.send(Event::Exited(proc, Ended::NotStarted(why)).into());
         let _ = self.sender.send(Event::Gone(proc).into());
     }
@@ -519,6 +524,7 @@ impl Engine {
     ) {
         self.read_env();
         if role == Role::App {
+            self.has_run = true;
             self.app_env.clone_from(&self.env);
         }
         let variables = self.env.iter().map(|(name, value)| (name.into(), value.into()));

@@ -275,6 +275,20 @@ fn write_first(cli: &Cli, words: &Words, full: bool, from: Option<Source>) -> Re
         let why = "init takes no such word";
         return Err(Error::usage(word.display(), why).remedy("hotrun init --help"));
     }
+    let options = cli.options(words)?;
+    if from.is_none()
+        && let Some(there) = config::found(&options)
+    {
+        let error = Error::usage(there.display(), "is there already");
+        return Err(if config::is_airs(&options) {
+            error.remedy(
+                "hotrun reads it as it is; a hotrun.toml would be read in its place:\n\
+                 hotrun init --from air writes one that says the same",
+            )
+        } else {
+            error.remedy("edit it, or delete it first")
+        });
+    }
     let first = match from {
         Some(source) => block_on(async {
             let options = Options { directory: directory.clone(), ..cli.options(words)? };
@@ -284,8 +298,11 @@ fn write_first(cli: &Cli, words: &Words, full: bool, from: Option<Source>) -> Re
         None => init::for_project(&directory),
     };
     let file = directory.join("hotrun.toml");
-    let created =
-        std::fs::File::create_new(&file).and_then(|mut new| new.write_all(first.text.as_bytes()));
+    let created = std::fs::File::create_new(&file).and_then(|mut new| {
+        // Half a file, as on a full disk, would be read.
+        let written = new.write_all(first.text.as_bytes());
+        written.inspect_err(|_| drop(std::fs::remove_file(&file)))
+    });
     match created {
         Ok(()) => {
             print(&format!("wrote {}", file.display()));
@@ -321,14 +338,16 @@ fn check(cli: &Cli, words: &Words) -> Result<u8> {
 fn explain(cli: &Cli, words: &Words, paths: &[PathBuf]) -> Result<u8> {
     let config = load(cli, words)?;
     let here = std::env::current_dir().unwrap_or_else(|_| config.directory.clone());
+    let here = here.canonicalize().unwrap_or(here);
     for path in paths {
-        let path = config::absolute(&here, path);
+        let mut path = config::absolute(&here, path);
         // The roots have their links resolved; the file itself may be one, or not exist.
-        let place = path.parent().and_then(|place| place.canonicalize().ok());
-        let path = match (place, path.file_name()) {
-            (Some(place), Some(name)) => place.join(name),
-            _ => path,
-        };
+        if config.watch.root_of(&path).is_none()
+            && let Some(place) = path.parent().and_then(|place| place.canonicalize().ok())
+            && let Some(name) = path.file_name()
+        {
+            path = place.join(name);
+        }
         print(&show::explain(&config, &path));
     }
     Ok(0)

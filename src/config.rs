@@ -493,6 +493,11 @@ pub async fn load(options: &Options, ask: &impl Ask) -> Result<Config> {
     Ok(config)
 }
 
+/// The file that would be read.
+pub fn found(options: &Options) -> Option<PathBuf> {
+    find(options).ok().flatten().map(|file| absolute(&options.directory, &file))
+}
+
 /// True when the configuration that would be used is air's, whose users may not know
 /// hotrun's own words.
 pub fn is_airs(options: &Options) -> bool {

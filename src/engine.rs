@@ -85,6 +85,7 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
         app_env: Vec::new(),
         build_failed: false,
         has_run: false,
+        loop_told: None,
         told_env: None,
         roles: HashMap::new(),
         messages: HashMap::new(),
@@ -134,6 +135,8 @@ struct Engine {
     build_failed: bool,
     /// There was an app.
     has_run: bool,
+    /// When it was last told that builds cause each other.
+    loop_told: Option<Instant>,
     /// What is wrong with their files, if it was told.
     told_env: Option<String>,
     roles: HashMap<Proc, Role>,
@@ -434,7 +437,7 @@ impl Engine {
         let stages = self.rule_stages(cause.paths());
         let is_round = std::mem::take(&mut self.rules_cause_themselves);
         self.rounds_of_rules = if is_round { self.rounds_of_rules + 1 } else { 0 };
-        if is_round && self.rounds_of_rules.is_multiple_of(ROUNDS_OF_RULES) {
+        if is_round && self.rounds_of_rules == ROUNDS_OF_RULES {
             let names = name_paths(cause.paths(), &self.config.watch.base);
             self.report.say(&Notice::Warning(format!(
                 "{names} changes each time that its rule runs, which makes the rule run again; \
@@ -463,7 +466,8 @@ impl Engine {
                 continue;
             }
             for file in files.filter(|file| file.exists()) {
-                let name = self.config.watch.relative(file).to_string_lossy().into_owned();
+                let name = file.strip_prefix(&self.config.watch.base).unwrap_or(file);
+                let name = name.to_string_lossy().into_owned();
                 let quoted = shlex::try_quote(&name).map_or(name.clone(), Into::into);
                 let text = cmd.replace("{}", &quoted);
                 stages.push(Stage { label: label(&text), ..Stage::shell(text) });
@@ -534,7 +538,8 @@ impl Engine {
         if let Some(generation) = generation {
             env.push(("HOTRUN_GENERATION".into(), generation.to_string().into()));
         }
-        self.report.facts.insert(proc, Facts::now());
+        let grace = limit.map(|limit| (limit, "its start (build.kill_delay)"));
+        self.report.facts.insert(proc, Facts { grace, ..Facts::now() });
         self.roles.insert(proc, role);
         let directory = self.config.directory.clone();
         let keeps_output = role == Role::Build && self.config.log.is_some();
@@ -546,7 +551,7 @@ impl Engine {
     fn changed_paths(&self) -> OsString {
         let mut text = OsString::new();
         for path in &self.changed {
-            let relative = self.config.watch.relative(path);
+            let relative = path.strip_prefix(&self.config.watch.base).unwrap_or(path);
             if text.len() + relative.as_os_str().len() + 1 > MOST_CHANGED {
                 break;
             }

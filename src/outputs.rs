@@ -51,6 +51,9 @@ pub enum Verdict {
     Loop,
     /// As `FollowUp`, and the person is told that builds may be causing each other.
     Circling,
+    /// As `Save`, but not at once, and told as well: somebody edits this file, and yet it may
+    /// be builds that write it.
+    Slow,
 }
 
 /// What is remembered of a path that changed during builds.
@@ -146,6 +149,9 @@ impl Outputs {
             }
             self.edited.insert(path.to_owned());
             self.saved.remove(path);
+            if let Some(sighting) = self.seen.get_mut(path) {
+                sighting.builds = 0;
+            }
             self.next_is = NextIs::Wanted;
             return Verdict::Save;
         }
@@ -162,6 +168,9 @@ impl Outputs {
             sighting.builds += 1;
         }
         sighting.content = now;
+        if sighting.builds > MOST_FOLLOW_UPS && self.edited.contains(path) {
+            return Verdict::Slow;
+        }
         if is_new && self.strange >= MOST_STRANGE {
             // It may be somebody's save all the same, so it is never left out.
             let is_round = self.follow_ups > 0 && self.follow_ups.is_multiple_of(MOST_FOLLOW_UPS);
@@ -349,6 +358,18 @@ mod tests {
                 Write(4, During::JustEnded, FollowUp),
             ],
         );
+    }
+
+    #[test]
+    fn an_edited_file_that_changes_during_every_build_is_followed_slowly_until_it_is_at_rest() {
+        let mut steps = vec![Write(100, During::Rest, Save)];
+        for number in 1..=8 {
+            let expected = if number <= 5 { Save } else { Verdict::Slow };
+            steps.extend([WANTED, Write(number, During::Cmd, expected), End]);
+        }
+        steps.push(Write(200, During::Rest, Save));
+        steps.extend([WANTED, Write(9, During::Cmd, Save), End]);
+        check("date >> source", steps);
     }
 
     #[test]

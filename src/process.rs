@@ -126,7 +126,7 @@ impl Processes {
         self.order(proc, Order::Kill);
     }
 
-    /// Sends it a signal.
+    /// Sends its first process a signal.
     pub fn signal(&self, proc: Proc, signal: Signal) {
         self.order(proc, Order::Signal(signal));
     }
@@ -310,7 +310,12 @@ impl Group {
 
     fn obey(&mut self, order: &Order) {
         match *order {
-            Order::Signal(signal) => self.send(signal),
+            // To the program itself: what it has started may not know this signal.
+            Order::Signal(signal) => {
+                if let Some(leader) = self.pgids.last() {
+                    let _ = nix::sys::signal::kill(*leader, signal);
+                }
+            }
             Order::Kill => {
                 self.ending = true;
                 self.killed = true;

@@ -66,6 +66,9 @@ fn summary(config: &Config) -> Vec<String> {
     for warning in &config.warnings {
         line("warning", warning.clone());
     }
+    if let Err(error) = config.env.read() {
+        line("warning", error.to_string());
+    }
     lines
 }
 

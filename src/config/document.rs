@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
+use super::TABLES;
 use crate::error::{Error, Result};
 
 const STRINGS: &str = "a list of strings, for example [\"a\", \"b\"]";
@@ -84,6 +85,13 @@ impl Document {
         let table = DeTable::parse(text).map_err(|error| document.syntax_error(&error))?;
         document.collect("", table.into_inner())?;
         document.take_platform();
+        for table in TABLES {
+            let is_other = matches!(document.entries.get(table),
+                Some(Entry::File { read, .. }) if !read.is_table());
+            if is_other || document.lists.contains_key(table) {
+                return Err(document.wrong(table, format!("a table: keys below a line [{table}]")));
+            }
+        }
         Ok(document)
     }
 
@@ -268,11 +276,6 @@ impl Document {
     /// The keys and values of a table whose keys are the user's own.
     pub(super) fn pairs(&self, table: &'static str) -> Result<Vec<(String, String)>> {
         self.open.borrow_mut().insert(table);
-        if let Some(Entry::File { read, .. }) = self.entries.get(table)
-            && !read.is_table()
-        {
-            return Err(self.wrong(table, "a table, with lines NAME = \"value\" below [env]"));
-        }
         let mut pairs = Vec::new();
         for (key, entry) in &self.entries {
             let Some(name) = key.strip_prefix(table).and_then(|rest| rest.strip_prefix('.')) else {
@@ -339,6 +342,11 @@ impl Document {
         format!("{}:{}", self.name, first.min().map_or(1, |offset| self.line(offset)))
     }
 
+    /// True when there is a file.
+    pub(super) fn is_read(&self) -> bool {
+        !self.name.is_empty()
+    }
+
     /// True when the key is there.
     pub(crate) fn has(&self, key: &str) -> bool {
         self.entries.contains_key(key)
@@ -356,6 +364,17 @@ impl Document {
     /// One sentence for each key of the file that nobody asked for. On the command line such
     /// a key is an error.
     pub(crate) fn unknown(&self) -> Result<Vec<String>> {
+        self.unknown_where(|_| true)
+    }
+
+    /// The same for keys in tables that there are not. (Of the others, not all may have been
+    /// asked for yet.)
+    pub(super) fn in_unknown_tables(&self) -> Vec<String> {
+        let is_stranger = |key: &str| !TABLES.contains(&key.split('.').next().unwrap_or_default());
+        self.unknown_where(is_stranger).unwrap_or_default()
+    }
+
+    fn unknown_where(&self, is_meant: impl Fn(&str) -> bool) -> Result<Vec<String>> {
         let asked: BTreeSet<&str> = self.asked.borrow().keys().copied().collect();
         let open = self.open.borrow();
         let is_below = |key: &str, table: &str| {
@@ -364,6 +383,7 @@ impl Document {
         let mut unknown = Vec::new();
         for (key, entry) in &self.entries {
             if asked.contains(key.as_str())
+                || !is_meant(key)
                 || open.iter().any(|table| is_below(key, table) || key == table)
             {
                 continue;

@@ -532,16 +532,17 @@ fn non_empty(text: String) -> Option<String> {
 
 fn nothing_to_do(directory: &Path, document: &Document) -> Error {
     let three_lines = "[build]\ncmd = \"make app\"\nentrypoint = \"./app\"";
-    if document.has_any(&["build", "watch", "run", "root"]) {
+    if document.is_read() {
+        let unknown = document.in_unknown_tables();
         return Error::usage(
             directory.display(),
             "the configuration says neither what to build nor what to run",
         )
-        .remedy(format!("add to it:\n{three_lines}"));
+        .remedy([unknown, vec![format!("add to it:\n{three_lines}")]].concat().join("\n"));
     }
     Error::usage(
         directory.display(),
-        "neither a configuration nor a Cargo or Go project was found here or above",
+        "there is no configuration here, and no Cargo or Go project here or above",
     )
     .remedy(format!(
         "write these three lines, with your commands, to hotrun.toml:\n{three_lines}\n\

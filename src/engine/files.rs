@@ -82,7 +82,12 @@ impl Engine {
                 true
             }
             Err(error) => {
-                let text = format!("{error}\n  until that is mended, the values before it hold");
+                let holds = if self.env.is_empty() {
+                    "no file of variables is used"
+                } else {
+                    "the values before it hold"
+                };
+                let text = format!("{error}\n  until that is mended, {holds}");
                 if self.told_env.as_ref() != Some(&text) {
                     self.report.say(&Notice::Warning(text.clone()));
                     self.told_env = Some(text);

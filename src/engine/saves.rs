@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::Engine;
+use super::{Engine, ROUNDS_OF_RULES};
 use crate::config::Action;
 use crate::event::{Burst, Cause, Event, Notice, Order, Proc, name_paths};
 use crate::filter::{Filter, Reason, Verdict as FilterVerdict};
@@ -16,6 +16,9 @@ use crate::outputs::{Content, During, Verdict};
 const MOST_READ: u64 = 8 << 20;
 /// What more files than this hold is not remembered: reading them would hold up the loop.
 const MOST_REMEMBERED: usize = 20;
+/// The pause before what may be the next turn of a loop; ten of them pass before it is told
+/// again.
+const LOOP_PAUSE: Duration = Duration::from_secs(1);
 
 /// When a build, or a run of rules, ran.
 #[derive(Clone, Copy, Debug)]
@@ -123,6 +126,8 @@ struct Sorted {
 struct Told {
     saves: Vec<PathBuf>,
     follow_ups: Vec<PathBuf>,
+    /// Not at once: builds, or rules, may be causing each other.
+    is_slow: bool,
 }
 
 impl Told {
@@ -146,13 +151,14 @@ impl Engine {
         }
         let is_small = burst.paths.len() <= MOST_REMEMBERED;
         let sorted = self.sort(burst.paths);
-        let for_rules = self.judge(sorted.for_rules, &times, is_small);
+        let mut for_rules = self.judge(sorted.for_rules, &times, is_small);
         if let Some(window) = self.window.filter(|window| !window.is_build) {
             self.rules_cause_themselves = for_rules
                 .paths()
                 .map(|path| window.during(&times, path))
                 .any(|during| during != During::Rest);
         }
+        for_rules.is_slow |= self.rules_cause_themselves && self.rounds_of_rules >= ROUNDS_OF_RULES;
         let mut sources = self.judge_sources(sorted.sources, &times, is_small);
         if !(for_rules.saves.is_empty() && sources.saves.is_empty()) {
             self.follows_up = false;
@@ -160,7 +166,9 @@ impl Engine {
             self.follows_up = true;
         }
 
-        let mut events = for_rules.events(Event::Ruled, Event::RuledByBuild);
+        let is_slow = (for_rules.is_slow, sources.is_slow);
+        let mut events =
+            self.now_or_later(is_slow.0, for_rules.events(Event::Ruled, Event::RuledByBuild));
         if self.config.build.stages.is_empty() && sources.paths().next().is_some() {
             self.changed = sources.paths().cloned().collect();
         }
@@ -168,7 +176,7 @@ impl Engine {
             // One build is for both.
             sources.saves.append(&mut sources.follow_ups);
         }
-        events.extend(sources.events(Event::Saved, Event::FollowUp));
+        events.extend(self.now_or_later(is_slow.1, sources.events(Event::Saved, Event::FollowUp)));
         events.extend(self.app_input(sorted.app_input, sorted.env));
         for (order, paths) in sorted.orders {
             self.report.say(&Notice::Changed(Cause::Save(paths)));
@@ -180,6 +188,22 @@ impl Engine {
             }
         }
         events
+    }
+
+    /// Those that are to happen now; slow ones come back by themselves.
+    fn now_or_later(&self, is_slow: bool, events: Vec<Event>) -> Vec<Event> {
+        if !is_slow {
+            return events;
+        }
+        for event in events {
+            let inbox = self.sender.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(LOOP_PAUSE).await;
+                // The inbox closes when hotrun ends.
+                let _ = inbox.send(event.into());
+            });
+        }
+        Vec::new()
     }
 
     /// What the sources in a burst mean.
@@ -274,6 +298,11 @@ impl Engine {
                     self.tell_loop(std::slice::from_ref(&path), "");
                     told.follow_ups.push(path);
                 }
+                Verdict::Slow => {
+                    self.tell_loop(std::slice::from_ref(&path), "");
+                    told.is_slow = true;
+                    told.saves.push(path);
+                }
                 Verdict::Nothing => tracing::debug!("{} is a known output", path.display()),
             }
         }
@@ -283,7 +312,11 @@ impl Engine {
         told
     }
 
-    fn tell_loop(&self, paths: &[PathBuf], follows: &str) {
+    fn tell_loop(&mut self, paths: &[PathBuf], follows: &str) {
+        if self.loop_told.is_some_and(|told| told.elapsed() < LOOP_PAUSE * 10) {
+            return;
+        }
+        self.loop_told = Some(Instant::now());
         let root = &self.config.watch.base;
         let names = name_paths(paths, root);
         let first = self.config.watch.relative(&paths[0]).display().to_string();

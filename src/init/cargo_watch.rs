@@ -169,7 +169,10 @@ fn options(directory: &Path, line: Line, draft: &mut Draft) {
         line.watch.into_iter().partition(|path| directory.join(path).is_file());
     draft.set_list("build.include_dir", shown(directories));
     draft.set_list("build.include_file", shown(files));
-    draft.set_list("watch.exclude", line.ignore);
+    // A name without a slash is ignored wherever it is, as in .gitignore.
+    let ignored = line.ignore.into_iter();
+    let ignored = ignored.map(|glob| if glob.contains('/') { glob } else { format!("**/{glob}") });
+    draft.set_list("watch.exclude", ignored.collect());
     draft.set_list("env_files", line.env_file.iter().flat_map(|file| items(file)).collect());
     for pair in line.env {
         match pair.split_once('=') {

@@ -29,7 +29,8 @@ pub(super) fn convert(name: &Path, text: &str) -> Result<Draft> {
     let tmp = take("tmp_path", "./tmp");
     let tmp = tmp.trim_start_matches("./").trim_end_matches('/').to_owned();
     let build = take("build_name", "runner-build");
-    let artifact = format!("./{tmp}/{build}");
+    let start = if tmp.starts_with('/') { "" } else { "./" };
+    let artifact = format!("{start}{tmp}/{build}");
     let valid = items(&take("valid_ext", ".go, .tpl, .tmpl, .html"));
     let without_build = items(&take("no_rebuild_ext", ".tpl, .tmpl, .html"));
     let ignored = items(&take("ignored", "assets, tmp"));

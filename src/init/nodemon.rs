@@ -73,8 +73,13 @@ pub(super) fn convert(directory: &Path, named: Option<&Path>) -> Result<Draft> {
 }
 
 fn watch(value: &Json, draft: &mut Draft) {
+    let (not, paths): (Vec<_>, Vec<_>) =
+        list(value).into_iter().partition(|path| path.starts_with('!'));
+    for path in not {
+        draft.lose(format!("watch {path}: add it to [watch] exclude"));
+    }
     let (globs, directories): (Vec<_>, Vec<_>) =
-        list(value).into_iter().partition(|path| path.contains('*'));
+        paths.into_iter().partition(|path| path.contains('*'));
     let everything = directories.iter().any(|path| matches!(path.as_str(), "." | "./"));
     if !everything {
         draft.set_list("build.include_dir", directories);
@@ -86,8 +91,8 @@ fn watch(value: &Json, draft: &mut Draft) {
 fn as_glob(ignored: &str) -> String {
     let path = ignored.trim_start_matches("./").trim_end_matches('/');
     match (path.contains('*'), path.contains('/'), path.contains('.')) {
-        (true, ..) => path.to_owned(),
-        (false, _, true) => format!("**/{path}"),
+        (true, true, _) => path.to_owned(),
+        (true, false, _) | (false, _, true) => format!("**/{path}"),
         (false, true, false) => format!("{path}/**"),
         (false, false, false) => format!("**/{path}/**"),
     }

@@ -278,6 +278,17 @@ fn defects_23_and_24_ctrl_c_ends_a_build_and_a_second_one_ends_a_post_cmd() {
 }
 
 #[test]
+fn ctrl_backslash_kills_everything() {
+    let project =
+        airs("").file(".air.toml", "[build]\ncmd = \"echo begun; trap '' TERM; sleep 777\"\n");
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_for_line("begun");
+    hotrun.signal(Signal::SIGQUIT);
+    hotrun.wait();
+    hotrun.leaves_nobody();
+}
+
+#[test]
 fn defect_25_ctrl_c_does_not_wait_for_a_delay() {
     let project = airs("delay = 3600000\n");
     let mut hotrun = project.start(&[]);

@@ -88,6 +88,19 @@ fn an_unknown_key_is_a_warning_with_the_nearest_known_one() {
 }
 
 #[test]
+fn a_table_that_is_none_and_a_table_that_is_misspelt() {
+    refuses(
+        "hotrun.toml",
+        "build = 3\n",
+        "hotrun: hotrun.toml:1:9: build = 3: expected a table: keys below a line [build]\n",
+    );
+    let project = Sandbox::empty().file("hotrun.toml", "[biuld]\ncmd = \"x\"\n");
+    let (code, _, stderr) = project.run(&[]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("unknown key biuld.cmd; did you mean build.cmd?"), "{stderr}");
+}
+
+#[test]
 fn a_missing_root() {
     refuses(
         "hotrun.toml",
@@ -119,7 +132,7 @@ fn no_configuration_and_no_known_kind_of_project() {
     let (code, stdout, stderr) = Sandbox::empty().run(&[]);
     assert_eq!(
         stderr,
-        "hotrun: ROOT: neither a configuration nor a Cargo or Go project was found here or above\n  \
+        "hotrun: ROOT: there is no configuration here, and no Cargo or Go project here or above\n  \
          help: write these three lines, with your commands, to hotrun.toml:\n        \
          [build]\n        cmd = \"make app\"\n        entrypoint = \"./app\"\n        \
          or let hotrun init write a file for this project\n"

@@ -55,6 +55,15 @@ fn init_knows_each_kind_of_project() {
 }
 
 #[test]
+fn init_does_not_put_a_file_before_the_one_that_is_read() {
+    let project = Sandbox::empty().file(".air.toml", "[build]\ncmd = \"true\"\n");
+    let (code, _, stderr) = project.run(&["init"]);
+    assert_eq!(code, 2);
+    assert!(stderr.starts_with("hotrun: ROOT/.air.toml: is there already\n"), "{stderr}");
+    assert!(stderr.contains("hotrun init --from air"), "{stderr}");
+}
+
+#[test]
 fn init_full_explains_every_key() {
     let (text, _) = init(&Sandbox::empty(), &["init", "--full"]);
     assert!(text.lines().count() > 100, "{text}");
@@ -176,7 +185,7 @@ fn from_a_command_line_of_cargo_watch() {
         text,
         "# Carried over from a command line of cargo watch by hotrun init.\n\n[env]\nA = \"b\"\n\n\
          [build]\npre_cmd = [\"cargo check\"]\nargs_bin = [\"--port\", \"1\"]\n\
-         include_dir = [\"src\"]\n\n[watch]\nexclude = [\"*.tmp\"]\n\n[screen]\n\
+         include_dir = [\"src\"]\n\n[watch]\nexclude = [\"**/*.tmp\"]\n\n[screen]\n\
          clear_on_rebuild = true\n"
     );
     assert!(told.contains("--bin x: say so each time (hotrun --bin x)"), "{told}");

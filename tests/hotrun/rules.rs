@@ -252,6 +252,18 @@ fn an_app_that_has_only_just_started_gets_its_signal_when_it_is_ready() {
 }
 
 #[test]
+fn a_signal_is_for_the_program_and_not_for_what_it_has_started() {
+    let app = "sleep 1000 &\nworker=$!\ntrap 'kill -0 $worker && echo worker lives' USR1\n\
+               echo serving $(cat built) as $$\nwhile :; do sleep 0.02; done\n";
+    let project = with_action("\"signal\"\nsignal = \"USR1\"", app);
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_for("ready");
+    project.save("app.conf", "x");
+    hotrun.wait_for_line("worker lives");
+    hotrun.end();
+}
+
+#[test]
 fn nobody_to_signal_is_told() {
     let project = with_action("\"signal\"\nsignal = \"HUP\"", "exit 0\n");
     let mut hotrun = project.start(&[]);

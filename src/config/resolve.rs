@@ -69,6 +69,15 @@ impl<'a> Resolver<'a> {
             bin: self.string("build.bin")?,
             args: self.strings("build.args_bin")?.unwrap_or_default(),
         };
+        let by_option = |key: &str| self.options.keys.iter().any(|(one, _)| one == key);
+        let is_beaten = runs.full_bin.is_some() || runs.entrypoint.is_some();
+        if by_option("build.bin") && is_beaten {
+            self.warnings.push(
+                "--build.bin has no effect: build.entrypoint and build.full_bin beat it, here as \
+                 in air; say --build.entrypoint"
+                    .to_owned(),
+            );
+        }
         let stop_on_error = self.boolean("build.stop_on_error", false)?;
         self.has_no_effect("meta.send_error_to_tty", "errors always go to the terminal")?;
 

@@ -83,6 +83,11 @@ fn watcher(project: &Yaml<'_>, draft: &mut Draft) {
     // The README of realize says one, its code the other.
     let mut ignored = list(watcher, "ignored_paths");
     ignored.extend(list(watcher, "ignore_paths"));
+    // And a later version a third.
+    if let Some(ignore) = watcher.as_mapping_get("ignore") {
+        ignored.extend(list(ignore, "paths"));
+        draft.set_list("build.exclude_regex", list(ignore, "regex"));
+    }
     draft.set_list("build.exclude_dir", ignored.into_iter().map(bare).collect());
     let scripts = watcher.as_mapping_get("scripts").and_then(Yaml::as_sequence);
     let mut before = draft.values.remove("build.pre_cmd");

@@ -112,7 +112,7 @@ fn from_realize() {
     let yaml = "settings:\n  legacy:\n    force: false\nschema:\n- name: api\n  path: .\n  commands:\n\
                 \x20   fmt: {status: true}\n    install: {status: true, args: [\"-race\"]}\n    run:\n\
                 \x20     status: true\n  args: [serve, --port=1]\n  env:\n    MODE: dev\n  watcher:\n\
-                \x20   extensions: [go, html]\n    paths: [/]\n    ignored_paths: [.git, vendor]\n\
+                \x20   extensions: [go, html]\n    paths: [/]\n    ignored_paths: [.git]\n    ignore: {paths: [vendor], regex: [_test]}\n\
                 \x20   scripts:\n    - {type: before, command: echo before}\n\
                 \x20   - {type: after, command: echo after}\n- name: web\n  path: ./web\n";
     let project = Sandbox::empty().file(".realize.yaml", yaml);
@@ -122,7 +122,8 @@ fn from_realize() {
         "# Carried over from .realize.yaml by hotrun init.\n\n[env]\nMODE = \"dev\"\n\n[build]\n\
          pre_cmd = [\"gofmt -l -w .\", \"echo before\"]\ncmd = \"go build -race -o ./tmp/main .\"\n\
          entrypoint = [\"./tmp/main\"]\nargs_bin = [\"serve\", \"--port=1\"]\n\
-         include_ext = [\"go\", \"html\"]\nexclude_dir = [\".git\", \"vendor\"]\n"
+         include_ext = [\"go\", \"html\"]\nexclude_dir = [\".git\", \"vendor\"]\n\
+         exclude_regex = [\"_test\"]\n"
     );
     assert!(told.contains("the project web") && told.contains("echo after"), "{told}");
     let broken = Sandbox::empty().file(".realize.yaml", "schema: [\n");

@@ -56,6 +56,9 @@ fn every_key_is_an_option_that_beats_the_file_even_with_its_default() {
         "-q",
     ]);
     assert_eq!((code, stdout.as_str()), (0, "built\n<a><b><c>\n"), "{stderr}");
+    let project = project.file("e.air.toml", "[build]\ncmd = \"true\"\nentrypoint = [\"./app\"]\n");
+    let (_, _, stderr) = project.run(&["-c", "e.air.toml", "--once", "-build.bin", "./other"]);
+    assert!(stderr.contains("--build.bin has no effect"), "{stderr}");
     // air ignores an option whose value is its default.
     let (_, stdout, _) = project.run(&["check", "-build.delay", "1000"]);
     assert!(stdout.contains("delay = \"1000\"") && stdout.contains("# option"), "{stdout}");

@@ -4,8 +4,10 @@
 //!
 //! 1. [`watch`] hears from the operating system that a file was written and closed. The
 //!    [`filter`] says that it matters, the burst is over, and one message goes into the inbox.
-//! 2. [`engine`] takes it out. By [`outputs`], it is not a file that builds write themselves.
-//! 3. [`state`] decides: *Idle* becomes *Building*; spawn the build, say so.
+//! 2. [`engine`] takes it out. By [`outputs`], it is not a file that builds write themselves;
+//!    by the [`filter`], it is a source, and no rule's.
+//! 3. [`state`] decides: *Idle* becomes *Building*; spawn the build, say so. (Had a rule had
+//!    it, *Ruling* would have come first.)
 //! 4. [`process`] runs the build's commands in process groups of their own, their output
 //!    going straight to the terminal. The old app serves on.
 //! 5. The build ends well. [`state`] dismisses the old app and waits until it is gone, then

@@ -270,12 +270,11 @@ fn log_diagnostics(verbose: bool) {
 }
 
 fn write_first(cli: &Cli, words: &Words, full: bool, from: Option<Source>) -> Result<u8> {
-    let (directory, _) = cli.common.directory()?;
+    let options = cli.options(words)?;
     if let Some(word) = words.args.first().filter(|_| from != Some(Source::CargoWatch)) {
         let why = "init takes no such word";
         return Err(Error::usage(word.display(), why).remedy("hotrun init --help"));
     }
-    let options = cli.options(words)?;
     if from.is_none()
         && let Some(there) = config::found(&options)
     {
@@ -290,14 +289,11 @@ fn write_first(cli: &Cli, words: &Words, full: bool, from: Option<Source>) -> Re
         });
     }
     let first = match from {
-        Some(source) => block_on(async {
-            let options = Options { directory: directory.clone(), ..cli.options(words)? };
-            init::from_tool(source, &options).await
-        })?,
-        None if full => init::full(&directory),
-        None => init::for_project(&directory),
+        Some(source) => block_on(init::from_tool(source, &options))?,
+        None if full => init::full(&options.directory),
+        None => init::for_project(&options.directory),
     };
-    let file = directory.join("hotrun.toml");
+    let file = options.directory.join("hotrun.toml");
     let created = std::fs::File::create_new(&file).and_then(|mut new| {
         // Half a file, as on a full disk, would be read.
         let written = new.write_all(first.text.as_bytes());

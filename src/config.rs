@@ -31,6 +31,7 @@ pub(crate) mod tests;
 use document::Document;
 pub use document::Setting;
 use resolve::Resolver;
+pub use watching::MISPLACED;
 
 /// Where a configuration is looked for, in this order.
 const NAMES: [&str; 6] = [

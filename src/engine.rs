@@ -17,7 +17,9 @@ use tokio::task::{JoinHandle, spawn_local};
 
 use crate::config::{self, Action, Color, Command, Config, Options, Program, Stage};
 use crate::error::Result;
-use crate::event::{Cause, Ended, Event, Message, Next, Notice, Proc, Role, Timer, name_paths};
+use crate::event::{
+    Cause, Ended, Event, Message, Next, Notice, Proc, Role, Timer, name_paths, quoted,
+};
 use crate::filter::{Filter, Reason, Verdict};
 use crate::outputs::{Fingerprints, Outputs};
 use crate::process::{Job, Processes};
@@ -467,9 +469,8 @@ impl Engine {
             }
             for file in files.filter(|file| file.exists()) {
                 let name = file.strip_prefix(&self.config.watch.base).unwrap_or(file);
-                let name = name.to_string_lossy().into_owned();
-                let quoted = shlex::try_quote(&name).map_or(name.clone(), Into::into);
-                let text = cmd.replace("{}", &quoted);
+                let name = name.to_string_lossy();
+                let text = cmd.replace("{}", &quoted(&name));
                 stages.push(Stage { label: label(&text), ..Stage::shell(text) });
             }
         }

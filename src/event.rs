@@ -140,6 +140,11 @@ pub fn name_paths(paths: &[PathBuf], base: &Path) -> String {
     }
 }
 
+/// A word as a shell reads it back. (What no shell can read, a zero byte, stays as it is.)
+pub fn quoted(word: &str) -> String {
+    shlex::try_quote(word).map_or_else(|_| word.to_owned(), Into::into)
+}
+
 /// A path as text for a terminal: control characters (an escape sequence, a line break)
 /// are shown, not obeyed.
 pub fn printable(path: &Path) -> String {

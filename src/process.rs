@@ -28,7 +28,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::config::{Command, Stage};
 use crate::error::{Error, Result};
-use crate::event::{Ended, Event, Message, Proc};
+use crate::event::{Ended, Event, Message, Proc, quoted};
 use crate::project::{Ask, Question};
 
 mod output;
@@ -434,10 +434,7 @@ fn not_started(command: &Command, directory: &Path, error: &io::Error) -> Ended 
 /// A command as a person would type it.
 pub fn describe(command: &Command) -> String {
     let words = |words: &[OsString]| {
-        let words = words.iter().map(|word| {
-            let word = word.to_string_lossy().into_owned();
-            shlex::try_quote(&word).map_or(word.clone(), std::borrow::Cow::into_owned)
-        });
+        let words = words.iter().map(|word| quoted(&word.to_string_lossy()));
         words.collect::<Vec<_>>().join(" ")
     };
     match command {

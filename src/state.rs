@@ -235,43 +235,36 @@ impl Turn {
             *kept = Some(cause.after(kept.take()));
             return phase;
         }
+        if !self.tell_change(&phase, &cause) {
+            return phase;
+        }
         match phase {
             Phase::Idle { app } | Phase::Waiting { app, due: Due::Restart(_) } => {
-                self.changed(&cause);
                 self.begin(app, cause)
             }
             Phase::Waiting { app, due: Due::Build(older) } => {
-                self.changed(&cause);
                 Phase::Waiting { app, due: Due::Build(older.join(cause)) }
             }
             Phase::Building { build, app, cause: older } => {
-                self.changed(&cause);
                 self.overtake(build);
                 Phase::Cancelling { build, app, cause: older.join(cause) }
             }
             Phase::Cancelling { build, app, cause: older } => {
-                self.changed(&cause);
                 Phase::Cancelling { build, app, cause: older.join(cause) }
             }
             Phase::Ruling { .. } => {
-                self.changed(&cause);
                 self.owe(cause);
                 phase
             }
             Phase::Stopping => {
-                self.changed(&cause);
                 // Nobody serves: no spacing is worth that.
                 self.build(None, cause)
             }
             Phase::Starting { new, app: Some(app) } => {
-                self.changed(&cause);
                 self.dismiss(new, Role::App);
                 self.begin(Some(app), cause)
             }
-            Phase::Starting { new, app: None } => {
-                self.changed(&cause);
-                self.begin(Some(new), cause)
-            }
+            Phase::Starting { new, app: None } => self.begin(Some(new), cause),
             Phase::Closing { .. } | Phase::Quitting { .. } | Phase::Done => phase,
         }
     }
@@ -322,9 +315,8 @@ impl Turn {
             self.keep_for_rules(cause);
             return phase;
         }
-        match phase {
-            Phase::Closing { .. } | Phase::Quitting { .. } | Phase::Done => return phase,
-            _ => self.changed(&cause),
+        if !self.tell_change(&phase, &cause) {
+            return phase;
         }
         let cause = cause.after(self.state.rules.take());
         match phase {
@@ -758,11 +750,7 @@ impl Turn {
             self.state.restart = true;
             return phase;
         }
-        match phase {
-            Phase::Closing { .. } | Phase::Quitting { .. } | Phase::Done => return phase,
-            _ => self.changed(cause),
-        }
-        self.restart(phase)
+        if self.tell_change(&phase, cause) { self.restart(phase) } else { phase }
     }
 
     fn restart(&mut self, phase: Phase) -> Phase {
@@ -930,6 +918,15 @@ impl Turn {
 
     fn apps_leaving(&self) -> usize {
         self.state.leaving.values().filter(|one| one.role == Role::App).count()
+    }
+
+    /// Says what changed. False when hotrun ends, and nothing follows from it.
+    fn tell_change(&mut self, phase: &Phase, cause: &Cause) -> bool {
+        let ends = matches!(phase, Phase::Closing { .. } | Phase::Quitting { .. } | Phase::Done);
+        if !ends {
+            self.changed(cause);
+        }
+        !ends
     }
 
     fn changed(&mut self, cause: &Cause) {

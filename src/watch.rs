@@ -176,13 +176,16 @@ fn walk(
         };
         for entry in entries.flatten() {
             let path = entry.path();
-            match entry.file_type() {
-                Ok(kind) if kind.is_dir() => stack.push(path),
-                Ok(kind) if kind.is_symlink() && leads_out(&path, filter) => {
-                    if path.canonicalize().is_ok_and(|target| followed.insert(target)) {
-                        stack.push(path);
-                    }
+            let kind = entry.file_type();
+            let is_link = kind.as_ref().is_ok_and(std::fs::FileType::is_symlink);
+            if is_link && let Some(target) = leads_out(&path, filter) {
+                if followed.insert(target) {
+                    stack.push(path);
                 }
+                continue;
+            }
+            match kind {
+                Ok(kind) if kind.is_dir() => stack.push(path),
                 Ok(_) if filter.watch().always.contains(&path) => {}
                 Ok(_) if !matters(&path, filter, ignores) => {}
                 Ok(kind) if !kind.is_file() && !kind.is_symlink() => see(Entry::Special(&path)),
@@ -214,16 +217,17 @@ fn is_opened(path: &Path, filter: &Filter, ignores: &Ignores) -> bool {
     filter.named_directories().any(|named| path.starts_with(named) && ignores.ignore(named, true))
 }
 
-/// True for a link to a directory that is to be watched as if it lay here: not to one that
+/// Where a link leads to a directory that is to be watched as if it lay here: not to one that
 /// is watched anyway, and not to one that the link itself lies in.
-fn leads_out(link: &Path, filter: &Filter) -> bool {
+fn leads_out(link: &Path, filter: &Filter) -> Option<PathBuf> {
     let watch = filter.watch();
     if !watch.follow_symlink || !link.is_dir() {
-        return false;
+        return None;
     }
-    let place = link.parent().and_then(|place| place.canonicalize().ok());
-    let (Ok(target), Some(place)) = (link.canonicalize(), place) else { return false };
-    watch.root_of(&target).is_none() && !place.starts_with(&target)
+    let place = link.parent()?.canonicalize().ok()?;
+    let target = link.canonicalize().ok()?;
+    let is_outside = watch.root_of(&target).is_none() && !place.starts_with(&target);
+    is_outside.then_some(target)
 }
 
 /// Would a save of this path be seen, and if not, is it a `.gitignore` that says so?
@@ -392,7 +396,7 @@ impl Watcher {
         match event.kind {
             EventKind::Create(CreateKind::Folder) | EventKind::Remove(RemoveKind::Folder) => false,
             EventKind::Create(_) | EventKind::Modify(ModifyKind::Name(RenameMode::To))
-                if path.is_symlink() && leads_out(path, &self.filter) =>
+                if path.is_symlink() && leads_out(path, &self.filter).is_some() =>
             {
                 self.forget(path);
                 self.directory_came(event.clone(), at);

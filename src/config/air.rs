@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Command, Fallback, absolute};
+use crate::event::quoted;
 
 /// Characters by which a shell would make something else of a joined command line.
 const SPECIAL: &[char] = &[
@@ -165,9 +166,8 @@ fn command_line(program: Text, joined: &str, extra: &[OsString]) -> Command {
         Text::Line(text) if joined.is_empty() => Command::Shell(text, extra.to_vec()),
         Text::Line(text) => Command::Shell(format!("{text} {joined}"), extra.to_vec()),
         Text::Program(path) if joined.contains(SPECIAL) => {
-            let path = path.display().to_string();
-            let quoted = shlex::try_quote(&path).map_or(path.clone(), Into::into);
-            Command::Shell(format!("{quoted} {joined}"), extra.to_vec())
+            let program = quoted(&path.display().to_string());
+            Command::Shell(format!("{program} {joined}"), extra.to_vec())
         }
         Text::Program(path) => {
             let mut argv = vec![path.into_os_string()];

@@ -428,7 +428,7 @@ impl Document {
         let asked = self.asked.borrow();
         let open = self.open.borrow();
         let mut all: BTreeMap<&str, Setting> = BTreeMap::new();
-        let add = |key: &'_ str, value: String, origin: String| Setting {
+        let add = |key: &str, value: String, origin: String| Setting {
             key: key.to_owned(),
             value,
             origin,

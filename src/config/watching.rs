@@ -18,6 +18,16 @@ const DEBOUNCE: u64 = 10;
 const MAX_WAIT: u64 = 2_000;
 const INTERVAL: &str = "milliseconds as a whole number, for example 500";
 
+/// Keys of a `[watch]` table by which people mean keys of `[build]`, and those.
+pub const MISPLACED: [(&str, &str); 6] = [
+    ("watch.include_ext", "build.include_ext"),
+    ("watch.exclude_dir", "build.exclude_dir"),
+    ("watch.include_dir", "build.include_dir"),
+    ("watch.include_file", "build.include_file"),
+    ("watch.exclude_file", "build.exclude_file"),
+    ("watch.exclude_regex", "build.exclude_regex"),
+];
+
 /// Where all files matter, these do not: programs write them while they run, and would
 /// restart themselves for ever.
 const NO_SOURCES: [&str; 8] = [
@@ -90,7 +100,9 @@ impl Resolver<'_> {
             include_dirs,
             include_files,
             extensions,
-            exclude_files: self.globs("build.exclude_file", self.list("exclude_file")?)?.files,
+            exclude_files: self
+                .globs("build.exclude_file", self.list("build.exclude_file")?)?
+                .files,
             exclude_regex: self.exclude_regex(root)?,
             include,
             roots,
@@ -138,10 +150,10 @@ impl Resolver<'_> {
 
     /// Extensions that matter, and files that matter whatever theirs.
     fn included(&self, kind: &Kind) -> Result<(Extensions, Vec<String>)> {
-        let mut extensions = self.list("include_ext")?;
+        let mut extensions = self.list("build.include_ext")?;
         let misnamed = self.strings("watch.include_files")?.unwrap_or_default();
         let (files, more) =
-            air::split_extensions(self.list("include_file")?.unwrap_or_default(), misnamed);
+            air::split_extensions(self.list("build.include_file")?.unwrap_or_default(), misnamed);
         if !more.is_empty() {
             extensions.get_or_insert_default().extend(more);
         }
@@ -155,7 +167,7 @@ impl Resolver<'_> {
     }
 
     fn exclude_dirs(&mut self, root: &Path, tmp_dir: &Path) -> Result<BTreeSet<PathBuf>> {
-        let written = self.list("exclude_dir")?.or(self.strings("watch.exclude_dirs")?);
+        let written = self.list("build.exclude_dir")?.or(self.strings("watch.exclude_dirs")?);
         for entry in written.iter().flatten().filter(|entry| entry.contains('*')) {
             let glob = entry.trim_start_matches("./").trim_end_matches('/');
             self.warnings.push(format!(
@@ -172,7 +184,7 @@ impl Resolver<'_> {
 
     fn exclude_regex(&mut self, root: &Path) -> Result<RegexSet> {
         let key = "build.exclude_regex";
-        let written = self.list("exclude_regex")?;
+        let written = self.list(key)?;
         let default: Vec<String> =
             if self.air_mode { air::EXCLUDE_REGEX.map(String::from).into() } else { Vec::new() };
         if written.is_none() {
@@ -221,7 +233,7 @@ impl Resolver<'_> {
 
     fn include_dirs(&mut self, root: &Path) -> Result<BTreeSet<PathBuf>> {
         let mut found = BTreeSet::new();
-        for written in self.list("include_dir")?.unwrap_or_default() {
+        for written in self.list("build.include_dir")?.unwrap_or_default() {
             let path = absolute(root, Path::new(written.trim()));
             if !path.is_dir() {
                 self.warnings.push(format!("build.include_dir: there is no directory {written}"));
@@ -278,17 +290,13 @@ impl Resolver<'_> {
     }
 
     /// A list of air's, also from a `[watch]` table, where people put it by mistake.
-    fn list(&self, name: &'static str) -> Result<Option<Vec<String>>> {
-        let (key, misplaced) = match name {
-            "include_ext" => ("build.include_ext", "watch.include_ext"),
-            "exclude_dir" => ("build.exclude_dir", "watch.exclude_dir"),
-            "include_dir" => ("build.include_dir", "watch.include_dir"),
-            "include_file" => ("build.include_file", "watch.include_file"),
-            "exclude_file" => ("build.exclude_file", "watch.exclude_file"),
-            _ => ("build.exclude_regex", "watch.exclude_regex"),
-        };
+    fn list(&self, key: &'static str) -> Result<Option<Vec<String>>> {
         let found = self.strings(key)?;
-        let misplaced = if self.air_mode { self.strings(misplaced)? } else { None };
+        let misplaced = MISPLACED.iter().find(|(_, right)| *right == key);
+        let misplaced = match misplaced {
+            Some((wrong, _)) if self.air_mode => self.strings(wrong)?,
+            _ => None,
+        };
         Ok(found.or(misplaced))
     }
 

@@ -1,5 +1,6 @@
 //! From a burst of saves to events: whom is each file for, and who wrote it?
 
+use std::cell::OnceCell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -281,14 +282,17 @@ impl Engine {
     fn judge(&mut self, paths: Vec<PathBuf>, times: &Times, remember: bool) -> Told {
         let mut told = Told::default();
         let mut loops = Vec::new();
-        let filter = Rc::clone(&self.filter);
+        let content = self.content();
         for path in paths {
+            // Read once, and only if somebody asks.
+            let held = OnceCell::new();
+            let held = || *held.get_or_init(|| content(&path));
             let during =
                 self.window.as_ref().map_or(During::Rest, |window| window.during(times, &path));
-            match self.outputs.judge(&path, during, |path| content(path, &filter)) {
+            match self.outputs.judge(&path, during, |_| held()) {
                 Verdict::Save => {
                     if remember {
-                        self.outputs.remember(&path, content(&path, &filter));
+                        self.outputs.remember(&path, held());
                     }
                     told.saves.push(path);
                 }
@@ -332,10 +336,9 @@ impl Engine {
         if !self.config.watch.exclude_unchanged {
             return paths;
         }
-        let filter = Rc::clone(&self.filter);
-        let (same, changed): (Vec<_>, Vec<_>) = paths
-            .into_iter()
-            .partition(|path| self.fingerprints.is_unchanged(path, content(path, &filter)));
+        let content = self.content();
+        let (same, changed): (Vec<_>, Vec<_>) =
+            paths.into_iter().partition(|path| self.fingerprints.is_unchanged(path, content(path)));
         if tells && !same.is_empty() {
             self.report.say(&Notice::Unchanged(same));
         }

@@ -63,7 +63,7 @@ pub(super) async fn convert(options: &Options) -> Result<Draft> {
         // As when it is read, the key in its right place wins.
         let is_written = |one: &Setting| one.key == place && one.origin != "default";
         if place == key || !config.settings.iter().any(is_written) {
-            draft.set(&place, value);
+            draft.set(place, value);
         }
     }
     let base = &config.watch.base;
@@ -131,19 +131,10 @@ fn as_table(rule: &Rule, base: &Path) -> Vec<(&'static str, Value)> {
 }
 
 /// Where a key of a `[watch]` table belongs that people wrote there by mistake.
-fn misplaced(key: &str) -> String {
-    let lists = [
-        "include_ext",
-        "exclude_dir",
-        "include_dir",
-        "include_file",
-        "exclude_file",
-        "exclude_regex",
-    ];
-    match key.strip_prefix("watch.") {
-        Some(name) if lists.contains(&name) => format!("build.{name}"),
-        Some("exclude_dirs") => "build.exclude_dir".to_owned(),
-        Some("include_files") => "build.include_file".to_owned(),
-        _ => key.to_owned(),
+fn misplaced(key: &str) -> &str {
+    match key {
+        "watch.exclude_dirs" => "build.exclude_dir",
+        "watch.include_files" => "build.include_file",
+        _ => config::MISPLACED.iter().find(|(wrong, _)| *wrong == key).map_or(key, |pair| pair.1),
     }
 }

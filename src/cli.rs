@@ -83,6 +83,9 @@ struct Common {
     /// Build and run once, without watching
     #[arg(long, global = true)]
     once: bool,
+    /// Find changes by looking at intervals, not by events
+    #[arg(long, global = true)]
+    poll: bool,
     /// Say only what went wrong
     #[arg(short, long, global = true)]
     quiet: bool,
@@ -181,6 +184,9 @@ impl Cli {
         let (directory, by_air) = self.common.directory()?;
         let mut config = self.common.config.clone();
         let mut keys = words.keys.clone();
+        if self.common.poll {
+            keys.push(("watch.backend".to_owned(), "poll".to_owned()));
+        }
         if by_air {
             // As in air: the file is looked for where the shell is, and root is the directory.
             let here = std::env::current_dir().unwrap_or_default();

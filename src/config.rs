@@ -253,6 +253,11 @@ pub struct Watch {
     pub artifact: Option<PathBuf>,
     /// Directories that are not watched (`build.exclude_dir`).
     pub exclude_dirs: BTreeSet<PathBuf>,
+    /// Directories that the kind of project leaves out, unless a build reads what is in them.
+    pub without: BTreeSet<PathBuf>,
+    /// What the last build said it reads, and no key would have told: files, and directories
+    /// all of whose files it reads.
+    pub inputs: BTreeSet<PathBuf>,
     /// If there are any, only these directories are watched (`build.include_dir`).
     pub include_dirs: BTreeSet<PathBuf>,
     /// Files that matter whatever their extension (`build.include_file`).
@@ -275,10 +280,26 @@ pub struct Watch {
     pub follow_symlink: bool,
     /// A file that holds what it held for the last build that ended is no save.
     pub exclude_unchanged: bool,
+    /// How changes are found.
+    pub backend: Backend,
+    /// The pause between two looks at what is polled; `None`: by how long a look takes.
+    pub poll_interval: Option<Duration>,
     /// Quiet that ends a burst.
     pub debounce: Duration,
     /// The longest that a burst may take.
     pub max_wait: Duration,
+}
+
+/// How changes are found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backend {
+    /// By the events of the operating system, and by polling where a file system has none.
+    #[default]
+    Auto,
+    /// By the events of the operating system alone.
+    Native,
+    /// By polling alone.
+    Poll,
 }
 
 /// Globs on root-relative paths, and the directories that they cover whole.
@@ -293,6 +314,12 @@ pub struct Globs {
 }
 
 impl Watch {
+    /// Files, and directories all of whose files matter, outside of every root.
+    pub fn outside(&self) -> impl Iterator<Item = &PathBuf> {
+        let inputs = self.inputs.iter().filter(|input| self.root_of(input).is_none());
+        self.always.iter().chain(inputs)
+    }
+
     /// The root that a path lies in.
     pub fn root_of(&self, path: &Path) -> Option<&Path> {
         self.roots.iter().map(PathBuf::as_path).find(|root| path.starts_with(root))

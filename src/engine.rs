@@ -18,7 +18,7 @@ use tokio::task::{JoinHandle, spawn_local};
 use crate::config::{self, Action, Color, Command, Config, Options, Program, Stage};
 use crate::error::Result;
 use crate::event::{
-    Cause, Ended, Event, Message, Next, Notice, Proc, Role, Timer, name_paths, quoted,
+    Cause, Ended, Event, Found, Message, Next, Notice, Proc, Role, Timer, name_paths, quoted,
 };
 use crate::filter::{Filter, Reason, Verdict};
 use crate::outputs::{Fingerprints, Outputs};
@@ -200,17 +200,12 @@ impl Engine {
     fn understand(&mut self, message: Message) -> Vec<Event> {
         match message {
             Message::Event(Event::Exited(proc, ended)) => vec![self.exited(proc, ended)],
-            Message::Event(Event::Saved(Cause::Rescan)) => {
-                // The configuration may be among what changed unseen.
-                self.reload();
-                self.fingerprints = Fingerprints::default();
-                self.outputs.forget_saved();
-                let has_rules = !self.rule_stages(&[]).is_empty();
-                let rules = has_rules.then_some(Event::Ruled(Cause::Rescan));
-                rules.into_iter().chain([Event::Saved(Cause::Rescan)]).collect()
-            }
             Message::Event(event) => vec![event],
             Message::Changed(burst) => self.saved(burst),
+            Message::Watching(found) => {
+                self.warn_if_nothing_is_watched(found);
+                Vec::new()
+            }
             Message::Loaded => self.loaded(),
             Message::Broken(error) => {
                 Report::error(&error);
@@ -616,9 +611,11 @@ impl Engine {
             self.report.banner(banner);
         }
         self.warn_about(&self.config);
-        let Some(watch) = &self.watch else { return };
+    }
+
+    fn warn_if_nothing_is_watched(&self, found: Found) {
         let roots = name_paths(&self.config.watch.roots, &self.config.directory);
-        if watch.found.files == 0 {
+        if found.files == 0 {
             self.report.say(&Notice::Warning(format!(
                 "there is nothing to watch: no file in {roots} matches include_ext and the \
                  other filters, so no save will be seen (hotrun check shows them)"

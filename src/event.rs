@@ -33,8 +33,6 @@ pub enum Cause {
     Start,
     /// Files were saved; their paths in the order of their first change.
     Save(Vec<PathBuf>),
-    /// What may have changed cannot be told by path: events were lost.
-    Rescan,
     /// The configuration was changed.
     Config,
     /// Somebody asked for it.
@@ -266,6 +264,8 @@ pub enum Message {
     Event(Event),
     /// A burst of saves is over.
     Changed(Burst),
+    /// Everything is watched now.
+    Watching(Found),
     /// A process has this pid now.
     Spawned(Proc, i32),
     /// A command is about to run.
@@ -289,6 +289,15 @@ pub enum Message {
     Loaded,
     /// A part of hotrun has failed; it cannot go on.
     Broken(Error),
+}
+
+/// How much is watched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Directories; each costs one watch of the operating system.
+    pub directories: usize,
+    /// Files whose change matters.
+    pub files: usize,
 }
 
 /// Saves close together, acted on as one.

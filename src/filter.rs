@@ -1,5 +1,7 @@
 //! Does this path matter? Pure: it never touches the disk.
 
+use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 use crate::config::{Rule, Watch};
@@ -53,6 +55,8 @@ pub enum Reason<'a> {
     IncludeFile,
     /// `watch.include`.
     Include,
+    /// The last build said that it reads it.
+    Input,
     /// `build.include_ext` has its extension.
     Extension,
     /// `build.include_ext` has not.
@@ -87,7 +91,12 @@ impl Filter {
             };
             return (Verdict::Named, reason);
         }
-        let Some(root) = watch.root_of(path) else { return (Verdict::Ignored, Reason::Outside) };
+        let Some(root) = watch.root_of(path) else {
+            return match self.is_input(path) {
+                true => (Verdict::Named, Reason::Input),
+                false => (Verdict::Ignored, Reason::Outside),
+            };
+        };
         if watch.never.contains(path) {
             let is_artifact = watch.artifact.as_deref() == Some(path);
             let reason = if is_artifact { Reason::Artifact } else { Reason::Never(path) };
@@ -97,19 +106,19 @@ impl Filter {
         if is_dropping(path) && !is_include_file {
             return (Verdict::Ignored, Reason::Dropping);
         }
-        let above: Vec<&Path> =
-            path.ancestors().skip(1).take_while(|above| *above != root).collect();
+        let above = || path.ancestors().skip(1).take_while(|above| *above != root);
         if let Some(number) = self.rule_of(path) {
             let rule = &watch.rules[number];
             let named = rule.include_files.contains(path) || !rule.include_dirs.is_empty();
-            let out = above.iter().find_map(|above| self.out(above, Purpose::Watch));
-            return match out {
+            return match above().find_map(|above| self.out(above, Purpose::Watch)) {
                 Some(reason) => (Verdict::Ignored, reason),
                 None if named => (Verdict::Named, Reason::Rule(number)),
                 None => (Verdict::Matters, Reason::Rule(number)),
             };
         }
-        if let Some(reason) = above.iter().find_map(|above| self.out(above, Purpose::Build)) {
+        let is_input = self.is_input(path);
+        let purpose = if is_input { Purpose::Input } else { Purpose::Build };
+        if let Some(reason) = above().find_map(|above| self.out(above, purpose)) {
             return (Verdict::Ignored, reason);
         }
         let relative = watch.relative(path);
@@ -127,6 +136,9 @@ impl Filter {
         }
         if watch.include.files.is_match(relative) {
             return (Verdict::Named, Reason::Include);
+        }
+        if is_input {
+            return (Verdict::Named, Reason::Input);
         }
         if !self.is_in_scope(path) {
             return (Verdict::Ignored, Reason::OutsideIncludeDir);
@@ -178,17 +190,21 @@ impl Filter {
         if watch.exclude_dirs.contains(directory) && !opened {
             return Some(Reason::ExcludeDir(directory));
         }
+        let leads_to_input = purpose != Purpose::Build && self.leads_to_input(directory);
+        if watch.without.contains(directory) && !opened && !leads_to_input {
+            return Some(Reason::ExcludeDir(directory));
+        }
         if watch.roots.iter().any(|root| root == directory) {
             return None;
         }
         if watch.root_of(directory).is_none() {
-            return Some(Reason::Outside);
+            return (!leads_to_input).then_some(Reason::Outside);
         }
         let relative = watch.relative(directory);
         if watch.exclude.directories.is_match(relative) && !opened {
             return Some(Reason::Exclude(directory));
         }
-        let leads_to_named = self.leads_to_named(directory) || opened;
+        let leads_to_named = self.leads_to_named(directory) || opened || leads_to_input;
         let hidden =
             directory.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
         let included = watch.include_dirs.contains(directory);
@@ -202,6 +218,17 @@ impl Filter {
         (!wanted).then_some(Reason::OutsideIncludeDir)
     }
 
+    /// The build reads this file, or all files in a directory that this lies in.
+    fn is_input(&self, path: &Path) -> bool {
+        let inputs = &self.watch.inputs;
+        !inputs.is_empty() && path.ancestors().any(|one| inputs.contains(one))
+    }
+
+    /// What the build reads lies below this directory, or this lies in it.
+    fn leads_to_input(&self, directory: &Path) -> bool {
+        self.is_input(directory) || has_below(&self.watch.inputs, directory)
+    }
+
     fn is_in_scope(&self, path: &Path) -> bool {
         let dirs = &self.watch.include_dirs;
         dirs.is_empty() || dirs.iter().any(|included| path.starts_with(included))
@@ -210,17 +237,19 @@ impl Filter {
     /// True when something that was named lies, or may lie, below this directory.
     pub fn leads_to_named(&self, directory: &Path) -> bool {
         let watch = &self.watch;
-        let below = |path: &PathBuf| path != directory && path.starts_with(directory);
         let relative = watch.relative(directory);
         let by_glob = watch.include.fixed_parts().any(|fixed| {
             let is_named = !fixed.as_os_str().is_empty();
             is_named && (fixed.starts_with(relative) || relative.starts_with(fixed))
         });
+        let by_rule = |rule: &Rule| {
+            has_below(&rule.include_files, directory) || has_below(&rule.include_dirs, directory)
+        };
         by_glob
-            || watch.include_files.iter().any(below)
-            || watch.include_dirs.iter().any(below)
-            || watch.rules.iter().flat_map(|rule| &rule.include_files).any(below)
-            || watch.rules.iter().flat_map(|rule| &rule.include_dirs).any(below)
+            || has_below(&watch.include_files, directory)
+            || has_below(&watch.include_dirs, directory)
+            || self.leads_to_input(directory)
+            || watch.rules.iter().any(by_rule)
     }
 
     /// The directories that were named for what is in them.
@@ -238,13 +267,27 @@ impl Filter {
     }
 }
 
-/// What a directory is looked at for: to see whatever matters in it, or only what the build
-/// reads.
+/// What a directory is looked at for: to see whatever matters in it, only the sources, or
+/// only what the last build said it reads.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Purpose {
     Watch,
     Build,
+    Input,
 }
+
+/// One of the paths lies below this directory. (Paths are sorted by their parts, so what lies
+/// below follows the directory.)
+fn has_below(paths: &BTreeSet<PathBuf>, directory: &Path) -> bool {
+    let after = (Bound::Excluded(directory), Bound::Unbounded);
+    paths.range::<Path, _>(after).next().is_some_and(|next| next.starts_with(directory))
+}
+
+/// How the names of files end, or begin, that editors and file systems leave beside a file:
+/// backups; Kate's swap files; what JetBrains' editors and GNOME's write first and then rename;
+/// deleted files that are still open, on NFS and FUSE; macOS's attributes on other file systems.
+const DROPPING_ENDS: [&[u8]; 4] = [b"~", b".kate-swp", b"___jb_tmp___", b"___jb_old___"];
+const DROPPING_STARTS: [&[u8]; 5] = [b".#", b".goutputstream-", b".nfs0", b".fuse_hidden", b"._"];
 
 /// What editors leave beside a file while they save it: swap, lock, backup and probe files.
 fn is_dropping(path: &Path) -> bool {
@@ -253,11 +296,20 @@ fn is_dropping(path: &Path) -> bool {
         && name.len() > 4
         && name[name.len() - 4..].starts_with(b".sw")
         && name[name.len() - 1].is_ascii_lowercase();
-    let locked = name.starts_with(b".#") || (name.starts_with(b"#") && name.ends_with(b"#"));
-    // vim asks with this number, or a higher one, whether it may create files.
-    let probe = name == b"4913";
-    let jetbrains = name.ends_with(b"___jb_tmp___") || name.ends_with(b"___jb_old___");
-    swap || locked || probe || jetbrains || name.ends_with(b"~") || name == b".DS_Store"
+    let locked = name.len() > 1 && name.starts_with(b"#") && name.ends_with(b"#");
+    swap || locked
+        || is_vims_probe(name)
+        || DROPPING_ENDS.iter().any(|end| name.ends_with(end))
+        || DROPPING_STARTS.iter().any(|start| name.starts_with(start))
+        || name == b".DS_Store"
+}
+
+/// vim asks with this number whether it may create files; if there is such a file, with one
+/// that is 123 higher, and so on.
+fn is_vims_probe(name: &[u8]) -> bool {
+    let is_number = (4..=5).contains(&name.len()) && name.iter().all(u8::is_ascii_digit);
+    let number = std::str::from_utf8(name).ok().and_then(|text| text.parse().ok());
+    is_number && number.is_some_and(|number: u32| number >= 4913 && (number - 4913) % 123 == 0)
 }
 
 #[cfg(test)]

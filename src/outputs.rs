@@ -130,11 +130,6 @@ impl Outputs {
         self.saved.insert(path.to_owned(), content);
     }
 
-    /// Changes were missed: what is remembered of saves may be wrong.
-    pub fn forget_saved(&mut self) {
-        self.saved.clear();
-    }
-
     /// What a change of this path means.
     pub fn judge(
         &mut self,

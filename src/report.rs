@@ -231,12 +231,6 @@ impl Report {
             Cause::Save(paths) => {
                 self.line(Part::Watcher, Tone::Plain, "changed", &name_paths(paths, &self.base));
             }
-            Cause::Rescan => self.line(
-                Part::Watcher,
-                Tone::Warn,
-                "changed",
-                "file events were lost, so everything counts as changed",
-            ),
             Cause::Config => self.line(Part::Watcher, Tone::Plain, "changed", "the configuration"),
             Cause::Order => self.line(Part::Watcher, Tone::Plain, "asked", "to build again"),
         }

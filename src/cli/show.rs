@@ -57,9 +57,14 @@ fn summary(config: &Config) -> Vec<String> {
     let found = watch::survey(&config.watch);
     line("", format!("{} in {} directories: {extensions}", found.files, found.directories));
     if let Some(limit) = watch::limit() {
-        line("watches", format!("{} of the {limit} that each user has", found.directories));
+        let text = format!(
+            "{} of the {} that each user has ({})",
+            found.directories, limit.value, limit.name
+        );
+        line("watches", text);
     }
-    let without: Vec<PathBuf> = config.watch.exclude_dirs.iter().cloned().collect();
+    let left_out = config.watch.exclude_dirs.union(&config.watch.without);
+    let without: Vec<PathBuf> = left_out.cloned().collect();
     if !without.is_empty() {
         line("without", name_paths(&without, &config.watch.base));
     }
@@ -199,6 +204,7 @@ fn why(config: &Config, reason: Reason<'_>) -> String {
         Reason::Rule(number) => format!("rule {}", config.watch.rules[number].name),
         Reason::IncludeFile => format!("it is named ({})", by("build.include_file")),
         Reason::Include => format!("it is included ({})", by("watch.include")),
+        Reason::Input => "the last build read it".to_owned(),
         Reason::Extension => format!("its extension is included ({})", by("build.include_ext")),
         Reason::NoExtension => {
             format!("its extension is not included ({})", by("build.include_ext"))

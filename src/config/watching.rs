@@ -4,18 +4,20 @@ use std::collections::BTreeSet;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use globset::{GlobBuilder, GlobSetBuilder};
 use regex::RegexSet;
 
 use super::document::Document;
 use super::resolve::{Resolver, signal_named};
-use super::{Action, Command, Extensions, Globs, Program, Rule, Watch, absolute, air};
+use super::{Action, Backend, Command, Extensions, Globs, Program, Rule, Watch, absolute, air};
 use crate::error::{Error, Result};
 use crate::project::{self, Kind};
 
 const DEBOUNCE: u64 = 10;
 const MAX_WAIT: u64 = 2_000;
+const SHORTEST_INTERVAL: u64 = 50;
 const INTERVAL: &str = "milliseconds as a whole number, for example 500";
 
 /// Keys of a `[watch]` table by which people mean keys of `[build]`, and those.
@@ -64,15 +66,13 @@ impl Resolver<'_> {
             self.never_watch("testdata_dir", &testdata, root, &mut never);
         }
         let (extensions, include_files) = self.included(kind)?;
-        let mut exclude_dirs = self.exclude_dirs(root, tmp_dir)?;
+        let exclude_dirs = self.exclude_dirs(root, tmp_dir)?;
         let include_dirs = self.include_dirs(root)?;
         let rules = self.rules(root)?;
         let mut roots = self.roots(root, plan, &include_dirs);
         let mut exclude = self.strings("watch.exclude")?.unwrap_or_default();
-        if let Some(plan) = plan {
-            exclude_dirs.extend(plan.without.iter().cloned());
-            exclude.extend(plan.exclude.iter().cloned());
-        }
+        let without = plan.iter().flat_map(|plan| &plan.without).cloned().collect();
+        exclude.extend(plan.iter().flat_map(|plan| &plan.exclude).cloned());
         if extensions == Extensions::Any && !self.air_mode {
             exclude.extend(NO_SOURCES.map(String::from));
         }
@@ -97,6 +97,8 @@ impl Resolver<'_> {
             never,
             artifact,
             exclude_dirs,
+            without,
+            inputs: BTreeSet::new(),
             include_dirs,
             include_files,
             extensions,
@@ -111,10 +113,11 @@ impl Resolver<'_> {
             gitignore: self.boolean("watch.gitignore", !self.air_mode)?,
             follow_symlink: self.boolean("build.follow_symlink", false)?,
             exclude_unchanged: self.boolean("build.exclude_unchanged", false)?,
+            backend: self.backend()?,
+            poll_interval: self.poll_interval()?,
             debounce: self.milliseconds("watch.debounce", DEBOUNCE)?,
             max_wait: self.milliseconds("watch.max_wait", MAX_WAIT)?,
         };
-        self.poll()?;
         Ok(watch)
     }
 
@@ -134,18 +137,35 @@ impl Resolver<'_> {
         }
     }
 
-    /// There is no polling yet: what is said of it is checked, and that it is missing is
-    /// told.
-    fn poll(&mut self) -> Result<()> {
-        self.document.number("build.poll_interval", INTERVAL)?;
-        if self.boolean("build.poll", false)? {
-            self.warnings.push(
-                "build.poll = true, but hotrun does not poll yet: it waits for the file events \
-                 of the operating system"
-                    .to_owned(),
-            );
+    /// `watch.backend`, or what air's `build.poll` says of it.
+    fn backend(&self) -> Result<Backend> {
+        let key = "watch.backend";
+        let polls = self.boolean("build.poll", false)?;
+        let written = self.string(key)?;
+        if written.is_none() {
+            self.document.assume(key, if polls { "poll" } else { "auto" });
         }
-        Ok(())
+        match written.as_deref() {
+            None if polls => Ok(Backend::Poll),
+            None | Some("auto") => Ok(Backend::Auto),
+            Some("native") => Ok(Backend::Native),
+            Some("poll") => Ok(Backend::Poll),
+            Some(_) => {
+                let expected = "\"auto\", \"native\" or \"poll\"";
+                Err(self.document.wrong(key, expected))
+            }
+        }
+    }
+
+    /// 0 is not set, as in air; shorter ones are the shortest.
+    fn poll_interval(&self) -> Result<Option<Duration>> {
+        let key = "build.poll_interval";
+        let written = self.document.number(key, INTERVAL)?;
+        if written.is_none() {
+            self.document.assume(key, 0);
+        }
+        let interval = written.filter(|interval| *interval > 0);
+        Ok(interval.map(|interval| Duration::from_millis(interval.max(SHORTEST_INTERVAL))))
     }
 
     /// Extensions that matter, and files that matter whatever theirs.

@@ -12,6 +12,7 @@ use crate::config::Action;
 use crate::event::{Burst, Cause, Event, Notice, Order, Proc, name_paths};
 use crate::filter::{Filter, Reason, Verdict as FilterVerdict};
 use crate::outputs::{Content, During, Verdict};
+use crate::watch::{changed_at, coarse_now};
 
 /// Files up to this size are compared by what they hold, in bytes.
 const MOST_READ: u64 = 8 << 20;
@@ -49,18 +50,6 @@ impl End {
     }
 }
 
-#[cfg(target_os = "linux")]
-fn coarse_now() -> SystemTime {
-    use nix::time::{ClockId, clock_gettime};
-    let now = clock_gettime(ClockId::CLOCK_REALTIME_COARSE).map(Duration::from);
-    now.map_or_else(|_| SystemTime::now(), |since| SystemTime::UNIX_EPOCH + since)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn coarse_now() -> SystemTime {
-    SystemTime::now()
-}
-
 impl Window {
     pub(super) fn of_build(proc: Proc) -> Self {
         Self { proc, is_build: true, began: Instant::now(), cmd_began: None, ended: None }
@@ -88,7 +77,7 @@ impl Window {
     fn during(&self, burst: &Times, path: &Path) -> During {
         if let Some(end) = self.ended {
             let seen_before = burst.first <= end.at;
-            return match changed_at(path) {
+            return match path.symlink_metadata().ok().and_then(|meta| changed_at(&meta)) {
                 None if seen_before => During::JustEnded,
                 None => During::Rest,
                 Some(at) if at > end.by_files => During::Rest,
@@ -363,13 +352,4 @@ fn content(path: &Path, filter: &Filter) -> Content {
         std::fs::read(path).ok()?.hash(&mut hasher);
     }
     Some(hasher.finish())
-}
-
-/// When a file was last written, renamed or otherwise changed (its ctime); `None` when it
-/// is not there.
-fn changed_at(path: &Path) -> Option<SystemTime> {
-    let meta = path.symlink_metadata().ok()?;
-    let seconds = u64::try_from(meta.ctime()).ok()?;
-    let nanos = u32::try_from(meta.ctime_nsec()).ok()?;
-    Some(SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos))
 }

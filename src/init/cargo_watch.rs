@@ -195,12 +195,14 @@ fn options(directory: &Path, line: Line, draft: &mut Draft) {
     if line.no_vcs_ignores || line.ignore_nothing {
         draft.set("watch.gitignore", false);
     }
+    if line.poll {
+        draft.set("watch.backend", "poll");
+    }
     if let Some(place) = line.workdir {
         draft.lose(format!("-C: start it there (hotrun -C {})", place.display()));
     }
     let lost = [
         (line.delay.is_some(), "--delay: saves close together are one anyway"),
-        (line.poll, "--poll: hotrun does not poll yet"),
         (line.postpone, "--postpone: hotrun starts with a build"),
         (line.no_restart || line.watch_when_idle, "--no-restart: a save stops what runs"),
         (line.use_shell.is_some(), "--use-shell: commands run by /bin/sh"),

@@ -52,10 +52,12 @@ pub(super) fn convert(directory: &Path, named: Option<&Path>) -> Result<Draft> {
             "exitCrash" if value == &Json::Bool(true) => draft.set("run.on_exit", "quit"),
             "args" => draft.set_list("build.args_bin", list(value)),
             "delay" => draft.lose(format!("delay: {value}: saves close together are one anyway")),
-            "legacyWatch" | "pollingInterval" => {
-                draft.lose(format!("{key}: {value}: hotrun does not poll yet"));
+            "legacyWatch" if value == &Json::Bool(true) => draft.set("watch.backend", "poll"),
+            "pollingInterval" if value.is_u64() => {
+                draft.set("build.poll_interval", value.as_i64().unwrap_or_default());
             }
-            "script" | "verbose" | "quiet" | "exitCrash" | "restartable" | "ignoreRoot" => {}
+            "legacyWatch" | "script" | "verbose" | "quiet" | "exitCrash" | "restartable"
+            | "ignoreRoot" => {}
             _ => draft.lose(format!("{key}: {value}")),
         }
     }

@@ -121,7 +121,7 @@ impl Burst {
             self.save(path, at);
         } else if self.first.is_some() {
             // Whatever matters is about to follow, such as the second close of a write.
-            self.last = Some(at);
+            self.last = self.last.max(Some(at));
         }
     }
 
@@ -130,8 +130,9 @@ impl Burst {
         if !std::mem::replace(&mut facts.is_save, true) {
             self.order.push(path.to_owned());
         }
-        self.first.get_or_insert(at);
-        self.last = Some(at);
+        // What was found by comparing happened before it was found.
+        self.first = Some(self.first.map_or(at, |first| first.min(at)));
+        self.last = self.last.max(Some(at));
     }
 
     /// Other quiet times from now on.
@@ -153,14 +154,30 @@ impl Burst {
     /// When the burst is over if nothing more happens; `None`: there is none.
     pub(crate) fn ends_at(&self) -> Option<Instant> {
         let (first, last) = (self.first?, self.last?);
-        let facts = self.order.iter().filter_map(|path| self.facts.get(path));
-        let mut net = facts.filter(|facts| !facts.came_and_went());
-        let quiet = match (net.next(), net.count()) {
-            (Some(only), 0) if only.completed => QUIET_AFTER_ONE,
-            (_, more) if more >= MANY => QUIET_AFTER_MANY,
-            _ => self.debounce,
+        let quiet = if self.is_large() {
+            QUIET_AFTER_MANY
+        } else {
+            let facts = self.order.iter().filter_map(|path| self.facts.get(path));
+            let mut net = facts.filter(|facts| !facts.came_and_went());
+            match (net.next(), net.next()) {
+                (Some(only), None) if only.completed => QUIET_AFTER_ONE,
+                _ => self.debounce,
+            }
         };
         Some((last + quiet).min(first + self.max_wait))
+    }
+
+    /// More files were saved in this burst than a person saves at a time.
+    pub(crate) fn is_large(&self) -> bool {
+        let came_and_went =
+            |path: &PathBuf| self.facts.get(path).is_some_and(|facts| facts.came_and_went());
+        self.order.len() > MANY
+            && self.order.iter().filter(|path| !came_and_went(path)).nth(MANY).is_some()
+    }
+
+    /// How many paths it names.
+    pub(crate) fn len(&self) -> usize {
+        self.order.len()
     }
 
     /// When the burst is over though things go on happening; `None`: there is none.

@@ -1,27 +1,152 @@
-//! `.gitignore`, `.ignore`, `.git/info/exclude` and the global excludes, as they lie on
-//! disk. What the patterns mean is the `ignore` crate's business.
+//! `.gitignore`, `.ignore`, `info/exclude` and the global excludes, as they lie on disk. What
+//! the patterns mean is the `ignore` crate's business.
+//!
+//! Of a directory that has such files, or is the top of a repository, a [`Scope`] is kept.
+//! Scopes are linked upwards and never change, so that several threads may walk with them;
+//! when a file changes, all are read anew.
 
 use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ignore::Match;
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use ignore::gitignore::{Gitignore, GitignoreBuilder, gitconfig_excludes_path};
 
-/// The files that ignoring depends on. `.ignore` beats `.gitignore` in the same directory.
-const NAMES: [&str; 2] = [".ignore", ".gitignore"];
+const IGNORE: &str = ".ignore";
+const GITIGNORE: &str = ".gitignore";
+const GIT: &str = ".git";
+
+/// What the files of one directory say, and those above it.
+#[derive(Debug)]
+pub(super) struct Scope {
+    directory: PathBuf,
+    ignore: Option<Gitignore>,
+    gitignore: Option<Gitignore>,
+    /// At the top of a repository.
+    top: Option<Top>,
+    above: Option<Arc<Scope>>,
+}
+
+/// The top of a repository, beyond which its `.gitignore`s are not looked for.
+#[derive(Debug)]
+struct Top {
+    exclude: Option<Gitignore>,
+    /// The user's own, for all repositories.
+    global: Option<Gitignore>,
+}
+
+impl Scope {
+    /// Reads the files of a directory that has these names in it; `None` if it has none that
+    /// say something.
+    pub(super) fn read(
+        directory: &Path,
+        names: impl Fn(&OsStr) -> bool,
+        above: Option<&Arc<Scope>>,
+    ) -> Option<Arc<Scope>> {
+        let has = |name: &str| names(OsStr::new(name));
+        let file = |name: &str| has(name).then(|| read(directory, &directory.join(name))).flatten();
+        let (ignore, gitignore) = (file(IGNORE), file(GITIGNORE));
+        let top = has(GIT).then(|| Top::read(directory)).flatten();
+        if ignore.is_none() && gitignore.is_none() && top.is_none() {
+            return None;
+        }
+        let above = above.cloned();
+        Some(Arc::new(Scope { directory: directory.to_owned(), ignore, gitignore, top, above }))
+    }
+
+    /// Is this path, which lies below, ignored? The nearest file that says something decides;
+    /// any `.ignore` beats any `.gitignore`, and both beat what holds for the repository.
+    pub(super) fn ignores(&self, path: &Path, is_directory: bool) -> bool {
+        let scopes = || std::iter::successors(Some(self), |scope| scope.above.as_deref());
+        // A directory's files speak of what is in it.
+        let around = || scopes().filter(|scope| scope.is_above(path));
+        let mut verdicts = around().filter_map(|scope| scope.ignore.as_ref());
+        if let Some(verdict) = verdicts.find_map(|one| matched(one, path, is_directory)) {
+            return verdict;
+        }
+        for scope in around() {
+            if let Some(verdict) =
+                scope.gitignore.as_ref().and_then(|one| matched(one, path, is_directory))
+            {
+                return verdict;
+            }
+            let Some(top) = &scope.top else { continue };
+            let whole = [&top.exclude, &top.global].into_iter().flatten();
+            return whole.filter_map(|one| matched(one, path, is_directory)).next() == Some(true);
+        }
+        false
+    }
+
+    fn is_above(&self, path: &Path) -> bool {
+        path != self.directory && path.starts_with(&self.directory)
+    }
+}
+
+impl Top {
+    /// `None` where `.git` is something else.
+    fn read(directory: &Path) -> Option<Self> {
+        let exclude = exclude_file(directory)?;
+        let global = gitconfig_excludes_path().and_then(|file| read(directory, &file));
+        Some(Self { exclude: read(directory, &exclude), global })
+    }
+}
+
+/// Patterns that are relative to this directory, of this file, if there are any.
+fn read(directory: &Path, file: &Path) -> Option<Gitignore> {
+    if !file.is_file() {
+        return None;
+    }
+    let mut builder = GitignoreBuilder::new(directory);
+    if let Some(error) = builder.add(file) {
+        tracing::warn!(%error, "cannot read all of {}", file.display());
+    }
+    let built = builder.build().inspect_err(|error| tracing::warn!(%error, "{}", file.display()));
+    built.ok().filter(|patterns| !patterns.is_empty())
+}
+
+fn matched(patterns: &Gitignore, path: &Path, is_directory: bool) -> Option<bool> {
+    match patterns.matched_path_or_any_parents(path, is_directory) {
+        Match::Ignore(_) => Some(true),
+        Match::Whitelist(_) => Some(false),
+        Match::None => None,
+    }
+}
+
+/// Where a repository keeps its `info/exclude`: for a worktree, in the one that it belongs to.
+fn exclude_file(top: &Path) -> Option<PathBuf> {
+    let git = top.join(GIT);
+    let meta = git.metadata().ok()?;
+    let directory = if meta.is_dir() {
+        git
+    } else {
+        let text = std::fs::read_to_string(&git).ok()?;
+        let written = text.strip_prefix("gitdir:")?.trim();
+        let directory = top.join(written);
+        match std::fs::read_to_string(directory.join("commondir")) {
+            Ok(common) => directory.join(common.trim()),
+            Err(_) => directory,
+        }
+    };
+    Some(directory.join("info/exclude"))
+}
 
 /// What has been read so far.
+#[derive(Debug)]
 pub(super) struct Ignores {
     enabled: bool,
-    /// By directory, in the order of [`NAMES`].
-    files: HashMap<PathBuf, Vec<Gitignore>>,
-    /// Of the whole repository, then of the whole machine.
-    global: Vec<Gitignore>,
+    scopes: HashMap<PathBuf, Arc<Scope>>,
+    /// Files outside of the tree that say something as well.
+    outside: Vec<PathBuf>,
 }
 
 impl Ignores {
     pub(super) fn new(enabled: bool) -> Self {
-        Self { enabled, files: HashMap::new(), global: Vec::new() }
+        Self { enabled, scopes: HashMap::new(), outside: Vec::new() }
+    }
+
+    pub(super) fn is_enabled(&self) -> bool {
+        self.enabled
     }
 
     /// Reads what lies above a root, up to the top of its repository.
@@ -29,65 +154,50 @@ impl Ignores {
         if !self.enabled {
             return;
         }
-        let Some(top) = root.ancestors().find(|place| place.join(".git").exists()) else { return };
-        for directory in root.ancestors().skip(1).take_while(|place| place.starts_with(top)) {
-            self.read(directory);
+        let Some(top) = root.ancestors().find(|place| place.join(GIT).exists()) else { return };
+        let mut above: Vec<&Path> =
+            root.ancestors().skip(1).take_while(|place| place.starts_with(top)).collect();
+        above.reverse();
+        for directory in above {
+            let has = |name: &OsStr| directory.join(name).exists();
+            let scope = Scope::read(directory, has, self.around(directory));
+            self.keep(scope);
         }
-        let mut exclude = GitignoreBuilder::new(top);
-        if exclude.add(top.join(".git/info/exclude")).is_none()
-            && let Ok(exclude) = exclude.build()
-        {
-            self.global.push(exclude);
-        }
-        self.global.push(GitignoreBuilder::new(top).build_global().0);
     }
 
-    /// Reads the files of a directory, if they are not known yet.
-    pub(super) fn read(&mut self, directory: &Path) {
-        if !self.enabled || self.files.contains_key(directory) {
-            return;
-        }
-        let mut found = Vec::new();
-        for name in NAMES {
-            let file = directory.join(name);
-            if !file.is_file() {
-                continue;
-            }
-            let mut builder = GitignoreBuilder::new(directory);
-            if let Some(error) = builder.add(&file) {
-                tracing::warn!(%error, "cannot read all of {}", file.display());
-            }
-            match builder.build() {
-                Ok(matcher) => found.push(matcher),
-                Err(error) => tracing::warn!(%error, "{}", file.display()),
+    /// Keeps what was read of a directory.
+    pub(super) fn keep(&mut self, scope: Option<Arc<Scope>>) {
+        let Some(scope) = scope else { return };
+        if scope.top.is_some() {
+            let whole = [exclude_file(&scope.directory), gitconfig_excludes_path()];
+            for file in whole.into_iter().flatten() {
+                if !self.outside.contains(&file) {
+                    self.outside.push(file);
+                }
             }
         }
-        if !found.is_empty() {
-            self.files.insert(directory.to_owned(), found);
-        }
+        self.scopes.insert(scope.directory.clone(), scope);
+    }
+
+    /// What is said of the things in this directory by those around it.
+    pub(super) fn around(&self, directory: &Path) -> Option<&Arc<Scope>> {
+        directory.ancestors().skip(1).find_map(|place| self.scopes.get(place))
     }
 
     /// True for a file whose change changes what is ignored.
     pub(super) fn depends_on(&self, path: &Path) -> bool {
-        self.enabled && NAMES.iter().any(|name| path.file_name() == Some(name.as_ref()))
+        let is_one = |name: &OsStr| [IGNORE, GITIGNORE, GIT].iter().any(|one| name == *one);
+        self.enabled
+            && (path.file_name().is_some_and(is_one) || self.outside.iter().any(|one| one == path))
     }
 
-    /// Is the path ignored? The nearest file that says something decides.
-    pub(super) fn ignore(&self, path: &Path, is_directory: bool) -> bool {
-        if !self.enabled {
-            return false;
-        }
-        let nearest = path.ancestors().skip(1).filter_map(|place| self.files.get(place));
-        for matcher in nearest.flatten().chain(&self.global) {
-            if matcher.is_empty() || !path.starts_with(matcher.path()) {
-                continue;
-            }
-            match matcher.matched_path_or_any_parents(path, is_directory) {
-                Match::Ignore(_) => return true,
-                Match::Whitelist(_) => return false,
-                Match::None => {}
-            }
-        }
-        false
+    /// Files outside of the tree that say something as well, whether they exist or not.
+    pub(super) fn outside(&self) -> &[PathBuf] {
+        &self.outside
     }
+}
+
+/// True where a directory with these names in it has something to say.
+pub(super) fn says_something(names: &[OsString]) -> bool {
+    names.iter().any(|name| [IGNORE, GITIGNORE, GIT].iter().any(|one| name == *one))
 }

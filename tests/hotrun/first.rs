@@ -134,12 +134,14 @@ fn from_realize() {
 fn from_nodemon() {
     let json = "{\"watch\": [\"src\"], \"ext\": \"ts,json\", \"ignore\": [\"**/*.spec.ts\", \"dist\"],\n\
                 \"exec\": \"tsc && node dist/index.js\", \"env\": {\"PORT\": 3000}, \"delay\": 500,\n\
+                \"legacyWatch\": true, \"pollingInterval\": 200,\n\
                 \"signal\": \"SIGUSR2\", \"verbose\": true, \"events\": {\"start\": \"x\"}}";
     let project = Sandbox::empty().file("nodemon.json", json).file("src/a.ts", "");
     let (text, told) = init(&project, &["init", "--from", "nodemon"]);
     let expected = "[env]\nPORT = \"3000\"\n\n[build]\ncmd = \"tsc\"\n\
                     entrypoint = \"node dist/index.js\"\ninclude_ext = [\"ts\", \"json\"]\n\
-                    include_dir = [\"src\"]\n\n[watch]\nexclude = [\"**/*.spec.ts\", \"**/dist/**\"]\n\n\
+                    include_dir = [\"src\"]\npoll_interval = 200\n\n[watch]\n\
+                    exclude = [\"**/*.spec.ts\", \"**/dist/**\"]\nbackend = \"poll\"\n\n\
                     [run]\nsignal = \"USR2\"\n";
     assert_eq!(text, format!("# Carried over from nodemon.json by hotrun init.\n\n{expected}"));
     assert!(told.contains("delay: 500") && told.contains("events: "), "{told}");
@@ -171,6 +173,7 @@ fn from_a_command_line_of_cargo_watch() {
         "cargo",
         "watch",
         "-c",
+        "--poll",
         "-w",
         "src",
         "-i",
@@ -186,7 +189,7 @@ fn from_a_command_line_of_cargo_watch() {
         text,
         "# Carried over from a command line of cargo watch by hotrun init.\n\n[env]\nA = \"b\"\n\n\
          [build]\npre_cmd = [\"cargo check\"]\nargs_bin = [\"--port\", \"1\"]\n\
-         include_dir = [\"src\"]\n\n[watch]\nexclude = [\"**/*.tmp\"]\n\n[screen]\n\
+         include_dir = [\"src\"]\n\n[watch]\nexclude = [\"**/*.tmp\"]\nbackend = \"poll\"\n\n[screen]\n\
          clear_on_rebuild = true\n"
     );
     assert!(told.contains("--bin x: say so each time (hotrun --bin x)"), "{told}");

@@ -131,6 +131,8 @@ fn describe_watch(watch: &Watch, fact: &mut impl FnMut(&str, bool, &dyn std::fmt
     fact("testdata watched", !watch.never.contains(&testdata), &true);
     fact("exclude_unchanged", watch.exclude_unchanged, &true);
     fact("follow_symlink", watch.follow_symlink, &true);
+    let backend = (watch.backend, watch.poll_interval);
+    fact("backend", backend != (Backend::Auto, None), &backend);
     for rule in &watch.rules {
         let what = (&rule.action, relative(&rule.include_dirs), &rule.extensions);
         fact(&format!("rule {}", rule.name), true, &what);

@@ -1,0 +1,331 @@
+//! The walk through the directories that matter, on as many threads as there are processors.
+//!
+//! It goes by batches: the directories of a batch are watched first, all at once, and listed
+//! then, so that what appears in them later is an event. What they hold that is ignored is
+//! neither listed nor watched. (The `ignore` crate's own walk lists a directory before
+//! anybody can have it watched, and knows nothing of what beats a `.gitignore` here.)
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs::{DirEntry, FileType, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::SystemTime;
+
+use super::clock::changed_at;
+use super::ignores::{Scope, says_something};
+use crate::filter::{Filter, Verdict};
+
+/// So many directories are watched at once.
+const BATCH: usize = 256;
+/// A thread more is worth its start for so many.
+const WORTH_A_THREAD: usize = 16;
+/// More threads only wait for the same disk.
+const MOST_THREADS: usize = 8;
+
+/// What is known of a directory that is to be walked.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) path: PathBuf,
+    /// What is said of the things in it by the directories around it.
+    pub(super) scope: Option<Arc<Scope>>,
+    /// All that it holds counts as changed.
+    pub(super) is_whole: bool,
+}
+
+/// Which of the files that are found count as changed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Counts<'a> {
+    /// None.
+    Nothing,
+    /// All: they have just appeared.
+    All,
+    /// Those that changed since, before anything was watched.
+    Since(SystemTime),
+    /// Those that changed since, in directories other than these, which have been watched all
+    /// along.
+    SinceOutside(SystemTime, &'a BTreeSet<PathBuf>),
+    /// Those that changed since, where events were lost; all in a directory that is not among
+    /// those that were watched.
+    Lost(SystemTime, &'a BTreeSet<PathBuf>),
+}
+
+/// How a walk looks at things.
+#[derive(Clone, Copy)]
+pub(super) struct Look<'a> {
+    pub(super) filter: &'a Filter,
+    pub(super) gitignore: bool,
+    pub(super) counts: Counts<'a>,
+}
+
+/// What a directory holds.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    pub(super) path: PathBuf,
+    /// The file system that it lies in; `None`: it cannot be read.
+    pub(super) device: Option<u64>,
+    /// What its own files say.
+    pub(super) scope: Option<Arc<Scope>>,
+    /// How many of its files matter.
+    pub(super) files: usize,
+    /// What counts as changed: of these files, and the directory itself for what is in it no
+    /// more.
+    pub(super) changed: Vec<(PathBuf, Option<SystemTime>)>,
+    /// Sockets, pipes and devices: they have no content that could be saved.
+    pub(super) special: Vec<PathBuf>,
+    /// Files that are links, and where these lead.
+    pub(super) links: Vec<(PathBuf, PathBuf)>,
+    below: Vec<Place>,
+    /// Links to directories that are to be followed, and where they lead.
+    followed: Vec<(Place, PathBuf)>,
+}
+
+/// Whoever goes along.
+pub(super) trait Companion {
+    /// These directories are about to be listed; those that are taken out are not.
+    fn watch(&mut self, batch: &mut Vec<Place>);
+    /// This is what one of them holds. Each comes before those in it.
+    fn see(&mut self, listing: Listing);
+}
+
+/// Walks through these directories and all below them that is not ignored.
+pub(super) fn walk(tops: Vec<Place>, look: Look<'_>, companion: &mut impl Companion) {
+    let mut stack = tops;
+    // Directories that link to each other are entered once.
+    let mut followed = BTreeSet::new();
+    while !stack.is_empty() {
+        let mut batch = stack.split_off(stack.len().saturating_sub(BATCH));
+        companion.watch(&mut batch);
+        for mut listing in list_all(&batch, look) {
+            stack.append(&mut listing.below);
+            for (place, target) in listing.followed.drain(..) {
+                if followed.insert(target) {
+                    stack.push(place);
+                }
+            }
+            companion.see(listing);
+        }
+    }
+}
+
+/// Lists these directories, some on each thread.
+fn list_all(batch: &[Place], look: Look<'_>) -> Vec<Listing> {
+    let processors = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+    let threads = processors.min(batch.len() / WORTH_A_THREAD).max(1);
+    let list_some =
+        |some: &[Place]| -> Vec<Listing> { some.iter().map(|place| list(place, look)).collect() };
+    if threads == 1 {
+        return list_some(batch);
+    }
+    let mut parts = batch.chunks(batch.len().div_ceil(threads));
+    let own = parts.next().unwrap_or_default();
+    thread::scope(|scope| {
+        let others: Vec<_> = parts.map(|part| (part, scope.spawn(|| list_some(part)))).collect();
+        let mut listings = list_some(own);
+        for (part, other) in others {
+            // Should a thread have failed, its part is listed here, and fails here.
+            listings.extend(other.join().unwrap_or_else(|_| list_some(part)));
+        }
+        listings
+    })
+}
+
+fn list(place: &Place, look: Look<'_>) -> Listing {
+    let mut listing = Listing { path: place.path.clone(), ..Listing::default() };
+    let read = std::fs::read_dir(&place.path).and_then(|entries| {
+        let own = place.path.metadata()?;
+        Ok((own, entries.flatten().collect::<Vec<_>>()))
+    });
+    let (own, entries) = match read {
+        Ok(read) => read,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return listing,
+        Err(error) => {
+            tracing::warn!(%error, "cannot list {}", place.path.display());
+            return listing;
+        }
+    };
+    listing.device = Some(own.dev());
+    if look.gitignore {
+        let names: Vec<OsString> = entries.iter().map(DirEntry::file_name).collect();
+        if says_something(&names) {
+            let has = |name: &std::ffi::OsStr| names.iter().any(|one| one == name);
+            listing.scope = Scope::read(&place.path, has, place.scope.as_ref());
+        }
+    }
+    let scope = listing.scope.clone().or_else(|| place.scope.clone());
+    let mut visit = Visit { place, look, scope, listing };
+    for entry in &entries {
+        visit.entry(entry);
+    }
+    visit.count_itself(&own, &entries);
+    visit.listing
+}
+
+/// A directory while it is listed.
+struct Visit<'a> {
+    place: &'a Place,
+    look: Look<'a>,
+    scope: Option<Arc<Scope>>,
+    listing: Listing,
+}
+
+impl Visit<'_> {
+    fn entry(&mut self, entry: &DirEntry) {
+        let Ok(kind) = entry.file_type() else { return };
+        let path = entry.path();
+        if kind.is_dir() {
+            return self.directory(path, entry);
+        }
+        let filter = self.look.filter;
+        if kind.is_symlink()
+            && let Some(target) = leads_out(&path, filter)
+        {
+            if !self.is_left_out(&path) {
+                let place = self.below(path, false);
+                self.listing.followed.push((place, target));
+            }
+            return;
+        }
+        let scope = self.scope.as_deref();
+        if filter.watch().always.contains(&path) || !matters(&path, filter, scope) {
+            return;
+        }
+        if is_special(kind) {
+            self.listing.special.push(path);
+            return;
+        }
+        if kind.is_symlink()
+            && let Some(target) = followed_file(&path, filter)
+        {
+            self.listing.links.push((path.clone(), target));
+        }
+        self.listing.files += 1;
+        self.count(path, || entry.metadata().ok());
+    }
+
+    fn directory(&mut self, path: PathBuf, entry: &DirEntry) {
+        if self.is_left_out(&path) {
+            return;
+        }
+        let is_whole = self.place.is_whole
+            || match self.look.counts {
+                Counts::Nothing | Counts::All | Counts::SinceOutside(..) => false,
+                // Whoever moves it changes it, but nothing in it.
+                Counts::Since(cut) => entry.metadata().is_ok_and(|meta| {
+                    is_since(&meta, cut) && meta.modified().is_ok_and(|at| at < cut)
+                }),
+                Counts::Lost(_, before) => !before.contains(&path),
+            };
+        let place = self.below(path, is_whole);
+        self.listing.below.push(place);
+    }
+
+    fn below(&self, path: PathBuf, is_whole: bool) -> Place {
+        Place { path, scope: self.scope.clone(), is_whole }
+    }
+
+    fn is_left_out(&self, directory: &Path) -> bool {
+        is_left_out(directory, self.look.filter, self.scope.as_deref())
+    }
+
+    /// Notes a file that matters, if it has changed.
+    fn count(&mut self, path: PathBuf, meta: impl FnOnce() -> Option<Metadata>) {
+        let cut = match self.look.counts {
+            Counts::Nothing => return,
+            Counts::All => None,
+            _ if self.place.is_whole => None,
+            Counts::SinceOutside(_, watched) if watched.contains(&self.place.path) => return,
+            Counts::Since(cut) | Counts::SinceOutside(cut, _) | Counts::Lost(cut, _) => Some(cut),
+        };
+        let Some(cut) = cut else {
+            // It changed when it appeared, whatever its stamp says.
+            self.listing.changed.push((path, None));
+            return;
+        };
+        // What is gone is the directory's change.
+        if let Some(meta) = meta().filter(|meta| is_since(meta, cut)) {
+            self.listing.changed.push((path, changed_at(&meta)));
+        }
+    }
+
+    /// The directory's own stamp says that something in it came or went.
+    fn count_itself(&mut self, own: &Metadata, entries: &[DirEntry]) {
+        let (cut, explained) = match self.look.counts {
+            Counts::Since(cut) => (cut, true),
+            Counts::Lost(cut, _) => (cut, false),
+            Counts::Nothing | Counts::All | Counts::SinceOutside(..) => return,
+        };
+        let Ok(at) = own.modified() else { return };
+        if self.place.is_whole || at < cut {
+            return;
+        }
+        // Builds make files as soon as hotrun has begun: if there is something new, nothing
+        // need have gone.
+        let is_new = |entry: &DirEntry| entry.metadata().is_ok_and(|meta| is_since(&meta, cut));
+        if !(explained && entries.iter().any(is_new)) {
+            self.listing.changed.push((self.place.path.clone(), Some(at)));
+        }
+    }
+}
+
+/// True for what changed at this time or later.
+fn is_since(meta: &Metadata, cut: SystemTime) -> bool {
+    changed_at(meta).is_some_and(|at| at >= cut)
+}
+
+fn is_special(kind: FileType) -> bool {
+    !kind.is_file() && !kind.is_symlink() && !kind.is_dir()
+}
+
+/// Nothing in this directory matters, or a `.gitignore` names it and nothing below it was
+/// named here.
+pub(super) fn is_left_out(directory: &Path, filter: &Filter, scope: Option<&Scope>) -> bool {
+    filter.prunes(directory)
+        || scope.is_some_and(|scope| scope.ignores(directory, true))
+            && filter.watch().root_of(directory).is_some_and(|root| root != directory)
+            && !filter.leads_to_named(directory)
+            && !is_opened(directory, filter, scope)
+}
+
+/// Does a save of this file matter? `scope` is that of the directories around it.
+pub(super) fn matters(path: &Path, filter: &Filter, scope: Option<&Scope>) -> bool {
+    match filter.file(path) {
+        Verdict::Ignored => false,
+        Verdict::Named => true,
+        Verdict::Matters => {
+            scope.is_none_or(|scope| !scope.ignores(path, false)) || is_opened(path, filter, scope)
+        }
+    }
+}
+
+/// True below a directory that was named although a `.gitignore` names it too.
+fn is_opened(path: &Path, filter: &Filter, scope: Option<&Scope>) -> bool {
+    filter.named_directories().any(|named| {
+        path.starts_with(named) && scope.is_some_and(|scope| scope.ignores(named, true))
+    })
+}
+
+/// Where a link leads to a directory that is to be watched as if it lay here: not to one that
+/// is watched anyway, and not to one that the link itself lies in.
+pub(super) fn leads_out(link: &Path, filter: &Filter) -> Option<PathBuf> {
+    let watch = filter.watch();
+    if !watch.follow_symlink || !link.is_dir() {
+        return None;
+    }
+    let place = link.parent()?.canonicalize().ok()?;
+    let target = link.canonicalize().ok()?;
+    let is_outside = watch.root_of(&target).is_none() && !place.starts_with(&target);
+    is_outside.then_some(target)
+}
+
+/// The file that this link leads to, if saves of that file are to be seen here.
+pub(super) fn followed_file(link: &Path, filter: &Filter) -> Option<PathBuf> {
+    let watch = filter.watch();
+    if !(watch.follow_symlink || watch.always.contains(link) || watch.include_files.contains(link))
+    {
+        return None;
+    }
+    link.canonicalize().ok().filter(|target| target != link)
+}

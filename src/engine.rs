@@ -4,7 +4,7 @@
 //! It never decides, and performing never waits: what takes time is a task that reports to
 //! the inbox.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ use crate::event::{
 use crate::filter::{Filter, Reason, Verdict};
 use crate::outputs::{Fingerprints, Outputs};
 use crate::process::{Job, Processes};
-use crate::project;
+use crate::project::{self, Kind};
 use crate::ready;
 use crate::report::{Facts, Report};
 use crate::signal;
@@ -276,6 +276,9 @@ impl Engine {
         let messages = self.messages.remove(&proc).unwrap_or_default();
         let printed = self.printed.remove(&proc).unwrap_or_default();
         let ended = if ended.succeeded() { self.check_artifact(&messages) } else { ended };
+        if ended.succeeded() {
+            self.ask_what_was_read();
+        }
         if !is_overtaken {
             self.outputs.build_ended(self.content());
             self.fingerprints.build_ended();
@@ -322,6 +325,37 @@ impl Engine {
         Ended::NotStarted(why)
     }
 
+    /// In a Cargo project every build says what it has read, beyond what the configuration
+    /// can know.
+    fn ask_what_was_read(&mut self) {
+        let Some(artifact) = self.artifact().filter(|_| matches!(self.config.kind, Kind::Cargo(_)))
+        else {
+            return;
+        };
+        let read = project::cargo::inputs(&artifact);
+        let known = &self.config.watch;
+        let is_new = |path: &PathBuf| known.inputs.contains(path) || !self.filter.is_source(path);
+        let inputs: BTreeSet<PathBuf> = read.into_iter().filter(is_new).collect();
+        if inputs == known.inputs {
+            return;
+        }
+        tracing::debug!(?inputs, "the build has read these, too");
+        self.config.watch.inputs.clone_from(&inputs);
+        if let Some(next) = &mut self.next {
+            next.watch.inputs = inputs;
+        }
+        self.watch_what_is_configured();
+    }
+
+    /// What is watched follows the configuration that was read last.
+    fn watch_what_is_configured(&mut self) {
+        self.filter = Rc::new(Filter::new(self.config.watch.clone()));
+        if let Some(watch) = &self.watch {
+            let newest = self.next.as_ref().unwrap_or(&self.config);
+            watch.configure(newest.watch.clone());
+        }
+    }
+
     /// The file that is run.
     fn artifact(&self) -> Option<PathBuf> {
         match &self.config.run.program {
@@ -364,7 +398,7 @@ impl Engine {
             return Vec::new();
         };
         self.loading = None;
-        let config = match loaded {
+        let mut config = match loaded {
             Ok(config) => config,
             Err(error) => {
                 self.report.say(&Notice::Warning(format!(
@@ -374,6 +408,7 @@ impl Engine {
             }
         };
         self.warn_about(&config);
+        config.watch.inputs.clone_from(&self.config.watch.inputs);
         if let Some(watch) = &self.watch {
             watch.configure(config.watch.clone());
         }

@@ -1,5 +1,6 @@
 //! The nouns: processes, causes, events, notices. Everything above speaks in them.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -45,11 +46,8 @@ impl Cause {
     pub fn join(self, newer: Cause) -> Cause {
         match (self, newer) {
             (Cause::Save(mut paths), Cause::Save(more)) => {
-                for path in more {
-                    if !paths.contains(&path) {
-                        paths.push(path);
-                    }
-                }
+                let known: HashSet<PathBuf> = paths.iter().cloned().collect();
+                paths.extend(more.into_iter().filter(|path| !known.contains(path)));
                 Cause::Save(paths)
             }
             (save @ Cause::Save(_), _) => save,

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
+use globset::GlobSet;
+
 use crate::config::{Rule, Watch};
 
 /// Decides about paths by what the configuration says.
@@ -92,9 +94,11 @@ impl Filter {
             return (Verdict::Named, reason);
         }
         let Some(root) = watch.root_of(path) else {
-            return match self.is_input(path) {
-                true => (Verdict::Named, Reason::Input),
-                false => (Verdict::Ignored, Reason::Outside),
+            let is_input = self.is_input(path);
+            return if is_input {
+                (Verdict::Named, Reason::Input)
+            } else {
+                (Verdict::Ignored, Reason::Outside)
             };
         };
         if watch.never.contains(path) {
@@ -122,19 +126,20 @@ impl Filter {
             return (Verdict::Ignored, reason);
         }
         let relative = watch.relative(path);
-        if watch.exclude.files.is_match(relative) {
+        if matches(&watch.exclude.files, relative) {
             return (Verdict::Ignored, Reason::Exclude(path));
         }
-        if watch.exclude_files.is_match(relative) {
+        if matches(&watch.exclude_files, relative) {
             return (Verdict::Ignored, Reason::ExcludeFile);
         }
-        if watch.exclude_regex.is_match(&path.to_string_lossy()) {
+        if !watch.exclude_regex.is_empty() && watch.exclude_regex.is_match(&path.to_string_lossy())
+        {
             return (Verdict::Ignored, Reason::ExcludeRegex);
         }
         if is_include_file {
             return (Verdict::Named, Reason::IncludeFile);
         }
-        if watch.include.files.is_match(relative) {
+        if matches(&watch.include.files, relative) {
             return (Verdict::Named, Reason::Include);
         }
         if is_input {
@@ -148,6 +153,11 @@ impl Filter {
         } else {
             (Verdict::Ignored, Reason::NoExtension)
         }
+    }
+
+    /// True for a file or directory whose changes cause a build, as far as that is configured.
+    pub fn is_source(&self, path: &Path) -> bool {
+        self.file(path) != Verdict::Ignored
     }
 
     /// The rule below whose directories this one lay that is gone, with whatever was in it.
@@ -191,30 +201,32 @@ impl Filter {
             return Some(Reason::ExcludeDir(directory));
         }
         let leads_to_input = purpose != Purpose::Build && self.leads_to_input(directory);
-        if watch.without.contains(directory) && !opened && !leads_to_input {
+        let has_input = leads_to_input || purpose != Purpose::Build && self.is_input(directory);
+        if watch.without.contains(directory) && !opened && !has_input {
             return Some(Reason::ExcludeDir(directory));
         }
         if watch.roots.iter().any(|root| root == directory) {
             return None;
         }
         if watch.root_of(directory).is_none() {
-            return (!leads_to_input).then_some(Reason::Outside);
+            return (!has_input).then_some(Reason::Outside);
         }
-        let relative = watch.relative(directory);
-        if watch.exclude.directories.is_match(relative) && !opened {
+        let is_excluded = || watch.exclude.directories.is_match(watch.relative(directory));
+        if !opened && !watch.exclude.patterns.is_empty() && is_excluded() {
             return Some(Reason::Exclude(directory));
         }
-        let leads_to_named = self.leads_to_named(directory) || opened || leads_to_input;
+        let leads_to_named = || opened || leads_to_input || self.leads_to_named(directory);
         let hidden =
             directory.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        let included = watch.include_dirs.contains(directory);
-        if hidden && !leads_to_named && !included {
+        if hidden && !watch.include_dirs.contains(directory) && !leads_to_named() {
             return Some(Reason::Hidden(directory));
         }
         let below_a_rule = || dirs_of_rules().any(|dir| directory.starts_with(dir));
-        let in_scope = self.is_in_scope(directory)
-            || watch.include_dirs.iter().any(|included| included.starts_with(directory));
-        let wanted = in_scope || leads_to_named || below_a_rule();
+        let wanted = self.is_in_scope(directory)
+            || watch.include_dirs.iter().any(|included| included.starts_with(directory))
+            || leads_to_named()
+            || has_input
+            || below_a_rule();
         (!wanted).then_some(Reason::OutsideIncludeDir)
     }
 
@@ -224,9 +236,10 @@ impl Filter {
         !inputs.is_empty() && path.ancestors().any(|one| inputs.contains(one))
     }
 
-    /// What the build reads lies below this directory, or this lies in it.
+    /// The build reads all files in this directory, or something below it.
     fn leads_to_input(&self, directory: &Path) -> bool {
-        self.is_input(directory) || has_below(&self.watch.inputs, directory)
+        let inputs = &self.watch.inputs;
+        !inputs.is_empty() && (inputs.contains(directory) || has_below(inputs, directory))
     }
 
     fn is_in_scope(&self, path: &Path) -> bool {
@@ -255,7 +268,7 @@ impl Filter {
     /// The directories that were named for what is in them.
     pub fn named_directories(&self) -> impl Iterator<Item = &PathBuf> {
         let of_rules = self.watch.rules.iter().flat_map(|rule| &rule.include_dirs);
-        self.watch.include_dirs.iter().chain(of_rules)
+        self.watch.include_dirs.iter().chain(of_rules).chain(&self.watch.inputs)
     }
 
     /// A trigger file: `touch` alone is to be seen as a save.
@@ -276,6 +289,11 @@ enum Purpose {
     Input,
 }
 
+/// A set without globs in it would still make the path ready to be matched.
+fn matches(globs: &GlobSet, path: &Path) -> bool {
+    !globs.is_empty() && globs.is_match(path)
+}
+
 /// One of the paths lies below this directory. (Paths are sorted by their parts, so what lies
 /// below follows the directory.)
 fn has_below(paths: &BTreeSet<PathBuf>, directory: &Path) -> bool {
@@ -284,8 +302,9 @@ fn has_below(paths: &BTreeSet<PathBuf>, directory: &Path) -> bool {
 }
 
 /// How the names of files end, or begin, that editors and file systems leave beside a file:
-/// backups; Kate's swap files; what JetBrains' editors and GNOME's write first and then rename;
-/// deleted files that are still open, on NFS and FUSE; macOS's attributes on other file systems.
+/// backups; the swap files of Kate; what `JetBrains`' and Gnome's editors write first and then
+/// rename; deleted files that are still open, on NFS and FUSE; attributes that macOS keeps on
+/// other file systems.
 const DROPPING_ENDS: [&[u8]; 4] = [b"~", b".kate-swp", b"___jb_tmp___", b"___jb_old___"];
 const DROPPING_STARTS: [&[u8]; 5] = [b".#", b".goutputstream-", b".nfs0", b".fuse_hidden", b"._"];
 
@@ -309,7 +328,8 @@ fn is_dropping(path: &Path) -> bool {
 fn is_vims_probe(name: &[u8]) -> bool {
     let is_number = (4..=5).contains(&name.len()) && name.iter().all(u8::is_ascii_digit);
     let number = std::str::from_utf8(name).ok().and_then(|text| text.parse().ok());
-    is_number && number.is_some_and(|number: u32| number >= 4913 && (number - 4913) % 123 == 0)
+    is_number
+        && number.is_some_and(|number: u32| number >= 4913 && (number - 4913).is_multiple_of(123))
 }
 
 #[cfg(test)]
@@ -407,6 +427,35 @@ mod tests {
                 ("4913", '-'),
             ],
         );
+    }
+
+    #[test]
+    fn what_the_build_reads_matters_wherever_it_is_unless_somebody_excluded_it() {
+        let text = "[build]\ncmd = \"make\"\ninclude_ext = [\"rs\"]\nexclude_dir = [\"no\"]\n";
+        let mut watch = resolve("hotrun.toml", text).unwrap().watch;
+        let root = watch.roots[0].clone();
+        let inputs = ["src/page.html", "tests/data/a.json", ".proto/x.proto", "sql", "no/x.txt"];
+        watch.inputs = inputs.iter().map(|input| root.join(input)).collect();
+        watch.inputs.insert("/elsewhere/one.txt".into());
+        watch.without.insert(root.join("tests"));
+        let filter = Filter::new(watch);
+        let judged = |path: &str| filter.judge(&root.join(path)).0;
+        for path in &inputs[..3] {
+            assert_eq!(judged(path), Verdict::Named, "{path}");
+        }
+        assert_eq!(judged("sql/deep/one.sql"), Verdict::Named);
+        assert_eq!(judged("/elsewhere/one.txt"), Verdict::Named);
+        assert_eq!(judged("src/main.rs"), Verdict::Matters);
+        let others = ["src/other.html", "tests/a.rs", "no/x.txt", "/elsewhere/two.txt"];
+        for path in others.into_iter().chain([".proto/y.proto", "sql/one.sql~"]) {
+            assert_eq!(judged(path), Verdict::Ignored, "{path}");
+        }
+        for directory in ["tests", "tests/data", ".proto", "sql/deep"] {
+            assert!(!filter.prunes(&root.join(directory)), "{directory}");
+        }
+        for directory in [".git", "no", "sql/.git"] {
+            assert!(filter.prunes(&root.join(directory)), "{directory}");
+        }
     }
 
     #[test]

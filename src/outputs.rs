@@ -7,7 +7,7 @@
 //! A build that writes a file of a new name each time is recognised by the third. Where it
 //! is in doubt, it builds once too often rather than once too little.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// After so many builds in a row that only their predecessor's output caused, hotrun stops
@@ -71,17 +71,17 @@ struct Sighting {
 #[derive(Clone, Debug, Default)]
 pub struct Outputs {
     /// Paths that changed during builds.
-    seen: BTreeMap<PathBuf, Sighting>,
+    seen: HashMap<PathBuf, Sighting>,
     /// Paths that changed while no build ran: somebody edits them.
-    edited: BTreeSet<PathBuf>,
+    edited: HashSet<PathBuf>,
     /// Which of them changed during the build that runs.
-    this_build: BTreeSet<PathBuf>,
+    this_build: HashSet<PathBuf>,
     /// What known outputs held at the end of the last build that ran to its end.
-    contents: BTreeMap<PathBuf, Content>,
+    contents: HashMap<PathBuf, Content>,
     /// What edited paths held when they were last saved, as far as somebody has looked.
-    saved: BTreeMap<PathBuf, Content>,
+    saved: HashMap<PathBuf, Content>,
     /// And at the end of the one before that.
-    older_contents: BTreeMap<PathBuf, Content>,
+    older_contents: HashMap<PathBuf, Content>,
     /// Builds in a row that only output caused.
     follow_ups: u32,
     /// Builds in a row that were caused by nothing but files of new names.
@@ -194,9 +194,9 @@ impl Outputs {
 /// that were saved since hotrun began is anything known.
 #[derive(Clone, Debug, Default)]
 pub struct Fingerprints {
-    built: BTreeMap<PathBuf, Content>,
+    built: HashMap<PathBuf, Content>,
     /// Saved, and not yet built to the end.
-    since: BTreeMap<PathBuf, Content>,
+    since: HashMap<PathBuf, Content>,
 }
 
 impl Fingerprints {
@@ -213,7 +213,7 @@ impl Fingerprints {
 
     /// A build ran to its end.
     pub fn build_ended(&mut self) {
-        self.built.append(&mut self.since);
+        self.built.extend(self.since.drain());
     }
 }
 

@@ -97,8 +97,10 @@ pub struct Plan {
     pub makes: Makes,
     /// The directories that hold the sources.
     pub roots: Vec<PathBuf>,
-    /// Directories below the roots that do not matter.
+    /// Directories below the roots that do not matter, unless a build reads what is in them.
     pub without: Vec<PathBuf>,
+    /// Directories that builds write to.
+    pub made: Vec<PathBuf>,
     /// Files that matter wherever they are.
     pub files: Vec<PathBuf>,
     /// Globs below the roots that do not matter.

@@ -66,7 +66,8 @@ impl Resolver<'_> {
             self.never_watch("testdata_dir", &testdata, root, &mut never);
         }
         let (extensions, include_files) = self.included(kind)?;
-        let exclude_dirs = self.exclude_dirs(root, tmp_dir)?;
+        let mut exclude_dirs = self.exclude_dirs(root, tmp_dir)?;
+        exclude_dirs.extend(plan.iter().flat_map(|plan| &plan.made).cloned());
         let include_dirs = self.include_dirs(root)?;
         let rules = self.rules(root)?;
         let mut roots = self.roots(root, plan, &include_dirs);

@@ -18,6 +18,8 @@ use crate::watch::{changed_at, coarse_now};
 const MOST_READ: u64 = 8 << 20;
 /// What more files than this hold is not remembered: reading them would hold up the loop.
 const MOST_REMEMBERED: usize = 20;
+/// What is seen so long after a build's end was not written by it: events come sooner.
+const LONG_AFTER: Duration = Duration::from_secs(1);
 /// The pause before what may be the next turn of a loop; ten of them pass before it is told
 /// again.
 const LOOP_PAUSE: Duration = Duration::from_secs(1);
@@ -76,6 +78,9 @@ impl Window {
     /// that is of the very tick of the end, when the event was seen.
     fn during(&self, burst: &Times, path: &Path) -> During {
         if let Some(end) = self.ended {
+            if burst.first > end.at + LONG_AFTER {
+                return During::Rest;
+            }
             let seen_before = burst.first <= end.at;
             return match path.symlink_metadata().ok().and_then(|meta| changed_at(&meta)) {
                 None if seen_before => During::JustEnded,

@@ -1,6 +1,6 @@
 //! Cargo packages and workspaces.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsString;
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
@@ -76,6 +76,7 @@ fn from_metadata(metadata: &Metadata, manifest: &Path, selection: &Selection) ->
         label: shown.join(" "),
         makes: Makes::CargoTarget(target.name.clone()),
         without: without(metadata, &used, &directories, target),
+        made: vec![metadata.target_directory.as_std_path().to_owned()],
         roots: roots(&directories),
         files: vec![metadata.workspace_root.as_std_path().join("Cargo.toml")],
         exclude: Vec::new(),
@@ -198,15 +199,14 @@ fn roots(directories: &HashSet<PathBuf>) -> Vec<PathBuf> {
     roots
 }
 
-/// What lies below the roots and does not matter: the target directory, packages that the
-/// program does not use, and the tests, benches and examples of those that it does.
+/// What lies below the roots and does not matter: packages that the program does not use, and the tests, benches and examples of those that it does.
 fn without(
     metadata: &Metadata,
     used: &[&Package],
     directories: &HashSet<PathBuf>,
     program: &Target,
 ) -> Vec<PathBuf> {
-    let mut without = vec![metadata.target_directory.as_std_path().to_owned()];
+    let mut without = Vec::new();
     let members = metadata.workspace_packages();
     without.extend(
         members.iter().map(|one| directory_of(one)).filter(|one| !directories.contains(one)),
@@ -240,6 +240,39 @@ pub fn executable(messages: &[u8], target: &str) -> Option<PathBuf> {
         })
         .last()
         .map(Into::into)
+}
+
+/// What a build has read, by the dep-info file that cargo writes beside the executable:
+/// sources, files that they include, and what build scripts depend on (directories too). Not
+/// what builds have made themselves.
+///
+/// See <https://doc.rust-lang.org/cargo/reference/build-cache.html#dep-info-files>.
+pub fn inputs(executable: &Path) -> BTreeSet<PathBuf> {
+    let mut name = executable.file_name().unwrap_or_default().to_owned();
+    name.push(".d");
+    let Ok(text) = std::fs::read_to_string(executable.with_file_name(name)) else {
+        return BTreeSet::new();
+    };
+    let profile = executable.parent().unwrap_or(executable);
+    let profile = if profile.ends_with("examples") { profile.parent() } else { Some(profile) };
+    let is_made = |path: &Path| profile.is_some_and(|profile| path.starts_with(profile));
+    dependencies(&text).filter(|path| path.is_absolute() && !is_made(path)).collect()
+}
+
+/// The paths behind the colon in a rule of make's, in which blanks are escaped.
+fn dependencies(text: &str) -> impl Iterator<Item = PathBuf> {
+    let line = text.lines().next().unwrap_or_default();
+    let (_, list) = line.split_once(": ").unwrap_or_default();
+    let mut paths = vec![String::new()];
+    let mut chars = list.chars().peekable();
+    while let (Some(one), Some(path)) = (chars.next(), paths.last_mut()) {
+        match one {
+            '\\' if chars.peek() == Some(&' ') => path.extend(chars.next()),
+            ' ' => paths.push(String::new()),
+            other => path.push(other),
+        }
+    }
+    paths.into_iter().filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 #[cfg(test)]
@@ -329,7 +362,7 @@ mod tests {
         assert_eq!(plan.roots, [PathBuf::from("/elsewhere/lib"), PathBuf::from("/w/app")]);
         assert!(plan.without.contains(&PathBuf::from("/w/app/other")), "{:?}", plan.without);
         assert!(plan.without.contains(&PathBuf::from("/w/app/tests")), "{:?}", plan.without);
-        assert!(plan.without.contains(&PathBuf::from("/w/target")), "{:?}", plan.without);
+        assert_eq!(plan.made, [PathBuf::from("/w/target")]);
     }
 
     #[test]
@@ -352,6 +385,21 @@ mod tests {
         let flags = ["--release", "--features", "a,b", "--all-features"].map(String::from);
         let kept: Vec<_> = feature_flags(&flags).collect();
         assert_eq!(kept, ["--features", "a,b", "--all-features"]);
+    }
+
+    #[test]
+    fn what_a_build_has_read_is_read_from_its_dep_info() {
+        let target = tempfile::tempdir().unwrap();
+        let profile = target.path().join("debug");
+        std::fs::create_dir(&profile).unwrap();
+        let (shown, exe) = (profile.display(), profile.join("my.app"));
+        let text = format!(
+            "{shown}/my.app: /w/src/a\\ b.rs /w/data/x.txt relative.rs {shown}/build/x/out/gen.rs\n"
+        );
+        std::fs::write(profile.join("my.app.d"), text).unwrap();
+        let expected = ["/w/data/x.txt", "/w/src/a b.rs"].map(PathBuf::from);
+        assert_eq!(inputs(&exe), BTreeSet::from(expected));
+        assert_eq!(inputs(&profile.join("other")), BTreeSet::new());
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub async fn plan(
         makes: Makes::File(artifact.to_owned()),
         roots: vec![module.to_owned()],
         without: Vec::new(),
+        made: Vec::new(),
         files: Vec::new(),
         exclude: ["**/*_test.go", "**/testdata/**", "**/node_modules/**"].map(String::from).into(),
     })

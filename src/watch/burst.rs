@@ -2,6 +2,7 @@
 //! changes.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use crate::event;
 /// A burst of one file is over after this, once a closing write or a rename completed it.
 pub(crate) const QUIET_AFTER_ONE: Duration = Duration::from_millis(1);
 /// A burst of many files is over after this.
-const QUIET_AFTER_MANY: Duration = Duration::from_millis(50);
+const QUIET_AFTER_MANY: Duration = Duration::from_millis(25);
 /// So many files are many.
 const MANY: usize = 20;
 /// A file that is written and not closed counts when nobody wrote to it for so long.
@@ -62,7 +63,8 @@ pub(crate) struct Burst {
     max_wait: Duration,
     /// Written and not closed, with the time of the last write.
     open: HashMap<PathBuf, Instant>,
-    facts: HashMap<PathBuf, Facts>,
+    /// By path. (As text: a path is slow to hash, part by part.)
+    facts: HashMap<OsString, Facts>,
     order: Vec<PathBuf>,
     first: Option<Instant>,
     last: Option<Instant>,
@@ -92,10 +94,11 @@ impl Burst {
         is_trigger: impl FnOnce() -> bool,
     ) {
         let was_open = self.open.contains_key(path);
-        let facts = self.facts.entry(path.to_owned()).or_insert_with(|| Facts {
-            was_there: !matches!(change, Change::Created | Change::Appeared),
-            ..Facts::default()
-        });
+        if !self.facts.contains_key(path.as_os_str()) {
+            let was_there = !matches!(change, Change::Created | Change::Appeared);
+            self.facts.insert(path.into(), Facts { was_there, ..Facts::default() });
+        }
+        let Some(facts) = self.facts.get_mut(path.as_os_str()) else { return };
         let saved = match change {
             Change::Created | Change::Written => {
                 self.open.insert(path.to_owned(), at);
@@ -126,7 +129,7 @@ impl Burst {
     }
 
     fn save(&mut self, path: &Path, at: Instant) {
-        let facts = self.facts.entry(path.to_owned()).or_default();
+        let facts = self.facts.entry(path.into()).or_default();
         if !std::mem::replace(&mut facts.is_save, true) {
             self.order.push(path.to_owned());
         }
@@ -143,7 +146,7 @@ impl Burst {
 
     /// Should it go again within this burst, then nothing has happened.
     pub(crate) fn directory_came(&mut self, directory: &Path) {
-        self.facts.entry(directory.to_owned()).or_default();
+        self.facts.entry(directory.into()).or_default();
     }
 
     /// True from the first save to the end of the burst.
@@ -157,7 +160,7 @@ impl Burst {
         let quiet = if self.is_large() {
             QUIET_AFTER_MANY
         } else {
-            let facts = self.order.iter().filter_map(|path| self.facts.get(path));
+            let facts = self.order.iter().filter_map(|path| self.facts(path));
             let mut net = facts.filter(|facts| !facts.came_and_went());
             match (net.next(), net.next()) {
                 (Some(only), None) if only.completed => QUIET_AFTER_ONE,
@@ -170,9 +173,18 @@ impl Burst {
     /// More files were saved in this burst than a person saves at a time.
     pub(crate) fn is_large(&self) -> bool {
         let came_and_went =
-            |path: &PathBuf| self.facts.get(path).is_some_and(|facts| facts.came_and_went());
+            |path: &PathBuf| self.facts(path).is_some_and(|facts| facts.came_and_went());
         self.order.len() > MANY
             && self.order.iter().filter(|path| !came_and_went(path)).nth(MANY).is_some()
+    }
+
+    fn facts(&self, path: &Path) -> Option<&Facts> {
+        self.facts.get(path.as_os_str())
+    }
+
+    /// True for a file that something has happened to in this burst.
+    pub(crate) fn knows(&self, path: &Path) -> bool {
+        self.first.is_some() && self.facts(path).is_some()
     }
 
     /// How many paths it names.
@@ -202,7 +214,7 @@ impl Burst {
         for (_, path) in overdue {
             self.open.remove(&path);
             self.save(&path, now);
-            if let Some(facts) = self.facts.get_mut(&path) {
+            if let Some(facts) = self.facts.get_mut(path.as_os_str()) {
                 facts.completed = true;
             }
         }
@@ -213,7 +225,8 @@ impl Burst {
         let (first, last) = (self.first.take()?, self.last.take()?);
         let facts = std::mem::take(&mut self.facts);
         let mut paths = std::mem::take(&mut self.order);
-        paths.retain(|path| !facts.get(path).is_some_and(|facts| facts.came_and_went()));
+        paths
+            .retain(|path| !facts.get(path.as_os_str()).is_some_and(|facts| facts.came_and_went()));
         (!paths.is_empty()).then_some(event::Burst { paths, first, last })
     }
 
@@ -332,7 +345,7 @@ mod tests {
         let changes: Vec<_> =
             names.iter().map(|name| (0, &*name.clone().leak(), Appeared)).collect();
         let lines = Lines { changes, recent: false, trigger: false };
-        assert_eq!(run(&lines).0, Some(50));
+        assert_eq!(run(&lines).0, Some(25));
     }
 
     #[test]

@@ -72,8 +72,8 @@ impl Scope {
                 return verdict;
             }
             let Some(top) = &scope.top else { continue };
-            let whole = [&top.exclude, &top.global].into_iter().flatten();
-            return whole.filter_map(|one| matched(one, path, is_directory)).next() == Some(true);
+            let mut whole = [&top.exclude, &top.global].into_iter().flatten();
+            return whole.find_map(|one| matched(one, path, is_directory)) == Some(true);
         }
         false
     }
@@ -135,7 +135,8 @@ fn exclude_file(top: &Path) -> Option<PathBuf> {
 #[derive(Debug)]
 pub(super) struct Ignores {
     enabled: bool,
-    scopes: HashMap<PathBuf, Arc<Scope>>,
+    /// By directory. (As text: a path is slow to hash, part by part.)
+    scopes: HashMap<OsString, Arc<Scope>>,
     /// Files outside of the tree that say something as well.
     outside: Vec<PathBuf>,
 }
@@ -176,19 +177,23 @@ impl Ignores {
                 }
             }
         }
-        self.scopes.insert(scope.directory.clone(), scope);
+        self.scopes.insert(scope.directory.clone().into(), scope);
     }
 
     /// What is said of the things in this directory by those around it.
     pub(super) fn around(&self, directory: &Path) -> Option<&Arc<Scope>> {
-        directory.ancestors().skip(1).find_map(|place| self.scopes.get(place))
+        if self.scopes.is_empty() {
+            return None;
+        }
+        directory.ancestors().skip(1).find_map(|place| self.scopes.get(place.as_os_str()))
     }
 
     /// True for a file whose change changes what is ignored.
     pub(super) fn depends_on(&self, path: &Path) -> bool {
         let is_one = |name: &OsStr| [IGNORE, GITIGNORE, GIT].iter().any(|one| name == *one);
         self.enabled
-            && (path.file_name().is_some_and(is_one) || self.outside.iter().any(|one| one == path))
+            && (path.file_name().is_some_and(is_one)
+                || self.outside.iter().any(|one| one.as_os_str() == path.as_os_str()))
     }
 
     /// Files outside of the tree that say something as well, whether they exist or not.

@@ -115,15 +115,12 @@ fn unescaped(word: &[u8]) -> Vec<u8> {
         let byte = octal
             .and_then(|digits| std::str::from_utf8(digits).ok())
             .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match byte {
-            Some(byte) => {
-                plain.push(byte);
-                rest = &more[3..];
-            }
-            None => {
-                plain.push(*first);
-                rest = more;
-            }
+        if let Some(byte) = byte {
+            plain.push(byte);
+            rest = &more[3..];
+        } else {
+            plain.push(*first);
+            rest = more;
         }
     }
     plain

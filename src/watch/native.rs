@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
-use std::time::{Instant, SystemTime};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
 use notify::event::EventKindMask;
 use notify::{ErrorKind, PathOp, RecommendedWatcher, RecursiveMode, Watcher as _};
@@ -60,14 +61,49 @@ pub(super) struct Refused {
     pub(super) failed: HashSet<PathBuf>,
 }
 
+/// How fast events are read.
+///
+/// In a storm the reader is woken by each single event, which costs more than reading it. So
+/// when it has read all there is, it lets some more come together first. It never pauses
+/// while something is left to be read, so that the kernel's queue does not run over for it.
+#[derive(Debug, Default)]
+struct Pace {
+    last: Option<Instant>,
+    in_a_row: u32,
+}
+
+const PAUSE: Duration = Duration::from_millis(1);
+/// So many events, none of them so long after the one before it, are a storm.
+const STORM: u32 = 200;
+const STORM_GAP: Duration = Duration::from_millis(5);
+/// Between two events that were read together less time passes than this.
+const TOGETHER: Duration = Duration::from_micros(15);
+
+impl Pace {
+    /// True when this event of a storm, read at this time, had to be waited for.
+    fn is_ahead(&mut self, now: Instant) -> bool {
+        let gap = self.last.map_or(STORM_GAP, |last| now.duration_since(last));
+        self.last = Some(now);
+        self.in_a_row = if gap < STORM_GAP { self.in_a_row.saturating_add(1) } else { 0 };
+        self.in_a_row > STORM && gap > TOGETHER
+    }
+}
+
 pub(super) struct Native {
     watcher: RecommendedWatcher,
 }
 
 impl Native {
     pub(super) fn new(input: mpsc::Sender<Input>) -> notify::Result<Self> {
+        let mut pace = Pace::default();
         let handler = move |event| {
-            let _ = input.send(Input::Raw(Moment::now(), event));
+            let now = Moment::now();
+            // The watching thread has ended only if hotrun ends.
+            let _ = input.send(Input::Raw(now, event));
+            if pace.is_ahead(now.at) {
+                thread::sleep(PAUSE);
+                pace.last = Some(Instant::now());
+            }
         };
         let settings = notify::Config::default().with_event_kinds(event_kinds());
         Ok(Self { watcher: RecommendedWatcher::new(handler, settings)? })
@@ -112,5 +148,31 @@ impl Native {
     /// Returns when all that has happened so far has been read.
     pub(super) fn drain(&mut self) {
         let _ = self.watcher.update_paths(Vec::new());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_in_a_storm_and_only_when_all_is_read_the_reader_pauses() {
+        let start = Instant::now();
+        let mut pace = Pace::default();
+        let mut at = start;
+        let mut pauses = |pace: &mut Pace, gap: Duration, times: u32| {
+            (0..times)
+                .filter(|_| {
+                    at += gap;
+                    pace.is_ahead(at)
+                })
+                .count()
+        };
+        let micros = Duration::from_micros;
+        assert_eq!(pauses(&mut pace, micros(100), 200), 0, "a handful of files");
+        assert_eq!(pauses(&mut pace, micros(5), 10_000), 0, "there is more to be read");
+        assert_eq!(pauses(&mut pace, micros(100), 10), 10);
+        assert_eq!(pauses(&mut pace, micros(6000), 10), 0, "a person saves");
+        assert_eq!(pauses(&mut pace, micros(100), 100), 0);
     }
 }

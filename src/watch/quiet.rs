@@ -85,14 +85,11 @@ impl Quiet {
         Ok(Self { _debouncer: debouncer, handler, fed: 0, confirmed: false })
     }
 
-    /// Feeds an event, and the mark behind it. In a storm the mark says as much, and the
-    /// debouncer need not go through thousands of files at each tick.
-    pub(super) fn feed(&mut self, event: Event, is_storm: bool) {
+    /// Feeds an event, and the mark behind it.
+    pub(super) fn feed(&mut self, event: Event) {
         self.fed += 1;
         self.confirmed = false;
-        if !is_storm {
-            self.handler.handle_event(Ok(event));
-        }
+        self.handler.handle_event(Ok(event));
         let mut attributes = EventAttributes::new();
         attributes.set_tracker(self.fed);
         let mark = Event { kind: EventKind::Any, paths: vec![MARK.into()], attrs: attributes };

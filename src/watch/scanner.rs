@@ -156,18 +156,14 @@ impl Snapshot {
         }
         self.files.retain(|name, stamp| {
             let path = directory.join(name);
-            match path.symlink_metadata() {
-                Ok(meta) => {
-                    if stamp.replace(&path, Stamp::of(&meta)) {
-                        seen.push(Seen::Changed(path));
-                    }
-                    true
-                }
-                Err(_) => {
-                    seen.push(Seen::Gone(path));
-                    false
-                }
+            let Ok(meta) = path.symlink_metadata() else {
+                seen.push(Seen::Gone(path));
+                return false;
+            };
+            if stamp.replace(&path, Stamp::of(&meta)) {
+                seen.push(Seen::Changed(path));
             }
+            true
         });
         true
     }

@@ -1,0 +1,412 @@
+//! The thread that watches: events become changes, and changes bursts.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant, SystemTime};
+
+use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RemoveKind, RenameMode};
+use notify::{ErrorKind, EventKind};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::Input;
+use super::burst::{Burst, Change};
+use super::clock::{Reading, queue_holds};
+use super::ignores::Ignores;
+use super::mounts::{self, Mount, Mounts};
+use super::native::Native;
+use super::quiet::Quiet;
+use super::scanner::Scanner;
+use super::walk::{self, Counts};
+use crate::config;
+use crate::error::Error;
+use crate::event::{Message, Notice};
+use crate::filter::Filter;
+
+mod poll;
+mod rescue;
+mod tree;
+
+/// A file that was only closed is a save if it was modified this recently.
+const RECENT: Duration = Duration::from_secs(1);
+/// So many inputs are taken before anything else is looked at.
+const AT_A_TIME: usize = 1024;
+
+/// The thread that watches.
+pub(super) struct Watcher {
+    /// The operating system's events; `None`: everything is polled.
+    native: Option<Native>,
+    reading: Reading,
+    /// Shared with the walk under way, which changes all else here.
+    filter: Arc<Filter>,
+    ignores: Ignores,
+    /// Every directory in which changes are seen, one way or the other.
+    tree: BTreeSet<PathBuf>,
+    scanner: Scanner,
+    /// Those of them that are polled for want of watches.
+    over_limit: BTreeSet<PathBuf>,
+    mounts: Mounts,
+    mounted: Vec<Mount>,
+    /// Roots and single files that are not there, and what is watched to see them come.
+    absent: BTreeSet<PathBuf>,
+    outposts: BTreeSet<PathBuf>,
+    look_for_absent: Option<Instant>,
+    /// Where links to files lead, and the links.
+    links: BTreeMap<PathBuf, PathBuf>,
+    /// Sockets and the like that have been seen: their coming and going is no save.
+    special: BTreeSet<PathBuf>,
+    burst: Burst,
+    quiet: Option<Quiet>,
+    to_self: mpsc::Sender<Input>,
+    inbox: UnboundedSender<Message>,
+    told: Told,
+}
+
+/// What was said, and need not be said again.
+#[derive(Debug, Default)]
+struct Told {
+    limit: bool,
+    silent: HashSet<&'static str>,
+}
+
+impl Watcher {
+    pub(super) fn new(
+        watch: config::Watch,
+        to_self: mpsc::Sender<Input>,
+        inbox: UnboundedSender<Message>,
+    ) -> Self {
+        let mut scanner = Scanner::default();
+        scanner.configure(watch.poll_interval);
+        Self {
+            native: None,
+            reading: Reading::new(queue_holds(), SystemTime::now()),
+            burst: Burst::new(watch.debounce, watch.max_wait),
+            ignores: Ignores::new(watch.gitignore),
+            filter: Arc::new(Filter::new(watch)),
+            tree: BTreeSet::new(),
+            scanner,
+            over_limit: BTreeSet::new(),
+            mounts: Mounts::default(),
+            mounted: Vec::new(),
+            absent: BTreeSet::new(),
+            outposts: BTreeSet::new(),
+            look_for_absent: None,
+            links: BTreeMap::new(),
+            special: BTreeSet::new(),
+            quiet: None,
+            to_self,
+            inbox,
+            told: Told::default(),
+        }
+    }
+
+    /// Watches everything, and finds what has changed since hotrun began.
+    pub(super) fn begin(&mut self, began: SystemTime) {
+        self.mounted = mounts::mounted(|place| self.concerns(place));
+        self.renew_native();
+        let found = self.stand(Counts::Since(began));
+        if self.tree.is_empty() {
+            let base = self.filter.watch().base.display();
+            let error = Error::failed(base, "nothing here can be watched")
+                .remedy("make the directory readable");
+            let _ = self.inbox.send(Message::Broken(error));
+            return;
+        }
+        self.tell_absent();
+        let _ = self.inbox.send(Message::Watching(found));
+    }
+
+    pub(super) fn run(mut self, inputs: &mpsc::Receiver<Input>) {
+        loop {
+            let now = Instant::now();
+            let deadlines = [
+                self.burst_ends_at(),
+                self.burst.unclosed_at(),
+                self.scanner.due(),
+                self.look_for_absent,
+            ];
+            let received = match deadlines.into_iter().flatten().min() {
+                None => inputs.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
+                Some(at) => inputs.recv_timeout(at.saturating_duration_since(now)),
+            };
+            match received {
+                Ok(input) => self.hear(input),
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            }
+            // A storm of events must not keep the deadlines waiting, nor be slowed down by
+            // their being asked for after each.
+            for input in inputs.try_iter().take(AT_A_TIME) {
+                self.hear(input);
+            }
+            if self.inbox.is_closed() {
+                return;
+            }
+            self.wake(Instant::now());
+        }
+    }
+
+    fn hear(&mut self, input: Input) {
+        match input {
+            Input::Raw(moment, Ok(event)) => {
+                self.reading.saw(moment.wall);
+                if event.need_rescan() {
+                    let found = self.recover(self.reading.safe_until());
+                    self.say(format!(
+                        "file events were lost, as more happened than the system keeps; what \
+                         changed meanwhile was found by comparing times: {found} paths"
+                    ));
+                } else {
+                    self.take(moment.at, event);
+                }
+            }
+            Input::Raw(_, Err(error)) => self.fail(&error),
+            Input::Quiet(fed) => {
+                if let Some(quiet) = &mut self.quiet {
+                    quiet.confirm(fed);
+                }
+            }
+            Input::Mounts => self.mounts_changed(),
+            Input::Configure(watch) => self.configure(*watch),
+        }
+    }
+
+    // Events
+
+    fn take(&mut self, at: Instant, event: notify::Event) {
+        let Some(path) = event.paths.first().cloned() else { return };
+        if self.concerns_absent(&path) {
+            self.look_for_absent();
+        }
+        if self.is_polled(&path) {
+            // Whoever writes here on this machine is seen at once; the scanner alone says
+            // what has changed, so that nothing is said twice.
+            if !matches!(event.kind, EventKind::Modify(ModifyKind::Data(_))) {
+                let directory = path.parent().filter(|parent| self.scanner.polls(parent));
+                self.scanner.hint(&directory.map_or(path.clone(), Path::to_owned));
+            }
+            return;
+        }
+        if self.filter.watch().follow_symlink && self.link_changed(&event, at) {
+            return;
+        }
+        let change = match event.kind {
+            EventKind::Create(CreateKind::Folder) => {
+                self.reread_if_needed(&path);
+                return self.directory_came(event);
+            }
+            EventKind::Remove(RemoveKind::Folder) => return self.directory_went(event, at),
+            // FSEvents says `Any` of the old name and of the new.
+            EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Any))
+                if is_directory(&path) =>
+            {
+                self.reread_if_needed(&path);
+                return self.directory_came(event);
+            }
+            EventKind::Modify(ModifyKind::Name(RenameMode::From | RenameMode::Any))
+                if self.tree.contains(&path) =>
+            {
+                return self.directory_went(event, at);
+            }
+            // A directory's own word that it moved; its parent has said so.
+            EventKind::Modify(ModifyKind::Name(RenameMode::From))
+                if cfg!(target_os = "linux")
+                    && event.tracker().is_none()
+                    && !self.ignores.depends_on(&path) =>
+            {
+                return;
+            }
+            // Both names have been told already; so is, by the table of mounts, that a file
+            // system was unmounted.
+            EventKind::Modify(ModifyKind::Name(RenameMode::Both | RenameMode::Other))
+            | EventKind::Remove(RemoveKind::Other) => return,
+            EventKind::Create(_) => Change::Created,
+            EventKind::Modify(ModifyKind::Name(RenameMode::To)) => Change::Arrived,
+            EventKind::Modify(ModifyKind::Name(RenameMode::From)) | EventKind::Remove(_) => {
+                Change::Gone
+            }
+            EventKind::Modify(ModifyKind::Name(RenameMode::Any)) => {
+                if path.exists() {
+                    Change::Arrived
+                } else {
+                    Change::Gone
+                }
+            }
+            EventKind::Modify(ModifyKind::Metadata(_)) => Change::Attributes,
+            // Only Linux tells when a file is closed.
+            EventKind::Modify(_) if !cfg!(target_os = "linux") => Change::Arrived,
+            EventKind::Modify(_) => Change::Written,
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) => Change::Closed,
+            _ => return,
+        };
+        let is_under_way = matches!(change, Change::Created | Change::Written | Change::Attributes);
+        if !is_under_way {
+            self.reread_if_needed(&path);
+        }
+        let mut matters = false;
+        if let Some(link) = self.links.get(&path).cloned() {
+            self.see(&link, change, at);
+            matters = true;
+        }
+        // A file that mattered a moment ago matters now.
+        if (self.burst.knows(&path) || self.matters(&path))
+            && let Some(change) = self.kind_of_change(&path, change)
+        {
+            tracing::trace!(?change, "{}", path.display());
+            self.see(&path, change, at);
+            matters = true;
+            if change == Change::Arrived || change == Change::Appeared {
+                self.follow_file(&path);
+            }
+        }
+        if matters {
+            self.feed(event);
+        }
+    }
+
+    /// A file changed by which it is decided what is ignored.
+    fn reread_if_needed(&mut self, path: &Path) {
+        if self.ignores.depends_on(path) {
+            self.watch_anew();
+        }
+    }
+
+    fn matters(&self, path: &Path) -> bool {
+        walk::matters(path, &self.filter, self.ignores.around(path).map(Arc::as_ref))
+    }
+
+    /// True for what lies in a directory that is polled, and for such a directory.
+    fn is_polled(&self, path: &Path) -> bool {
+        let polls = |directory: &Path| self.scanner.polls(directory);
+        path.parent().is_some_and(polls) || polls(path)
+    }
+
+    /// A link to a directory came, went, or leads elsewhere now.
+    fn link_changed(&mut self, event: &notify::Event, at: Instant) -> bool {
+        let path = &event.paths[0];
+        match event.kind {
+            EventKind::Create(CreateKind::Folder) | EventKind::Remove(RemoveKind::Folder) => false,
+            EventKind::Create(_) | EventKind::Modify(ModifyKind::Name(RenameMode::To))
+                if path.is_symlink() && walk::leads_out(path, &self.filter).is_some() =>
+            {
+                for directory in self.forget(path) {
+                    self.unwatch(&directory);
+                }
+                self.directory_came(event.clone());
+                true
+            }
+            EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From))
+                if self.tree.contains(path) && !is_directory(path) =>
+            {
+                self.directory_went(event.clone(), at);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// What a file is, it is from the moment in which it gets its name: only then the disk is
+    /// asked. `None` for sockets and the like.
+    fn kind_of_change(&mut self, path: &Path, change: Change) -> Option<Change> {
+        match change {
+            Change::Written | Change::Attributes | Change::Closed => {
+                (!self.special.contains(path)).then_some(change)
+            }
+            Change::Gone => (!self.special.remove(path)).then_some(change),
+            Change::Created | Change::Appeared | Change::Arrived => {
+                let meta = std::fs::symlink_metadata(path).ok();
+                let Some(meta) = meta.filter(|meta| !meta.is_dir()) else { return Some(change) };
+                if !meta.is_file() && !meta.is_symlink() {
+                    self.special.insert(path.to_owned());
+                    return None;
+                }
+                self.special.remove(path);
+                let at_once = change == Change::Created && is_complete_at_once(&meta);
+                Some(if at_once { Change::Appeared } else { change })
+            }
+        }
+    }
+
+    fn see(&mut self, path: &Path, change: Change, at: Instant) {
+        let filter = &self.filter;
+        self.burst.see(path, change, at, || is_recent(path), || filter.is_trigger(path));
+        // A touch leaves nothing behind that could be taken for a part of the next save.
+        if change == Change::Closed {
+            self.burst.forget();
+        }
+    }
+
+    fn feed(&mut self, event: notify::Event) {
+        if !self.burst.is_under_way() {
+            return;
+        }
+        // The debouncer goes through all that it was fed at each tick; the quiet that ends a
+        // storm is longer than its own, and the burst measures it as well.
+        if self.burst.is_large() {
+            self.quiet = None;
+            return;
+        }
+        if self.quiet.is_none() {
+            match Quiet::new(self.to_self.clone()) {
+                Ok(quiet) => self.quiet = Some(quiet),
+                // Without it the burst ends by its own deadline.
+                Err(error) => return tracing::warn!(%error, "no debouncer"),
+            }
+        }
+        if let Some(quiet) = &mut self.quiet {
+            quiet.feed(event);
+        }
+    }
+
+    /// When the burst is over: by its own rules, once the debouncer has found it quiet.
+    fn burst_ends_at(&self) -> Option<Instant> {
+        match &self.quiet {
+            _ if self.scanner.is_looking() => self.burst.ends_at_most(),
+            Some(quiet) if !quiet.is_confirmed() => self.burst.ends_at_most(),
+            _ => self.burst.ends_at(),
+        }
+    }
+
+    /// A deadline may have come.
+    fn wake(&mut self, now: Instant) {
+        self.look(now);
+        if self.look_for_absent.is_some_and(|at| at <= now) {
+            self.look_for_absent();
+        }
+        self.burst.count_unclosed(now);
+        if self.burst_ends_at().is_none_or(|at| at > now) {
+            return;
+        }
+        self.quiet = None;
+        if let Some(burst) = self.burst.finish() {
+            let _ = self.inbox.send(Message::Changed(burst));
+        }
+    }
+
+    fn fail(&mut self, error: &notify::Error) {
+        if matches!(error.kind, ErrorKind::MaxFilesWatch) {
+            self.tell_limit();
+        } else {
+            tracing::warn!(%error, "watching");
+        }
+    }
+
+    fn say(&self, text: String) {
+        let _ = self.inbox.send(Message::Say(Notice::Warning(text)));
+    }
+}
+
+fn is_directory(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir())
+}
+
+/// A link, symbolic or hard, has its content from the first moment: no close will follow.
+fn is_complete_at_once(meta: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    !cfg!(target_os = "linux") || meta.is_symlink() || meta.nlink() > 1
+}
+
+fn is_recent(path: &Path) -> bool {
+    let modified = std::fs::metadata(path).and_then(|meta| meta.modified());
+    modified.is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|age| age < RECENT))
+}

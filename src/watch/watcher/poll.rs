@@ -1,0 +1,134 @@
+//! What is polled, and why.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Watcher;
+use crate::config::Backend;
+use crate::filter::Filter;
+use crate::watch::burst::Change;
+use crate::watch::ignores::Ignores;
+use crate::watch::limit;
+use crate::watch::native::Outcome;
+use crate::watch::scanner::{Judge, Seen};
+use crate::watch::walk;
+
+impl Watcher {
+    /// Says once of each kind of file system that it tells of no changes.
+    pub(super) fn is_silent(&mut self, directory: &Path) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        let Ok(meta) = directory.metadata() else { return false };
+        self.is_silent_device(meta.dev(), directory)
+    }
+
+    pub(super) fn is_silent_device(&mut self, device: u64, directory: &Path) -> bool {
+        if self.filter.watch().backend != Backend::Auto {
+            return false;
+        }
+        let Some(name) = self.mounts.silent(device, directory) else { return false };
+        if self.told.silent.insert(name) {
+            self.say(format!(
+                "{} lies in a file system ({name}) that does not tell of every change, so it is \
+                 polled (watch.backend = \"native\": do not)",
+                directory.display()
+            ));
+        }
+        true
+    }
+
+    pub(super) fn poll(&mut self, directory: &Path) {
+        let judge = Judging { filter: &self.filter, ignores: &self.ignores, tree: &self.tree };
+        self.scanner.adopt(directory, &judge);
+    }
+
+    pub(super) fn look(&mut self, now: Instant) {
+        if self.scanner.due().is_none_or(|due| due > now) {
+            return;
+        }
+        let judge = Judging { filter: &self.filter, ignores: &self.ignores, tree: &self.tree };
+        let seen = self.scanner.look(now, &judge);
+        self.take_seen(seen);
+        if !self.scanner.is_looking() {
+            self.watch_over_limit();
+        }
+    }
+
+    fn take_seen(&mut self, all: Vec<Seen>) {
+        for seen in all {
+            let at = Instant::now();
+            match seen {
+                Seen::Changed(path) => self.see_polled(&path, Change::Arrived, at),
+                Seen::Gone(path) => self.see_polled(&path, Change::Gone, at),
+                Seen::DirectoryCame(path) => self.directory_appeared(&path),
+                Seen::DirectoryWent(path) if self.filter.watch().roots.contains(&path) => {
+                    self.root_went(&path);
+                }
+                Seen::DirectoryWent(path) => self.directory_disappeared(&path, at),
+            }
+        }
+    }
+
+    fn see_polled(&mut self, path: &Path, change: Change, at: Instant) {
+        self.reread_if_needed(path);
+        if self.matters(path) {
+            self.see(path, change, at);
+        }
+    }
+
+    /// The limit may have been raised, or another program may have ended.
+    fn watch_over_limit(&mut self) {
+        while let Some(directory) = self.over_limit.first().cloned() {
+            if self.watch(&directory) == Outcome::OverLimit {
+                return;
+            }
+            self.over_limit.pop_first();
+            let judge = Judging { filter: &self.filter, ignores: &self.ignores, tree: &self.tree };
+            let seen = self.scanner.look_at(&directory, &judge);
+            self.scanner.retain(|polled| polled != directory);
+            self.take_seen(seen);
+            if self.over_limit.is_empty() {
+                self.told.limit = false;
+                self.say("there are watches for all directories now".to_owned());
+            }
+        }
+    }
+
+    pub(super) fn tell_limit(&mut self) {
+        if self.native.is_none() || std::mem::replace(&mut self.told.limit, true) {
+            return;
+        }
+        let limit = limit().map_or_else(String::new, |limit| {
+            let more = (limit.value * 4).max(1 << 20);
+            format!(
+                " ({name} = {value}); to have more: sudo sysctl {name}={more}",
+                name = limit.name,
+                value = limit.value
+            )
+        });
+        self.say(format!(
+            "there are no more file watches, so the directories beyond the limit are polled, \
+             which is slower{limit}"
+        ));
+    }
+}
+
+/// What the scanner asks.
+struct Judging<'a> {
+    filter: &'a Filter,
+    ignores: &'a Ignores,
+    tree: &'a BTreeSet<PathBuf>,
+}
+
+impl Judge for Judging<'_> {
+    fn matters(&self, file: &Path) -> bool {
+        let scope = self.ignores.around(file).map(Arc::as_ref);
+        walk::matters(file, self.filter, scope) || self.ignores.depends_on(file)
+    }
+
+    fn is_new(&self, directory: &Path) -> bool {
+        let scope = self.ignores.around(directory).map(Arc::as_ref);
+        !self.tree.contains(directory) && !walk::is_left_out(directory, self.filter, scope)
+    }
+}

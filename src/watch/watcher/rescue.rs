@@ -1,0 +1,152 @@
+//! What was not seen is found: by comparing times after events were lost, and by waiting
+//! for what is not there.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::Watcher;
+use crate::event::{name_paths, printable};
+use crate::watch::burst::Change;
+use crate::watch::clock::coarse_now;
+use crate::watch::ignores::Ignores;
+use crate::watch::mounts;
+use crate::watch::native::Outcome;
+use crate::watch::walk::{Counts, Place};
+
+/// How often it is looked whether a directory is back, where no event will tell.
+const LOOK_FOR_ABSENT: Duration = Duration::from_secs(1);
+
+impl Watcher {
+    /// Something happened that nobody told. Watches what is there now, and finds by the
+    /// files' own stamps what has changed since `cut`: so many paths.
+    pub(super) fn recover(&mut self, cut: SystemTime) -> usize {
+        self.burst.lose();
+        self.ignores = Ignores::new(self.filter.watch().gitignore);
+        let before = std::mem::take(&mut self.tree);
+        // A directory may have been replaced unseen, and what watches it would be taken for
+        // alive.
+        self.renew_native();
+        let known = self.burst.len();
+        self.stand(Counts::Lost(cut, &before));
+        self.keep_what_is_there();
+        self.burst.len() - known
+    }
+
+    /// True for a mount that lies in what is watched, or around it.
+    pub(super) fn concerns(&self, mount: &Path) -> bool {
+        let watch = self.filter.watch();
+        let all = watch.roots.iter().chain(watch.outside());
+        let mut around = all.filter(|path| path.starts_with(mount) || mount.starts_with(path));
+        around.next().is_some()
+    }
+
+    pub(super) fn mounts_changed(&mut self) {
+        let now = mounts::mounted(|place| self.concerns(place));
+        let before = std::mem::replace(&mut self.mounted, now.clone());
+        let changed: Vec<PathBuf> = before
+            .iter()
+            .filter(|mount| !now.contains(mount))
+            .chain(now.iter().filter(|mount| !before.contains(mount)))
+            .map(|mount| mount.place.clone())
+            .collect();
+        if changed.is_empty() {
+            return;
+        }
+        self.mounts.forget();
+        self.drain();
+        let cut = coarse_now();
+        let mut concerned = false;
+        for place in &changed {
+            let was_watched = self.tree.contains(place);
+            concerned |= !self.forget(place).is_empty()
+                || self.absent.iter().any(|one| one.starts_with(place));
+            // What was in it is not there any more.
+            if was_watched && !self.filter.watch().roots.contains(place) {
+                self.see(place, Change::Gone, Instant::now());
+            }
+        }
+        if concerned {
+            self.recover(cut);
+            let places = name_paths(&changed, &self.filter.watch().base);
+            self.say(format!("something else is mounted at {places}; all in it counts as changed"));
+            self.tell_absent();
+        }
+    }
+
+    /// A root was deleted or moved away; another may already be in its place.
+    pub(super) fn root_went(&mut self, root: &Path) {
+        if self.forget(root).is_empty() {
+            return;
+        }
+        self.burst.lose_below(root);
+        self.drain();
+        self.recover(coarse_now());
+        if self.tree.contains(root) {
+            let root = printable(root);
+            self.say(format!("{root} was replaced; all that is in it counts as changed"));
+        } else {
+            self.tell_absent();
+        }
+    }
+
+    // What is not there
+
+    pub(super) fn tell_absent(&self) {
+        for root in self.filter.watch().roots.iter().filter(|root| self.absent.contains(*root)) {
+            self.say(format!("{} is gone; hotrun waits until it is back", printable(root)));
+        }
+    }
+
+    /// Watches the nearest directories around what is not there.
+    pub(super) fn watch_for_absent(&mut self) {
+        let mut is_watched = true;
+        for path in self.absent.clone() {
+            let around = path.ancestors().skip(1).find(|place| place.is_dir());
+            let Some(around) = around.map(Path::to_owned) else { continue };
+            if self.outposts.contains(&around) {
+                continue;
+            }
+            let outcome = self.watch(&around);
+            is_watched &= outcome == Outcome::Watched && !self.is_silent(&around);
+            self.outposts.insert(around);
+        }
+        self.look_for_absent = (!is_watched).then(|| Instant::now() + LOOK_FOR_ABSENT);
+    }
+
+    /// This may be news of something that is not there.
+    pub(super) fn concerns_absent(&self, path: &Path) -> bool {
+        !self.absent.is_empty()
+            && (path.parent().is_some_and(|parent| self.outposts.contains(parent))
+                || self.outposts.contains(path))
+    }
+
+    /// Is something there again?
+    pub(super) fn look_for_absent(&mut self) {
+        let back: Vec<PathBuf> = self.absent.iter().filter(|path| path.exists()).cloned().collect();
+        for path in back {
+            self.absent.remove(&path);
+            if !path.is_dir() {
+                self.watch_file(&path, Counts::Nothing);
+                self.see(&path, Change::Appeared, Instant::now());
+                continue;
+            }
+            self.ignores.read_above(&path);
+            let scope = self.ignores.around(&path).cloned();
+            let place = Place { path: path.clone(), scope, is_whole: false };
+            self.adopt(vec![place], Counts::All);
+            self.say(format!("{} is back; all that is in it counts as changed", printable(&path)));
+        }
+        for outpost in std::mem::take(&mut self.outposts) {
+            let is_needed = self.tree.contains(&outpost)
+                || self.filter.watch().outside().any(|file| file.parent() == Some(&outpost));
+            if !is_needed {
+                self.unwatch(&outpost);
+            }
+        }
+        self.watch_for_absent();
+        // It may have come while the outpost was moved.
+        if self.absent.iter().any(|path| path.exists()) {
+            self.look_for_absent();
+        }
+    }
+}

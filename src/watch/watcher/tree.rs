@@ -1,0 +1,314 @@
+//! The tree: which directories are watched, and how they come to be.
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use super::Watcher;
+use crate::config::{self, Backend};
+use crate::event::Found;
+use crate::filter::Filter;
+use crate::watch::burst::Change;
+use crate::watch::clock::{Reading, changed_at, coarse_now, instant_of, queue_holds};
+use crate::watch::ignores::Ignores;
+use crate::watch::native::{Native, Outcome, Refused};
+use crate::watch::walk::{self, Companion, Counts, Listing, Look, Place, walk};
+use crate::watch::{mounts, tops};
+
+/// More watches than these are not taken away one by one.
+const MOST_UNWATCHED: usize = 64;
+
+impl Watcher {
+    /// Watches all that is to be watched.
+    pub(super) fn stand(&mut self, counts: Counts<'_>) -> Found {
+        let filter = Arc::clone(&self.filter);
+        let watch = filter.watch();
+        let mut tops = tops(watch, &mut self.ignores);
+        if let Counts::Lost(_, before) = counts {
+            for top in &mut tops {
+                top.is_whole = !before.contains(&top.path);
+            }
+        }
+        let (all, place) =
+            (watch.roots.iter().chain(watch.outside()), |place: &Place| place.path.clone());
+        let there: BTreeSet<PathBuf> = tops.iter().map(place).collect();
+        self.absent =
+            all.filter(|path| !there.contains(*path) && !path.exists()).cloned().collect();
+        self.links.clear();
+        let found = self.adopt(tops, counts);
+        for file in watch.outside().filter(|file| !there.contains(*file) && file.exists()) {
+            self.watch_file(file, counts);
+        }
+        for file in self.ignores.outside().to_vec() {
+            self.unwatch(&file);
+            if file.exists() {
+                self.watch(&file);
+            }
+        }
+        self.watch_for_absent();
+        found
+    }
+
+    /// A single file, wherever it lies.
+    pub(super) fn watch_file(&mut self, file: &Path, counts: Counts<'_>) {
+        if let Some(directory) = file.parent()
+            && !self.tree.contains(directory)
+        {
+            self.watch_beside(directory);
+        }
+        self.follow_file(file);
+        let cut = match counts {
+            Counts::Since(cut) | Counts::SinceOutside(cut, _) | Counts::Lost(cut, _) => cut,
+            Counts::Nothing | Counts::All => return,
+        };
+        let at = file.symlink_metadata().ok().and_then(|meta| changed_at(&meta));
+        if let Some(at) = at.filter(|at| *at >= cut) {
+            self.see(file, Change::Arrived, instant_of(at));
+        }
+    }
+
+    /// A directory that is watched for certain files in it alone.
+    fn watch_beside(&mut self, directory: &Path) {
+        if self.watch(directory) == Outcome::Watched && !self.is_silent(directory) {
+            return;
+        }
+        self.poll(directory);
+    }
+
+    /// If this is a link whose file is to be seen here: saves of that file are.
+    pub(super) fn follow_file(&mut self, link: &Path) {
+        if let Some(target) = walk::followed_file(link, &self.filter) {
+            self.follow(link, target);
+        }
+    }
+
+    fn follow(&mut self, link: &Path, target: PathBuf) {
+        if let Some(directory) = target.parent()
+            && !self.tree.contains(directory)
+        {
+            self.watch(directory);
+        }
+        self.links.insert(target, link.to_owned());
+    }
+
+    /// Watches these directories and all below them, and notes what counts as changed.
+    pub(super) fn adopt(&mut self, tops: Vec<Place>, counts: Counts<'_>) -> Found {
+        let filter = Arc::clone(&self.filter);
+        let look = Look { filter: &filter, gitignore: self.ignores.is_enabled(), counts };
+        let watched = match counts {
+            Counts::SinceOutside(_, watched) => Some(watched),
+            _ => None,
+        };
+        let is_new = matches!(counts, Counts::All);
+        let found = Found::default();
+        let refused = Refused::default();
+        let mut adopting = Adopting { watcher: self, watched, is_new, refused, found };
+        walk(tops, look, &mut adopting);
+        adopting.found
+    }
+
+    pub(super) fn watch(&mut self, path: &Path) -> Outcome {
+        match &mut self.native {
+            Some(native) => native.watch(path),
+            None => Outcome::OverLimit,
+        }
+    }
+
+    pub(super) fn unwatch(&mut self, path: &Path) {
+        if let Some(native) = &mut self.native {
+            native.unwatch(path);
+        }
+    }
+
+    pub(super) fn directory_came(&mut self, event: notify::Event) {
+        self.directory_appeared(&event.paths[0]);
+        self.feed(event);
+    }
+
+    pub(super) fn directory_appeared(&mut self, directory: &Path) {
+        let scope = self.ignores.around(directory).cloned();
+        if walk::is_left_out(directory, &self.filter, scope.as_deref()) {
+            return;
+        }
+        self.burst.directory_came(directory);
+        let place = Place { path: directory.to_owned(), scope, is_whole: false };
+        self.adopt(vec![place], Counts::All);
+    }
+
+    pub(super) fn directory_went(&mut self, event: notify::Event, at: Instant) {
+        let directory = event.paths[0].clone();
+        if self.filter.watch().roots.contains(&directory) {
+            return self.root_went(&directory);
+        }
+        self.directory_disappeared(&directory, at);
+        self.feed(event);
+    }
+
+    /// Counts as all the files in it, whose names nobody knows any more: it is named itself.
+    pub(super) fn directory_disappeared(&mut self, directory: &Path, at: Instant) {
+        if self.forget(directory).is_empty() {
+            return;
+        }
+        self.burst.lose_below(directory);
+        if !self.burst.names_below(directory) {
+            self.see(directory, Change::Gone, at);
+        }
+    }
+
+    /// The directory and all below it are not watched any more: which were. (The operating
+    /// system, and `notify` with it, knows of what was deleted or moved away.)
+    pub(super) fn forget(&mut self, directory: &Path) -> Vec<PathBuf> {
+        let from = (Bound::Included(directory), Bound::Unbounded);
+        let below = self.tree.range::<Path, _>(from);
+        let below: Vec<PathBuf> =
+            below.take_while(|path| path.starts_with(directory)).cloned().collect();
+        for path in &below {
+            self.tree.remove(path);
+            self.over_limit.remove(path);
+        }
+        if !below.is_empty() {
+            self.scanner.retain(|path| !path.starts_with(directory));
+        }
+        below
+    }
+
+    /// Watches what is to be watched now, and no more.
+    pub(super) fn watch_anew(&mut self) {
+        let cut = coarse_now();
+        self.ignores = Ignores::new(self.filter.watch().gitignore);
+        let before = std::mem::take(&mut self.tree);
+        self.stand(Counts::SinceOutside(cut, &before));
+        self.keep_what_is_there();
+        let removed: Vec<PathBuf> = before.difference(&self.tree).cloned().collect();
+        if removed.len() <= MOST_UNWATCHED {
+            for directory in removed {
+                self.unwatch(&directory);
+            }
+            return;
+        }
+        self.drain();
+        self.renew_native();
+        self.tree.clear();
+        self.stand(Counts::Since(cut));
+    }
+
+    pub(super) fn keep_what_is_there(&mut self) {
+        let (tree, filter) = (&self.tree, &self.filter);
+        let is_beside = |directory: &Path| {
+            filter.watch().outside().any(|file| file.parent() == Some(directory))
+        };
+        self.scanner.retain(|directory| tree.contains(directory) || is_beside(directory));
+        self.over_limit.retain(|directory| tree.contains(directory));
+    }
+
+    pub(super) fn configure(&mut self, watch: config::Watch) {
+        self.burst.configure(watch.debounce, watch.max_wait);
+        self.scanner.configure(watch.poll_interval);
+        let before = self.filter.watch().backend;
+        let is_other = before != watch.backend;
+        self.filter = Arc::new(Filter::new(watch));
+        if is_other {
+            self.drain();
+            self.recover(coarse_now());
+        } else {
+            self.watch_anew();
+        }
+        self.mounted = mounts::mounted(|place| self.concerns(place));
+    }
+
+    /// All that has happened so far has been read, or else there is nothing to read.
+    pub(super) fn drain(&mut self) {
+        if let Some(native) = &mut self.native {
+            native.drain();
+        }
+    }
+
+    /// A new watcher of the operating system, which watches nothing yet.
+    pub(super) fn renew_native(&mut self) {
+        // The old one goes first: both together may be more than the limit.
+        self.native = None;
+        self.outposts.clear();
+        if self.filter.watch().backend == Backend::Poll {
+            return;
+        }
+        match Native::new(self.to_self.clone()) {
+            Ok(native) => {
+                self.native = Some(native);
+                self.reading = Reading::new(queue_holds(), SystemTime::now());
+            }
+            Err(error) => self.say(format!(
+                "the system has no file events for hotrun ({error}), so files are polled, which is \
+                 slower; if other programs have used them up: \
+                 sudo sysctl fs.inotify.max_user_instances=1024"
+            )),
+        }
+    }
+}
+
+/// Goes along when a tree is adopted.
+struct Adopting<'a> {
+    watcher: &'a mut Watcher,
+    /// What is watched already.
+    watched: Option<&'a BTreeSet<PathBuf>>,
+    /// It has just appeared.
+    is_new: bool,
+    refused: Refused,
+    found: Found,
+}
+
+impl Companion for Adopting<'_> {
+    fn watch(&mut self, batch: &mut Vec<Place>) {
+        let watcher = &mut *self.watcher;
+        self.refused = match &mut watcher.native {
+            None => Refused::default(),
+            Some(native) => {
+                let is_new = |place: &&Place| {
+                    let watched = self.watched.is_some_and(|watched| watched.contains(&place.path));
+                    !watched || watcher.over_limit.contains(&place.path)
+                };
+                native.watch_all(batch.iter().filter(is_new).map(|place| &place.path))
+            }
+        };
+        if !self.refused.over_limit.is_empty() {
+            watcher.tell_limit();
+        }
+        batch.retain(|place| !self.refused.failed.contains(&place.path));
+        watcher.tree.extend(batch.iter().map(|place| place.path.clone()));
+    }
+
+    fn see(&mut self, listing: Listing) {
+        let watcher = &mut *self.watcher;
+        let Some(device) = listing.device else {
+            watcher.tree.remove(&listing.path);
+            return;
+        };
+        self.found.directories += 1;
+        self.found.files += listing.files;
+        watcher.ignores.keep(listing.scope);
+        let is_over_limit = self.refused.over_limit.contains(&listing.path);
+        if is_over_limit {
+            watcher.over_limit.insert(listing.path.clone());
+        }
+        if watcher.native.is_none()
+            || is_over_limit
+            || watcher.is_silent_device(device, &listing.path)
+        {
+            watcher.poll(&listing.path);
+        }
+        watcher.special.extend(listing.special);
+        for (link, target) in listing.links {
+            watcher.follow(&link, target);
+        }
+        for (path, stamp) in listing.changed {
+            let at = stamp.map_or_else(Instant::now, instant_of);
+            let change = match path == listing.path {
+                true => Change::Gone,
+                false if self.is_new => Change::Appeared,
+                false => Change::Arrived,
+            };
+            watcher.see(&path, change, at);
+        }
+    }
+}

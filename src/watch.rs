@@ -44,6 +44,8 @@ enum Input {
     Quiet(usize),
     /// By the kernel: what is mounted has changed.
     Mounts,
+    /// By the operating system: a directory around what is watched was deleted or moved.
+    Above,
     /// By the engine.
     Configure(Box<config::Watch>),
 }

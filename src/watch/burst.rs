@@ -247,6 +247,13 @@ impl Burst {
         self.open.retain(|path, _| !path.starts_with(directory));
     }
 
+    /// What was saved below a directory that is gone as a whole is no news any more.
+    pub(crate) fn drop_below(&mut self, directory: &Path) {
+        self.lose_below(directory);
+        self.order.retain(|path| !path.starts_with(directory));
+        self.facts.retain(|path, _| !Path::new(path).starts_with(directory));
+    }
+
     /// True when something below this directory was saved in this burst.
     pub(crate) fn names_below(&self, directory: &Path) -> bool {
         self.order.iter().any(|path| path.starts_with(directory))

@@ -151,6 +151,43 @@ impl Native {
     }
 }
 
+/// Hears of it when one of the directories around something is deleted or moved. What lies in
+/// it does not hear of that: not at all if it is moved with them, and if it is deleted, not
+/// before the last program that works there has ended.
+pub(super) struct Above {
+    _watcher: RecommendedWatcher,
+}
+
+impl Above {
+    /// Watches what is around these places. Only those two kinds of events are asked for: of
+    /// what else happens in such busy directories as the temporary one nobody is woken.
+    pub(super) fn new<'a>(
+        places: impl Iterator<Item = &'a PathBuf>,
+        input: mpsc::Sender<Input>,
+    ) -> notify::Result<Self> {
+        let chain: HashSet<PathBuf> =
+            places.flat_map(|place| place.ancestors()).map(Path::to_owned).collect();
+        let around: HashSet<PathBuf> =
+            chain.iter().filter_map(|place| place.parent()).map(Path::to_owned).collect();
+        let handler = move |event: notify::Result<notify::Event>| {
+            let is_ours = |path: &PathBuf| chain.contains(path);
+            if event.is_ok_and(|event| event.paths.first().is_some_and(is_ours)) {
+                let _ = input.send(Input::Above);
+            }
+        };
+        let kinds = EventKindMask::REMOVE | EventKindMask::MODIFY_NAME;
+        let settings = notify::Config::default().with_event_kinds(kinds);
+        let mut watcher = RecommendedWatcher::new(handler, settings)?;
+        for directory in around {
+            // One that cannot be read is not watched; there is no other way to hear of it.
+            if let Err(error) = watcher.watch(&directory, RecursiveMode::NonRecursive) {
+                tracing::debug!(%error, "cannot watch {}", directory.display());
+            }
+        }
+        Ok(Self { _watcher: watcher })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

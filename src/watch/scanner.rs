@@ -52,8 +52,9 @@ pub(super) enum Seen {
 pub(super) struct Scanner {
     interval: Option<Duration>,
     places: BTreeMap<PathBuf, Snapshot>,
-    /// Those to be looked at first.
+    /// Those to be looked at first, and since when.
     hints: BTreeSet<PathBuf>,
+    hinted: Option<Instant>,
     /// The look under way.
     under_way: Option<Under>,
     due: Option<Instant>,
@@ -230,11 +231,12 @@ impl Scanner {
     /// Something has happened in this directory: it is looked at next.
     pub(super) fn hint(&mut self, directory: &Path) {
         self.hints.insert(directory.to_owned());
+        self.hinted.get_or_insert_with(Instant::now);
     }
 
     /// When to look.
     pub(super) fn due(&self) -> Option<Instant> {
-        if self.hints.is_empty() { self.due } else { Some(Instant::now()) }
+        self.hinted.or(self.due)
     }
 
     /// True between the beginning and the end of a look at everything.
@@ -257,6 +259,7 @@ impl Scanner {
     /// Looks at as much as a slice of time allows, if it is time to.
     pub(super) fn look(&mut self, now: Instant, judge: &impl Judge) -> Vec<Seen> {
         let mut seen = Vec::new();
+        self.hinted = None;
         for directory in std::mem::take(&mut self.hints) {
             seen.extend(self.look_at(&directory, judge));
         }

@@ -14,7 +14,7 @@ use super::burst::{Burst, Change};
 use super::clock::{Reading, queue_holds};
 use super::ignores::Ignores;
 use super::mounts::{self, Mount, Mounts};
-use super::native::Native;
+use super::native::{Above, Native};
 use super::quiet::Quiet;
 use super::scanner::Scanner;
 use super::walk::{self, Counts};
@@ -47,6 +47,9 @@ pub(super) struct Watcher {
     over_limit: BTreeSet<PathBuf>,
     mounts: Mounts,
     mounted: Vec<Mount>,
+    /// The roots, and where single files lie: which directory that is.
+    anchors: BTreeMap<PathBuf, Option<Identity>>,
+    above: Option<Above>,
     /// Roots and single files that are not there, and what is watched to see them come.
     absent: BTreeSet<PathBuf>,
     outposts: BTreeSet<PathBuf>,
@@ -61,6 +64,9 @@ pub(super) struct Watcher {
     inbox: UnboundedSender<Message>,
     told: Told,
 }
+
+/// Which directory it is, whatever it is called: its device and number.
+type Identity = (u64, u64);
 
 /// What was said, and need not be said again.
 #[derive(Debug, Default)]
@@ -88,6 +94,8 @@ impl Watcher {
             over_limit: BTreeSet::new(),
             mounts: Mounts::default(),
             mounted: Vec::new(),
+            anchors: BTreeMap::new(),
+            above: None,
             absent: BTreeSet::new(),
             outposts: BTreeSet::new(),
             look_for_absent: None,
@@ -167,6 +175,7 @@ impl Watcher {
                 }
             }
             Input::Mounts => self.mounts_changed(),
+            Input::Above => self.look_at_anchors(),
             Input::Configure(watch) => self.configure(*watch),
         }
     }

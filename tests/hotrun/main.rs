@@ -15,6 +15,8 @@ mod examples;
 mod first;
 mod go;
 mod order;
+mod polling;
+mod rescue;
 mod rules;
 mod rust;
 mod seeds;

@@ -79,7 +79,11 @@ impl Sandbox {
 
     /// A command that runs hotrun here.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hotrun"));
+        self.command_of(env!("CARGO_BIN_EXE_hotrun"), args)
+    }
+
+    fn command_of(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.current_dir(self.root()).args(args).stdin(Stdio::null());
         for name in ["CARGO", "HOTRUN_LOG", "MAKEFLAGS", "CARGO_TARGET_DIR", "RUSTFLAGS"] {
             command.env_remove(name);
@@ -93,9 +97,20 @@ impl Sandbox {
     /// Starts hotrun.
     #[track_caller]
     pub(crate) fn start(&self, args: &[&str]) -> Hotrun {
+        self.start_command(self.command(args))
+    }
+
+    /// Starts hotrun behind a script that has it executed: `exec "$@"`.
+    #[track_caller]
+    pub(crate) fn start_by(&self, script: &str) -> Hotrun {
+        let mut command = self.command_of("sh", &["-c", script, "sh"]);
+        command.arg(env!("CARGO_BIN_EXE_hotrun"));
+        self.start_command(command)
+    }
+
+    fn start_command(&self, mut command: Command) -> Hotrun {
         // One pipe for both, so that the order of lines is that of what happened.
         let (reader, writer) = std::io::pipe().unwrap();
-        let mut command = self.command(args);
         let child = command.stdout(writer.try_clone().unwrap()).stderr(writer).spawn().unwrap();
         drop(command);
         let lines = Arc::new(Lines::default());
@@ -287,6 +302,15 @@ pub(crate) fn has(test: &str, programs: &[&str]) -> bool {
         skip(test, &format!("{missing:?} is not installed"));
     }
     missing.is_empty()
+}
+
+/// True when this script succeeds; else says by name what is skipped.
+pub(crate) fn can(test: &str, script: &str) -> bool {
+    let output = Command::new("sh").arg("-c").arg(script).output().unwrap();
+    if !output.status.success() {
+        skip(test, &format!("not possible here: {script}"));
+    }
+    output.status.success()
 }
 
 /// True when a test may fetch packages; else says by name what is skipped.

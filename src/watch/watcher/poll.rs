@@ -62,8 +62,8 @@ impl Watcher {
                 Seen::Changed(path) => self.see_polled(&path, Change::Arrived, at),
                 Seen::Gone(path) => self.see_polled(&path, Change::Gone, at),
                 Seen::DirectoryCame(path) => self.directory_appeared(&path),
-                Seen::DirectoryWent(path) if self.filter.watch().roots.contains(&path) => {
-                    self.root_went(&path);
+                Seen::DirectoryWent(path) if self.anchors.contains_key(&path) => {
+                    self.look_at_anchors();
                 }
                 Seen::DirectoryWent(path) => self.directory_disappeared(&path, at),
             }

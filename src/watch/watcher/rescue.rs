@@ -1,16 +1,20 @@
 //! What was not seen is found: by comparing times after events were lost, and by waiting
 //! for what is not there.
 
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::Watcher;
+use super::{Identity, Watcher};
+use crate::config::Backend;
 use crate::event::{name_paths, printable};
 use crate::watch::burst::Change;
 use crate::watch::clock::coarse_now;
 use crate::watch::ignores::Ignores;
 use crate::watch::mounts;
-use crate::watch::native::Outcome;
+use crate::watch::native::{Above, Outcome};
 use crate::watch::walk::{Counts, Place};
 
 /// How often it is looked whether a directory is back, where no event will tell.
@@ -73,20 +77,48 @@ impl Watcher {
         }
     }
 
-    /// A root was deleted or moved away; another may already be in its place.
-    pub(super) fn root_went(&mut self, root: &Path) {
-        if self.forget(root).is_empty() {
+    /// Where the roots and single files lie is remembered, and watched from above.
+    pub(super) fn set_anchors(&mut self) {
+        let filter = Arc::clone(&self.filter);
+        let watch = filter.watch();
+        let parents = watch.outside().filter_map(|file| file.parent());
+        let places = watch.roots.iter().map(PathBuf::as_path).chain(parents);
+        let anchors: BTreeMap<PathBuf, Option<Identity>> =
+            places.map(|place| (place.to_owned(), identity(place))).collect();
+        let is_elsewhere = !anchors.keys().eq(self.anchors.keys());
+        self.anchors = anchors;
+        if watch.backend == Backend::Poll {
+            self.above = None;
+        } else if is_elsewhere || self.above.is_none() {
+            self.above = Above::new(self.anchors.keys(), self.to_self.clone())
+                .inspect_err(|error| tracing::warn!(%error, "what is around is not watched"))
+                .ok();
+        }
+    }
+
+    /// Something around may have been deleted, moved or replaced.
+    pub(super) fn look_at_anchors(&mut self) {
+        let is_other =
+            |(place, before): &(&PathBuf, &Option<Identity>)| identity(place) != **before;
+        let changed: Vec<PathBuf> =
+            self.anchors.iter().filter(is_other).map(|(place, _)| place.clone()).collect();
+        if changed.is_empty() {
             return;
         }
-        self.burst.lose_below(root);
+        for place in &changed {
+            self.forget(place);
+            self.burst.drop_below(place);
+        }
         self.drain();
         self.recover(coarse_now());
-        if self.tree.contains(root) {
-            let root = printable(root);
-            self.say(format!("{root} was replaced; all that is in it counts as changed"));
-        } else {
-            self.tell_absent();
+        let roots = &self.filter.watch().roots;
+        for root in roots.iter().filter(|root| changed.contains(root)) {
+            if self.tree.contains(root) {
+                let root = printable(root);
+                self.say(format!("{root} was replaced; all that is in it counts as changed"));
+            }
         }
+        self.tell_absent();
     }
 
     // What is not there
@@ -136,6 +168,7 @@ impl Watcher {
             self.adopt(vec![place], Counts::All);
             self.say(format!("{} is back; all that is in it counts as changed", printable(&path)));
         }
+        self.set_anchors();
         for outpost in std::mem::take(&mut self.outposts) {
             let is_needed = self.tree.contains(&outpost)
                 || self.filter.watch().outside().any(|file| file.parent() == Some(&outpost));
@@ -149,4 +182,8 @@ impl Watcher {
             self.look_for_absent();
         }
     }
+}
+
+fn identity(place: &Path) -> Option<Identity> {
+    place.metadata().ok().map(|meta| (meta.dev(), meta.ino()))
 }

@@ -47,6 +47,7 @@ impl Watcher {
                 self.watch(&file);
             }
         }
+        self.set_anchors();
         self.watch_for_absent();
         found
     }
@@ -139,8 +140,8 @@ impl Watcher {
 
     pub(super) fn directory_went(&mut self, event: notify::Event, at: Instant) {
         let directory = event.paths[0].clone();
-        if self.filter.watch().roots.contains(&directory) {
-            return self.root_went(&directory);
+        if self.anchors.contains_key(&directory) {
+            return self.look_at_anchors();
         }
         self.directory_disappeared(&directory, at);
         self.feed(event);

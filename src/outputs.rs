@@ -1,18 +1,27 @@
 //! Is this file one that builds write? Pure.
 //!
 //! The operating system does not tell who wrote a file. A path that changed to the same
-//! content during two builds, or to whatever content during three, and that no save outside
-//! a build has ever named, is a *known output*: a build that writes it is not overtaken by
-//! it. (A person can save a file during two builds, but does not write the same twice.)
+//! content during two builds, or to whatever content during three but always at about the
+//! same time from their beginnings, and that no save outside a build has ever named, is a
+//! *known output*: a build that writes it is not overtaken by it. (A person can save a file
+//! during builds that take long, but does not write the same twice, nor by the clock.)
 //! A build that writes a file of a new name each time is recognised by the third. Where it
 //! is in doubt, it builds once too often rather than once too little.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-/// After so many builds in a row that only their predecessor's output caused, hotrun stops
-/// following.
+/// So many builds in a row that only their predecessor's output caused follow at once; the
+/// next ones after a pause.
 pub const MOST_FOLLOW_UPS: u32 = 5;
+/// After so many, hotrun stops following, if it is certain: the file changed during each, to
+/// the very moment, and never in the pauses between them.
+const CERTAIN_AFTER: u32 = 8;
+/// At about the same time of a build, and at the very same: the times differ by no more than
+/// this, or this part of them.
+const ABOUT: (Duration, u32) = (Duration::from_millis(250), 4);
+const VERY: (Duration, u32) = (Duration::from_millis(20), 20);
 /// A path is known after it changed during so many builds, whatever to.
 const KNOWN_AFTER: u32 = 3;
 
@@ -47,8 +56,10 @@ pub enum Verdict {
     FollowUp,
     /// Nothing follows.
     Nothing,
-    /// Builds have caused each other too often: nothing follows, and the person is told.
+    /// Builds cause each other for ever: nothing follows, and the person is told.
     Loop,
+    /// As `FollowUp`, but not at once; builds may be causing each other, which is told.
+    Paced,
     /// As `FollowUp`, and the person is told that builds may be causing each other.
     Circling,
     /// As `Save`, but not at once, and told as well: somebody edits this file, and yet it may
@@ -57,14 +68,26 @@ pub enum Verdict {
 }
 
 /// What is remembered of a path that changed during builds.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Sighting {
     /// During how many.
     builds: u32,
+    /// How long after their beginnings, of the last few.
+    times: VecDeque<Duration>,
     /// What it changed to the last time.
     content: Content,
     /// It changed to the same during two builds.
     repeats: bool,
+}
+
+impl Sighting {
+    /// The last so many changes came at the same time of their builds.
+    fn is_regular(&self, last: u32, (apart, part): (Duration, u32)) -> bool {
+        let last = usize::try_from(last).unwrap_or(usize::MAX);
+        let times = || self.times.iter().rev().take(last);
+        let (Some(first), Some(latest)) = (times().min(), times().max()) else { return false };
+        times().count() == last && *latest - *first <= apart.max(*latest / part)
+    }
 }
 
 /// What is remembered of the files that changed.
@@ -122,7 +145,9 @@ impl Outputs {
     /// True for a known output.
     pub fn is_known(&self, path: &Path) -> bool {
         !self.edited.contains(path)
-            && self.seen.get(path).is_some_and(|one| one.repeats || one.builds >= KNOWN_AFTER)
+            && self.seen.get(path).is_some_and(|one| {
+                one.repeats || one.builds >= KNOWN_AFTER && one.is_regular(KNOWN_AFTER, ABOUT)
+            })
     }
 
     /// This is what the path held when it was saved.
@@ -130,11 +155,11 @@ impl Outputs {
         self.saved.insert(path.to_owned(), content);
     }
 
-    /// What a change of this path means.
+    /// What a change of this path means, so long after the build began.
     pub fn judge(
         &mut self,
         path: &Path,
-        during: During,
+        (during, time): (During, Duration),
         content: impl FnOnce(&Path) -> Content,
     ) -> Verdict {
         if during == During::Rest {
@@ -145,7 +170,7 @@ impl Outputs {
             self.edited.insert(path.to_owned());
             self.saved.remove(path);
             if let Some(sighting) = self.seen.get_mut(path) {
-                sighting.builds = 0;
+                *sighting = Sighting { repeats: sighting.repeats, ..Sighting::default() };
             }
             self.next_is = NextIs::Wanted;
             return Verdict::Save;
@@ -156,11 +181,20 @@ impl Outputs {
         if now.is_some() && self.saved.get(path) == Some(&now) {
             return Verdict::Nothing;
         }
+        // That tells nothing about who writes it.
+        if during == During::Unsure && !self.is_known(path) {
+            self.next_is = NextIs::Wanted;
+            return Verdict::Save;
+        }
         let is_new = !self.seen.contains_key(path) && !self.edited.contains(path);
         let sighting = self.seen.entry(path.to_owned()).or_default();
         if self.this_build.insert(path.to_owned()) {
             sighting.repeats |= sighting.builds > 0 && sighting.content == now;
             sighting.builds += 1;
+            sighting.times.push_back(time);
+            if sighting.times.len() > CERTAIN_AFTER as usize {
+                sighting.times.pop_front();
+            }
         }
         sighting.content = now;
         if sighting.builds > MOST_FOLLOW_UPS && self.edited.contains(path) {
@@ -181,11 +215,13 @@ impl Outputs {
             During::JustEnded | During::Unsure => &self.older_contents,
             _ => &self.contents,
         };
+        let is_certain = self.seen[path].is_regular(CERTAIN_AFTER, VERY);
         match last_finished.get(path) {
             Some(held) if *held == now => Verdict::Nothing,
+            _ if during == During::Unsure || self.follow_ups < MOST_FOLLOW_UPS => Verdict::FollowUp,
             // What may be somebody's save is never left out.
-            _ if self.follow_ups >= MOST_FOLLOW_UPS && during != During::Unsure => Verdict::Loop,
-            _ => Verdict::FollowUp,
+            _ if self.follow_ups >= CERTAIN_AFTER && is_certain => Verdict::Loop,
+            _ => Verdict::Paced,
         }
     }
 }
@@ -231,10 +267,19 @@ mod tests {
         End,
     }
     use Step::{Begin, End, Write};
-    use Verdict::{FollowUp, Loop, Nothing, Save};
+    use Verdict::{FollowUp, Loop, Nothing, Paced, Save};
+
+    /// After the beginning of its build.
+    const TIME: Duration = Duration::from_millis(30);
 
     #[track_caller]
     fn check(name: &str, steps: Vec<Step>) {
+        check_timed(name, std::iter::repeat(TIME), steps);
+    }
+
+    /// The changes come at these times of their builds.
+    #[track_caller]
+    fn check_timed(name: &str, mut times: impl Iterator<Item = Duration>, steps: Vec<Step>) {
         let path = Path::new("gen.go");
         let mut outputs = Outputs::default();
         let mut content = None;
@@ -244,7 +289,8 @@ mod tests {
                 End => outputs.build_ended(|_| content),
                 Write(value, during, expected) => {
                     content = Some(value);
-                    let verdict = outputs.judge(path, during, |_| content);
+                    let time = times.next().unwrap();
+                    let verdict = outputs.judge(path, (during, time), |_| content);
                     assert_eq!(verdict, expected, "{name}: step {number}");
                 }
             }
@@ -301,20 +347,34 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_build_that_writes_something_new_each_time_is_followed_five_times_and_no_more() {
+    fn something_new_each_time(last: Verdict) -> Vec<Step> {
         let mut steps = vec![WANTED, Write(100, During::Cmd, Save)];
         steps.extend([WANTED, Write(101, During::Cmd, Save), WANTED]);
-        for number in 1..=5 {
-            steps.push(Write(number, During::Cmd, FollowUp));
-            steps.push(End);
+        for number in 1..=8 {
+            let expected = if number <= 5 { FollowUp } else { Paced };
+            steps.extend([Write(number, During::Cmd, expected), End]);
             steps.push(Begin { follows_up: true });
         }
-        steps.push(Write(6, During::Cmd, Loop));
-        steps.push(End);
-        steps.push(WANTED);
-        steps.push(Write(7, During::Cmd, FollowUp));
-        check("date > gen.go", steps);
+        steps.extend([Write(9, During::Cmd, last), End]);
+        steps.extend([WANTED, Write(10, During::Cmd, FollowUp)]);
+        steps
+    }
+
+    #[test]
+    fn a_build_that_writes_something_new_each_time_is_followed_eight_times_and_no_more() {
+        check("date > gen.go", something_new_each_time(Loop));
+    }
+
+    #[test]
+    fn a_person_who_saves_in_each_of_many_builds_is_never_left_out() {
+        let times = |apart: u64| (0..).map(move |number| Duration::from_millis(number % 3 * apart));
+        let steps = something_new_each_time(Paced);
+        check_timed("at about the same time of each", times(90), steps);
+        let mut steps = Vec::new();
+        for number in 1..=12 {
+            steps.extend([WANTED, Write(number, During::Cmd, Save), End]);
+        }
+        check_timed("at any time", times(900), steps);
     }
 
     #[test]
@@ -368,14 +428,10 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_a_save_is_followed_however_often() {
+    fn what_may_be_a_save_tells_nothing_about_who_writes_the_file() {
         let mut steps = Vec::new();
         for number in 1..=12 {
-            steps.extend([WANTED, End]);
-            let expected = if number < 3 { Save } else { FollowUp };
-            steps.push(Write(number, During::Unsure, expected));
-            steps.push(Begin { follows_up: number >= 3 });
-            steps.push(End);
+            steps.extend([WANTED, End, Write(number, During::Unsure, Save)]);
         }
         check("a save in the moment of each build's end", steps);
     }
@@ -396,7 +452,7 @@ mod tests {
         for number in 0..10 {
             outputs.build_began(follows_up);
             let path = PathBuf::from(format!("app.{number}.js"));
-            let verdict = outputs.judge(&path, During::Cmd, |_| Some(number));
+            let verdict = outputs.judge(&path, (During::Cmd, TIME), |_| Some(number));
             follows_up = verdict != Save;
             verdicts.push(verdict);
         }
@@ -410,17 +466,25 @@ mod tests {
     fn a_formatter_that_writes_what_is_there_already_causes_nothing() {
         let mut outputs = Outputs::default();
         let path = Path::new("page.templ");
-        assert_eq!(outputs.judge(path, During::Rest, |_| Some(1)), Save);
+        assert_eq!(outputs.judge(path, (During::Rest, TIME), |_| Some(1)), Save);
         outputs.remember(path, Some(1));
         outputs.build_began(false);
-        assert_eq!(outputs.judge(path, During::Cmd, |_| Some(2)), Save, "formatted");
+        assert_eq!(outputs.judge(path, (During::Cmd, TIME), |_| Some(2)), Save, "formatted");
         outputs.remember(path, Some(2));
         outputs.build_began(false);
-        assert_eq!(outputs.judge(path, During::Cmd, |_| Some(2)), Nothing, "the same again");
-        assert_eq!(outputs.judge(path, During::Cmd, |_| None), Save, "deleted");
-        assert_eq!(outputs.judge(path, During::Rest, |_| Some(2)), Save);
+        assert_eq!(
+            outputs.judge(path, (During::Cmd, TIME), |_| Some(2)),
+            Nothing,
+            "the same again"
+        );
+        assert_eq!(outputs.judge(path, (During::Cmd, TIME), |_| None), Save, "deleted");
+        assert_eq!(outputs.judge(path, (During::Rest, TIME), |_| Some(2)), Save);
         outputs.build_began(false);
-        assert_eq!(outputs.judge(path, During::Cmd, |_| Some(2)), Save, "nobody had looked");
+        assert_eq!(
+            outputs.judge(path, (During::Cmd, TIME), |_| Some(2)),
+            Save,
+            "nobody had looked"
+        );
     }
 
     #[test]

@@ -281,9 +281,14 @@ impl Engine {
             // Read once, and only if somebody asks.
             let held = OnceCell::new();
             let held = || *held.get_or_init(|| content(&path));
-            let during =
-                self.window.as_ref().map_or(During::Rest, |window| window.during(times, &path));
-            match self.outputs.judge(&path, during, |_| held()) {
+            let rest = (During::Rest, Duration::ZERO);
+            let when = self.window.as_ref().map_or(rest, |window| {
+                let time = times.first.saturating_duration_since(window.began);
+                (window.during(times, &path), time)
+            });
+            let verdict = self.outputs.judge(&path, when, |_| held());
+            tracing::trace!(?verdict, ?when, "{}", path.display());
+            match verdict {
                 Verdict::Save => {
                     if remember {
                         self.outputs.remember(&path, held());
@@ -294,6 +299,11 @@ impl Engine {
                 Verdict::Loop => loops.push(path),
                 Verdict::Circling => {
                     self.tell_loop(std::slice::from_ref(&path), "");
+                    told.follow_ups.push(path);
+                }
+                Verdict::Paced => {
+                    self.tell_loop(std::slice::from_ref(&path), "");
+                    told.is_slow = true;
                     told.follow_ups.push(path);
                 }
                 Verdict::Slow => {

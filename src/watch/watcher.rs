@@ -42,6 +42,8 @@ pub(super) struct Watcher {
     ignores: Ignores,
     /// Every directory in which changes are seen, one way or the other.
     tree: BTreeSet<PathBuf>,
+    /// Those of them in which there never was a file that matters: their end is no news.
+    empty: HashSet<PathBuf>,
     scanner: Scanner,
     /// Those of them that are polled for want of watches.
     over_limit: BTreeSet<PathBuf>,
@@ -90,6 +92,7 @@ impl Watcher {
             ignores: Ignores::new(watch.gitignore),
             filter: Arc::new(Filter::new(watch)),
             tree: BTreeSet::new(),
+            empty: HashSet::new(),
             scanner,
             over_limit: BTreeSet::new(),
             mounts: Mounts::default(),
@@ -337,6 +340,9 @@ impl Watcher {
     }
 
     fn see(&mut self, path: &Path, change: Change, at: Instant) {
+        if let Some(directory) = path.parent().filter(|_| !self.empty.is_empty()) {
+            self.empty.remove(directory);
+        }
         let filter = &self.filter;
         self.burst.see(path, change, at, || is_recent(path), || filter.is_trigger(path));
         // A touch leaves nothing behind that could be taken for a part of the next save.

@@ -149,11 +149,13 @@ impl Watcher {
 
     /// Counts as all the files in it, whose names nobody knows any more: it is named itself.
     pub(super) fn directory_disappeared(&mut self, directory: &Path, at: Instant) {
-        if self.forget(directory).is_empty() {
-            return;
-        }
+        let below = self.forget(directory);
         self.burst.lose_below(directory);
-        if !self.burst.names_below(directory) {
+        let mut held_something = false;
+        for path in below {
+            held_something |= !self.empty.remove(&path);
+        }
+        if held_something && !self.burst.names_below(directory) {
             self.see(directory, Change::Gone, at);
         }
     }
@@ -287,6 +289,9 @@ impl Companion for Adopting<'_> {
         };
         self.found.directories += 1;
         self.found.files += listing.files;
+        if listing.files == 0 {
+            watcher.empty.insert(listing.path.clone());
+        }
         watcher.ignores.keep(listing.scope);
         let is_over_limit = self.refused.over_limit.contains(&listing.path);
         if is_over_limit {

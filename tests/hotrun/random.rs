@@ -1,0 +1,220 @@
+//! Whatever is saved, however and whenever: in the end the newest source serves.
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crate::sandbox::{Hotrun, Sandbox};
+
+/// So many seeds are tried; `HOTRUN_TEST_SEEDS` says how many others.
+const SEEDS: u64 = 24;
+/// Seeds with which something was wrong once.
+const PAST: [u64; 0] = [];
+/// So many projects are at work at once.
+const AT_ONCE: usize = 6;
+
+/// What the sources are, in one word. It fails if one of them is broken.
+const DIGEST: &str = "! grep -rqs BROKEN src || exit 1\n\
+                      find src -name '*.txt' | LC_ALL=C sort | xargs -r cat -- | cksum | tr ' ' -\n";
+/// It looks at the sources first, and takes its time then.
+const BUILD: &str = "sh digest > snapshot.$$; code=$?; sleep 0.$(cat pause); \
+                     [ $code = 0 ] && grep -q . snapshot.$$ && mv snapshot.$$ built";
+
+/// Random numbers (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    /// Mostly short, sometimes long.
+    fn pause(&mut self) {
+        let most = [0, 2, 10, 50, 150, 400][usize::try_from(self.below(6)).unwrap()];
+        thread::sleep(Duration::from_millis(self.below(most + 1)));
+    }
+}
+
+/// A project, and what is done to it.
+struct Run {
+    project: Sandbox,
+    random: Random,
+    number: u64,
+}
+
+impl Run {
+    fn new(seed: u64) -> Self {
+        let mut random = Random(seed);
+        let delay = [0, 0, 60][usize::try_from(random.below(3)).unwrap()];
+        let config = format!(
+            "[build]\ncmd = {BUILD:?}\nentrypoint = [\"./app\"]\ninclude_ext = [\"txt\"]\n\
+             include_dir = [\"src\"]\ndelay = {delay}\n"
+        );
+        let project = Sandbox::empty()
+            .file("hotrun.toml", &config)
+            .file("digest", DIGEST)
+            .file("pause", "000")
+            .script("app", "echo serving $(cat built) as $$\nexec sleep 1000\n");
+        for name in ["a", "b", "one/c", "one/two/d"] {
+            project.save(&format!("src/{name}.txt"), &format!("{name}\n"));
+        }
+        Self { project, random, number: 0 }
+    }
+
+    fn text(&mut self) -> String {
+        self.number += 1;
+        format!("text {}\n", self.number)
+    }
+
+    /// One of the sources.
+    fn some_file(&mut self) -> PathBuf {
+        let output = Command::new("find")
+            .args(["src", "-name", "*.txt"])
+            .current_dir(self.project.root())
+            .output()
+            .unwrap();
+        let mut files: Vec<String> =
+            String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
+        files.sort();
+        if files.is_empty() {
+            files.push("src/a.txt".to_owned());
+        }
+        let place = usize::try_from(self.random.next() % files.len() as u64).unwrap();
+        self.project.root().join(&files[place])
+    }
+
+    fn edit(&mut self) {
+        let (file, text) = (self.some_file(), self.text());
+        let root = self.project.root();
+        match self.random.below(16) {
+            0..=3 => fs::write(&file, text).unwrap(),
+            4 | 5 => {
+                let beside = root.join(format!("src/{}.tmp", self.number));
+                fs::write(&beside, text).unwrap();
+                fs::rename(beside, file).unwrap();
+            }
+            6 => {
+                fs::write(&file, "").unwrap();
+                self.random.pause();
+                fs::write(&file, text).unwrap();
+            }
+            7 => {
+                let mut open = fs::File::create(&file).unwrap();
+                open.write_all(b"half\n").unwrap();
+                self.random.pause();
+                open.write_all(text.as_bytes()).unwrap();
+            }
+            8 => drop(fs::remove_file(&file)),
+            9 => {
+                let place = root.join(format!("src/new{}/deep/er", self.number));
+                fs::create_dir_all(&place).unwrap();
+                fs::write(place.join("e.txt"), text).unwrap();
+            }
+            10 => {
+                let outside = root.join(format!(".out{}/x", self.number));
+                fs::create_dir_all(&outside).unwrap();
+                fs::write(outside.join("f.txt"), text).unwrap();
+                fs::rename(outside.parent().unwrap(), root.join(format!("src/in{}", self.number)))
+                    .unwrap();
+            }
+            11 => {
+                let directory = file.parent().unwrap();
+                if !directory.ends_with("src") {
+                    fs::rename(directory, root.join(format!("src/moved{}", self.number))).unwrap();
+                }
+            }
+            12 => {
+                let same = fs::read(&file).unwrap_or_default();
+                fs::write(&file, same).unwrap();
+            }
+            13 => {
+                fs::write(&file, "BROKEN\n").unwrap();
+                self.random.pause();
+                fs::write(&file, text).unwrap();
+            }
+            14 => {
+                let name = file.strip_prefix(&root).unwrap().display().to_string();
+                self.project.sh(&format!("sed -i s/text/word/ {name} 2>/dev/null || true"));
+            }
+            _ => {
+                let length = format!("{:03}", self.random.below(300));
+                fs::write(root.join("pause"), length).unwrap();
+            }
+        }
+    }
+
+    fn newest(&self) -> String {
+        let output = Command::new("sh").arg("digest").current_dir(self.project.root()).output();
+        String::from_utf8(output.unwrap().stdout).unwrap().trim().to_owned()
+    }
+}
+
+fn serving(hotrun: &Hotrun) -> Option<String> {
+    let output = hotrun.output();
+    let last = output.lines().rfind(|line| line.starts_with("serving "))?;
+    last.split(' ').nth(1).map(str::to_owned)
+}
+
+/// What is wrong with this seed.
+fn try_seed(seed: u64) -> Result<(), String> {
+    let mut run = Run::new(seed);
+    let mut hotrun = run.project.start(&[]);
+    // Sometimes at once, while the tree is not even watched.
+    run.random.pause();
+    for _ in 0..6 + run.random.below(12) {
+        run.edit();
+        run.random.pause();
+    }
+    let newest = run.newest();
+    // It serves, and goes on serving.
+    let mut calm = 0;
+    for _ in 0..1500 {
+        thread::sleep(Duration::from_millis(10));
+        calm = if serving(&hotrun).as_ref() == Some(&newest) { calm + 1 } else { 0 };
+        if calm == 60 {
+            hotrun.signal(nix::sys::signal::Signal::SIGINT);
+            hotrun.wait();
+            return Ok(());
+        }
+    }
+    Err(format!("seed {seed}: {newest} is the newest:\n{}", hotrun.output()))
+}
+
+#[test]
+fn whatever_is_saved_and_whenever_the_newest_source_serves_in_the_end() {
+    let more = std::env::var("HOTRUN_TEST_SEEDS").ok();
+    let seeds: u64 = more.map_or(SEEDS, |number| number.parse().unwrap());
+    let first: u64 =
+        std::env::var("HOTRUN_TEST_FIRST_SEED").map_or(0, |number| number.parse().unwrap());
+    let next = AtomicU64::new(0);
+    let all: Vec<u64> = PAST.into_iter().chain(first..first + seeds).collect();
+    let wrong: Vec<String> = thread::scope(|scope| {
+        let tries = || -> Vec<String> {
+            let place = || usize::try_from(next.fetch_add(1, Ordering::Relaxed)).unwrap();
+            std::iter::from_fn(|| all.get(place()))
+                .filter_map(|seed| try_seed(*seed).err())
+                .collect()
+        };
+        let threads: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(tries)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(
+        wrong.is_empty(),
+        "{} of {} are stale:\n{}",
+        wrong.len(),
+        all.len(),
+        wrong.join("\n\n")
+    );
+}

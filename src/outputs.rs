@@ -78,6 +78,8 @@ struct Sighting {
     content: Content,
     /// It changed to the same during two builds.
     repeats: bool,
+    /// It was told that builds cause each other by it, and that nothing follows.
+    told: bool,
 }
 
 impl Sighting {
@@ -215,12 +217,18 @@ impl Outputs {
             During::JustEnded | During::Unsure => &self.older_contents,
             _ => &self.contents,
         };
-        let is_certain = self.seen[path].is_regular(CERTAIN_AFTER, VERY);
+        let follow_ups = self.follow_ups;
+        let Some(sighting) = self.seen.get_mut(path) else { return Verdict::Save };
+        let is_certain = sighting.is_regular(CERTAIN_AFTER, VERY);
         match last_finished.get(path) {
             Some(held) if *held == now => Verdict::Nothing,
-            _ if during == During::Unsure || self.follow_ups < MOST_FOLLOW_UPS => Verdict::FollowUp,
+            _ if sighting.told && is_certain => Verdict::Nothing,
+            _ if during == During::Unsure || follow_ups < MOST_FOLLOW_UPS => Verdict::FollowUp,
             // What may be somebody's save is never left out.
-            _ if self.follow_ups >= CERTAIN_AFTER && is_certain => Verdict::Loop,
+            _ if follow_ups >= CERTAIN_AFTER && is_certain => {
+                sighting.told = true;
+                Verdict::Loop
+            }
             _ => Verdict::Paced,
         }
     }
@@ -347,7 +355,7 @@ mod tests {
         );
     }
 
-    fn something_new_each_time(last: Verdict) -> Vec<Step> {
+    fn something_new_each_time(last: Verdict, then: Verdict) -> Vec<Step> {
         let mut steps = vec![WANTED, Write(100, During::Cmd, Save)];
         steps.extend([WANTED, Write(101, During::Cmd, Save), WANTED]);
         for number in 1..=8 {
@@ -356,19 +364,21 @@ mod tests {
             steps.push(Begin { follows_up: true });
         }
         steps.extend([Write(9, During::Cmd, last), End]);
-        steps.extend([WANTED, Write(10, During::Cmd, FollowUp)]);
+        steps.extend([WANTED, Write(10, During::Cmd, then), End]);
         steps
     }
 
     #[test]
     fn a_build_that_writes_something_new_each_time_is_followed_eight_times_and_no_more() {
-        check("date > gen.go", something_new_each_time(Loop));
+        let mut steps = something_new_each_time(Loop, Nothing);
+        steps.extend([Write(11, During::Rest, Save), WANTED, Write(12, During::Cmd, Save)]);
+        check("date > gen.go, and then somebody edits it", steps);
     }
 
     #[test]
     fn a_person_who_saves_in_each_of_many_builds_is_never_left_out() {
         let times = |apart: u64| (0..).map(move |number| Duration::from_millis(number % 3 * apart));
-        let steps = something_new_each_time(Paced);
+        let steps = something_new_each_time(Paced, FollowUp);
         check_timed("at about the same time of each", times(90), steps);
         let mut steps = Vec::new();
         for number in 1..=12 {

@@ -321,7 +321,8 @@ impl Engine {
     }
 
     fn tell_loop(&mut self, paths: &[PathBuf], follows: &str) {
-        if self.loop_told.is_some_and(|told| told.elapsed() < LOOP_PAUSE * 10) {
+        let was_just_told = self.loop_told.is_some_and(|told| told.elapsed() < LOOP_PAUSE * 10);
+        if was_just_told && follows.is_empty() {
             return;
         }
         self.loop_told = Some(Instant::now());

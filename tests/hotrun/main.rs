@@ -13,6 +13,7 @@ mod end;
 mod env;
 mod examples;
 mod first;
+mod generators;
 mod go;
 mod order;
 mod polling;

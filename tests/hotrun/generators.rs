@@ -1,0 +1,194 @@
+//! Builds that write what they read: they come to rest, and never go round in silence.
+
+use crate::sandbox::{CONFIG, Hotrun, Sandbox, has};
+
+/// The project whose `cmd`, `pre_cmd` or rule writes `gen.txt` by this script.
+fn project(place: &str, script: &str) -> Sandbox {
+    let build = "cat source.txt gen.txt | tr '\\\\n' ' ' > built";
+    let config = match place {
+        "cmd" => CONFIG.replace("cp source.txt built", &format!("{script}; {build}")),
+        "pre_cmd" => {
+            CONFIG.replace("cp source.txt built", build) + &format!("pre_cmd = [\"{script}\"]\n")
+        }
+        _ => {
+            let rule = format!("[[build.rules]]\ninclude_ext = [\"in\"]\ncmd = \"{script}\"\n");
+            CONFIG.replace("cp source.txt built", build) + &rule
+        }
+    };
+    Sandbox::new().file("hotrun.toml", &config).file("gen.txt", "0\n").file("page.in", "one\n")
+}
+
+const PLACES: [&str; 3] = ["pre_cmd", "cmd", "rule"];
+
+/// How many builds have begun before this version served for the first time; all, if it
+/// never did.
+fn builds(output: &str, version: &str) -> usize {
+    let serving = output.find(&format!("\nserving {version} "));
+    let until =
+        serving.and_then(|place| output[..place].rfind("  started  ")).unwrap_or(output.len());
+    let is_build = |line: &&str| line.contains("  building  ") && line.contains("cat source.txt");
+    output[..until].lines().filter(is_build).count()
+}
+
+/// Saves, and says how many builds it took until what was saved serves.
+#[track_caller]
+fn save(project: &Sandbox, hotrun: &mut Hotrun, place: &str, version: &str) -> usize {
+    let before = builds(&hotrun.output(), version);
+    let name = if place == "rule" { "page.in" } else { "source.txt" };
+    if place == "rule" {
+        project.save("source.txt", &format!("{version}\n"));
+    }
+    project.save(name, &format!("{version}\n"));
+    hotrun.wait_for(&format!("serving {version} "));
+    builds(&hotrun.output(), version) - before
+}
+
+#[test]
+fn a_generator_that_writes_the_same_costs_two_builds_once_and_then_nothing() {
+    for place in PLACES {
+        let project = project(place, "echo generated > gen.txt");
+        let mut hotrun = project.start(&[]);
+        hotrun.wait_for("serving one ");
+        for version in ["a", "b", "c", "d"] {
+            hotrun.wait_for("ready");
+            let builds = save(&project, &mut hotrun, place, version);
+            assert!(builds <= 3, "{place} {version}: {builds}\n{}", hotrun.output());
+        }
+        hotrun.wait_for("ready");
+        let output = hotrun.end();
+        // The first build, one for each save, and two more until the file is known.
+        let builds = builds(&output, "none");
+        assert!(builds <= 7, "{place}: {builds} builds\n{output}");
+        assert!(!output.contains("warning"), "{place}:\n{output}");
+    }
+}
+
+#[test]
+fn a_generator_that_writes_once_costs_nothing_afterwards() {
+    for place in PLACES {
+        let script = "grep -q [a-z] gen.txt || echo generated > gen.txt";
+        let project = project(place, script);
+        let mut hotrun = project.start(&[]);
+        hotrun.wait_for("serving one ");
+        for version in ["a", "b", "c"] {
+            hotrun.wait_for("ready");
+            save(&project, &mut hotrun, place, version);
+        }
+        hotrun.wait_for("ready");
+        let output = hotrun.end();
+        let builds = builds(&output, "none");
+        assert!(builds <= 6, "{place}: {builds} builds\n{output}");
+    }
+}
+
+#[test]
+fn a_generator_in_cmd_that_writes_something_new_each_time_serves_and_is_told() {
+    let script = "head -c 8 /dev/urandom | od -An -tx1 > gen.txt";
+    let project = project("cmd", script);
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_for("serving one ");
+    assert!(builds(&hotrun.output(), "one") <= 3, "{}", hotrun.output());
+    hotrun.wait_for("each build writes gen.txt and so causes the next");
+    hotrun.wait_for("hotrun waits for a save now");
+    hotrun.wait_for("ready");
+    // From then on each save is served after one build, whatever follows.
+    for version in ["a", "b"] {
+        let builds = save(&project, &mut hotrun, "cmd", version);
+        assert_eq!(builds, 1, "{}", hotrun.output());
+        hotrun.wait_for("ready");
+    }
+    assert_eq!(hotrun.count("waits for a save"), 1, "{}", hotrun.output());
+    hotrun.end();
+}
+
+#[test]
+fn a_generator_before_cmd_that_writes_something_new_each_time_comes_to_rest() {
+    let script = "head -c 8 /dev/urandom | od -An -tx1 > gen.txt";
+    for place in ["pre_cmd", "rule"] {
+        let project = project(place, script);
+        let mut hotrun = project.start(&[]);
+        hotrun.wait_for("serving one ");
+        for version in ["a", "b", "c", "d", "e"] {
+            hotrun.wait_for("ready");
+            let builds = save(&project, &mut hotrun, place, version);
+            assert!(builds <= 3, "{place} {version}: {builds}\n{}", hotrun.output());
+        }
+        hotrun.wait_for("ready");
+        let output = hotrun.end();
+        let builds = builds(&output, "none");
+        assert!(builds <= 6 + 4, "{place}: {builds} builds\n{output}");
+        assert!(!output.contains("warning"), "{place}:\n{output}");
+    }
+}
+
+#[test]
+fn a_formatter_in_pre_cmd_converges() {
+    let test = "a_formatter_in_pre_cmd_converges";
+    if !has(test, &["go", "gofmt"]) {
+        return;
+    }
+    let config = "[build]\npre_cmd = [\"gofmt -w main.go\"]\ncmd = \"cp main.go built\"\n\
+                  entrypoint = [\"./app\"]\ninclude_ext = [\"go\"]\n";
+    let app = "echo serving $(grep -o 'v[0-9]*' built) as $$\nexec sleep 1000\n";
+    let source =
+        |version: u32| format!("package main\nfunc main()   {{\nprintln(  \"v{version}\" )\n }}\n");
+    let project =
+        Sandbox::empty().file("hotrun.toml", config).script("app", app).file("main.go", &source(1));
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_serving("v1");
+    hotrun.wait_for("ready");
+    for version in 2..6 {
+        project.save("main.go", &source(version));
+        hotrun.wait_serving(&format!("v{version}"));
+        hotrun.wait_for("ready");
+    }
+    let output = hotrun.end();
+    let builds = output.matches("building  cp").count();
+    assert!(builds <= 10, "{builds} builds\n{output}");
+}
+
+#[test]
+fn what_a_cargo_build_has_read_matters_whatever_it_is_called() {
+    let test = "what_a_cargo_build_has_read_matters";
+    if !has(test, &["cargo"]) {
+        return;
+    }
+    let manifest = "[package]\nname = \"app\"\nversion = \"0.1.0\"\nedition = \"2021\"\n";
+    let main = "fn main() {\n    println!(\"serving {} {} as {}\", include_str!(\"page.html\").trim(), \
+                env!(\"FROM_BUILD\"), std::process::id());\n    \
+                std::thread::sleep(std::time::Duration::from_secs(1000));\n}\n";
+    let build = "fn main() {\n    println!(\"cargo::rerun-if-changed=tests/data\");\n    \
+                 println!(\"cargo::rerun-if-changed=build.rs\");\n    \
+                 let text = std::fs::read_to_string(\"tests/data/x.json\").unwrap();\n    \
+                 println!(\"cargo::rustc-env=FROM_BUILD={}\", text.trim());\n}\n";
+    let project = Sandbox::empty()
+        .file("Cargo.toml", manifest)
+        .file("src/main.rs", main)
+        .file("src/page.html", "one\n")
+        .file("src/other.html", "x\n")
+        .file("build.rs", build)
+        .file("tests/data/x.json", "json1\n")
+        .file("tests/a.rs", "");
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_serving("one json1");
+    hotrun.wait_for("ready");
+    project.save("src/page.html", "two\n");
+    hotrun.wait_serving("two json1");
+    hotrun.wait_for("ready");
+    project.save("tests/data/x.json", "json2\n");
+    hotrun.wait_serving("two json2");
+    hotrun.wait_for("ready");
+    // What nobody reads does not matter, wherever it is.
+    project.save("src/other.html", "y\n");
+    project.save("tests/a.rs", "// y\n");
+    // An error outside of the sources is mended there.
+    project.save("tests/data/new.json", "new\n");
+    hotrun.wait_for("changed  tests/data/new.json");
+    hotrun.wait_for("built");
+    project.sh("rm tests/data/x.json");
+    hotrun.wait_for("keeps running");
+    project.save("tests/data/x.json", "json3\n");
+    hotrun.wait_serving("two json3");
+    let output = hotrun.end();
+    assert!(!output.contains("other.html") && !output.contains("tests/a.rs"), "{output}");
+}

@@ -88,7 +88,7 @@ impl Sighting {
         let last = usize::try_from(last).unwrap_or(usize::MAX);
         let times = || self.times.iter().rev().take(last);
         let (Some(first), Some(latest)) = (times().min(), times().max()) else { return false };
-        times().count() == last && *latest - *first <= apart.max(*latest / part)
+        times().count() == last && latest.saturating_sub(*first) <= apart.max(*latest / part)
     }
 }
 

@@ -58,6 +58,14 @@ fn what_is_ignored_is_not_polled_and_gitignore_is_read_again() {
     hotrun.end();
 }
 
+/// Unmounts `front` when the test ends, also if it fails.
+struct Unmount<'a>(&'a Sandbox);
+impl Drop for Unmount<'_> {
+    fn drop(&mut self) {
+        self.0.sh("umount -l front");
+    }
+}
+
 #[test]
 fn a_file_system_that_does_not_tell_of_every_change_is_polled() {
     let test = "a_file_system_that_does_not_tell_of_every_change_is_polled";
@@ -72,12 +80,6 @@ fn a_file_system_that_does_not_tell_of_every_change_is_polled() {
     project.save("back/root/app", &format!("#!/bin/sh\n{APP}"));
     fs::create_dir(project.root().join("front")).unwrap();
     project.sh("chmod +x back/root/app; bindfs --no-allow-other back front");
-    struct Unmount<'a>(&'a Sandbox);
-    impl Drop for Unmount<'_> {
-        fn drop(&mut self) {
-            self.0.sh("umount -l front");
-        }
-    }
     let _unmount = Unmount(&project);
     let mut hotrun = project.start(&["-C", "front/root"]);
     hotrun.wait_for("lies in a file system (fuse) that does not tell of every change");

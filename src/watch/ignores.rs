@@ -105,10 +105,12 @@ fn read(directory: &Path, file: &Path) -> Option<Gitignore> {
     built.ok().filter(|patterns| !patterns.is_empty())
 }
 
+/// What these patterns say of a path. A directory that is taken back in says nothing of what
+/// is in it: others may still ignore that.
 fn matched(patterns: &Gitignore, path: &Path, is_directory: bool) -> Option<bool> {
     match patterns.matched_path_or_any_parents(path, is_directory) {
         Match::Ignore(_) => Some(true),
-        Match::Whitelist(_) => Some(false),
+        Match::Whitelist(_) => patterns.matched(path, is_directory).is_whitelist().then_some(false),
         Match::None => None,
     }
 }
@@ -160,6 +162,7 @@ impl Ignores {
             root.ancestors().skip(1).take_while(|place| place.starts_with(top)).collect();
         above.reverse();
         for directory in above {
+            self.keep_outside([IGNORE, GITIGNORE].map(|name| directory.join(name)));
             let has = |name: &OsStr| directory.join(name).exists();
             let scope = Scope::read(directory, has, self.around(directory));
             self.keep(scope);
@@ -171,13 +174,17 @@ impl Ignores {
         let Some(scope) = scope else { return };
         if scope.top.is_some() {
             let whole = [exclude_file(&scope.directory), gitconfig_excludes_path()];
-            for file in whole.into_iter().flatten() {
-                if !self.outside.contains(&file) {
-                    self.outside.push(file);
-                }
-            }
+            self.keep_outside(whole.into_iter().flatten());
         }
         self.scopes.insert(scope.directory.clone().into(), scope);
+    }
+
+    fn keep_outside(&mut self, files: impl IntoIterator<Item = PathBuf>) {
+        for file in files {
+            if !self.outside.contains(&file) {
+                self.outside.push(file);
+            }
+        }
     }
 
     /// What is said of the things in this directory by those around it.

@@ -58,8 +58,8 @@ fn silent(directory: &Path) -> Option<&'static str> {
     ["nfs", "smbfs", "afpfs", "webdav", "osxfuse", "macfuse"].into_iter().find(|one| found == *one)
 }
 
-/// A mount, and what is mounted there: by its number, which the kernel does not use again
-/// soon.
+/// A mount, and what is mounted there: by its number. (The kernel may give the next one the
+/// same; that something was unmounted is an event, too.)
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Mount {
     pub(super) place: PathBuf,

@@ -218,6 +218,37 @@ impl Scanner {
     /// Polls none but these any more.
     pub(super) fn retain(&mut self, keep: impl Fn(&Path) -> bool) {
         self.places.retain(|directory, _| keep(directory));
+        self.rest();
+    }
+
+    /// This directory and those below it are not polled any more.
+    pub(super) fn forget_below(&mut self, directory: &Path) {
+        let from = (Bound::Included(directory), Bound::Unbounded);
+        let below = self.places.range::<Path, _>(from).map(|(place, _)| place);
+        let below: Vec<PathBuf> =
+            below.take_while(|place| place.starts_with(directory)).cloned().collect();
+        for place in below {
+            self.places.remove(&place);
+        }
+        self.rest();
+    }
+
+    /// This directory alone is not polled any more.
+    pub(super) fn forget(&mut self, directory: &Path) {
+        self.places.remove(directory);
+        self.rest();
+    }
+
+    /// Looks at everything a last time; then nothing is polled any more.
+    pub(super) fn clear(&mut self, judge: &impl Judge) -> Vec<Seen> {
+        let places: Vec<PathBuf> = self.places.keys().cloned().collect();
+        let seen = places.iter().flat_map(|place| self.look_at(place, judge)).collect();
+        self.places.clear();
+        self.rest();
+        seen
+    }
+
+    fn rest(&mut self) {
         if self.places.is_empty() {
             self.due = None;
             self.under_way = None;

@@ -42,11 +42,8 @@ pub(super) enum Counts<'a> {
     Nothing,
     /// All: they have just appeared.
     All,
-    /// Those that changed since, before anything was watched.
+    /// Those that changed since, before they were watched.
     Since(SystemTime),
-    /// Those that changed since, in directories other than these, which have been watched all
-    /// along.
-    SinceOutside(SystemTime, &'a BTreeSet<PathBuf>),
     /// Those that changed since, where events were lost; all in a directory that is not among
     /// those that were watched.
     Lost(SystemTime, &'a BTreeSet<PathBuf>),
@@ -82,6 +79,13 @@ pub(super) struct Listing {
     followed: Vec<(Place, PathBuf)>,
 }
 
+impl Listing {
+    /// The links to directories that are followed, and where they lead.
+    pub(super) fn followed(&self) -> impl Iterator<Item = (&Path, &Path)> {
+        self.followed.iter().map(|(place, target)| (place.path.as_path(), target.as_path()))
+    }
+}
+
 /// Whoever goes along.
 pub(super) trait Companion {
     /// These directories are about to be listed; those that are taken out are not.
@@ -100,11 +104,8 @@ pub(super) fn walk(tops: Vec<Place>, look: Look<'_>, companion: &mut impl Compan
         companion.watch(&mut batch);
         for mut listing in list_all(&batch, look) {
             stack.append(&mut listing.below);
-            for (place, target) in listing.followed.drain(..) {
-                if followed.insert(target) {
-                    stack.push(place);
-                }
-            }
+            listing.followed.retain(|(_, target)| followed.insert(target.clone()));
+            stack.extend(listing.followed.iter().map(|(place, _)| place.clone()));
             companion.see(listing);
         }
     }
@@ -211,7 +212,7 @@ impl Visit<'_> {
         }
         let is_whole = self.place.is_whole
             || match self.look.counts {
-                Counts::Nothing | Counts::All | Counts::SinceOutside(..) => false,
+                Counts::Nothing | Counts::All => false,
                 // Whoever moves it changes it, but nothing in it.
                 Counts::Since(cut) => entry.metadata().is_ok_and(|meta| {
                     is_since(&meta, cut) && meta.modified().is_ok_and(|at| at < cut)
@@ -236,8 +237,7 @@ impl Visit<'_> {
             Counts::Nothing => return,
             Counts::All => None,
             _ if self.place.is_whole => None,
-            Counts::SinceOutside(_, watched) if watched.contains(&self.place.path) => return,
-            Counts::Since(cut) | Counts::SinceOutside(cut, _) | Counts::Lost(cut, _) => Some(cut),
+            Counts::Since(cut) | Counts::Lost(cut, _) => Some(cut),
         };
         let Some(cut) = cut else {
             // It changed when it appeared, whatever its stamp says.
@@ -255,7 +255,7 @@ impl Visit<'_> {
         let (cut, explained) = match self.look.counts {
             Counts::Since(cut) => (cut, true),
             Counts::Lost(cut, _) => (cut, false),
-            Counts::Nothing | Counts::All | Counts::SinceOutside(..) => return,
+            Counts::Nothing | Counts::All => return,
         };
         let Ok(at) = own.modified() else { return };
         if self.place.is_whole || at < cut {

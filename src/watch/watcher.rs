@@ -11,10 +11,10 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::Input;
 use super::burst::{Burst, Change};
-use super::clock::{Reading, queue_holds};
+use super::clock::{Reading, queue_holds, tick};
 use super::ignores::Ignores;
 use super::mounts::{self, Mount, Mounts};
-use super::native::{Above, Native};
+use super::native::{Above, Moment, Native};
 use super::quiet::Quiet;
 use super::scanner::Scanner;
 use super::walk::{self, Counts};
@@ -58,6 +58,14 @@ pub(super) struct Watcher {
     look_for_absent: Option<Instant>,
     /// Where links to files lead, and the links.
     links: BTreeMap<PathBuf, PathBuf>,
+    /// Where links to directories lead that are followed, and the links.
+    followed: BTreeMap<PathBuf, PathBuf>,
+    /// Directories that are watched for certain files in them alone.
+    beside: BTreeSet<PathBuf>,
+    /// What is ignored has changed at this time, and is to be read again.
+    stale_since: Option<SystemTime>,
+    /// Where file systems were unmounted.
+    unmounted: BTreeSet<PathBuf>,
     /// Sockets and the like that have been seen: their coming and going is no save.
     special: BTreeSet<PathBuf>,
     burst: Burst,
@@ -103,6 +111,10 @@ impl Watcher {
             outposts: BTreeSet::new(),
             look_for_absent: None,
             links: BTreeMap::new(),
+            followed: BTreeMap::new(),
+            beside: BTreeSet::new(),
+            stale_since: None,
+            unmounted: BTreeSet::new(),
             special: BTreeSet::new(),
             quiet: None,
             to_self,
@@ -153,6 +165,11 @@ impl Watcher {
             if self.inbox.is_closed() {
                 return;
             }
+            // Once, however many events there were.
+            if let Some(cut) = self.stale_since.take() {
+                self.watch_anew(cut);
+            }
+            self.look_at_unmounted();
             self.wake(Instant::now());
         }
     }
@@ -168,7 +185,7 @@ impl Watcher {
                          changed meanwhile was found by comparing times: {found} paths"
                     ));
                 } else {
-                    self.take(moment.at, event);
+                    self.take(moment, event);
                 }
             }
             Input::Raw(_, Err(error)) => self.fail(&error),
@@ -185,7 +202,8 @@ impl Watcher {
 
     // Events
 
-    fn take(&mut self, at: Instant, event: notify::Event) {
+    fn take(&mut self, moment: Moment, event: notify::Event) {
+        let at = moment.at;
         let Some(path) = event.paths.first().cloned() else { return };
         if self.concerns_absent(&path) {
             self.look_for_absent();
@@ -204,7 +222,7 @@ impl Watcher {
         }
         let change = match event.kind {
             EventKind::Create(CreateKind::Folder) => {
-                self.reread_if_needed(&path);
+                self.reread_if_needed(&path, moment.wall);
                 return self.directory_came(event);
             }
             EventKind::Remove(RemoveKind::Folder) => return self.directory_went(event, at),
@@ -212,7 +230,11 @@ impl Watcher {
             EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Any))
                 if is_directory(&path) =>
             {
-                self.reread_if_needed(&path);
+                self.reread_if_needed(&path, moment.wall);
+                // It may have been renamed over another one.
+                for directory in self.forget(&path) {
+                    self.unwatch(&directory);
+                }
                 return self.directory_came(event);
             }
             EventKind::Modify(ModifyKind::Name(RenameMode::From | RenameMode::Any))
@@ -228,10 +250,13 @@ impl Watcher {
             {
                 return;
             }
-            // Both names have been told already; so is, by the table of mounts, that a file
-            // system was unmounted.
-            EventKind::Modify(ModifyKind::Name(RenameMode::Both | RenameMode::Other))
-            | EventKind::Remove(RemoveKind::Other) => return,
+            // It was unmounted, and something else may be mounted there already.
+            EventKind::Remove(RemoveKind::Other) => {
+                self.unmounted.insert(path);
+                return;
+            }
+            // Both names have been told already.
+            EventKind::Modify(ModifyKind::Name(RenameMode::Both | RenameMode::Other)) => return,
             EventKind::Create(_) => Change::Created,
             EventKind::Modify(ModifyKind::Name(RenameMode::To)) => Change::Arrived,
             EventKind::Modify(ModifyKind::Name(RenameMode::From)) | EventKind::Remove(_) => {
@@ -253,7 +278,8 @@ impl Watcher {
         };
         let is_under_way = matches!(change, Change::Created | Change::Written | Change::Attributes);
         if !is_under_way {
-            self.reread_if_needed(&path);
+            self.reread_if_needed(&path, moment.wall);
+            self.link_may_have_changed(&path, change);
         }
         let mut matters = false;
         if let Some(link) = self.links.get(&path).cloned() {
@@ -276,10 +302,30 @@ impl Watcher {
         }
     }
 
-    /// A file changed by which it is decided what is ignored.
-    fn reread_if_needed(&mut self, path: &Path) {
+    /// A file changed at this time by which it may be decided what is ignored.
+    fn reread_if_needed(&mut self, path: &Path, at: SystemTime) {
         if self.ignores.depends_on(path) {
-            self.watch_anew();
+            let since = self.stale_since.map_or(at, |since| since.min(at));
+            // A file's stamp may be older than what happened.
+            self.stale_since = Some(since.checked_sub(tick()).unwrap_or(since));
+        }
+    }
+
+    /// A link to a file, or a file that a link leads to, came or went.
+    fn link_may_have_changed(&mut self, path: &Path, change: Change) {
+        if self.links.is_empty() {
+            return;
+        }
+        if change == Change::Gone
+            && let Some(link) = self.links.remove(path)
+        {
+            // The link's own way may lead elsewhere now.
+            self.follow_file(&link);
+            let now = if link.exists() { Change::Arrived } else { Change::Gone };
+            self.see(&link, now, Instant::now());
+        }
+        if matches!(change, Change::Gone | Change::Arrived | Change::Appeared) {
+            self.links.retain(|_, link| link != path);
         }
     }
 
@@ -290,7 +336,8 @@ impl Watcher {
     /// True for what lies in a directory that is polled, and for such a directory.
     fn is_polled(&self, path: &Path) -> bool {
         let polls = |directory: &Path| self.scanner.polls(directory);
-        path.parent().is_some_and(polls) || polls(path)
+        // What is watched by events in a directory that is polled speaks for itself.
+        polls(path) || path.parent().is_some_and(polls) && !self.tree.contains(path)
     }
 
     /// A link to a directory came, went, or leads elsewhere now.

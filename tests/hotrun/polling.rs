@@ -52,9 +52,30 @@ fn what_is_ignored_is_not_polled_and_gitignore_is_read_again() {
     project.save(".gitignore", "built\n");
     hotrun.wait_for("changed  .gitignore");
     hotrun.wait_for("ready");
-    project.save("gen/b", "x");
-    hotrun.wait_for("changed  gen/b");
+    // One that was there is polled from now on, too.
+    for (path, text) in [("gen/b", "x"), ("gen/a", "y"), ("gen/a", "z")] {
+        project.save(path, text);
+        hotrun.wait_for(&format!("changed  {path}"));
+        hotrun.wait_for("ready");
+    }
+    hotrun.end();
+}
+
+#[test]
+fn where_a_link_to_a_file_leads_is_polled() {
+    let config = CONFIG.replace("cp source.txt built", ALL) + "follow_symlink = true\n";
+    let project = Sandbox::new().file("hotrun.toml", &config);
+    let outside = tempfile::tempdir_in(project.root().parent().unwrap()).unwrap();
+    let out = outside.path().display().to_string();
+    project.sh(&format!("echo x1 > {out}/x.txt; ln -s {out}/x.txt a.txt"));
+    let mut hotrun = project.start(&["--poll"]);
+    hotrun.wait_serving("x1-one-");
     hotrun.wait_for("ready");
+    for version in ["x2", "x3"] {
+        project.sh(&format!("echo {version} > {out}/x.txt"));
+        hotrun.wait_serving(&format!("{version}-one-"));
+        hotrun.wait_for("ready");
+    }
     hotrun.end();
 }
 

@@ -163,6 +163,33 @@ fn a_root_whose_directory_around_it_is_deleted_is_watched_when_it_is_back() {
 }
 
 #[test]
+fn a_root_is_watched_however_often_it_and_what_is_around_it_are_replaced() {
+    let project = Sandbox::empty();
+    fill(&project, "around/root", "v0");
+    let mut hotrun = project.start(&["-C", "around/root"]);
+    hotrun.wait_serving("v0");
+    hotrun.wait_for("ready");
+    let ways = [
+        "rm -r around",
+        "rm -r around/root",
+        "mv around old1",
+        "mv around/root old2",
+        "rm -r around/root",
+    ];
+    for (number, way) in ways.into_iter().enumerate() {
+        project.sh(way);
+        hotrun.wait_for("is gone; hotrun waits");
+        fill(&project, "around/root", &format!("v{number}-new"));
+        hotrun.wait_serving(&format!("v{number}-new"));
+        hotrun.wait_for("ready");
+        project.save("around/root/source.txt", &format!("v{number}-newer\n"));
+        hotrun.wait_serving(&format!("v{number}-newer"));
+        hotrun.wait_for("ready");
+    }
+    hotrun.end();
+}
+
+#[test]
 fn a_root_below_a_directory_that_only_its_owner_may_write_is_watched() {
     let project = Sandbox::empty();
     fill(&project, "around/root", "one");

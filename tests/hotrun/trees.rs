@@ -193,15 +193,10 @@ fn gitignore_at_every_level_and_ignore_and_info_exclude() {
     hotrun.wait_for("changed  sub/.gitignore");
     hotrun.wait_for("ready");
     check(&project, &mut hotrun, &["sub/x.gone"], &["sub/y.gen"]);
-    project.sh("echo '*.yours' > .git/info/exclude");
-    // That is no save itself: it is seen when the next one is.
-    project.save("b.mine", "x");
-    let project_sees = || project.save("b.mine", "y");
-    while hotrun.count("changed  b.mine") == 0 {
-        project_sees();
-        std::thread::yield_now();
-    }
+    // That is no save itself, but what it ignored and is saved in the same breath is one.
+    project.sh("echo '*.yours' > .git/info/exclude; echo x > b.mine");
     hotrun.wait_for("changed  b.mine");
+    hotrun.wait_for("ready");
     check(&project, &mut hotrun, &["b.yours"], &["c.mine"]);
     hotrun.end();
 }
@@ -291,5 +286,130 @@ fn what_is_ignored_costs_no_watch_and_comes_and_goes_with_gitignore() {
     project.save("sub/x.rs", "y");
     hotrun.wait_for("changed  sub/x.rs");
     assert_eq!(watches(&hotrun), few);
+    hotrun.end();
+}
+
+#[test]
+fn one_directory_by_two_names_is_seen_by_both() {
+    let config = "env_files = [\"../OUT/app.env\"]\n".to_owned()
+        + &CONFIG.replace("cp source.txt built", ALL)
+        + "follow_symlink = true\n";
+    let project =
+        Sandbox::new().script("app", "echo serving $(cat built) $A as $$\nexec sleep 1000\n");
+    let outside = tempfile::tempdir_in(project.root().parent().unwrap()).unwrap();
+    let out = outside.path().display().to_string();
+    let name = outside.path().file_name().unwrap().to_str().unwrap();
+    project.save("hotrun.toml", &config.replace("OUT", name));
+    project.sh(&format!(
+        "echo A=1 > {out}/app.env; echo b1 > {out}/b.txt; ln -s {out}/b.txt a.txt; \
+         ln -s {out} link"
+    ));
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_serving("b1-b1-one- 1");
+    hotrun.wait_for("ready");
+    step(&project, &mut hotrun, &format!("echo b2 > {out}/b.txt"), "b2-b2-one- 1");
+    step(&project, &mut hotrun, &format!("echo A=2 > {out}/app.env"), "b2-b2-one- 2");
+    step(&project, &mut hotrun, &format!("echo c > {out}/c.txt"), "b2-b2-c-one- 2");
+    hotrun.end();
+}
+
+#[test]
+fn a_link_to_a_file_is_followed_when_its_way_changes() {
+    let project = project("include_file = [\"c.conf\"]\n");
+    let config = CONFIG.replace("cp source.txt built", "cat c.conf > built");
+    project.save("hotrun.toml", &(config + "include_file = [\"c.conf\"]\n"));
+    let outside = tempfile::tempdir_in(project.root().parent().unwrap()).unwrap();
+    let out = outside.path().display().to_string();
+    // As Kubernetes mounts a configuration.
+    project.sh(&format!(
+        "cd {out}; mkdir v1; echo one > v1/c.conf; ln -s v1 data; cd -; ln -s {out}/data/c.conf c.conf"
+    ));
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_serving("one");
+    hotrun.wait_for("ready");
+    for version in 2..5 {
+        let before = version - 1;
+        let script = format!(
+            "cd {out}; mkdir v{version}; echo two{version} > v{version}/c.conf; \
+             ln -s v{version} new; mv -T new data; rm -r v{before}"
+        );
+        step(&project, &mut hotrun, &script, &format!("two{version}"));
+        let script = format!("echo more{version} > {out}/v{version}/c.conf");
+        step(&project, &mut hotrun, &script, &format!("more{version}"));
+    }
+    hotrun.end();
+}
+
+#[test]
+fn a_directory_that_another_takes_the_place_of_is_watched() {
+    let project = project("").file("a/keep", "").file("b/b.txt", "b1\n");
+    project.sh("rm a/keep");
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_serving("b1-one-");
+    hotrun.wait_for("ready");
+    // Somebody works in the old one, so that it is not quite gone.
+    let mut old = std::process::Command::new("sleep")
+        .arg("1000")
+        .current_dir(project.root().join("a"))
+        .spawn()
+        .unwrap();
+    step(&project, &mut hotrun, "mkdir new; echo a1 > new/a.txt; mv -T new a", "a1-b1-one-");
+    step(&project, &mut hotrun, "echo a2 > a/a.txt", "a2-b1-one-");
+    old.kill().unwrap();
+    old.wait().unwrap();
+    step(&project, &mut hotrun, "echo a3 > a/a.txt", "a3-b1-one-");
+    step(&project, &mut hotrun, "mv a x; mv b a; mv x b", "b1-a3-one-");
+    step(&project, &mut hotrun, "echo a4 > b/a.txt", "b1-a4-one-");
+    step(&project, &mut hotrun, "rm -r b; mkdir b; echo b5 > b/b.txt", "b1-b5-one-");
+    step(&project, &mut hotrun, "echo b6 > b/b.txt", "b1-b6-one-");
+    hotrun.end();
+}
+
+#[test]
+fn gitignore_above_the_root_and_a_replaced_info_exclude_are_read_again() {
+    if !has("gitignore_above_the_root", &["git"]) {
+        return;
+    }
+    let config = "[build]\ncmd = \"cat source.txt > built\"\nentrypoint = \"./app\"\n";
+    let project = Sandbox::empty()
+        .file(".gitignore", "built\n*.one\n")
+        .file("svc/hotrun.toml", config)
+        .file("svc/source.txt", "one\n")
+        .script("svc/app", crate::sandbox::APP);
+    project.sh("git init -q");
+    let mut hotrun = project.start(&["-C", "svc"]);
+    hotrun.wait_serving("one");
+    hotrun.wait_for("ready");
+    let sees = |hotrun: &mut Hotrun, ignored: &str, seen: &str| {
+        project.save(&format!("svc/{ignored}"), "x");
+        project.save(&format!("svc/{seen}"), "x");
+        hotrun.wait_for(&format!("changed  {seen}"));
+        hotrun.wait_for("ready");
+        assert!(!hotrun.output().contains(ignored), "{}", hotrun.output());
+    };
+    sees(&mut hotrun, "a.one", "a.two");
+    // What was ignored and is saved in the same breath is found.
+    project.sh("echo built > .gitignore; echo x > svc/b.one");
+    hotrun.wait_for("changed  b.one");
+    hotrun.wait_for("ready");
+    project.sh("mv .git/info/exclude old; (cat old; echo '*.three') > .git/info/exclude");
+    project.save("svc/source.txt", "two\n");
+    hotrun.wait_serving("two");
+    sees(&mut hotrun, "a.three", "c.one");
+    hotrun.end();
+}
+
+#[test]
+fn what_is_taken_back_in_may_still_be_ignored_by_others() {
+    if !has("what_is_taken_back_in", &["git"]) {
+        return;
+    }
+    let project = repository("");
+    project.sh("git init -q; echo '*.log' >> .git/info/exclude");
+    project.save(".gitignore", "built\n/gen/*\n!/gen/keep/\n");
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_serving("one");
+    hotrun.wait_for("ready");
+    check(&project, &mut hotrun, &["gen/keep/x.log", "gen/x.rs"], &["gen/keep/x.rs"]);
     hotrun.end();
 }

@@ -1,9 +1,9 @@
 //! What is polled, and why.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Watcher;
 use crate::config::Backend;
@@ -11,9 +11,12 @@ use crate::filter::Filter;
 use crate::watch::burst::Change;
 use crate::watch::ignores::Ignores;
 use crate::watch::limit;
-use crate::watch::native::Outcome;
-use crate::watch::scanner::{Judge, Seen};
+use crate::watch::native::{Moment, Outcome};
+use crate::watch::scanner::{Judge, Scanner, Seen};
 use crate::watch::walk;
+
+/// A look comes so much later than what it finds.
+const LATE: Duration = Duration::from_secs(3);
 
 impl Watcher {
     /// Says once of each kind of file system that it tells of no changes.
@@ -38,24 +41,39 @@ impl Watcher {
         true
     }
 
+    /// The scanner asks what matters.
+    pub(super) fn with_scanner<T>(
+        &mut self,
+        look: impl FnOnce(&mut Scanner, &Judging<'_>) -> T,
+    ) -> T {
+        let mut scanner = std::mem::take(&mut self.scanner);
+        let judge = Judging {
+            filter: &self.filter,
+            ignores: &self.ignores,
+            tree: &self.tree,
+            links: &self.links,
+        };
+        let found = look(&mut scanner, &judge);
+        self.scanner = scanner;
+        found
+    }
+
     pub(super) fn poll(&mut self, directory: &Path) {
-        let judge = Judging { filter: &self.filter, ignores: &self.ignores, tree: &self.tree };
-        self.scanner.adopt(directory, &judge);
+        self.with_scanner(|scanner, judge| scanner.adopt(directory, judge));
     }
 
     pub(super) fn look(&mut self, now: Instant) {
         if self.scanner.due().is_none_or(|due| due > now) {
             return;
         }
-        let judge = Judging { filter: &self.filter, ignores: &self.ignores, tree: &self.tree };
-        let seen = self.scanner.look(now, &judge);
+        let seen = self.with_scanner(|scanner, judge| scanner.look(now, judge));
         self.take_seen(seen);
         if !self.scanner.is_looking() {
             self.watch_over_limit();
         }
     }
 
-    fn take_seen(&mut self, all: Vec<Seen>) {
+    pub(super) fn take_seen(&mut self, all: Vec<Seen>) {
         for seen in all {
             let at = Instant::now();
             match seen {
@@ -71,7 +89,11 @@ impl Watcher {
     }
 
     fn see_polled(&mut self, path: &Path, change: Change, at: Instant) {
-        self.reread_if_needed(path);
+        self.reread_if_needed(path, Moment::now().wall - LATE);
+        self.link_may_have_changed(path, change);
+        if let Some(link) = self.links.get(path).cloned() {
+            self.see(&link, change, at);
+        }
         if self.matters(path) {
             self.see(path, change, at);
         }
@@ -84,9 +106,8 @@ impl Watcher {
                 return;
             }
             self.over_limit.pop_first();
-            let judge = Judging { filter: &self.filter, ignores: &self.ignores, tree: &self.tree };
-            let seen = self.scanner.look_at(&directory, &judge);
-            self.scanner.retain(|polled| polled != directory);
+            let seen = self.with_scanner(|scanner, judge| scanner.look_at(&directory, judge));
+            self.scanner.forget(&directory);
             self.take_seen(seen);
             if self.over_limit.is_empty() {
                 self.told.limit = false;
@@ -115,16 +136,19 @@ impl Watcher {
 }
 
 /// What the scanner asks.
-struct Judging<'a> {
+pub(super) struct Judging<'a> {
     filter: &'a Filter,
     ignores: &'a Ignores,
     tree: &'a BTreeSet<PathBuf>,
+    links: &'a BTreeMap<PathBuf, PathBuf>,
 }
 
 impl Judge for Judging<'_> {
     fn matters(&self, file: &Path) -> bool {
         let scope = self.ignores.around(file).map(Arc::as_ref);
-        walk::matters(file, self.filter, scope) || self.ignores.depends_on(file)
+        walk::matters(file, self.filter, scope)
+            || self.ignores.depends_on(file)
+            || self.links.contains_key(file)
     }
 
     fn is_new(&self, directory: &Path) -> bool {

@@ -32,7 +32,9 @@ impl Watcher {
         self.renew_native();
         let known = self.burst.len();
         self.stand(Counts::Lost(cut, &before));
-        self.keep_what_is_there();
+        let (tree, beside) = (&self.tree, &self.beside);
+        self.scanner.retain(|directory| tree.contains(directory) || beside.contains(directory));
+        self.over_limit.retain(|directory| tree.contains(directory));
         self.burst.len() - known
     }
 
@@ -53,14 +55,27 @@ impl Watcher {
             .chain(now.iter().filter(|mount| !before.contains(mount)))
             .map(|mount| mount.place.clone())
             .collect();
-        if changed.is_empty() {
+        self.is_another_file_system(&changed);
+    }
+
+    /// File systems were unmounted; the table of mounts may look as it did before.
+    pub(super) fn look_at_unmounted(&mut self) {
+        let places = std::mem::take(&mut self.unmounted);
+        let is_top = |place: &PathBuf| !place.ancestors().skip(1).any(|one| places.contains(one));
+        let tops = places.iter().filter(|place| is_top(place) && self.tree.contains(*place));
+        let tops: Vec<PathBuf> = tops.cloned().collect();
+        self.is_another_file_system(&tops);
+    }
+
+    fn is_another_file_system(&mut self, places: &[PathBuf]) {
+        if places.is_empty() {
             return;
         }
         self.mounts.forget();
-        self.drain();
         let cut = coarse_now();
+        self.drain();
         let mut concerned = false;
-        for place in &changed {
+        for place in places {
             let was_watched = self.tree.contains(place);
             concerned |= !self.forget(place).is_empty()
                 || self.absent.iter().any(|one| one.starts_with(place));
@@ -71,7 +86,7 @@ impl Watcher {
         }
         if concerned {
             self.recover(cut);
-            let places = name_paths(&changed, &self.filter.watch().base);
+            let places = name_paths(places, &self.filter.watch().base);
             self.say(format!("something else is mounted at {places}; all in it counts as changed"));
             self.tell_absent();
         }
@@ -81,8 +96,11 @@ impl Watcher {
     pub(super) fn set_anchors(&mut self) {
         let filter = Arc::clone(&self.filter);
         let watch = filter.watch();
-        let parents = watch.outside().filter_map(|file| file.parent());
-        let places = watch.roots.iter().map(PathBuf::as_path).chain(parents);
+        let outside = watch.outside().flat_map(|file| {
+            let directory = file.is_dir().then_some(file.as_path());
+            directory.into_iter().chain(file.parent())
+        });
+        let places = watch.roots.iter().map(PathBuf::as_path).chain(outside);
         let anchors: BTreeMap<PathBuf, Option<Identity>> =
             places.map(|place| (place.to_owned(), identity(place))).collect();
         let is_elsewhere = !anchors.keys().eq(self.anchors.keys());
@@ -109,8 +127,11 @@ impl Watcher {
             self.forget(place);
             self.burst.drop_below(place);
         }
+        let cut = coarse_now();
         self.drain();
-        self.recover(coarse_now());
+        // What it watched has gone with them.
+        self.above = None;
+        self.recover(cut);
         let roots = &self.filter.watch().roots;
         for root in roots.iter().filter(|root| changed.contains(root)) {
             if self.tree.contains(root) {
@@ -135,12 +156,12 @@ impl Watcher {
         for path in self.absent.clone() {
             let around = path.ancestors().skip(1).find(|place| place.is_dir());
             let Some(around) = around.map(Path::to_owned) else { continue };
-            if self.outposts.contains(&around) {
-                continue;
+            if !self.outposts.contains(&around) {
+                is_watched &= self.watch(&around) == Outcome::Watched && !self.is_silent(&around);
+                self.outposts.insert(around);
             }
-            let outcome = self.watch(&around);
-            is_watched &= outcome == Outcome::Watched && !self.is_silent(&around);
-            self.outposts.insert(around);
+            // It may have come before its surroundings were watched, or cannot be watched.
+            is_watched &= !path.exists();
         }
         self.look_for_absent = (!is_watched).then(|| Instant::now() + LOOK_FOR_ABSENT);
     }
@@ -155,31 +176,37 @@ impl Watcher {
     /// Is something there again?
     pub(super) fn look_for_absent(&mut self) {
         let back: Vec<PathBuf> = self.absent.iter().filter(|path| path.exists()).cloned().collect();
-        for path in back {
-            self.absent.remove(&path);
+        for path in &back {
             if !path.is_dir() {
-                self.watch_file(&path, Counts::Nothing);
-                self.see(&path, Change::Appeared, Instant::now());
+                self.watch_file(path, Counts::Nothing);
+                self.see(path, Change::Appeared, Instant::now());
+                self.absent.remove(path);
                 continue;
             }
-            self.ignores.read_above(&path);
-            let scope = self.ignores.around(&path).cloned();
+            self.ignores.read_above(path);
+            let scope = self.ignores.around(path).cloned();
             let place = Place { path: path.clone(), scope, is_whole: false };
             self.adopt(vec![place], Counts::All);
-            self.say(format!("{} is back; all that is in it counts as changed", printable(&path)));
+            // It may be gone again, or closed to us.
+            if self.is_there(path) {
+                self.absent.remove(path);
+                let path = printable(path);
+                self.say(format!("{path} is back; all that is in it counts as changed"));
+            }
         }
-        self.set_anchors();
+        if !back.is_empty() {
+            self.above = None;
+            self.set_anchors();
+        }
         for outpost in std::mem::take(&mut self.outposts) {
-            let is_needed = self.tree.contains(&outpost)
-                || self.filter.watch().outside().any(|file| file.parent() == Some(&outpost));
-            if !is_needed {
+            if !self.needs(&outpost) {
                 self.unwatch(&outpost);
             }
         }
         self.watch_for_absent();
-        // It may have come while the outpost was moved.
-        if self.absent.iter().any(|path| path.exists()) {
-            self.look_for_absent();
+        let came_meanwhile = |path: &&PathBuf| path.exists() && !back.contains(path);
+        if self.absent.iter().any(|path| came_meanwhile(&path)) {
+            self.look_for_absent = Some(Instant::now());
         }
     }
 }

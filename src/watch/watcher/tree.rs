@@ -1,12 +1,11 @@
 //! The tree: which directories are watched, and how they come to be.
 
-use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use super::Watcher;
+use super::{Watcher, is_directory};
 use crate::config::{self, Backend};
 use crate::event::Found;
 use crate::filter::Filter;
@@ -25,43 +24,46 @@ impl Watcher {
     pub(super) fn stand(&mut self, counts: Counts<'_>) -> Found {
         let filter = Arc::clone(&self.filter);
         let watch = filter.watch();
+        self.set_anchors();
+        self.links.clear();
+        self.followed.clear();
+        self.beside.clear();
         let mut tops = tops(watch, &mut self.ignores);
         if let Counts::Lost(_, before) = counts {
             for top in &mut tops {
                 top.is_whole = !before.contains(&top.path);
             }
         }
-        let (all, place) =
-            (watch.roots.iter().chain(watch.outside()), |place: &Place| place.path.clone());
-        let there: BTreeSet<PathBuf> = tops.iter().map(place).collect();
-        self.absent =
-            all.filter(|path| !there.contains(*path) && !path.exists()).cloned().collect();
-        self.links.clear();
         let found = self.adopt(tops, counts);
-        for file in watch.outside().filter(|file| !there.contains(*file) && file.exists()) {
+        let all = || watch.roots.iter().chain(watch.outside());
+        self.absent = all().filter(|path| !self.is_there(path)).cloned().collect();
+        for file in watch.outside().filter(|file| file.exists() && !file.is_dir()) {
             self.watch_file(file, counts);
         }
         for file in self.ignores.outside().to_vec() {
-            self.unwatch(&file);
-            if file.exists() {
-                self.watch(&file);
+            if let Some(directory) = file.parent().filter(|place| !self.tree.contains(*place)) {
+                self.beside.insert(directory.to_owned());
+                self.watch(directory);
             }
         }
-        self.set_anchors();
+        self.know_aliases();
         self.watch_for_absent();
         found
     }
 
+    /// True for a single file that exists, and a directory that is watched.
+    pub(super) fn is_there(&self, path: &Path) -> bool {
+        if path.is_dir() { self.tree.contains(path) } else { path.exists() }
+    }
+
     /// A single file, wherever it lies.
     pub(super) fn watch_file(&mut self, file: &Path, counts: Counts<'_>) {
-        if let Some(directory) = file.parent()
-            && !self.tree.contains(directory)
-        {
+        if let Some(directory) = file.parent() {
             self.watch_beside(directory);
         }
         self.follow_file(file);
         let cut = match counts {
-            Counts::Since(cut) | Counts::SinceOutside(cut, _) | Counts::Lost(cut, _) => cut,
+            Counts::Since(cut) | Counts::Lost(cut, _) => cut,
             Counts::Nothing | Counts::All => return,
         };
         let at = file.symlink_metadata().ok().and_then(|meta| changed_at(&meta));
@@ -72,40 +74,61 @@ impl Watcher {
 
     /// A directory that is watched for certain files in it alone.
     fn watch_beside(&mut self, directory: &Path) {
-        if self.watch(directory) == Outcome::Watched && !self.is_silent(directory) {
+        if self.tree.contains(directory) {
             return;
         }
-        self.poll(directory);
+        self.beside.insert(directory.to_owned());
+        if self.watch(directory) != Outcome::Watched || self.is_silent(directory) {
+            self.poll(directory);
+        }
     }
 
     /// If this is a link whose file is to be seen here: saves of that file are.
     pub(super) fn follow_file(&mut self, link: &Path) {
         if let Some(target) = walk::followed_file(link, &self.filter) {
-            self.follow(link, target);
+            self.follow(link, &target);
         }
     }
 
-    fn follow(&mut self, link: &Path, target: PathBuf) {
-        if let Some(directory) = target.parent()
-            && !self.tree.contains(directory)
-        {
-            self.watch(directory);
+    fn follow(&mut self, link: &Path, target: &Path) {
+        // Before its directory is looked at for the first time, if that is polled.
+        self.links.insert(target.to_owned(), link.to_owned());
+        if let Some(directory) = target.parent() {
+            self.watch_beside(directory);
         }
-        self.links.insert(target, link.to_owned());
+    }
+
+    /// A file that lies in a directory which is followed is told by the name that it has
+    /// there: of several names of one directory the system knows only one.
+    fn know_aliases(&mut self) {
+        if self.followed.is_empty() {
+            return;
+        }
+        let alias = |path: &Path| {
+            path.ancestors().find_map(|place| {
+                let link = self.followed.get(place)?;
+                Some(link.join(path.strip_prefix(place).ok()?))
+            })
+        };
+        let targets = self.links.iter().map(|(target, link)| (target.clone(), link.clone()));
+        let files = self.filter.watch().outside();
+        let files = files.filter_map(|file| Some((file.canonicalize().ok()?, file.clone())));
+        let aliases: Vec<(PathBuf, PathBuf)> = targets
+            .chain(files)
+            .filter_map(|(target, name)| Some((alias(&target)?, name)))
+            .filter(|(alias, name)| alias != name)
+            .collect();
+        self.links.extend(aliases);
     }
 
     /// Watches these directories and all below them, and notes what counts as changed.
     pub(super) fn adopt(&mut self, tops: Vec<Place>, counts: Counts<'_>) -> Found {
         let filter = Arc::clone(&self.filter);
         let look = Look { filter: &filter, gitignore: self.ignores.is_enabled(), counts };
-        let watched = match counts {
-            Counts::SinceOutside(_, watched) => Some(watched),
-            _ => None,
-        };
         let is_new = matches!(counts, Counts::All);
         let found = Found::default();
         let refused = Refused::default();
-        let mut adopting = Adopting { watcher: self, watched, is_new, refused, found };
+        let mut adopting = Adopting { watcher: self, is_new, refused, found };
         walk(tops, look, &mut adopting);
         adopting.found
     }
@@ -144,6 +167,11 @@ impl Watcher {
             return self.look_at_anchors();
         }
         self.directory_disappeared(&directory, at);
+        // Another may be in its place already.
+        if is_directory(&directory) {
+            self.unwatch(&directory);
+            self.directory_appeared(&directory);
+        }
         self.feed(event);
     }
 
@@ -172,19 +200,21 @@ impl Watcher {
             self.over_limit.remove(path);
         }
         if !below.is_empty() {
-            self.scanner.retain(|path| !path.starts_with(directory));
+            self.scanner.forget_below(directory);
         }
         below
     }
 
-    /// Watches what is to be watched now, and no more.
-    pub(super) fn watch_anew(&mut self) {
-        let cut = coarse_now();
+    /// What is ignored has changed at this time: watches what is to be watched now, and no
+    /// more, and finds what has changed since and would not have mattered before.
+    pub(super) fn watch_anew(&mut self, cut: SystemTime) {
+        self.look_a_last_time();
         self.ignores = Ignores::new(self.filter.watch().gitignore);
-        let before = std::mem::take(&mut self.tree);
-        self.stand(Counts::SinceOutside(cut, &before));
-        self.keep_what_is_there();
-        let removed: Vec<PathBuf> = before.difference(&self.tree).cloned().collect();
+        let mut before = std::mem::take(&mut self.tree);
+        before.extend(std::mem::take(&mut self.beside));
+        self.stand(Counts::Since(cut));
+        let removed: Vec<PathBuf> =
+            before.into_iter().filter(|directory| !self.needs(directory)).collect();
         if removed.len() <= MOST_UNWATCHED {
             for directory in removed {
                 self.unwatch(&directory);
@@ -197,26 +227,32 @@ impl Watcher {
         self.stand(Counts::Since(cut));
     }
 
-    pub(super) fn keep_what_is_there(&mut self) {
-        let (tree, filter) = (&self.tree, &self.filter);
-        let is_beside = |directory: &Path| {
-            filter.watch().outside().any(|file| file.parent() == Some(directory))
-        };
-        self.scanner.retain(|directory| tree.contains(directory) || is_beside(directory));
-        self.over_limit.retain(|directory| tree.contains(directory));
+    /// True for a directory that is watched for whatever reason.
+    pub(super) fn needs(&self, directory: &Path) -> bool {
+        self.tree.contains(directory)
+            || self.beside.contains(directory)
+            || self.outposts.contains(directory)
+    }
+
+    /// What is polled may be others from now on: finds what has changed among those so far.
+    fn look_a_last_time(&mut self) {
+        let seen = self.with_scanner(|scanner, judge| scanner.clear(judge));
+        self.over_limit.clear();
+        self.take_seen(seen);
     }
 
     pub(super) fn configure(&mut self, watch: config::Watch) {
         self.burst.configure(watch.debounce, watch.max_wait);
+        self.look_a_last_time();
         self.scanner.configure(watch.poll_interval);
-        let before = self.filter.watch().backend;
-        let is_other = before != watch.backend;
+        let cut = coarse_now();
+        let is_other = self.filter.watch().backend != watch.backend;
         self.filter = Arc::new(Filter::new(watch));
         if is_other {
             self.drain();
-            self.recover(coarse_now());
+            self.recover(cut);
         } else {
-            self.watch_anew();
+            self.watch_anew(cut);
         }
         self.mounted = mounts::mounted(|place| self.concerns(place));
     }
@@ -253,8 +289,6 @@ impl Watcher {
 /// Goes along when a tree is adopted.
 struct Adopting<'a> {
     watcher: &'a mut Watcher,
-    /// What is watched already.
-    watched: Option<&'a BTreeSet<PathBuf>>,
     /// It has just appeared.
     is_new: bool,
     refused: Refused,
@@ -266,13 +300,7 @@ impl Companion for Adopting<'_> {
         let watcher = &mut *self.watcher;
         self.refused = match &mut watcher.native {
             None => Refused::default(),
-            Some(native) => {
-                let is_new = |place: &&Place| {
-                    let watched = self.watched.is_some_and(|watched| watched.contains(&place.path));
-                    !watched || watcher.over_limit.contains(&place.path)
-                };
-                native.watch_all(batch.iter().filter(is_new).map(|place| &place.path))
-            }
+            Some(native) => native.watch_all(batch.iter().map(|place| &place.path)),
         };
         if !self.refused.over_limit.is_empty() {
             watcher.tell_limit();
@@ -291,21 +319,24 @@ impl Companion for Adopting<'_> {
         self.found.files += listing.files;
         if listing.files == 0 {
             watcher.empty.insert(listing.path.clone());
+        } else {
+            watcher.empty.remove(&listing.path);
+        }
+        for (link, target) in listing.followed() {
+            watcher.followed.insert(target.to_owned(), link.to_owned());
         }
         watcher.ignores.keep(listing.scope);
+        let is_silent = watcher.is_silent_device(device, &listing.path);
         let is_over_limit = self.refused.over_limit.contains(&listing.path);
-        if is_over_limit {
+        if is_over_limit && !is_silent {
             watcher.over_limit.insert(listing.path.clone());
         }
-        if watcher.native.is_none()
-            || is_over_limit
-            || watcher.is_silent_device(device, &listing.path)
-        {
+        if watcher.native.is_none() || is_over_limit || is_silent {
             watcher.poll(&listing.path);
         }
         watcher.special.extend(listing.special);
         for (link, target) in listing.links {
-            watcher.follow(&link, target);
+            watcher.follow(&link, &target);
         }
         for (path, stamp) in listing.changed {
             let at = stamp.map_or_else(Instant::now, instant_of);

@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::Input;
 use super::burst::{Burst, Change};
-use super::clock::{Reading, queue_holds, tick};
+use super::clock::{Reading, changed_at, queue_holds, tick};
 use super::ignores::Ignores;
 use super::mounts::{self, Mount, Mounts};
 use super::native::{Above, Moment, Native};
@@ -304,11 +304,14 @@ impl Watcher {
 
     /// A file changed at this time by which it may be decided what is ignored.
     fn reread_if_needed(&mut self, path: &Path, at: SystemTime) {
-        if self.ignores.depends_on(path) {
-            let since = self.stale_since.map_or(at, |since| since.min(at));
-            // A file's stamp may be older than what happened.
-            self.stale_since = Some(since.checked_sub(tick()).unwrap_or(since));
+        if !self.ignores.depends_on(path) {
+            return;
         }
+        // The event may have been read late; the file itself knows better, but for a tick.
+        let stamp = path.symlink_metadata().ok().and_then(|meta| changed_at(&meta));
+        let at = stamp.map_or(at, |stamp| stamp.min(at));
+        let at = at.checked_sub(tick()).unwrap_or(at);
+        self.stale_since = Some(self.stale_since.map_or(at, |since| since.min(at)));
     }
 
     /// A link to a file, or a file that a link leads to, came or went.

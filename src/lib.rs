@@ -2,8 +2,10 @@
 //!
 //! # Follow a save
 //!
-//! 1. [`watch`] hears from the operating system that a file was written and closed. The
-//!    [`filter`] says that it matters, the burst is over, and one message goes into the inbox.
+//! 1. [`watch`] hears from the operating system that a file was written and closed (or finds
+//!    it so: by looking, where nobody tells, and by comparing times, where something was not
+//!    heard). The [`filter`] says that it matters, the burst is over, and one message goes into
+//!    the inbox.
 //! 2. [`engine`] takes it out. By [`outputs`], it is not a file that builds write themselves;
 //!    by the [`filter`], it is a source, and no rule's.
 //! 3. [`state`] decides: *Idle* becomes *Building*; spawn the build, say so. (Had a rule had
@@ -26,6 +28,8 @@
 //! - [`process`] is the only place that spawns, signals or waits for a process.
 //! - Nothing but [`watch`], [`config`] and [`engine`] reads the project's files.
 //! - There is one inbox, so the order of events is total.
+//! - No directory is listed before it is watched, so that nothing appears in it unseen; none
+//!   that is ignored is either.
 
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
 compile_error!("hotrun runs on Linux and macOS: it needs process groups and Unix signals");

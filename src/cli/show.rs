@@ -7,6 +7,7 @@ use crate::config::{Action, Config, Extensions, Program};
 use crate::event::{name_paths, printable};
 use crate::filter::{Filter, Reason, Verdict};
 use crate::process;
+use crate::project::Kind;
 use crate::watch;
 
 /// What would be built, run and watched, and where each value comes from.
@@ -147,7 +148,10 @@ fn explain_file(config: &Config, filter: &Filter, path: &Path) -> String {
     let (verdict, reason) = filter.judge(path);
     let because = why(config, reason);
     if verdict == Verdict::Ignored {
-        return format!("nothing follows: {because}");
+        let may_be_read = matches!(config.kind, Kind::Cargo(_))
+            && matches!(reason, Reason::NoExtension | Reason::Hidden(_) | Reason::Outside);
+        let unless = if may_be_read { ", unless the last build has read it" } else { "" };
+        return format!("nothing follows{unless}: {because}");
     }
     if watch::is_gitignored(path, &config.watch) {
         let key = origin(config, "watch.gitignore");

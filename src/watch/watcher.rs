@@ -320,12 +320,14 @@ impl Watcher {
             return;
         }
         if change == Change::Gone
-            && let Some(link) = self.links.remove(path)
+            && let Some(link) = self.links.get(path).cloned()
+            && let Some(target) = walk::followed_file(&link, &self.filter)
+            && target != path
         {
-            // The link's own way may lead elsewhere now.
-            self.follow_file(&link);
-            let now = if link.exists() { Change::Arrived } else { Change::Gone };
-            self.see(&link, now, Instant::now());
+            // The link's own way leads elsewhere now.
+            self.links.remove(path);
+            self.follow(&link, &target);
+            self.see(&link, Change::Arrived, Instant::now());
         }
         if matches!(change, Change::Gone | Change::Arrived | Change::Appeared) {
             self.links.retain(|_, link| link != path);

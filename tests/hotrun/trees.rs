@@ -50,6 +50,9 @@ fn links_to_directories_and_files_are_followed_where_they_lead_and_when_they_tur
     step(&format!("echo b2 > {out}/b/x.txt"), "f3-b2-one-");
     step(&format!("echo g1 > {out}/g.txt; ln -sf {out}/g.txt file.txt"), "g1-b2-one-");
     step(&format!("echo g2 > {out}/g.txt"), "g2-b2-one-");
+    // As vim does it, with a pause in which there is nothing.
+    step(&format!("mv {out}/g.txt {out}/g.txt~; sleep 0.1; echo g3 > {out}/g.txt"), "g3-b2-one-");
+    step(&format!("echo g2 > {out}/g.txt"), "g2-b2-one-");
     step("rm here", "g2-one-");
     hotrun.end();
 }
@@ -322,7 +325,7 @@ fn a_link_to_a_file_is_followed_when_its_way_changes() {
     let out = outside.path().display().to_string();
     // As Kubernetes mounts a configuration.
     project.sh(&format!(
-        "cd {out}; mkdir v1; echo one > v1/c.conf; ln -s v1 data; cd -; ln -s {out}/data/c.conf c.conf"
+        "(cd {out}; mkdir v1; echo one > v1/c.conf; ln -s v1 data); ln -s {out}/data/c.conf c.conf"
     ));
     let mut hotrun = project.start(&[]);
     hotrun.wait_serving("one");

@@ -96,6 +96,7 @@ impl Watcher {
         }
         if self.matters(path) {
             self.see(path, change, at);
+            self.follow_file(path);
         }
     }
 

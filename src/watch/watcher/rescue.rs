@@ -1,7 +1,7 @@
 //! What was not seen is found: by comparing times after events were lost, and by waiting
 //! for what is not there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -152,17 +152,19 @@ impl Watcher {
 
     /// Watches the nearest directories around what is not there.
     pub(super) fn watch_for_absent(&mut self) {
-        let mut is_watched = true;
-        for path in self.absent.clone() {
-            let around = path.ancestors().skip(1).find(|place| place.is_dir());
-            let Some(around) = around.map(Path::to_owned) else { continue };
-            if !self.outposts.contains(&around) {
-                is_watched &= self.watch(&around) == Outcome::Watched && !self.is_silent(&around);
-                self.outposts.insert(around);
+        let wanted = self.absent.iter().filter_map(|path| around(path));
+        let wanted: BTreeSet<PathBuf> = wanted.map(Path::to_owned).collect();
+        for outpost in std::mem::replace(&mut self.outposts, wanted.clone()).difference(&wanted) {
+            if !self.needs(outpost) {
+                self.unwatch(outpost);
             }
-            // It may have come before its surroundings were watched, or cannot be watched.
-            is_watched &= !path.exists();
         }
+        let mut is_watched = true;
+        for outpost in wanted {
+            is_watched &= self.watch(&outpost) == Outcome::Watched && !self.is_silent(&outpost);
+        }
+        // It may have come before its surroundings were watched, or cannot be watched.
+        is_watched &= !self.absent.iter().any(|path| path.exists());
         self.look_for_absent = (!is_watched).then(|| Instant::now() + LOOK_FOR_ABSENT);
     }
 
@@ -194,14 +196,13 @@ impl Watcher {
                 self.say(format!("{path} is back; all that is in it counts as changed"));
             }
         }
+        let has_moved =
+            |path: &PathBuf| around(path).is_some_and(|place| !self.outposts.contains(place));
         if !back.is_empty() {
             self.above = None;
             self.set_anchors();
-        }
-        for outpost in std::mem::take(&mut self.outposts) {
-            if !self.needs(&outpost) {
-                self.unwatch(&outpost);
-            }
+        } else if self.look_for_absent.is_none() && !self.absent.iter().any(has_moved) {
+            return;
         }
         self.watch_for_absent();
         let came_meanwhile = |path: &&PathBuf| path.exists() && !back.contains(path);
@@ -209,6 +210,11 @@ impl Watcher {
             self.look_for_absent = Some(Instant::now());
         }
     }
+}
+
+/// The nearest directory around something that is not there.
+fn around(path: &Path) -> Option<&Path> {
+    path.ancestors().skip(1).find(|place| place.is_dir())
 }
 
 fn identity(place: &Path) -> Option<Identity> {

@@ -90,7 +90,7 @@ impl Watcher {
         }
     }
 
-    fn follow(&mut self, link: &Path, target: &Path) {
+    pub(super) fn follow(&mut self, link: &Path, target: &Path) {
         // Before its directory is looked at for the first time, if that is polled.
         self.links.insert(target.to_owned(), link.to_owned());
         if let Some(directory) = target.parent() {
@@ -130,7 +130,9 @@ impl Watcher {
         let refused = Refused::default();
         let mut adopting = Adopting { watcher: self, is_new, refused, found };
         walk(tops, look, &mut adopting);
-        adopting.found
+        let found = adopting.found;
+        self.know_aliases();
+        found
     }
 
     pub(super) fn watch(&mut self, path: &Path) -> Outcome {

@@ -28,7 +28,7 @@ use crate::ready;
 use crate::report::{Facts, Report};
 use crate::signal;
 use crate::state::{Effect, State};
-use crate::watch::Watch;
+use crate::watch::{Watch, coarse_now};
 
 mod files;
 mod saves;
@@ -344,15 +344,11 @@ impl Engine {
         if let Some(next) = &mut self.next {
             next.watch.inputs = inputs;
         }
-        self.watch_what_is_configured();
-    }
-
-    /// What is watched follows the configuration that was read last.
-    fn watch_what_is_configured(&mut self) {
         self.filter = Rc::new(Filter::new(self.config.watch.clone()));
-        if let Some(watch) = &self.watch {
+        if let (Some(watch), Some(window)) = (&self.watch, &self.window) {
             let newest = self.next.as_ref().unwrap_or(&self.config);
-            watch.configure(newest.watch.clone());
+            // One of these may have been saved while it was built, and nobody was told.
+            watch.configure(newest.watch.clone(), window.began_by_files);
         }
     }
 
@@ -410,7 +406,7 @@ impl Engine {
         self.warn_about(&config);
         config.watch.inputs.clone_from(&self.config.watch.inputs);
         if let Some(watch) = &self.watch {
-            watch.configure(config.watch.clone());
+            watch.configure(config.watch.clone(), coarse_now());
         }
         let only_watching = self.next.is_none() && config.is_same_work(&self.config);
         let policy = config.policy();

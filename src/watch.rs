@@ -11,6 +11,7 @@
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
+use std::time::SystemTime;
 
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -46,11 +47,11 @@ enum Input {
     Mounts,
     /// By the operating system: a directory around what is watched was deleted or moved.
     Above,
-    /// By the engine.
-    Configure(Box<config::Watch>),
+    /// By the engine; what has changed since is to be found.
+    Configure(Box<config::Watch>, SystemTime),
 }
 
-/// The running watch. It ends when this is dropped.
+/// The running watch. It ends with hotrun.
 pub struct Watch {
     input: mpsc::Sender<Input>,
 }
@@ -79,10 +80,11 @@ impl Watch {
         Ok(Self { input })
     }
 
-    /// Watches what this configuration says from now on.
-    pub fn configure(&self, watch: config::Watch) {
+    /// Watches what this configuration says from now on. What has changed since this time, by
+    /// the clock that files are stamped with, and did not matter before is found.
+    pub fn configure(&self, watch: config::Watch, since: SystemTime) {
         // The thread has ended only if it failed, which it has told.
-        let _ = self.input.send(Input::Configure(Box::new(watch)));
+        let _ = self.input.send(Input::Configure(Box::new(watch), since));
     }
 }
 

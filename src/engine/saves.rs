@@ -31,6 +31,7 @@ pub(super) struct Window {
     /// It is a build, which reads the sources.
     is_build: bool,
     began: Instant,
+    pub(super) began_by_files: SystemTime,
     /// When its last command began.
     cmd_began: Option<Instant>,
     ended: Option<End>,
@@ -54,13 +55,13 @@ impl End {
 
 impl Window {
     pub(super) fn of_build(proc: Proc) -> Self {
-        Self { proc, is_build: true, began: Instant::now(), cmd_began: None, ended: None }
+        Self { cmd_began: None, is_build: true, ..Self::of_rules(proc) }
     }
 
     /// What rules write is for the build that follows: there is no later command to read it.
     pub(super) fn of_rules(proc: Proc) -> Self {
-        let now = Instant::now();
-        Self { proc, is_build: false, began: now, cmd_began: Some(now), ended: None }
+        let (began, began_by_files) = (Instant::now(), coarse_now());
+        Self { proc, is_build: false, began, began_by_files, cmd_began: Some(began), ended: None }
     }
 
     pub(super) fn last_command_began(&mut self) {

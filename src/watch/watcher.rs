@@ -196,7 +196,7 @@ impl Watcher {
             }
             Input::Mounts => self.mounts_changed(),
             Input::Above => self.look_at_anchors(),
-            Input::Configure(watch) => self.configure(*watch),
+            Input::Configure(watch, since) => self.configure(*watch, since),
         }
     }
 

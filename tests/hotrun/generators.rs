@@ -192,3 +192,30 @@ fn what_a_cargo_build_has_read_matters_whatever_it_is_called() {
     let output = hotrun.end();
     assert!(!output.contains("other.html") && !output.contains("tests/a.rs"), "{output}");
 }
+
+#[test]
+fn what_the_first_build_reads_is_seen_though_it_was_saved_while_that_ran() {
+    let test = "what_the_first_build_reads_is_seen";
+    if !has(test, &["cargo"]) {
+        return;
+    }
+    let manifest = "[package]\nname = \"app\"\nversion = \"0.1.0\"\nedition = \"2021\"\n";
+    let main = "fn main() {\n    println!(\"serving {} as {}\", include_str!(\"page.html\").trim(), \
+                std::process::id());\n    \
+                std::thread::sleep(std::time::Duration::from_secs(1000));\n}\n";
+    // The build is held up when it has read everything, and before it ends.
+    let linker = "#!/bin/sh\ncc \"$@\"; code=$?\ntouch linked; while [ ! -e end ]; do sleep 0.01; done; exit $code\n";
+    let project = Sandbox::empty()
+        .file("Cargo.toml", manifest)
+        .file("src/main.rs", main)
+        .file("src/page.html", "one\n")
+        .file("linker", linker)
+        .file(".cargo/config.toml", "[build]\nrustflags = [\"-Clinker=./linker\"]\n");
+    project.sh("chmod +x linker");
+    let mut hotrun = project.start(&[]);
+    project.sh("while [ ! -e linked ]; do sleep 0.01; done");
+    project.save("src/page.html", "two\n");
+    project.sh("touch end");
+    hotrun.wait_serving("two");
+    hotrun.end();
+}

@@ -10,7 +10,7 @@ use crate::config::{self, Backend};
 use crate::event::Found;
 use crate::filter::Filter;
 use crate::watch::burst::Change;
-use crate::watch::clock::{Reading, changed_at, coarse_now, instant_of, queue_holds};
+use crate::watch::clock::{Reading, changed_at, instant_of, queue_holds};
 use crate::watch::ignores::Ignores;
 use crate::watch::native::{Native, Outcome, Refused};
 use crate::watch::walk::{self, Companion, Counts, Listing, Look, Place, walk};
@@ -243,11 +243,10 @@ impl Watcher {
         self.take_seen(seen);
     }
 
-    pub(super) fn configure(&mut self, watch: config::Watch) {
+    pub(super) fn configure(&mut self, watch: config::Watch, cut: SystemTime) {
         self.burst.configure(watch.debounce, watch.max_wait);
         self.look_a_last_time();
         self.scanner.configure(watch.poll_interval);
-        let cut = coarse_now();
         let is_other = self.filter.watch().backend != watch.backend;
         self.filter = Arc::new(Filter::new(watch));
         if is_other {

@@ -28,6 +28,8 @@ const MOST_READ: u64 = 8 << 20;
 const TICK: Duration = Duration::from_millis(50);
 /// The same for a file system that counts in seconds, or in two.
 const COARSE_TICK: Duration = Duration::from_secs(3);
+/// Who has written so recently may be about to go on: it is looked at again after as long.
+const SETTLES: Duration = Duration::from_millis(20);
 
 /// Who knows what matters.
 pub(super) trait Judge {
@@ -72,6 +74,8 @@ struct Under {
 struct Snapshot {
     own: Option<Stamp>,
     files: BTreeMap<OsString, Stamp>,
+    /// Something in it was being written when it was looked at last.
+    is_unsettled: bool,
 }
 
 /// What a file was, as far as that is known without reading it.
@@ -84,6 +88,8 @@ struct Stamp {
     attributes: (u32, u32, u32, u64),
     /// Its content may change once more without changing any of that.
     is_young: bool,
+    /// It was written only just now.
+    is_unsettled: bool,
     /// What it held: of files that are young, or were reported once.
     content: Option<u64>,
 }
@@ -98,19 +104,23 @@ impl Stamp {
             changed: (meta.ctime(), meta.ctime_nsec()),
             attributes: (meta.mode(), meta.uid(), meta.gid(), meta.nlink()),
             is_young: age.is_none_or(|age| age < tick),
+            is_unsettled: age.is_some_and(|age| age < SETTLES),
             content: None,
         }
     }
 
-    /// Takes this for what the file is now. True if that is another content.
-    fn replace(&mut self, path: &Path, mut now: Stamp) -> bool {
+    /// Takes this for what the file is now, unless it is still being written.
+    fn replace(&mut self, path: &Path, mut now: Stamp) -> Outcome {
         let looks_same = self.size == now.size && self.modified == now.modified;
         let is_touched = self.changed != now.changed && self.attributes == now.attributes;
+        if !looks_same && now.is_unsettled {
+            return Outcome::Unsettled;
+        }
         let may_differ = !looks_same || is_touched || self.is_young;
         if !may_differ {
             now.content = self.content;
             *self = now;
-            return false;
+            return Outcome::Same;
         }
         now.content = content(path, now.size);
         let differs = match (self.content, now.content) {
@@ -119,8 +129,17 @@ impl Stamp {
             _ => !looks_same || is_touched,
         };
         *self = now;
-        differs
+        if differs { Outcome::Changed } else { Outcome::Same }
     }
+}
+
+/// What a second look at a file has shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Same,
+    Changed,
+    /// It has changed, and may go on changing.
+    Unsettled,
 }
 
 fn content(path: &Path, size: u64) -> Option<u64> {
@@ -148,28 +167,40 @@ impl Snapshot {
             return false;
         }
         let own = Stamp::of(&meta);
+        let is_first = self.own.is_none();
+        let was_unsettled = std::mem::take(&mut self.is_unsettled);
         let is_same = self.own.as_ref().is_some_and(|before| {
             !before.is_young && before.modified == own.modified && before.changed == own.changed
         });
         self.own = Some(own);
-        if !is_same {
-            return self.list(directory, judge, seen);
+        if !is_same || was_unsettled {
+            return self.list(directory, judge, is_first, seen);
         }
+        let mut is_unsettled = false;
         self.files.retain(|name, stamp| {
             let path = directory.join(name);
             let Ok(meta) = path.symlink_metadata() else {
                 seen.push(Seen::Gone(path));
                 return false;
             };
-            if stamp.replace(&path, Stamp::of(&meta)) {
-                seen.push(Seen::Changed(path));
+            match stamp.replace(&path, Stamp::of(&meta)) {
+                Outcome::Same => {}
+                Outcome::Changed => seen.push(Seen::Changed(path)),
+                Outcome::Unsettled => is_unsettled = true,
             }
             true
         });
+        self.is_unsettled = is_unsettled;
         true
     }
 
-    fn list(&mut self, directory: &Path, judge: &impl Judge, seen: &mut Vec<Seen>) -> bool {
+    fn list(
+        &mut self,
+        directory: &Path,
+        judge: &impl Judge,
+        is_first: bool,
+        seen: &mut Vec<Seen>,
+    ) -> bool {
         let Ok(entries) = directory.read_dir() else { return false };
         let mut before = std::mem::take(&mut self.files);
         for entry in entries.flatten() {
@@ -182,12 +213,19 @@ impl Snapshot {
                 continue;
             }
             if let Some(mut stamp) = before.remove(&name) {
-                if stamp.replace(&path, Stamp::of(&meta)) {
-                    seen.push(Seen::Changed(path));
+                match stamp.replace(&path, Stamp::of(&meta)) {
+                    Outcome::Same => {}
+                    Outcome::Changed => seen.push(Seen::Changed(path)),
+                    Outcome::Unsettled => self.is_unsettled = true,
                 }
                 self.files.insert(name, stamp);
             } else if (meta.is_file() || meta.is_symlink()) && judge.matters(&path) {
                 let mut stamp = Stamp::of(&meta);
+                if stamp.is_unsettled && !is_first {
+                    // As if it were new the next time.
+                    self.is_unsettled = true;
+                    continue;
+                }
                 if stamp.is_young {
                     stamp.content = content(&path, stamp.size);
                 }
@@ -250,8 +288,7 @@ impl Scanner {
 
     fn rest(&mut self) {
         if self.places.is_empty() {
-            self.due = None;
-            self.under_way = None;
+            *self = Self { interval: self.interval, ..Self::default() };
         }
     }
 
@@ -262,12 +299,12 @@ impl Scanner {
     /// Something has happened in this directory: it is looked at next.
     pub(super) fn hint(&mut self, directory: &Path) {
         self.hints.insert(directory.to_owned());
-        self.hinted.get_or_insert_with(Instant::now);
+        self.hinted = Some(Instant::now());
     }
 
     /// When to look.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.hinted.or(self.due)
+        [self.hinted, self.due].into_iter().flatten().min()
     }
 
     /// True between the beginning and the end of a look at everything.
@@ -278,11 +315,13 @@ impl Scanner {
     /// Looks at one directory.
     pub(super) fn look_at(&mut self, directory: &Path, judge: &impl Judge) -> Vec<Seen> {
         let mut seen = Vec::new();
-        if let Some(snapshot) = self.places.get_mut(directory)
-            && !snapshot.look(directory, judge, &mut seen)
-        {
+        let Some(snapshot) = self.places.get_mut(directory) else { return seen };
+        if !snapshot.look(directory, judge, &mut seen) {
             self.places.remove(directory);
             seen.push(Seen::DirectoryWent(directory.to_owned()));
+        } else if snapshot.is_unsettled {
+            self.hints.insert(directory.to_owned());
+            self.hinted = Some(Instant::now() + SETTLES);
         }
         seen
     }
@@ -290,9 +329,10 @@ impl Scanner {
     /// Looks at as much as a slice of time allows, if it is time to.
     pub(super) fn look(&mut self, now: Instant, judge: &impl Judge) -> Vec<Seen> {
         let mut seen = Vec::new();
-        self.hinted = None;
-        for directory in std::mem::take(&mut self.hints) {
-            seen.extend(self.look_at(&directory, judge));
+        if self.hinted.take_if(|at| *at <= now).is_some() {
+            for directory in std::mem::take(&mut self.hints) {
+                seen.extend(self.look_at(&directory, judge));
+            }
         }
         if self.due.is_none_or(|due| due > now) {
             return seen;
@@ -362,6 +402,15 @@ mod tests {
             self.root.path().join(name)
         }
 
+        /// Saves a file, and lets some time pass.
+        fn save(&self, name: &str, text: &str) -> PathBuf {
+            let path = self.path(name);
+            fs::write(&path, text).unwrap();
+            let at = SystemTime::now() - Duration::from_millis(30);
+            fs::File::options().append(true).open(&path).unwrap().set_modified(at).unwrap();
+            path
+        }
+
         #[track_caller]
         fn finds(&mut self, expected: &[Seen]) {
             assert_eq!(self.scanner.look_at(self.root.path(), &Texts), expected);
@@ -372,11 +421,11 @@ mod tests {
     fn what_was_written_made_deleted_and_renamed_is_found() {
         let mut polled = Polled::new(&[("a.txt", "one"), ("b.txt", "one"), ("x.o", "one")]);
         polled.finds(&[]);
-        fs::write(polled.path("a.txt"), "two").unwrap();
-        fs::write(polled.path("x.o"), "two").unwrap();
+        polled.save("a.txt", "two");
+        polled.save("x.o", "two");
         polled.finds(&[Seen::Changed(polled.path("a.txt"))]);
         polled.finds(&[]);
-        fs::write(polled.path("c.txt"), "").unwrap();
+        polled.save("c.txt", "");
         fs::remove_file(polled.path("b.txt")).unwrap();
         fs::create_dir(polled.path("new")).unwrap();
         let found = polled.scanner.look_at(polled.root.path(), &Texts);
@@ -415,9 +464,23 @@ mod tests {
         let _ = polled.scanner.look_at(polled.root.path(), &Texts);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         polled.finds(&[]);
-        fs::write(&path, "two").unwrap();
+        polled.save("a.txt", "two");
         polled.finds(&[Seen::Changed(path.clone())]);
         touch(old).unwrap();
+        polled.finds(&[]);
+    }
+
+    #[test]
+    fn a_file_that_is_being_written_is_told_when_it_is_done() {
+        let mut polled = Polled::new(&[("a.txt", "one")]);
+        fs::write(polled.path("a.txt"), "").unwrap();
+        fs::write(polled.path("b.txt"), "half").unwrap();
+        polled.finds(&[]);
+        assert!(polled.scanner.due().is_some_and(|due| due <= Instant::now() + SETTLES));
+        let (a, b) = (polled.save("a.txt", "whole"), polled.save("b.txt", "whole"));
+        let mut found = polled.scanner.look_at(polled.root.path(), &Texts);
+        found.sort_by_key(|seen| format!("{seen:?}"));
+        assert_eq!(found, [Seen::Changed(a), Seen::Changed(b)]);
         polled.finds(&[]);
     }
 

@@ -44,7 +44,7 @@ fn save(project: &Sandbox, hotrun: &mut Hotrun, place: &str, version: &str) -> u
 }
 
 #[test]
-fn a_generator_that_writes_the_same_costs_two_builds_once_and_then_nothing() {
+fn a_generator_that_writes_the_same_costs_a_few_builds_once_and_then_nothing() {
     for place in PLACES {
         let project = project(place, "echo generated > gen.txt");
         let mut hotrun = project.start(&[]);
@@ -56,9 +56,9 @@ fn a_generator_that_writes_the_same_costs_two_builds_once_and_then_nothing() {
         }
         hotrun.wait_for("ready");
         let output = hotrun.end();
-        // The first build, one for each save, and two more until the file is known.
+        // The first build, one for each save, and three more at most until the file is known.
         let builds = builds(&output, "none");
-        assert!(builds <= 7, "{place}: {builds} builds\n{output}");
+        assert!(builds <= 8, "{place}: {builds} builds\n{output}");
         assert!(!output.contains("warning"), "{place}:\n{output}");
     }
 }

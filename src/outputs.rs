@@ -39,6 +39,8 @@ pub enum During {
     Rest,
     /// A `pre_cmd` or a rule runs; `cmd` has yet to read the sources.
     Before,
+    /// In the moment in which `cmd` begins: before it, or just after.
+    Edge,
     /// `cmd` runs.
     Cmd,
     /// A build ran, but by now it has ended.
@@ -60,8 +62,6 @@ pub enum Verdict {
     Loop,
     /// As `FollowUp`, but not at once; builds may be causing each other, which is told.
     Paced,
-    /// As `FollowUp`, and the person is told that builds may be causing each other.
-    Circling,
     /// As `Save`, but not at once, and told as well: somebody edits this file, and yet it may
     /// be builds that write it.
     Slow,
@@ -105,12 +105,18 @@ pub struct Outputs {
     contents: HashMap<PathBuf, Content>,
     /// What edited paths held when they were last saved, as far as somebody has looked.
     saved: HashMap<PathBuf, Content>,
+    /// The same of sources, which `cmd` reads while it runs.
+    saved_sources: HashMap<PathBuf, Content>,
     /// And at the end of the one before that.
     older_contents: HashMap<PathBuf, Content>,
     /// Builds in a row that only output caused.
     follow_ups: u32,
     /// Builds in a row that were caused by nothing but files of new names.
     strange: u32,
+    /// Builds in a row that were caused by nothing but files which nobody edits.
+    turns: u32,
+    /// What causes the next one so far: something that somebody edits, something else.
+    causes: (bool, bool),
     /// What has happened since the last build began causes a build of this kind.
     next_is: NextIs,
 }
@@ -133,6 +139,8 @@ impl Outputs {
             NextIs::Wanted => 0,
         };
         self.follow_ups = if follows_up { self.follow_ups + 1 } else { 0 };
+        let (edited, other) = std::mem::take(&mut self.causes);
+        self.turns = if other && !edited { self.turns + 1 } else { 0 };
     }
 
     /// A build ran to its end; `content` reads a file.
@@ -157,8 +165,38 @@ impl Outputs {
         self.saved.insert(path.to_owned(), content);
     }
 
+    /// This is what the source held when a build was asked for because of it.
+    pub fn remember_source(&mut self, path: &Path, content: Content) {
+        self.saved_sources.insert(path.to_owned(), content);
+    }
+
+    /// True for a source that holds what it held when the build was asked for that runs, and
+    /// was written again before its `cmd` read it: as a formatter does that has nothing to do.
+    pub fn is_written_again(&self, path: &Path, content: Content) -> bool {
+        content.is_some() && self.saved_sources.get(path) == Some(&content)
+    }
+
     /// What a change of this path means, so long after the build began.
     pub fn judge(
+        &mut self,
+        path: &Path,
+        when: (During, Duration),
+        content: impl FnOnce(&Path) -> Content,
+    ) -> Verdict {
+        let verdict = self.classify(path, when, content);
+        if matches!(verdict, Verdict::Nothing | Verdict::Loop) {
+            return verdict;
+        }
+        if self.edited.contains(path) {
+            self.causes.0 = true;
+            return verdict;
+        }
+        self.causes.1 = true;
+        // Whatever it is that builds do to it, they have gone on for too long.
+        if self.turns >= CERTAIN_AFTER { Verdict::Paced } else { verdict }
+    }
+
+    fn classify(
         &mut self,
         path: &Path,
         (during, time): (During, Duration),
@@ -171,6 +209,7 @@ impl Outputs {
             }
             self.edited.insert(path.to_owned());
             self.saved.remove(path);
+            self.saved_sources.remove(path);
             if let Some(sighting) = self.seen.get_mut(path) {
                 *sighting = Sighting { repeats: sighting.repeats, ..Sighting::default() };
             }
@@ -204,8 +243,7 @@ impl Outputs {
         }
         if is_new && self.strange >= MOST_STRANGE {
             // It may be somebody's save all the same, so it is never left out.
-            let is_round = self.follow_ups > 0 && self.follow_ups.is_multiple_of(MOST_FOLLOW_UPS);
-            return if is_round { Verdict::Circling } else { Verdict::FollowUp };
+            return Verdict::FollowUp;
         }
         if !self.is_known(path) {
             self.next_is = if is_new { NextIs::Strange } else { NextIs::Wanted };
@@ -378,11 +416,12 @@ mod tests {
     #[test]
     fn a_person_who_saves_in_each_of_many_builds_is_never_left_out() {
         let times = |apart: u64| (0..).map(move |number| Duration::from_millis(number % 3 * apart));
-        let steps = something_new_each_time(Paced, FollowUp);
+        let steps = something_new_each_time(Paced, Paced);
         check_timed("at about the same time of each", times(90), steps);
         let mut steps = Vec::new();
         for number in 1..=12 {
-            steps.extend([WANTED, Write(number, During::Cmd, Save), End]);
+            let expected = if number <= 8 { Save } else { Paced };
+            steps.extend([WANTED, Write(number, During::Cmd, expected), End]);
         }
         check_timed("at any time", times(900), steps);
     }
@@ -441,7 +480,8 @@ mod tests {
     fn what_may_be_a_save_tells_nothing_about_who_writes_the_file() {
         let mut steps = Vec::new();
         for number in 1..=12 {
-            steps.extend([WANTED, End, Write(number, During::Unsure, Save)]);
+            let expected = if number <= 8 { Save } else { Paced };
+            steps.extend([WANTED, End, Write(number, During::Unsure, expected)]);
         }
         check("a save in the moment of each build's end", steps);
     }
@@ -468,7 +508,7 @@ mod tests {
         }
         let mut expected = vec![Save; 3];
         expected.extend([FollowUp; 5]);
-        expected.extend([Verdict::Circling, FollowUp]);
+        expected.extend([Paced, Paced]);
         assert_eq!(verdicts, expected);
     }
 

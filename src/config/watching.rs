@@ -18,6 +18,8 @@ use crate::project::{self, Kind};
 const DEBOUNCE: u64 = 10;
 const MAX_WAIT: u64 = 2_000;
 const SHORTEST_INTERVAL: u64 = 50;
+/// The configuration is found no sooner, either.
+const LONGEST_INTERVAL: u64 = 60_000;
 const INTERVAL: &str = "milliseconds as a whole number, for example 500";
 
 /// Keys of a `[watch]` table by which people mean keys of `[build]`, and those.
@@ -158,7 +160,7 @@ impl Resolver<'_> {
         }
     }
 
-    /// 0 is not set, as in air; shorter ones are the shortest.
+    /// 0 is not set, as in air; shorter and longer ones are the shortest and the longest.
     fn poll_interval(&self) -> Result<Option<Duration>> {
         let key = "build.poll_interval";
         let written = self.document.number(key, INTERVAL)?;
@@ -166,7 +168,9 @@ impl Resolver<'_> {
             self.document.assume(key, 0);
         }
         let interval = written.filter(|interval| *interval > 0);
-        Ok(interval.map(|interval| Duration::from_millis(interval.max(SHORTEST_INTERVAL))))
+        Ok(interval.map(|interval| {
+            Duration::from_millis(interval.clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL))
+        }))
     }
 
     /// Extensions that matter, and files that matter whatever theirs.
@@ -276,7 +280,8 @@ impl Resolver<'_> {
             Some(plan) if !self.document.has("root") => plan.roots.clone(),
             _ => vec![root.to_owned()],
         };
-        for path in include_dirs.iter().filter(|path| path.is_dir()) {
+        // One that is not there yet is watched as soon as it is.
+        for path in include_dirs {
             if !roots.iter().any(|root| path.starts_with(root)) {
                 roots.push(path.clone());
             }

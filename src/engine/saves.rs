@@ -33,13 +33,13 @@ pub(super) struct Window {
     began: Instant,
     pub(super) began_by_files: SystemTime,
     /// When its last command began.
-    cmd_began: Option<Instant>,
-    ended: Option<End>,
+    cmd_began: Option<Moment>,
+    ended: Option<Moment>,
 }
 
-/// When a build ended, by three clocks.
+/// When a build ended, or its last command began, by three clocks.
 #[derive(Clone, Copy, Debug)]
-struct End {
+struct Moment {
     at: Instant,
     by_files: SystemTime,
     /// The clock that most files are stamped with, which stands still for a tick (4 ms, say)
@@ -47,7 +47,7 @@ struct End {
     by_files_coarse: SystemTime,
 }
 
-impl End {
+impl Moment {
     fn now() -> Self {
         Self { at: Instant::now(), by_files: SystemTime::now(), by_files_coarse: coarse_now() }
     }
@@ -60,16 +60,17 @@ impl Window {
 
     /// What rules write is for the build that follows: there is no later command to read it.
     pub(super) fn of_rules(proc: Proc) -> Self {
-        let (began, began_by_files) = (Instant::now(), coarse_now());
-        Self { proc, is_build: false, began, began_by_files, cmd_began: Some(began), ended: None }
+        let now = Moment::now();
+        let (began, began_by_files) = (now.at, now.by_files_coarse);
+        Self { proc, is_build: false, began, began_by_files, cmd_began: Some(now), ended: None }
     }
 
     pub(super) fn last_command_began(&mut self) {
-        self.cmd_began = Some(Instant::now());
+        self.cmd_began = Some(Moment::now());
     }
 
     pub(super) fn end(&mut self) {
-        self.ended = Some(End::now());
+        self.ended = Some(Moment::now());
     }
 
     /// Where hotrun was when this file changed in this burst.
@@ -83,7 +84,7 @@ impl Window {
                 return During::Rest;
             }
             let seen_before = burst.first <= end.at;
-            return match path.symlink_metadata().ok().and_then(|meta| changed_at(&meta)) {
+            return match stamp(path) {
                 None if seen_before => During::JustEnded,
                 None => During::Rest,
                 Some(at) if at > end.by_files => During::Rest,
@@ -92,9 +93,14 @@ impl Window {
                 Some(_) => During::JustEnded,
             };
         }
-        match self.cmd_began {
-            Some(began) if burst.last >= began => During::Cmd,
-            _ => During::Before,
+        let Some(began) = self.cmd_began.filter(|began| burst.last >= began.at) else {
+            return During::Before;
+        };
+        // It may have been written before that, and told after.
+        match stamp(path) {
+            Some(at) if self.is_build && at < began.by_files_coarse => During::Before,
+            Some(at) if self.is_build && at <= began.by_files => During::Edge,
+            _ => During::Cmd,
         }
     }
 }
@@ -103,6 +109,11 @@ impl Window {
 struct Times {
     first: Instant,
     last: Instant,
+}
+
+/// When a file was changed last.
+fn stamp(path: &Path) -> Option<SystemTime> {
+    path.symlink_metadata().ok().and_then(|meta| changed_at(&meta))
 }
 
 /// A burst, sorted by what the files in it are for.
@@ -115,6 +126,14 @@ struct Sorted {
     orders: Vec<(Order, Vec<PathBuf>)>,
     page: Vec<PathBuf>,
     css: Vec<PathBuf>,
+}
+
+/// Whether what files hold is remembered when they are saved, and for whom: it is not of
+/// many at a time.
+#[derive(Clone, Copy)]
+enum Remember {
+    ForRules(bool),
+    Sources(bool),
 }
 
 /// What has changed, of one kind: as saves, and as what builds wrote for the next.
@@ -147,7 +166,7 @@ impl Engine {
         }
         let is_small = burst.paths.len() <= MOST_REMEMBERED;
         let sorted = self.sort(burst.paths);
-        let mut for_rules = self.judge(sorted.for_rules, &times, is_small);
+        let mut for_rules = self.judge(sorted.for_rules, &times, Remember::ForRules(is_small));
         if let Some(window) = self.window.filter(|window| !window.is_build) {
             self.rules_cause_themselves = for_rules
                 .paths()
@@ -208,7 +227,7 @@ impl Engine {
             self.window.is_some_and(|window| window.is_build && times.last < window.began);
         if !was_read {
             let changed = self.without_unchanged(paths, is_small);
-            return self.judge(changed, times, false);
+            return self.judge(changed, times, Remember::Sources(is_small));
         }
         tracing::debug!(?paths, "the last build began after these were saved, and has read them");
         // So what it has read is what they hold now.
@@ -274,10 +293,13 @@ impl Engine {
     }
 
     /// Who wrote these, and does anything follow?
-    fn judge(&mut self, paths: Vec<PathBuf>, times: &Times, remember: bool) -> Told {
+    fn judge(&mut self, paths: Vec<PathBuf>, times: &Times, remember: Remember) -> Told {
         let mut told = Told::default();
         let mut loops = Vec::new();
         let content = self.content();
+        // Without a pre_cmd there is nobody who could write a source before it is read.
+        let has_pre_cmd = self.config.build.stages.len() > 1;
+        let is_source = matches!(remember, Remember::Sources(_)) && has_pre_cmd;
         for path in paths {
             // Read once, and only if somebody asks.
             let held = OnceCell::new();
@@ -287,21 +309,29 @@ impl Engine {
                 let time = times.first.saturating_duration_since(window.began);
                 (window.during(times, &path), time)
             });
+            if is_source
+                && matches!(when.0, During::Before | During::Edge)
+                && self.outputs.is_written_again(&path, held())
+            {
+                tracing::debug!("{} was written again", path.display());
+                continue;
+            }
             let verdict = self.outputs.judge(&path, when, |_| held());
             tracing::trace!(?verdict, ?when, "{}", path.display());
             match verdict {
                 Verdict::Save => {
-                    if remember {
-                        self.outputs.remember(&path, held());
+                    match remember {
+                        Remember::ForRules(true) => self.outputs.remember(&path, held()),
+                        Remember::Sources(is_few) if is_source => {
+                            let content = if is_few { held() } else { None };
+                            self.outputs.remember_source(&path, content);
+                        }
+                        _ => {}
                     }
                     told.saves.push(path);
                 }
                 Verdict::FollowUp => told.follow_ups.push(path),
                 Verdict::Loop => loops.push(path),
-                Verdict::Circling => {
-                    self.tell_loop(std::slice::from_ref(&path), "");
-                    told.follow_ups.push(path);
-                }
                 Verdict::Paced => {
                     self.tell_loop(std::slice::from_ref(&path), "");
                     told.is_slow = true;

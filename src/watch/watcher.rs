@@ -232,8 +232,10 @@ impl Watcher {
             {
                 self.reread_if_needed(&path, moment.wall);
                 // It may have been renamed over another one.
-                for directory in self.forget(&path) {
-                    self.unwatch(&directory);
+                if self.tree.contains(&path) {
+                    for directory in self.forget(&path) {
+                        self.unwatch(&directory);
+                    }
                 }
                 return self.directory_came(event);
             }
@@ -268,6 +270,12 @@ impl Watcher {
                 } else {
                     Change::Gone
                 }
+            }
+            // A directory may be readable now that was not when it appeared.
+            EventKind::Modify(ModifyKind::Metadata(_))
+                if !self.tree.contains(&path) && is_directory(&path) =>
+            {
+                return self.directory_came(event);
             }
             EventKind::Modify(ModifyKind::Metadata(_)) => Change::Attributes,
             // Only Linux tells when a file is closed.

@@ -148,6 +148,49 @@ fn a_formatter_in_pre_cmd_converges() {
 }
 
 #[test]
+fn a_formatter_that_writes_the_file_each_time_converges() {
+    let formatters = [
+        "sed -i s/bad/good/ source.txt",
+        "sed -i s/bad/good/ source.txt; sleep 0.05",
+        "x=$(sed s/bad/good/ source.txt); echo $x > source.txt; sleep 0.05",
+    ];
+    for formatter in formatters {
+        let config = format!("{CONFIG}pre_cmd = [{formatter:?}]\n");
+        let project = Sandbox::new().file("hotrun.toml", &config);
+        let mut hotrun = project.start(&[]);
+        hotrun.wait_serving("one");
+        for version in 0..4 {
+            hotrun.wait_for("ready");
+            project.save("source.txt", &format!("bad {version}\n"));
+            hotrun.wait_serving(&format!("good {version}"));
+        }
+        hotrun.wait_for("ready");
+        let output = hotrun.end();
+        // One for each save, and one for what the formatter made of it.
+        let builds = output.matches("building  cp").count();
+        assert!(builds <= 2 * 5, "{formatter}: {builds} builds\n{output}");
+        assert!(!output.contains("warning"), "{formatter}:\n{output}");
+    }
+}
+
+#[test]
+fn a_build_that_replaces_a_file_by_one_of_a_new_name_does_not_spin() {
+    let build = "cat source.txt > built; rm -f gen-*.txt; date > gen-$(date +%N).txt";
+    let project = Sandbox::new().file("hotrun.toml", &CONFIG.replace("cp source.txt built", build));
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_for("and so causes the next");
+    hotrun.wait_for("ready");
+    // Each has a second for itself now, so that the program is ready in between.
+    let builds = hotrun.count("building");
+    hotrun.wait_for("ready");
+    hotrun.wait_for("ready");
+    assert!(hotrun.count("building") <= builds + 6, "{}", hotrun.output());
+    project.save("source.txt", "two\n");
+    hotrun.wait_serving("two");
+    hotrun.end();
+}
+
+#[test]
 fn what_a_cargo_build_has_read_matters_whatever_it_is_called() {
     let test = "what_a_cargo_build_has_read_matters";
     if !has(test, &["cargo"]) {

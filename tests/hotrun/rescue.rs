@@ -190,6 +190,28 @@ fn a_root_is_watched_however_often_it_and_what_is_around_it_are_replaced() {
 }
 
 #[test]
+fn an_included_directory_outside_is_watched_when_it_comes_and_when_it_comes_back() {
+    let project = Sandbox::empty();
+    fill(&project, "root", "one");
+    let build =
+        CONFIG.replace("cp source.txt built", "cat source.txt ../p/inc/*.txt | tr '\\n' - > built");
+    project.save("root/hotrun.toml", &(build + "include_dir = [\".\", \"../p/inc\"]\n"));
+    let mut hotrun = project.start(&["-C", "root"]);
+    hotrun.wait_for("is gone; hotrun waits until it is back");
+    let mut step = |script: &str, expected: &str| {
+        project.sh(script);
+        hotrun.wait_serving(expected);
+        hotrun.wait_for("ready");
+    };
+    step("mkdir -p p/inc; echo a1 > p/inc/a.txt", "one-a1-");
+    step("echo a2 > p/inc/a.txt", "one-a2-");
+    step("mv p away; sleep 0.2; echo a3 > away/inc/a.txt; mv away p", "one-a3-");
+    step("echo a4 > p/inc/a.txt", "one-a4-");
+    step("echo a5 > p/inc/a.txt", "one-a5-");
+    hotrun.end();
+}
+
+#[test]
 fn a_root_below_a_directory_that_only_its_owner_may_write_is_watched() {
     let project = Sandbox::empty();
     fill(&project, "around/root", "one");

@@ -261,7 +261,10 @@ impl Resolver<'_> {
         for written in self.list("build.include_dir")?.unwrap_or_default() {
             let path = absolute(root, Path::new(written.trim()));
             if !path.is_dir() {
-                self.warnings.push(format!("build.include_dir: there is no directory {written}"));
+                self.warnings.push(format!(
+                    "build.include_dir: there is no directory {written}; it is watched as soon as \
+                     there is one"
+                ));
             }
             found.insert(path);
         }

@@ -135,7 +135,6 @@ impl Watcher {
             let _ = self.inbox.send(Message::Broken(error));
             return;
         }
-        self.tell_absent();
         let _ = self.inbox.send(Message::Watching(found));
     }
 

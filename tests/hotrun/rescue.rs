@@ -121,10 +121,10 @@ fn a_root_that_is_deleted_and_made_again_is_watched_again() {
     let mut hotrun = project.start(&["-C", "root"]);
     serves(&project, &mut hotrun, "one");
     project.sh("rm -r root");
-    hotrun.wait_for("root is gone; hotrun waits until it is back");
+    hotrun.wait_for("root is gone; hotrun waits until it is there again");
     project.sh("mkdir other; cp -r other root; rmdir root other");
     fill(&project, "root", "two");
-    hotrun.wait_for("root is back");
+    hotrun.wait_for("root is there now");
     serves(&project, &mut hotrun, "two");
     hotrun.end();
 }
@@ -197,7 +197,7 @@ fn an_included_directory_outside_is_watched_when_it_comes_and_when_it_comes_back
         CONFIG.replace("cp source.txt built", "cat source.txt ../p/inc/*.txt | tr '\\n' - > built");
     project.save("root/hotrun.toml", &(build + "include_dir = [\".\", \"../p/inc\"]\n"));
     let mut hotrun = project.start(&["-C", "root"]);
-    hotrun.wait_for("is gone; hotrun waits until it is back");
+    hotrun.wait_for("there is no directory ../p/inc; it is watched as soon as there is one");
     let mut step = |script: &str, expected: &str| {
         project.sh(script);
         hotrun.wait_serving(expected);

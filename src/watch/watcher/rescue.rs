@@ -146,7 +146,7 @@ impl Watcher {
 
     pub(super) fn tell_absent(&self) {
         for root in self.filter.watch().roots.iter().filter(|root| self.absent.contains(*root)) {
-            self.say(format!("{} is gone; hotrun waits until it is back", printable(root)));
+            self.say(format!("{} is gone; hotrun waits until it is there again", printable(root)));
         }
     }
 
@@ -193,7 +193,7 @@ impl Watcher {
             if self.is_there(path) {
                 self.absent.remove(path);
                 let path = printable(path);
-                self.say(format!("{path} is back; all that is in it counts as changed"));
+                self.say(format!("{path} is there now; all that is in it counts as changed"));
             }
         }
         let has_moved =

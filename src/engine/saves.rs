@@ -296,6 +296,7 @@ impl Engine {
     fn judge(&mut self, paths: Vec<PathBuf>, times: &Times, remember: Remember) -> Told {
         let mut told = Told::default();
         let mut loops = Vec::new();
+        let mut is_urgent = false;
         let content = self.content();
         // Without a pre_cmd there is nobody who could write a source before it is read.
         let has_pre_cmd = self.config.build.stages.len() > 1;
@@ -320,6 +321,7 @@ impl Engine {
             tracing::trace!(?verdict, ?when, "{}", path.display());
             match verdict {
                 Verdict::Save => {
+                    is_urgent = true;
                     match remember {
                         Remember::ForRules(true) => self.outputs.remember(&path, held()),
                         Remember::Sources(is_few) if is_source => {
@@ -345,6 +347,8 @@ impl Engine {
                 Verdict::Nothing => tracing::debug!("{} is a known output", path.display()),
             }
         }
+        // Nobody's save waits for what builds do to other files.
+        told.is_slow &= !is_urgent;
         if !loops.is_empty() {
             self.tell_loop(&loops, "hotrun waits for a save now. ");
         }

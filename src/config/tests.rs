@@ -57,6 +57,15 @@ fn uncommented() -> String {
 }
 
 #[test]
+fn a_glob_that_leads_out_of_the_root_is_told_to_match_nothing() {
+    let text =
+        "[build]\ncmd = \"make\"\n[watch]\ninclude = [\"/etc/*.conf\", \"../x/**\", \"a/*.b\"]\n";
+    let config = resolve("hotrun.toml", text).unwrap();
+    let told = config.warnings.iter().filter(|warning| warning.contains("matches nothing"));
+    assert_eq!(told.count(), 2, "{:?}", config.warnings);
+}
+
+#[test]
 fn the_example_documents_every_key_and_no_other() {
     let text = uncommented().replace("cmd = \"\"", "cmd = \"true\"");
     let document = Document::parse("air.example.toml", &text).unwrap();

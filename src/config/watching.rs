@@ -81,6 +81,14 @@ impl Resolver<'_> {
         }
         let include_files = below(root, &include_files);
         let include = self.globs("watch.include", self.strings("watch.include")?)?;
+        let leads_out =
+            |pattern: &&String| pattern.starts_with(['/', '~']) || pattern.starts_with("../");
+        for pattern in include.patterns.iter().filter(leads_out) {
+            self.warnings.push(format!(
+                "watch.include: {pattern:?} matches nothing, as globs are relative to root; name \
+                 what lies outside in build.include_dir or build.include_file"
+            ));
+        }
         let by_rules = rules.iter().flat_map(|rule| &rule.include_dirs).cloned();
         let named = include.fixed_parts().map(|part| root.join(part)).chain(by_rules);
         for place in named {

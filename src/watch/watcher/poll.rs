@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Watcher;
 use crate::config::Backend;
+use crate::event::printable;
 use crate::filter::Filter;
 use crate::watch::burst::Change;
 use crate::watch::ignores::Ignores;
@@ -35,7 +36,7 @@ impl Watcher {
             self.say(format!(
                 "{} lies in a file system ({name}) that does not tell of every change, so it is \
                  polled (watch.backend = \"native\": do not)",
-                directory.display()
+                printable(directory)
             ));
         }
         true

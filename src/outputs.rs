@@ -260,7 +260,8 @@ impl Outputs {
         let is_certain = sighting.is_regular(CERTAIN_AFTER, VERY);
         match last_finished.get(path) {
             Some(held) if *held == now => Verdict::Nothing,
-            _ if sighting.told && is_certain => Verdict::Nothing,
+            // It stays so until somebody edits it at rest.
+            _ if sighting.told => Verdict::Nothing,
             _ if during == During::Unsure || follow_ups < MOST_FOLLOW_UPS => Verdict::FollowUp,
             // What may be somebody's save is never left out.
             _ if follow_ups >= CERTAIN_AFTER && is_certain => {

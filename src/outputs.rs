@@ -115,8 +115,10 @@ pub struct Outputs {
     strange: u32,
     /// Builds in a row that were caused by nothing but files which nobody edits.
     turns: u32,
-    /// What causes the next one so far: something that somebody edits, something else.
-    causes: (bool, bool),
+    /// The next build is caused, as far as is known, by a file that somebody edits.
+    caused_by_edited: bool,
+    /// And by one that nobody does.
+    caused_by_other: bool,
     /// What has happened since the last build began causes a build of this kind.
     next_is: NextIs,
 }
@@ -139,8 +141,9 @@ impl Outputs {
             NextIs::Wanted => 0,
         };
         self.follow_ups = if follows_up { self.follow_ups + 1 } else { 0 };
-        let (edited, other) = std::mem::take(&mut self.causes);
-        self.turns = if other && !edited { self.turns + 1 } else { 0 };
+        let by_edited = std::mem::take(&mut self.caused_by_edited);
+        let by_other = std::mem::take(&mut self.caused_by_other);
+        self.turns = if by_other && !by_edited { self.turns + 1 } else { 0 };
     }
 
     /// A build ran to its end; `content` reads a file.
@@ -188,10 +191,10 @@ impl Outputs {
             return verdict;
         }
         if self.edited.contains(path) {
-            self.causes.0 = true;
+            self.caused_by_edited = true;
             return verdict;
         }
-        self.causes.1 = true;
+        self.caused_by_other = true;
         // Whatever it is that builds do to it, they have gone on for too long.
         if self.turns >= CERTAIN_AFTER { Verdict::Paced } else { verdict }
     }

@@ -1,5 +1,6 @@
 //! Builds that write what they read: they come to rest, and never go round in silence.
 
+use crate::rust::MANIFEST;
 use crate::sandbox::{CONFIG, Hotrun, Sandbox, has};
 
 /// The project whose `cmd`, `pre_cmd` or rule writes `gen.txt` by this script.
@@ -196,7 +197,6 @@ fn what_a_cargo_build_has_read_matters_whatever_it_is_called() {
     if !has(test, &["cargo"]) {
         return;
     }
-    let manifest = "[package]\nname = \"app\"\nversion = \"0.1.0\"\nedition = \"2021\"\n";
     let main = "fn main() {\n    println!(\"serving {} {} as {}\", include_str!(\"page.html\").trim(), \
                 env!(\"FROM_BUILD\"), std::process::id());\n    \
                 std::thread::sleep(std::time::Duration::from_secs(1000));\n}\n";
@@ -205,7 +205,7 @@ fn what_a_cargo_build_has_read_matters_whatever_it_is_called() {
                  let text = std::fs::read_to_string(\"tests/data/x.json\").unwrap();\n    \
                  println!(\"cargo::rustc-env=FROM_BUILD={}\", text.trim());\n}\n";
     let project = Sandbox::empty()
-        .file("Cargo.toml", manifest)
+        .file("Cargo.toml", MANIFEST)
         .file("src/main.rs", main)
         .file("src/page.html", "one\n")
         .file("src/other.html", "x\n")
@@ -242,14 +242,13 @@ fn what_the_first_build_reads_is_seen_though_it_was_saved_while_that_ran() {
     if !has(test, &["cargo"]) {
         return;
     }
-    let manifest = "[package]\nname = \"app\"\nversion = \"0.1.0\"\nedition = \"2021\"\n";
     let main = "fn main() {\n    println!(\"serving {} as {}\", include_str!(\"page.html\").trim(), \
                 std::process::id());\n    \
                 std::thread::sleep(std::time::Duration::from_secs(1000));\n}\n";
     // The build is held up when it has read everything, and before it ends.
     let linker = "#!/bin/sh\ncc \"$@\"; code=$?\ntouch linked; while [ ! -e end ]; do sleep 0.01; done; exit $code\n";
     let project = Sandbox::empty()
-        .file("Cargo.toml", manifest)
+        .file("Cargo.toml", MANIFEST)
         .file("src/main.rs", main)
         .file("src/page.html", "one\n")
         .file("linker", linker)

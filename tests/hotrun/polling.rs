@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::sandbox::{APP, CONFIG, Hotrun, Sandbox, can, has};
+use crate::sandbox::{ALL, APP, CONFIG, Hotrun, Sandbox, can, has};
 
 /// Every change in a tree that is polled.
 fn every_change_is_found(project: &Sandbox, hotrun: &mut Hotrun, base: &str) {
@@ -21,8 +21,6 @@ fn every_change_is_found(project: &Sandbox, hotrun: &mut Hotrun, base: &str) {
     step("cp source.txt more.txt", "four1-four1-");
     step("rm more.txt", "four1-");
 }
-
-const ALL: &str = "cat $(find . -name '*.txt' | sort) | tr '\\n' '-' > built";
 
 #[test]
 fn a_tree_that_is_polled_is_seen_as_any_other() {

@@ -5,10 +5,7 @@ use std::path::Path;
 
 use nix::sys::signal::Signal;
 
-use crate::sandbox::{APP, CONFIG, Hotrun, Sandbox, can, has};
-
-/// Builds the number of sources and the newest of their versions.
-const ALL: &str = "cat $(find . -name '*.txt' | sort) | tr '\\n' '-' > built";
+use crate::sandbox::{ALL, APP, CONFIG, Hotrun, Sandbox, can, has};
 
 fn project(build: &str) -> Sandbox {
     let config = CONFIG.replace("cp source.txt built", build);

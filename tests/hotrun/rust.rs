@@ -2,7 +2,8 @@
 
 use crate::sandbox::{Sandbox, free_port, get, has, may_fetch};
 
-const MANIFEST: &str = "[package]\nname = \"app\"\nversion = \"0.1.0\"\nedition = \"2021\"\n";
+pub(crate) const MANIFEST: &str =
+    "[package]\nname = \"app\"\nversion = \"0.1.0\"\nedition = \"2021\"\n";
 const MAIN: &str = "fn main() {\n    let args: Vec<_> = std::env::args().skip(1).collect();\n    \
                     println!(\"serving VERSION as {}\", std::process::id());\n    \
                     println!(\"args {args:?}\");\n    \

@@ -26,6 +26,8 @@ pub(crate) const APP: &str = "echo serving $(cat built) as $$\nexec sleep 1000\n
 /// Builds [`APP`]'s version from `source.txt`.
 pub(crate) const CONFIG: &str = "[build]\ncmd = \"cp source.txt built\"\nentrypoint = [\"./app\"]\n\
                           include_ext = [\"txt\"]\nkill_delay = \"20s\"\n";
+/// Builds what all sources say, in the order of their names.
+pub(crate) const ALL: &str = "cat $(find . -name '*.txt' | sort) | tr '\\n' '-' > built";
 
 /// A project.
 pub(crate) struct Sandbox {

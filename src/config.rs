@@ -24,6 +24,7 @@ mod duration;
 mod environment;
 pub mod example;
 mod resolve;
+mod spare;
 mod watching;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -31,6 +32,7 @@ pub(crate) mod tests;
 use document::Document;
 pub use document::Setting;
 use resolve::Resolver;
+pub use spare::Spare;
 pub use watching::MISPLACED;
 
 /// Where a configuration is looked for, in this order.
@@ -49,7 +51,7 @@ const AIR_KEYS: [&str; 9] =
 pub const TABLES: [&str; 9] =
     ["env", "build", "watch", "run", "proxy", "log", "color", "screen", "misc"];
 /// The keys outside a table. On the command line they are options like those with a dot.
-pub const TOP_KEYS: [&str; 4] = ["root", "tmp_dir", "testdata_dir", "env_files"];
+pub const TOP_KEYS: [&str; 5] = ["root", "tmp_dir", "testdata_dir", "env_files", "spare"];
 
 /// What the command line says.
 #[derive(Clone, Debug, Default)]
@@ -152,12 +154,51 @@ pub struct Run {
     pub is_assumed: bool,
     /// What asks it to end.
     pub signal: Signal,
+    /// Who gets that.
+    pub scope: Scope,
+    /// Who reads what is typed.
+    pub stdin: Stdin,
+    /// Where it prints.
+    pub tty: Tty,
     /// How long it may take to end; then it is killed.
     pub grace: Duration,
     /// What follows when it ends by itself.
     pub on_exit: OnExit,
     /// The pause before it is started again; `None`: 0.5 s, doubling to 8 s.
     pub rerun_delay: Option<Duration>,
+}
+
+/// Who gets the signal that asks a program to end. In any case whoever is left when its
+/// first process has ended is asked then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// Its first process, and all of that one's process group.
+    #[default]
+    Group,
+    /// Its first process, which passes it on.
+    Leader,
+}
+
+/// Who reads what is typed into the terminal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stdin {
+    /// hotrun, as keys, until the program wants it.
+    #[default]
+    Auto,
+    /// The program. (Also where that is no terminal.)
+    App,
+    /// hotrun, as keys; the program's input is empty.
+    Null,
+}
+
+/// Where the program prints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tty {
+    /// To hotrun's own streams.
+    #[default]
+    Inherit,
+    /// To a terminal of its own, which hotrun copies.
+    Pty,
 }
 
 /// Which extensions matter.
@@ -456,6 +497,8 @@ pub struct Config {
     pub env: Environment,
     /// Where what a failed build said is kept.
     pub log: Option<Log>,
+    /// Globs on the command lines of those who may outlive a build or an app.
+    pub spare: Vec<String>,
     /// Commands that run when hotrun is asked to end, before the app is.
     pub post_cmd: Vec<String>,
     /// What to watch.
@@ -491,6 +534,7 @@ impl Config {
             && self.run == other.run
             && self.env == other.env
             && self.log == other.log
+            && self.spare == other.spare
             && self.post_cmd == other.post_cmd
             && self.tmp_dir == other.tmp_dir
     }

@@ -11,29 +11,36 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_local};
 
-use crate::config::{self, Action, Color, Command, Config, Options, Program, Stage};
+use crate::config::{self, Action, Color, Command, Config, Options, Program, Scope, Spare, Stage};
 use crate::error::Result;
 use crate::event::{
     Cause, Ended, Event, Found, Message, Next, Notice, Proc, Role, Timer, name_paths, quoted,
 };
 use crate::filter::{Filter, Reason, Verdict};
 use crate::outputs::{Fingerprints, Outputs};
-use crate::process::{Job, Processes};
+use crate::process::Terminal::OutputOnly;
+use crate::process::terminal::Terminal;
+use crate::process::{self, Job, Processes};
 use crate::project::{self, Kind};
 use crate::ready;
+use crate::report::console::Console;
 use crate::report::{Facts, Report};
 use crate::signal;
-use crate::state::{Effect, State};
+use crate::state::{ABANDONED, Effect, State};
 use crate::watch::{Watch, coarse_now};
 
 mod files;
 mod saves;
+mod terminal;
 
 use saves::Window;
+use terminal::Seat;
 
 /// The pause before an app that ended by itself is started again: the first, and the most
 /// that doubling makes of it.
@@ -45,6 +52,10 @@ const LONG_LIFE: Duration = Duration::from_secs(10);
 const ROUNDS_OF_RULES: u32 = 5;
 /// `HOTRUN_CHANGED` is cut at this many bytes.
 const MOST_CHANGED: usize = 4096;
+/// At the end: how long hotrun waits for its guardians, whose trees are gone, and for
+/// whoever reads what it said last.
+const GUARDIANS_END: Duration = Duration::from_secs(1);
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How to talk.
 #[derive(Clone, Copy, Debug, Default)]
@@ -57,18 +68,24 @@ pub struct Talk {
 
 /// Runs hotrun to its end, and returns its exit code.
 pub async fn run(options: Options, talk: Talk) -> Result<u8> {
+    process::terminal::block_stops();
+    let console = Console::default();
     let (sender, mut inbox) = unbounded_channel();
-    let processes = Processes::new(sender.clone())?;
+    let mut processes = Processes::new(sender.clone(), console.clone())?;
     signal::listen(&sender)?;
+    processes.prepare(&options.directory);
     let helper = processes.helper();
     let config = tokio::select! {
         config = config::load(&options, &helper) => config?,
         // Nothing was started that could need to be stopped.
         _ = inbox.recv() => return Ok(0),
     };
+    let spare = Spare::new(&config.spare).unwrap_or_default();
+    let swept = process::sweep(&options.directory, &spare).await;
     let watch =
         if config.once { None } else { Some(Watch::start(config.watch.clone(), sender.clone())?) };
-    let report = Report::new(talk.quiet, talk.color, &config.talk, config.watch.base.clone());
+    let base = config.watch.base.clone();
+    let report = Report::new(talk.quiet, talk.color, &config.talk, base, console.clone());
     let mut engine = Engine {
         state: State::new(config.policy()),
         filter: Rc::new(Filter::new(config.watch.clone())),
@@ -101,12 +118,21 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
         pause: Duration::ZERO,
         loading: None,
         broken: None,
+        seat: Seat::new(Terminal::open()),
         sender,
     };
     engine.greet();
+    if !swept.is_empty() {
+        engine.report.say(&Notice::Swept(swept));
+    }
     engine.prepare_tmp_dir()?;
+    engine.read_keys();
     let code = engine.run(&mut inbox).await;
+    engine.leave_terminal();
     engine.clean();
+    let is_forced = code == ABANDONED;
+    engine.processes.end(if is_forced { Duration::ZERO } else { GUARDIANS_END }).await;
+    console.flush(LAST_WORDS).await;
     Ok(code)
 }
 
@@ -160,6 +186,8 @@ struct Engine {
     loading: Option<oneshot::Receiver<Result<Config>>>,
     /// The exit code of what ends hotrun, if that is no wish of anybody's.
     broken: Option<u8>,
+    /// The terminal.
+    seat: Seat,
     sender: UnboundedSender<Message>,
 }
 
@@ -198,8 +226,13 @@ impl Engine {
     // From messages to events
 
     fn understand(&mut self, message: Message) -> Vec<Event> {
+        self.notice_foreground();
         match message {
-            Message::Event(Event::Exited(proc, ended)) => vec![self.exited(proc, ended)],
+            Message::Event(Event::Exited(proc, ended)) => {
+                let exited = self.exited(proc, ended.clone());
+                let more = self.terminal_is_free(proc, &ended);
+                [exited].into_iter().chain(more).collect()
+            }
             Message::Event(event) => vec![event],
             Message::Changed(burst) => self.saved(burst),
             Message::Watching(found) => {
@@ -216,10 +249,12 @@ impl Engine {
                 if let Some(facts) = self.report.facts.get_mut(&proc) {
                     facts.pid = Some(pid);
                 }
+                self.terminal_was_taken(proc, Pid::from_raw(pid));
                 if self.roles.get(&proc) == Some(&Role::App) {
                     self.report.say(&Notice::Started(proc));
                     self.probes.insert(proc, ready::probe(proc, self.sender.clone()));
                 }
+                self.processes.began(proc, Pid::from_raw(pid));
                 Vec::new()
             }
             Message::Running { proc, label, is_last } => {
@@ -244,6 +279,27 @@ impl Engine {
             }
             Message::Printed(proc, more) => {
                 self.printed.entry(proc).or_default().extend(more);
+                Vec::new()
+            }
+            Message::Stopped(proc, signal) => {
+                self.stopped(proc, signal);
+                Vec::new()
+            }
+            Message::Key(key) => self.key(key),
+            Message::Suspend => {
+                self.suspend();
+                Vec::new()
+            }
+            Message::Continued => {
+                self.continued();
+                Vec::new()
+            }
+            Message::Resized => {
+                self.processes.resized();
+                Vec::new()
+            }
+            Message::LookAtTerminal => {
+                self.mend_terminal();
                 Vec::new()
             }
             Message::Say(notice) => {
@@ -571,7 +627,25 @@ impl Engine {
         let directory = self.config.directory.clone();
         let keeps_output = role == Role::Build && self.config.log.is_some();
         let runs_all = role == Role::Rules;
-        self.processes.spawn(proc, Job { stages, directory, env, limit, keeps_output, runs_all });
+        let is_app = role == Role::App;
+        let run = &self.config.run;
+        let (farewell, scope) =
+            if is_app { (run.signal, run.scope) } else { (Signal::SIGTERM, Scope::Group) };
+        let terminal = if is_app { self.terminal_for_app(proc) } else { OutputOnly };
+        let spare = self.config.spare.as_slice().into();
+        let job = Job {
+            stages,
+            directory,
+            env,
+            limit,
+            keeps_output,
+            runs_all,
+            terminal,
+            farewell,
+            scope,
+            spare,
+        };
+        self.processes.spawn(proc, job);
     }
 
     /// The changed paths, relative to the root, one a line.
@@ -593,7 +667,7 @@ impl Engine {
     fn dismiss(&mut self, proc: Proc) {
         let (signal, grace) = match self.roles.get(&proc) {
             Some(Role::App) => (self.config.run.signal, self.config.run.grace),
-            _ => (nix::sys::signal::Signal::SIGTERM, self.config.build.cancel_grace),
+            _ => (Signal::SIGTERM, self.config.build.cancel_grace),
         };
         if let Some(facts) = self.report.facts.get_mut(&proc) {
             facts.dismissed = Some(Instant::now());

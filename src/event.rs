@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 
@@ -74,7 +75,7 @@ impl Cause {
 }
 
 /// How a process ended.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Ended {
     /// It returned this code.
     Code(i32),
@@ -155,6 +156,23 @@ pub fn printable(path: &Path) -> String {
     text
 }
 
+/// What a key asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// Build again.
+    Rebuild,
+    /// Start the app again.
+    Restart,
+    /// Keep saves, or act on those that were kept.
+    Pause,
+    /// Clear the screen.
+    Clear,
+    /// End hotrun.
+    Quit,
+    /// Show the keys.
+    Help,
+}
+
 /// What can be asked for by hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Order {
@@ -166,6 +184,8 @@ pub enum Order {
     Pause,
     /// Act on what was kept.
     Resume,
+    /// The one of the two that is not so already.
+    PauseOrResume,
 }
 
 /// Whether the old app is dismissed before the new one is started, or after it is ready.
@@ -266,6 +286,8 @@ pub enum Message {
     Watching(Found),
     /// A process has this pid now.
     Spawned(Proc, i32),
+    /// Its first process was stopped, by this signal.
+    Stopped(Proc, Signal),
     /// A command is about to run.
     Running {
         /// As a part of this.
@@ -281,6 +303,16 @@ pub enum Message {
     Printed(Proc, Vec<u8>),
     /// A command of a build failed, and the build goes on.
     Tolerated(Proc, String, Ended),
+    /// A key was typed.
+    Key(Key),
+    /// Ctrl-Z.
+    Suspend,
+    /// hotrun goes on, or was put into the foreground or background.
+    Continued,
+    /// The window has another size.
+    Resized,
+    /// It is time to look at the modes of the terminal.
+    LookAtTerminal,
     /// Something to say.
     Say(Notice),
     /// The configuration has been read again.
@@ -350,8 +382,25 @@ pub enum Notice {
     Stopped(Proc),
     /// It was asked to end and did not; it is killed now.
     Killing(Proc),
+    /// These, by pid and command line, have not ended.
+    Holding {
+        /// They.
+        who: Vec<(i32, String)>,
+        /// What asked them to.
+        signal: Signal,
+        /// When they are killed.
+        kill_in: Option<Duration>,
+    },
+    /// These have survived SIGKILL.
+    Unkillable(Vec<(i32, String)>),
     /// An app has been started.
     Started(Proc),
+    /// This process has the terminal from now on.
+    TerminalGiven(Proc),
+    /// It wants the terminal, which is not hotrun's to give.
+    TerminalWanted(Proc),
+    /// An earlier hotrun had left these behind, by pid and command line; they are ended.
+    Swept(Vec<(i32, String)>),
     /// An app serves.
     Ready(Proc),
     /// An app has not become ready in time.

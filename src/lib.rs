@@ -44,13 +44,15 @@ pub mod engine;
 pub mod watch;
 // Does this path matter? Pure.
 pub mod filter;
-// Signals become events.
+// Keys become messages.
+pub mod keys;
+// Signals become messages.
 pub mod signal;
 // Is this file one that builds write? Pure.
 pub mod outputs;
 // What to do about it. Pure.
 pub mod state;
-// Spawn, stop, wait for a whole process group.
+// Spawn, stop, wait for a whole tree of processes; the terminal.
 pub mod process;
 // When does an app serve?
 pub mod ready;

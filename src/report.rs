@@ -6,9 +6,14 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+
 use crate::config::{Clear, Color, Loudness, Talk};
 use crate::error::Error;
 use crate::event::{Cause, Ended, Next, Notice, Proc, name_paths};
+
+/// A command line is cut after so many characters.
+const MOST_COMMAND: usize = 60;
 
 fn is_on(color: Color) -> bool {
     match color {
@@ -21,6 +26,10 @@ fn is_on(color: Color) -> bool {
         }
     }
 }
+
+pub mod console;
+
+use console::{Console, Stream};
 
 /// What a line is about (in air's words).
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -88,16 +97,23 @@ pub struct Report {
     color: bool,
     talk: Talk,
     base: PathBuf,
+    console: Console,
     /// By process: what the lines about it need to know.
     pub facts: HashMap<Proc, Facts>,
 }
 
 impl Report {
     /// Paths are said relative to `base`. A colour that is chosen beats the configured one.
-    pub fn new(quiet: bool, chosen_color: Option<Color>, talk: &Talk, base: PathBuf) -> Self {
+    pub fn new(
+        quiet: bool,
+        chosen_color: Option<Color>,
+        talk: &Talk,
+        base: PathBuf,
+        console: Console,
+    ) -> Self {
         let facts = HashMap::new();
         let mut report =
-            Self { quiet, chosen_color, color: false, talk: talk.clone(), base, facts };
+            Self { quiet, chosen_color, color: false, talk: talk.clone(), base, console, facts };
         report.configure(talk);
         report
     }
@@ -108,21 +124,43 @@ impl Report {
         self.color = is_on(self.chosen_color.or(talk.color).unwrap_or_default());
     }
 
+    /// Where it is said.
+    pub fn console(&self) -> &Console {
+        &self.console
+    }
+
     /// Says what the configuration wants to be said at the start.
     pub fn banner(&self, text: &str) {
         if !self.quiet && self.talk.loudness != Loudness::Silent {
-            write_line(text);
+            self.write(&format!("{text}\n"));
         }
     }
 
-    /// Says an error of hotrun's own.
+    /// Says an error of hotrun's own, at its end.
     pub fn error(error: &Error) {
-        write_line(&format!("hotrun: {error}"));
+        write_at_once(&format!("hotrun: {error}\n"));
     }
 
-    /// Says something about a command line.
+    /// Says something about a command line, at the start.
     pub fn note(text: &str) {
-        write_line(&format!("hotrun: {text}"));
+        write_at_once(&format!("hotrun: {text}\n"));
+    }
+
+    /// Shows which keys there are.
+    pub fn keys(&self, keys: impl Iterator<Item = (char, &'static str)>) {
+        for (key, does) in keys {
+            self.write(&format!("  {key}  {does}\n"));
+        }
+    }
+
+    /// Clears the screen, because somebody wants that.
+    pub fn clear_screen(&self) {
+        self.write("\u{1b}[H\u{1b}[2J");
+    }
+
+    /// Takes a typed character off the screen again.
+    pub fn erase_key(&self) {
+        self.write("\u{8} \u{8}");
     }
 
     /// Says that a command begins.
@@ -170,6 +208,26 @@ impl Report {
             ),
             Notice::Stopped(app) => self.stopped(*app),
             Notice::Killing(proc) => self.killing(*proc),
+            Notice::Holding { who, signal, kill_in } => self.holding(who, *signal, *kill_in),
+            Notice::Unkillable(who) => {
+                let why = "it waits for a device, or belongs to another user";
+                let text = format!("for {}, which survives SIGKILL: {why}", name_processes(who));
+                self.line(Part::Runner, Tone::Bad, "waiting", &text);
+            }
+            Notice::TerminalGiven(proc) => {
+                let text = format!("given to {}; hotrun's keys are off", self.name(*proc));
+                self.line(Part::Main, Tone::Plain, "terminal", &text);
+            }
+            Notice::TerminalWanted(proc) => {
+                let name = self.name(*proc);
+                let text = format!("{name} waits for it: bring hotrun to the foreground (fg)");
+                self.line(Part::Main, Tone::Warn, "terminal", &text);
+            }
+            Notice::Swept(who) => {
+                let text =
+                    format!("{}, left behind by a hotrun that was killed", name_processes(who));
+                self.line(Part::Main, Tone::Warn, "ended", &text);
+            }
             Notice::Started(app) => {
                 self.line(Part::Runner, Tone::Work, "started", &self.name(*app));
             }
@@ -190,7 +248,7 @@ impl Report {
             Notice::Ending => {
                 if std::io::stderr().is_terminal() {
                     // The terminal has just shown `^C` at the start of this line.
-                    write_raw("\r");
+                    self.write("\r");
                 }
                 self.line(Part::Main, Tone::Plain, "ending", "Ctrl-C again to kill");
             }
@@ -202,14 +260,7 @@ impl Report {
             Notice::NothingBuilt => {
                 self.line(Part::Main, Tone::Warn, "note", "there is nothing built to start again");
             }
-            Notice::Signalled(app, signal) => {
-                let text = format!("{} {}", self.name(*app), signal.as_str());
-                self.line(Part::Runner, Tone::Good, "signalled", &text);
-            }
-            Notice::NobodyToSignal(signal) => {
-                let text = format!("no program is running that could get {signal}");
-                self.line(Part::Main, Tone::Warn, "note", &text);
-            }
+            Notice::Signalled(..) | Notice::NobodyToSignal(_) => self.signalled(notice),
             Notice::Unchanged(paths) => {
                 let names = name_paths(paths, &self.base);
                 self.line(Part::Watcher, Tone::Plain, "unchanged", &names);
@@ -221,6 +272,23 @@ impl Report {
                 self.line(Part::Watcher, Tone::Plain, "changed", &text);
             }
             Notice::Warning(text) => self.line(Part::Main, Tone::Warn, "warning", text),
+        }
+    }
+
+    fn holding(&self, who: &[(i32, String)], signal: Signal, kill_in: Option<Duration>) {
+        let then = kill_in.map(|left| format!("; killed in {}", duration(left)));
+        let (who, then) = (name_processes(who), then.unwrap_or_default());
+        let text = format!("for {who}, which has not ended 1 s after {signal}{then}");
+        self.line(Part::Runner, Tone::Warn, "waiting", &text);
+    }
+
+    fn signalled(&self, notice: &Notice) {
+        if let Notice::Signalled(app, signal) = notice {
+            let text = format!("{} {signal}", self.name(*app));
+            self.line(Part::Runner, Tone::Good, "signalled", &text);
+        } else if let Notice::NobodyToSignal(signal) = notice {
+            let text = format!("no program is running that could get {signal}");
+            self.line(Part::Main, Tone::Warn, "note", &text);
         }
     }
 
@@ -305,7 +373,7 @@ impl Report {
             Clear::Scrollback => "\u{1b}[H\u{1b}[2J\u{1b}[3J",
         };
         if std::io::stderr().is_terminal() {
-            write_raw(codes);
+            self.write(codes);
         }
     }
 
@@ -333,23 +401,35 @@ impl Report {
                 Part::Runner => colors.runner,
             };
             let code = chosen.unwrap_or(tone.code());
-            write_line(&format!(
-                "{time}\u{1b}[2mhotrun\u{1b}[0m \u{1b}[{code}m{word:>9}\u{1b}[0m  {text}"
+            self.write(&format!(
+                "{time}\u{1b}[2mhotrun\u{1b}[0m \u{1b}[{code}m{word:>9}\u{1b}[0m  {text}\n"
             ));
         } else {
-            write_line(format!("{time}hotrun {word:>9}  {text}").trim_end());
+            let line = format!("{time}hotrun {word:>9}  {text}");
+            self.write(&format!("{}\n", line.trim_end()));
         }
+    }
+
+    /// In one piece, so that the app's lines do not get between.
+    fn write(&self, text: &str) {
+        self.console.write(Stream::Stderr, text.as_bytes());
     }
 }
 
-/// In one piece, so that the app's lines do not get between. A closed stderr is no reason
-/// to end.
-fn write_line(text: &str) {
-    write_raw(&format!("{text}\n"));
+/// A closed stderr is no reason to end.
+fn write_at_once(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
-fn write_raw(text: &str) {
-    let _ = std::io::stderr().write_all(text.as_bytes());
+/// `"sleep 1000" (pid 7) and 2 more`.
+fn name_processes(who: &[(i32, String)]) -> String {
+    let Some(((pid, command), rest)) = who.split_first() else { return String::new() };
+    let mut short: String = command.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if short.chars().count() > MOST_COMMAND {
+        short = short.chars().take(MOST_COMMAND).chain(['…']).collect();
+    }
+    let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+    format!("\"{short}\" (pid {pid}){more}")
 }
 
 /// A duration in three digits: `12 ms`, `1.24 s`, `3 min 5 s`.

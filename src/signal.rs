@@ -1,34 +1,72 @@
-//! SIGINT, SIGTERM, SIGHUP and SIGQUIT to hotrun, as events.
+//! Signals to hotrun, as messages.
 
+use nix::sys::signal::Signal as Name;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::error::{Error, Result};
-use crate::event::{Event, Message};
+use crate::event::{Event, Message, Order};
+use crate::process::is_ignored;
 
-/// Tells the inbox of every signal that asks hotrun to end.
+/// What one signal means.
+#[derive(Clone, Copy)]
+enum Meaning {
+    /// hotrun is asked to end, so many times.
+    End(usize),
+    /// Ctrl-Z.
+    Suspend,
+    /// `fg`, `bg`.
+    Continue,
+    /// The window has another size.
+    Resize,
+    /// It is meant for the app.
+    ForApp(Name),
+}
+
+/// Tells the inbox of every signal that means something.
 pub fn listen(inbox: &UnboundedSender<Message>) -> Result<()> {
     let kinds = [
-        (SignalKind::interrupt(), 1),
-        (SignalKind::terminate(), 1),
-        (SignalKind::hangup(), 1),
-        // Ctrl-\\: as if asked twice, everything is killed.
-        (SignalKind::quit(), 2),
+        (Name::SIGINT, Meaning::End(1)),
+        (Name::SIGTERM, Meaning::End(1)),
+        (Name::SIGHUP, Meaning::End(1)),
+        // Ctrl-\: as if asked twice, everything is killed.
+        (Name::SIGQUIT, Meaning::End(2)),
+        (Name::SIGTSTP, Meaning::Suspend),
+        (Name::SIGCONT, Meaning::Continue),
+        (Name::SIGWINCH, Meaning::Resize),
+        (Name::SIGUSR1, Meaning::ForApp(Name::SIGUSR1)),
+        (Name::SIGUSR2, Meaning::ForApp(Name::SIGUSR2)),
     ];
-    for (kind, times) in kinds {
-        let signals =
-            signal(kind).map_err(|error| Error::failed("cannot listen for signals", error))?;
-        tokio::spawn(tell(signals, times, inbox.clone()));
+    for (name, meaning) in kinds {
+        // Who was started by `nohup` is not to hear that the terminal is closed; who was
+        // started where Ctrl-Z means nothing is not to be stopped by it.
+        if matches!(name, Name::SIGHUP | Name::SIGTSTP) && is_ignored(name) {
+            continue;
+        }
+        let signals = signal(SignalKind::from_raw(name as i32))
+            .map_err(|error| Error::failed("cannot listen for signals", error))?;
+        tokio::spawn(tell(signals, meaning, inbox.clone()));
     }
     Ok(())
 }
 
-async fn tell(mut signals: Signal, times: usize, inbox: UnboundedSender<Message>) {
+async fn tell(mut signals: Signal, meaning: Meaning, inbox: UnboundedSender<Message>) {
     while signals.recv().await.is_some() {
+        let times = if let Meaning::End(times) = meaning { times } else { 1 };
         for _ in 0..times {
-            if inbox.send(Event::Interrupted.into()).is_err() {
+            if inbox.send(message(meaning)).is_err() {
                 return;
             }
         }
+    }
+}
+
+fn message(meaning: Meaning) -> Message {
+    match meaning {
+        Meaning::End(_) => Event::Interrupted.into(),
+        Meaning::Suspend => Message::Suspend,
+        Meaning::Continue => Message::Continued,
+        Meaning::Resize => Message::Resized,
+        Meaning::ForApp(name) => Event::Ordered(Order::Signal(name)).into(),
     }
 }

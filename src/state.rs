@@ -31,7 +31,7 @@ const MOST_LEAVING: usize = 3;
 /// After so many overtaken builds in a row, one line says so.
 const OVERTAKEN_OFTEN: u32 = 3;
 /// The exit code after a third Ctrl-C.
-const ABANDONED: u8 = 130;
+pub const ABANDONED: u8 = 130;
 
 /// What is to be done, in order. Performing it never waits and never fails: a failure comes
 /// back as an [`Event`].
@@ -232,7 +232,11 @@ impl Turn {
 
     fn saved(&mut self, phase: Phase, cause: Cause) -> Phase {
         if let Pause::On(kept) = &mut self.state.pause {
+            let was_asked_for = cause == Cause::Order;
             *kept = Some(cause.after(kept.take()));
+            if was_asked_for {
+                self.say(Notice::Paused);
+            }
             return phase;
         }
         if !self.tell_change(&phase, &cause) {
@@ -712,21 +716,24 @@ impl Turn {
                 phase
             }
             Order::Pause => self.pause(phase),
-            Order::Resume => match std::mem::replace(&mut self.state.pause, Pause::Off) {
-                Pause::Off => phase,
-                Pause::On(kept) => {
-                    self.say(Notice::Resumed);
-                    let phase = match self.state.rules.take() {
-                        Some(for_rules) => self.ruled(phase, for_rules),
-                        None => phase,
-                    };
-                    match kept {
-                        None if self.state.restart => self.restart(phase),
-                        None => phase,
-                        Some(cause) => self.saved(phase, cause),
+            Order::PauseOrResume if self.state.pause == Pause::Off => self.pause(phase),
+            Order::Resume | Order::PauseOrResume => {
+                match std::mem::replace(&mut self.state.pause, Pause::Off) {
+                    Pause::Off => phase,
+                    Pause::On(kept) => {
+                        self.say(Notice::Resumed);
+                        let phase = match self.state.rules.take() {
+                            Some(for_rules) => self.ruled(phase, for_rules),
+                            None => phase,
+                        };
+                        match kept {
+                            None if self.state.restart => self.restart(phase),
+                            None => phase,
+                            Some(cause) => self.saved(phase, cause),
+                        }
                     }
                 }
-            },
+            }
         }
     }
 

@@ -10,9 +10,10 @@ use nix::sys::signal::Signal;
 
 use super::air::ProgramKeys;
 use super::document::{Document, NumberOrText, OneOrMany};
+use super::spare::{SPARED, Spare};
 use super::{
     Build, Clear, Color, Colors, Command, Config, Environment, Log, Loudness, Options, Program,
-    Run, Stage, Talk, absolute, air, duration,
+    Run, Scope, Stage, Stdin, Talk, Tty, absolute, air, duration,
 };
 use crate::error::{Error, Result};
 use crate::event::OnExit;
@@ -115,6 +116,7 @@ impl<'a> Resolver<'a> {
         }
         let env = self.environment(&root)?;
         let log = self.log(&tmp_dir)?;
+        let spare = self.spare()?;
         let makes = (&run.program, !build.stages.is_empty());
         let mut watch = self.watch(&root, &tmp_dir, &kind, plan.as_ref(), makes)?;
         watch.always.extend(env.files.iter().cloned());
@@ -133,6 +135,7 @@ impl<'a> Resolver<'a> {
             run,
             env,
             log,
+            spare,
             post_cmd: commands.post_cmd,
             watch,
             talk,
@@ -291,6 +294,21 @@ impl<'a> Resolver<'a> {
         Ok(name.map(|name| Log { path: absolute(tmp_dir, Path::new(&name)), is_chosen }))
     }
 
+    fn spare(&self) -> Result<Vec<String>> {
+        let written = self.strings("spare")?;
+        if written.is_none() {
+            self.document.assume("spare", SPARED.map(String::from).to_vec());
+        }
+        let spare = written.unwrap_or_else(|| SPARED.map(String::from).into());
+        match Spare::new(&spare) {
+            Ok(_) => Ok(spare),
+            Err((pattern, reason)) => {
+                let expected = "a list of globs on command lines";
+                Err(self.document.wrong("spare", format!("{expected} ({pattern:?}: {reason})")))
+            }
+        }
+    }
+
     fn environment(&self, root: &Path) -> Result<Environment> {
         let files = self.strings("env_files")?.unwrap_or_default();
         let files = files.iter().map(|file| absolute(root, Path::new(file.trim()))).collect();
@@ -377,6 +395,13 @@ impl<'a> Resolver<'a> {
             fallback: None,
             is_assumed: false,
             signal,
+            scope: self
+                .one_of("run.stop_scope", &[("group", Scope::Group), ("leader", Scope::Leader)])?,
+            stdin: self.one_of(
+                "run.stdin",
+                &[("auto", Stdin::Auto), ("app", Stdin::App), ("null", Stdin::Null)],
+            )?,
+            tty: self.one_of("run.tty", &[("inherit", Tty::Inherit), ("pty", Tty::Pty)])?,
             grace: self.grace()?,
             on_exit,
             rerun_delay: rerun.then_some(rerun_delay),
@@ -481,6 +506,19 @@ impl<'a> Resolver<'a> {
 
     fn alias_string(&self, key: &'static str) -> Result<Option<String>> {
         if self.air_mode { self.string(key) } else { Ok(None) }
+    }
+
+    /// One of these words; the first is meant where there is none.
+    fn one_of<T: Copy>(&self, key: &'static str, words: &[(&'static str, T)]) -> Result<T> {
+        let written = self.string(key)?;
+        let word = written.as_deref().unwrap_or_else(|| {
+            self.document.assume(key, words[0].0);
+            words[0].0
+        });
+        words.iter().find(|(one, _)| *one == word).map(|(_, meant)| *meant).ok_or_else(|| {
+            let all: Vec<String> = words.iter().map(|(one, _)| format!("{one:?}")).collect();
+            self.document.wrong(key, format!("one of {}", all.join(", ")))
+        })
     }
 
     fn has_no_effect(&mut self, key: &'static str, why: &str) -> Result<()> {

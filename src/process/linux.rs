@@ -1,11 +1,27 @@
-//! Linux: orphans come to us, and `/proc` tells who is in a process group.
+//! Linux: orphans come to whoever is a subreaper above them, and `/proc` tells who is there.
 
+use std::collections::HashMap;
 use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::prctl;
-use nix::sys::signal::killpg;
-use nix::unistd::Pid;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::{Pid, getpid, getppid};
+
+use super::Member;
+
+mod cgroup;
+
+pub(super) use cgroup::{Cgroup, remove_abandoned};
+
+/// While waiting for the rest of a tree: how often it is looked at. Not at all: whoever is
+/// left is, or becomes, a child, whose end is told.
+pub(super) const LOOK: Option<Duration> = None;
 
 /// From now on a process below us whose parent ends becomes our child, so that its end
 /// reaches us as SIGCHLD and we can reap it.
@@ -13,30 +29,157 @@ pub(super) fn adopt_orphans() -> nix::Result<()> {
     prctl::set_child_subreaper(true)
 }
 
-/// True while the group has a member that is no zombie. `killpg(0)` alone cannot tell: one
-/// zombie that nobody reaps keeps it true for ever.
-pub(super) fn lives(pgid: Pid) -> bool {
-    if killpg(pgid, None) == Err(Errno::ESRCH) {
-        return false;
-    }
-    let Ok(entries) = fs::read_dir("/proc") else { return true };
-    entries
-        .flatten()
-        .filter(|entry| {
-            entry.file_name().as_encoded_bytes().first().is_some_and(u8::is_ascii_digit)
-        })
-        .filter_map(|entry| fs::read(entry.path().join("stat")).ok())
-        .any(|stat| is_living_member(&stat, pgid))
+/// What `ps` and `top` call this process.
+pub(super) fn set_name(name: &std::ffi::CStr) {
+    // A name is no reason not to work.
+    let _ = prctl::set_name(name);
 }
 
-/// Reads `pid (comm) state ppid pgrp …`; the name may hold blanks and parentheses.
-fn is_living_member(stat: &[u8], pgid: Pid) -> bool {
-    let Some(end) = stat.iter().rposition(|byte| *byte == b')') else { return false };
+/// Called in a new child: from now on it is killed when its parent dies.
+pub(super) fn die_with(parent: Pid) -> io::Result<()> {
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    if getppid() == parent {
+        return Ok(());
+    }
+    // The parent has died in between.
+    Err(Errno::ESRCH.into())
+}
+
+/// The program that runs here, also when its file has been replaced meanwhile.
+#[expect(clippy::unnecessary_wraps, reason = "on other systems it may not be known")]
+pub(super) fn own_program() -> io::Result<PathBuf> {
+    Ok("/proc/self/exe".into())
+}
+
+/// Can be waited for until a child changes its state.
+pub(super) struct ChildEvents(SignalFd);
+
+impl ChildEvents {
+    /// The caller blocks SIGCHLD.
+    pub(super) fn new() -> nix::Result<Self> {
+        let mut mask = SigSet::empty();
+        mask.add(Signal::SIGCHLD);
+        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+        SignalFd::with_flags(&mask, flags).map(Self)
+    }
+
+    /// What was told has been taken notice of.
+    pub(super) fn clear(&self) {
+        while let Ok(Some(_)) = self.0.read_signal() {}
+    }
+}
+
+impl AsFd for ChildEvents {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// All below this process, parents before their children. (The tag of a tree is for
+/// systems where orphans cannot be adopted.)
+pub(super) fn members(_tag: &str) -> Vec<Member> {
+    descendants(getpid())
+}
+
+/// Those of them who have become this process's children though it did not start them,
+/// with all below them.
+pub(super) fn orphans(_tag: &str, own: impl Fn(Pid) -> bool) -> Vec<Member> {
+    let me = getpid();
+    let mut kept: Vec<Member> = Vec::new();
+    for one in descendants(me) {
+        let is_one = match one.parent {
+            parent if parent == me => !own(one.pid),
+            parent => kept.iter().any(|kept| kept.pid == parent),
+        };
+        if is_one {
+            kept.push(one);
+        }
+    }
+    kept
+}
+
+fn descendants(root: Pid) -> Vec<Member> {
+    // Not every kernel is built with this file; where it is, it saves looking at everybody.
+    if fs::exists(format!("/proc/{root}/task/{root}/children")).unwrap_or(false) {
+        return by_children_files(root);
+    }
+    let mut below: HashMap<Pid, Vec<Member>> = HashMap::new();
+    for one in everybody() {
+        below.entry(one.parent).or_default().push(one);
+    }
+    let mut found = Vec::new();
+    let mut next = vec![root];
+    while let Some(parent) = next.pop() {
+        for one in below.remove(&parent).unwrap_or_default() {
+            next.push(one.pid);
+            found.push(one);
+        }
+    }
+    found
+}
+
+fn by_children_files(root: Pid) -> Vec<Member> {
+    let mut found = Vec::new();
+    let mut next = vec![root];
+    while let Some(parent) = next.pop() {
+        // Whoever was forked by a thread stands in the file of that thread.
+        let threads = fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
+        for thread in threads {
+            let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            let pids = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+            for one in pids.map(Pid::from_raw).filter_map(member) {
+                next.push(one.pid);
+                found.push(one);
+            }
+        }
+    }
+    found
+}
+
+/// All processes.
+pub(super) fn everybody() -> Vec<Member> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.map(Pid::from_raw).filter_map(member).collect()
+}
+
+fn member(pid: Pid) -> Option<Member> {
+    read_stat(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Reads `pid (comm) state ppid pgrp session …`; the name may hold blanks and parentheses.
+fn read_stat(pid: Pid, stat: &[u8]) -> Option<Member> {
+    let end = stat.iter().rposition(|byte| *byte == b')')?;
     let rest = String::from_utf8_lossy(&stat[end + 1..]);
     let mut fields = rest.split_whitespace();
-    let state = fields.next().unwrap_or("X");
-    let group = fields.nth(1).and_then(|group| group.parse().ok());
-    !matches!(state, "Z" | "X" | "x") && group == Some(pgid.as_raw())
+    let is_zombie = matches!(fields.next()?, "Z" | "X" | "x");
+    let mut number = || fields.next()?.parse().ok().map(Pid::from_raw);
+    let (parent, group, session) = (number()?, number()?, number()?);
+    // The 22nd field of all: clock ticks since the system started.
+    let start = fields.nth(15)?.parse().ok()?;
+    Some(Member { pid, parent, group, session, start, is_zombie })
+}
+
+/// When a process started that has not ended; with its pid it is unmistakable.
+pub(super) fn start_of(pid: Pid) -> Option<u64> {
+    member(pid).filter(|one| !one.is_zombie).map(|one| one.start)
+}
+
+/// The words of a process's command line, joined by blanks; nothing for one that has ended.
+pub(super) fn command_line(pid: Pid) -> String {
+    let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words = String::from_utf8_lossy(&words);
+    words.trim_end_matches('\0').replace('\0', " ")
+}
+
+/// A variable of the environment that a process was started with. `None` also where that
+/// may not be read: it is somebody else's.
+pub(super) fn variable(pid: Pid, name: &str) -> Option<String> {
+    let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    environ.split(|byte| *byte == 0).find_map(|one| {
+        let value = one.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+        Some(String::from_utf8_lossy(value).into_owned())
+    })
 }
 
 #[cfg(test)]
@@ -45,10 +188,23 @@ mod tests {
 
     #[test]
     fn a_zombie_is_no_living_member_and_a_name_may_hold_parentheses() {
-        let pgid = Pid::from_raw(7);
-        assert!(is_living_member(b"9 (a) b (c) S 1 7 7 0 -1", pgid));
-        assert!(!is_living_member(b"9 (app) Z 1 7 7 0 -1", pgid));
-        assert!(!is_living_member(b"9 (app) S 1 8 7 0 -1", pgid));
-        assert!(!is_living_member(b"", pgid));
+        let line = |name: &str, state: &str| {
+            format!("9 ({name}) {state} 1 7 6 0 -1 1 2 3 4 5 6 7 8 9 10 11 12 13 4711 99")
+        };
+        let pid = Pid::from_raw(9);
+        let found = read_stat(pid, line("a) b (c", "S").as_bytes()).unwrap();
+        assert_eq!((found.parent, found.group), (Pid::from_raw(1), Pid::from_raw(7)));
+        assert_eq!((found.session, found.start), (Pid::from_raw(6), 4711));
+        assert!(!found.is_zombie);
+        assert!(read_stat(pid, line("app", "Z").as_bytes()).unwrap().is_zombie);
+        assert!(read_stat(pid, b"").is_none());
+    }
+
+    #[test]
+    fn this_process_is_found_among_all() {
+        let me = getpid();
+        let found = everybody().into_iter().find(|one| one.pid == me).unwrap();
+        assert_eq!(Some(found.start), start_of(me));
+        assert_eq!(found.parent, getppid());
     }
 }

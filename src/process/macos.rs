@@ -1,15 +1,187 @@
-//! macOS: orphans go to launchd, which reaps them, so a group without members vanishes.
+//! macOS: orphans go to launchd, so that a tree is known by a variable in the environment of
+//! its members, and by their parents and groups; `ps` tells both. This compiles, and was
+//! never run.
+//!
+//! What escapes: a process that is forked, cleans its environment and leaves its group
+//! between two looks.
 
-use nix::errno::Errno;
-use nix::sys::signal::killpg;
-use nix::unistd::Pid;
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::event::{EvFlags, EventFilter, FilterFlag, KEvent, Kqueue};
+use nix::sys::signal::Signal;
+use nix::unistd::{Pid, getpid};
+
+use super::{Member, TREE};
+
+/// While waiting for the rest of a tree: how often it is looked at.
+pub(super) const LOOK: Option<Duration> = Some(Duration::from_millis(50));
 
 /// There is no such thing on macOS.
 pub(super) fn adopt_orphans() -> nix::Result<()> {
     Ok(())
 }
 
-/// True while the group has a member. `EPERM` stands for one that is a zombie or not ours.
-pub(super) fn lives(pgid: Pid) -> bool {
-    !matches!(killpg(pgid, None), Err(Errno::ESRCH | Errno::EPERM))
+/// The name in `ps` is that of the first argument.
+pub(super) fn set_name(_name: &CStr) {}
+
+/// There is no such thing on macOS: when a guardian is killed, hotrun finds its tree by the
+/// variable.
+pub(super) fn die_with(_parent: Pid) -> io::Result<()> {
+    Ok(())
+}
+
+/// The program that runs here.
+pub(super) fn own_program() -> io::Result<PathBuf> {
+    std::env::current_exe()
+}
+
+/// Can be waited for until a child changes its state.
+pub(super) struct ChildEvents(Kqueue);
+
+impl ChildEvents {
+    /// The caller blocks SIGCHLD.
+    pub(super) fn new() -> nix::Result<Self> {
+        let queue = Kqueue::new()?;
+        let signal = usize::try_from(Signal::SIGCHLD as i32).unwrap_or_default();
+        let filter = EventFilter::EVFILT_SIGNAL;
+        let flags = EvFlags::EV_ADD | EvFlags::EV_CLEAR;
+        let change = KEvent::new(signal, filter, flags, FilterFlag::empty(), 0, 0);
+        queue.kevent(&[change], &mut [], None)?;
+        Ok(Self(queue))
+    }
+
+    /// What was told has been taken notice of.
+    pub(super) fn clear(&self) {
+        let none = nix::libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        let flags = EvFlags::empty();
+        let empty = KEvent::new(0, EventFilter::EVFILT_USER, flags, FilterFlag::empty(), 0, 0);
+        let _ = self.0.kevent(&[], &mut [empty], Some(none));
+    }
+}
+
+impl AsFd for ChildEvents {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// There are no control groups on macOS.
+pub(super) struct Cgroup;
+
+impl Cgroup {
+    pub(super) fn new() -> Option<Self> {
+        None
+    }
+
+    pub(super) fn kill(&self) {}
+
+    pub(super) fn is_only_of(&self, _may_be_killed: impl Fn(Pid) -> bool) -> bool {
+        false
+    }
+}
+
+impl AsFd for Cgroup {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        unreachable!("there is never one")
+    }
+}
+
+pub(super) fn remove_abandoned() {}
+
+/// Everybody who bears this tag or descends from this process, parents before children.
+pub(super) fn members(tag: &str) -> Vec<Member> {
+    let mark = format!("{TREE}={tag}");
+    let me = getpid();
+    let all = list("-E");
+    let mut found: Vec<Member> = Vec::new();
+    loop {
+        let before = found.len();
+        for (one, text) in &all {
+            let below = one.parent == me || found.iter().any(|known| known.pid == one.parent);
+            let marked = text.split(' ').any(|word| word == mark);
+            if one.pid != me && (below || marked) && !found.contains(one) {
+                found.push(*one);
+            }
+        }
+        if found.len() == before {
+            return found;
+        }
+    }
+}
+
+/// What a dead guardian has left.
+pub(super) fn orphans(tag: &str, _own: impl Fn(Pid) -> bool) -> Vec<Member> {
+    let mark = format!("{TREE}={tag}");
+    let marked = |text: &str| !tag.is_empty() && text.split(' ').any(|word| word == mark);
+    list("-E").into_iter().filter(|(_, text)| marked(text)).map(|(one, _)| one).collect()
+}
+
+/// All processes.
+pub(super) fn everybody() -> Vec<Member> {
+    list("-w").into_iter().map(|(one, _)| one).collect()
+}
+
+/// When a process started; with its pid it is unmistakable.
+pub(super) fn start_of(pid: Pid) -> Option<u64> {
+    everybody().into_iter().find(|one| one.pid == pid).map(|one| one.start)
+}
+
+/// The command line of a process.
+pub(super) fn command_line(pid: Pid) -> String {
+    ps(&["-ww", "-o", "command=", "-p", &pid.to_string()]).trim_end().to_owned()
+}
+
+/// A variable of the environment that a process was started with.
+pub(super) fn variable(pid: Pid, name: &str) -> Option<String> {
+    let text = ps(&["-wwE", "-o", "command=", "-p", &pid.to_string()]);
+    let mut words = text.split_whitespace();
+    words.find_map(|word| Some(word.strip_prefix(name)?.strip_prefix('=')?.to_owned()))
+}
+
+/// Every process with its command line, and whatever else this switch adds to that.
+fn list(switch: &str) -> Vec<(Member, String)> {
+    let columns = "pid=,ppid=,pgid=,stat=,lstart=,command=";
+    ps(&["-axww", switch, "-o", columns]).lines().filter_map(read_line).collect()
+}
+
+/// `pid ppid pgid stat` and a start of five words.
+fn read_line(line: &str) -> Option<(Member, String)> {
+    let mut words = line.split_whitespace();
+    let mut number = || words.next()?.parse().ok().map(Pid::from_raw);
+    let (pid, parent, group) = (number()?, number()?, number()?);
+    let is_zombie = words.next()?.starts_with('Z');
+    let start: Vec<&str> = words.by_ref().take(5).collect();
+    let start = start
+        .concat()
+        .bytes()
+        .fold(0, |sum: u64, byte| sum.wrapping_mul(257).wrapping_add(u64::from(byte)));
+    // `ps` tells sessions only to their owners' debuggers.
+    let session = nix::unistd::getsid(Some(pid)).unwrap_or(group);
+    let text = words.collect::<Vec<_>>().join(" ");
+    Some((Member { pid, parent, group, session, start, is_zombie }, text))
+}
+
+fn ps(args: &[&str]) -> String {
+    let mut command = Command::new("/bin/ps");
+    let Ok(mut child) = command
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+    else {
+        return String::new();
+    };
+    let mut text = Vec::new();
+    if let Some(stdout) = &mut child.stdout {
+        let _ = io::Read::read_to_end(stdout, &mut text);
+    }
+    // The reaper may have been quicker.
+    let _ = child.wait();
+    String::from_utf8_lossy(&text).into_owned()
 }

@@ -11,11 +11,9 @@ use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::pin::Pin;
-use std::process::Command as StdCommand;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::pty::{Winsize, openpty};
 use nix::sys::termios::{OutputFlags, SetArg, tcgetattr, tcsetattr};
@@ -23,19 +21,15 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::unix::pipe;
 use tokio::time::timeout;
 
+use super::raw;
+use crate::report::console::{Console, Stream};
+
 /// More than this of what one command says to people is not kept, in bytes.
 const MOST_KEPT: usize = 8 << 20;
 /// What a command printed before it ended has arrived after so much silence, though
 /// somebody may still hold its streams.
 const LINGER: Duration = Duration::from_millis(50);
 const MOST_LINGER: Duration = Duration::from_millis(500);
-
-/// Which of hotrun's own streams the copy goes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stream {
-    Stdout,
-    Stderr,
-}
 
 /// The reading end of one stream.
 struct Reader {
@@ -51,11 +45,14 @@ pub(super) enum Kept {
     Printed,
     /// What is for hotrun; of a helper, its complaints.
     Messages,
+    /// Neither: it is only copied.
+    Nothing,
 }
 
 /// What one command prints.
 #[derive(Default)]
 pub(super) struct Output {
+    console: Option<Console>,
     readers: Vec<Reader>,
     /// See [`Kept::Printed`].
     pub(super) printed: Vec<u8>,
@@ -71,21 +68,41 @@ impl Output {
         Ok(writer)
     }
 
-    /// Gives a command streams of its own, which are copied to hotrun's. Where stdout is
-    /// wanted otherwise, only stderr is.
-    pub(super) fn copy(&mut self, command: &mut StdCommand, stdout: bool) -> io::Result<()> {
+    /// Streams for a command, whose stdout (unless that is wanted otherwise) and stderr are
+    /// copied to hotrun's.
+    pub(super) fn copy(
+        &mut self,
+        console: &Console,
+        stdout: bool,
+    ) -> io::Result<(Option<OwnedFd>, OwnedFd)> {
+        self.console = Some(console.clone());
         let (out, err) = (io::stdout(), io::stderr());
         if stdout && is_same(out.as_fd(), err.as_fd()) {
             // One stream, so that lines stay in their order.
             let writer = self.branch(out.is_terminal(), Stream::Stdout)?;
-            command.stdout(writer.try_clone()?).stderr(writer);
-            return Ok(());
+            return Ok((Some(writer.try_clone()?), writer));
         }
-        command.stderr(self.branch(err.is_terminal(), Stream::Stderr)?);
-        if stdout {
-            command.stdout(self.branch(out.is_terminal(), Stream::Stdout)?);
+        let for_stderr = self.branch(err.is_terminal(), Stream::Stderr)?;
+        let for_stdout = stdout.then(|| self.branch(out.is_terminal(), Stream::Stdout));
+        Ok((for_stdout.transpose()?, for_stderr))
+    }
+
+    /// A terminal of its own for a command, copied to hotrun's stdout.
+    pub(super) fn terminal(&mut self, console: &Console) -> io::Result<OwnedFd> {
+        self.console = Some(console.clone());
+        let (master, slave) = pseudoterminal()?;
+        self.readers.push(Reader::new(master, Some(Stream::Stdout), Kept::Nothing)?);
+        Ok(slave)
+    }
+
+    /// The window has another size.
+    pub(super) fn resize(&self) {
+        if let Some(size) = window_size() {
+            for reader in &self.readers {
+                // A pipe has no size, and a terminal that nobody holds any more needs none.
+                let _ = raw::set_window_size(&reader.from, size);
+            }
         }
-        Ok(())
     }
 
     /// A pipe, or a pseudoterminal in the place of a terminal.
@@ -99,6 +116,9 @@ impl Output {
 
     /// Takes what comes next. Waits for ever where nothing will.
     pub(super) async fn read(&mut self) {
+        if let Some(console) = &self.console {
+            console.room().await;
+        }
         poll_fn(|context| self.poll(context)).await;
     }
 
@@ -126,12 +146,15 @@ impl Output {
                 self.readers.remove(number);
                 return Poll::Ready(());
             }
+            if let (Some(stream), Some(console)) = (reader.copy_to, &self.console) {
+                console.write(stream, bytes);
+            }
             let kept = match reader.into {
                 Kept::Printed => &mut self.printed,
                 Kept::Messages => &mut self.messages,
+                Kept::Nothing => return Poll::Ready(()),
             };
-            if let Some(stream) = reader.copy_to {
-                copy(bytes, stream);
+            if reader.copy_to.is_some() {
                 let room = MOST_KEPT.saturating_sub(kept.len());
                 kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
             } else {
@@ -153,41 +176,28 @@ impl Reader {
     }
 }
 
-/// Whoever reads hotrun's own output may have gone: that is no reason to stop a build.
-fn copy(bytes: &[u8], stream: Stream) {
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let written = match stream {
-            Stream::Stdout => nix::unistd::write(io::stdout(), rest),
-            Stream::Stderr => nix::unistd::write(io::stderr(), rest),
-        };
-        match written {
-            Ok(count) => rest = &rest[count..],
-            Err(Errno::EINTR) => {}
-            // Somebody who shares the stream, such as node, has made it non-blocking.
-            Err(Errno::EAGAIN) => std::thread::sleep(Duration::from_millis(1)),
-            Err(_) => return,
-        }
-    }
-}
-
 fn new_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = io::pipe()?;
     Ok((reader.into(), writer.into()))
 }
 
-fn pseudoterminal() -> io::Result<(OwnedFd, OwnedFd)> {
-    let size = terminal_size::terminal_size().map(|(width, height)| Winsize {
+fn window_size() -> Option<Winsize> {
+    terminal_size::terminal_size().map(|(width, height)| Winsize {
         ws_row: height.0,
         ws_col: width.0,
         ws_xpixel: 0,
         ws_ypixel: 0,
-    });
-    let pty = openpty(size.as_ref(), None)?;
+    })
+}
+
+fn pseudoterminal() -> io::Result<(OwnedFd, OwnedFd)> {
+    let pty = openpty(window_size().as_ref(), None)?;
     let mut modes = tcgetattr(&pty.slave)?;
+    // hotrun's own terminal changes the line ends, if any is to.
     modes.output_flags.remove(OutputFlags::OPOST);
     tcsetattr(&pty.slave, SetArg::TCSANOW, &modes)?;
     fcntl(&pty.slave, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    fcntl(&pty.master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
     Ok((pty.master, pty.slave))
 }
 

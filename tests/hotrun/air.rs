@@ -319,11 +319,11 @@ fn defect_27_a_save_inside_rerun_delay_starts_one_program_not_two() {
 }
 
 #[test]
-fn defect_33_no_shell_stays_between_hotrun_and_the_program() {
+fn defect_33_no_shell_stays_between_the_guardian_and_the_program() {
     let app = "echo parent $(cat /proc/$PPID/comm)\nexec sleep 1000\n";
     let project = airs("args_bin = [\"--flag=x\", \"y\"]\n").script("app", app);
     let mut hotrun = project.start(&[]);
-    hotrun.wait_for_line("parent hotrun");
+    hotrun.wait_for_line("parent hotguard");
     hotrun.end();
 }
 

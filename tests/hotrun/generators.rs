@@ -88,7 +88,8 @@ fn a_generator_in_cmd_that_writes_something_new_each_time_serves_and_is_told() {
     let project = project("cmd", script);
     let mut hotrun = project.start(&[]);
     hotrun.wait_for("serving one ");
-    assert!(builds(&hotrun.output(), "one") <= 3, "{}", hotrun.output());
+    // Two until the file is known; what the third has made starts while a fourth begins.
+    assert!(builds(&hotrun.output(), "one") <= 4, "{}", hotrun.output());
     hotrun.wait_for("each build writes gen.txt and so causes the next");
     hotrun.wait_for("hotrun waits for a save now");
     hotrun.wait_for("ready");

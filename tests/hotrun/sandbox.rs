@@ -17,9 +17,12 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 /// Nothing that a test waits for takes this long, on the slowest machine.
-const PATIENCE: Duration = Duration::from_secs(180);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 /// Everything that a sandbox starts has this variable, with the sandbox's own value.
 const MARK: &str = "HOTRUN_TEST_SANDBOX";
+
+/// What hotrun's guardians are called.
+pub(crate) const GUARDIAN: &str = "hotguard ";
 
 /// The app of most tests: it says which version it is, and lives until it is told to go.
 pub(crate) const APP: &str = "echo serving $(cat built) as $$\nexec sleep 1000\n";
@@ -85,21 +88,27 @@ impl Sandbox {
     }
 
     fn command_of(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = self.program(program, args);
+        // A Ctrl-C in the terminal of the tests is for the tests.
+        command.process_group(0);
+        command
+    }
+
+    /// A program that runs here, and may run hotrun.
+    pub(crate) fn program(&self, program: &str, args: &[&str]) -> Command {
         let mut command = Command::new(program);
         command.current_dir(self.root()).args(args).stdin(Stdio::null());
         for name in ["CARGO", "HOTRUN_LOG", "MAKEFLAGS", "CARGO_TARGET_DIR", "RUSTFLAGS"] {
             command.env_remove(name);
         }
         command.env(MARK, self.root()).envs(self.env.iter().cloned());
-        // A Ctrl-C in the terminal of the tests is for the tests.
-        command.process_group(0);
         command
     }
 
     /// Starts hotrun.
     #[track_caller]
     pub(crate) fn start(&self, args: &[&str]) -> Hotrun {
-        self.start_command(self.command(args))
+        self.start_with(self.command(args))
     }
 
     /// Starts hotrun behind a script that has it executed: `exec "$@"`.
@@ -107,10 +116,11 @@ impl Sandbox {
     pub(crate) fn start_by(&self, script: &str) -> Hotrun {
         let mut command = self.command_of("sh", &["-c", script, "sh"]);
         command.arg(env!("CARGO_BIN_EXE_hotrun"));
-        self.start_command(command)
+        self.start_with(command)
     }
 
-    fn start_command(&self, mut command: Command) -> Hotrun {
+    /// Starts hotrun by such a command.
+    pub(crate) fn start_with(&self, mut command: Command) -> Hotrun {
         // One pipe for both, so that the order of lines is that of what happened.
         let (reader, writer) = std::io::pipe().unwrap();
         let child = command.stdout(writer.try_clone().unwrap()).stderr(writer).spawn().unwrap();
@@ -215,6 +225,11 @@ impl Hotrun {
         kill(self.pid(), signal).unwrap();
     }
 
+    /// Its stdin, where that is a pipe.
+    pub(crate) fn stdin(&mut self) -> &mut impl Write {
+        self.child.stdin.as_mut().unwrap()
+    }
+
     /// hotrun's own pid.
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id().try_into().unwrap())
@@ -250,10 +265,17 @@ impl Hotrun {
         assert!(left.is_empty(), "left behind: {left:?}\n{}", self.output());
     }
 
-    /// Those alive that this sandbox started, hotrun itself left out.
+    /// All that this sandbox has started and that is alive, with the command lines.
+    pub(crate) fn everybody(&self) -> Vec<(Pid, String)> {
+        marked(&self.root)
+    }
+
+    /// Those alive that this sandbox started, hotrun itself and its guardians left out.
     pub(crate) fn children(&self) -> Vec<Pid> {
         let own = self.pid();
-        marked(&self.root).into_iter().map(|(pid, _)| pid).filter(|pid| *pid != own).collect()
+        let all = marked(&self.root).into_iter();
+        let guarded = all.filter(|(pid, words)| *pid != own && !words.starts_with(GUARDIAN));
+        guarded.map(|(pid, _)| pid).collect()
     }
 }
 
@@ -268,7 +290,7 @@ impl Drop for Hotrun {
 }
 
 /// The living processes with a sandbox's mark in their environment, and their command lines.
-fn marked(root: &Path) -> Vec<(Pid, String)> {
+pub(crate) fn marked(root: &Path) -> Vec<(Pid, String)> {
     let mark = format!("{MARK}={}", root.display());
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let mut found = Vec::new();

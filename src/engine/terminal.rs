@@ -1,0 +1,278 @@
+//! Who has the terminal, and what follows from keys, Ctrl-Z and a closed window.
+
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill, raise};
+use nix::unistd::Pid;
+use tokio::task::{JoinHandle, spawn_local};
+
+use super::Engine;
+use crate::config::{Stdin, Tty};
+use crate::event::{Cause, Ended, Event, Key, Message, Notice, Order, Proc, Role};
+use crate::keys::{self, Keys};
+use crate::process::is_ignored;
+use crate::process::terminal::{LOOK_FIRST, LOOK_LAST, Terminal};
+use crate::report::console::Stream;
+
+/// Before hotrun stops itself: guardians are told what they are to stop.
+const BEFORE_STOP: Duration = Duration::from_millis(20);
+
+/// The terminal, and who is to have it.
+#[derive(Default)]
+pub(super) struct Seat {
+    terminal: Option<Terminal>,
+    keys: Option<Keys>,
+    looks: Option<JoinHandle<()>>,
+    /// Whose it is, if it is not hotrun's.
+    owner: Option<Proc>,
+    /// Who was stopped because it wanted it while it was nobody's to give.
+    waiting: Option<Proc>,
+    /// An app has wanted it: its successors begin as its owner.
+    is_for_apps: bool,
+}
+
+impl Seat {
+    pub(super) fn new(terminal: Option<Terminal>) -> Self {
+        Self { terminal, ..Self::default() }
+    }
+
+    fn stop_keys(&mut self) {
+        self.keys = None;
+        if let Some(looks) = self.looks.take() {
+            looks.abort();
+        }
+    }
+}
+
+impl Engine {
+    /// Reads keys, if hotrun has the terminal and no app is to have it.
+    pub(super) fn read_keys(&mut self) {
+        let for_app = self.seat.is_for_apps || self.config.run.stdin == Stdin::App;
+        let for_app = for_app && self.config.run.tty == Tty::Inherit;
+        let Some(terminal) = &mut self.seat.terminal else { return };
+        if for_app || !terminal.read_keys() || self.seat.keys.is_some() {
+            return;
+        }
+        let keys = terminal.descriptor().and_then(|fd| Keys::listen(fd, self.sender.clone()));
+        self.seat.keys = keys.ok();
+    }
+
+    /// What the app that starts now has for a terminal.
+    pub(super) fn terminal_for_app(&mut self, proc: Proc) -> crate::process::Terminal {
+        use crate::process::Terminal::{Background, Copied, Foreground, OutputOnly};
+        let run = &self.config.run;
+        let is_free = self.seat.terminal.as_ref().is_some_and(Terminal::is_hotruns);
+        let wanted = match (run.tty, run.stdin, &self.seat.terminal) {
+            (Tty::Pty, ..) => Copied,
+            (_, Stdin::Null, _) | (_, Stdin::Auto, None) => OutputOnly,
+            (_, Stdin::App, _) if is_free => Foreground,
+            (_, Stdin::Auto, _) if is_free && self.seat.is_for_apps => Foreground,
+            _ => Background,
+        };
+        if wanted == Foreground {
+            self.seat.stop_keys();
+            self.seat.owner = Some(proc);
+            if let Some(terminal) = &mut self.seat.terminal {
+                terminal.is_being_taken();
+            }
+        }
+        wanted
+    }
+
+    /// It has a pid now.
+    pub(super) fn terminal_was_taken(&mut self, proc: Proc, group: Pid) {
+        if self.seat.owner == Some(proc)
+            && let Some(terminal) = &mut self.seat.terminal
+        {
+            terminal.was_taken_by(group);
+        }
+    }
+
+    /// A command was stopped, and cannot go on by itself.
+    pub(super) fn stopped(&mut self, proc: Proc, signal: Signal) {
+        match signal {
+            Signal::SIGTTIN | Signal::SIGTTOU => self.give_terminal(proc),
+            // Ctrl-Z was typed while the app had the terminal: it is meant for the whole job,
+            // which is hotrun's own process group, and that of the shell's.
+            Signal::SIGTSTP if self.seat.owner == Some(proc) => {
+                if let Some(terminal) = &mut self.seat.terminal {
+                    terminal.suspend();
+                }
+                let _ = kill(Pid::from_raw(0), Signal::SIGTSTP);
+            }
+            _ => {}
+        }
+    }
+
+    fn give_terminal(&mut self, proc: Proc) {
+        let Some(terminal) = &self.seat.terminal else { return };
+        if terminal.is_elsewhere() {
+            self.seat.waiting = Some(proc);
+            self.report.say(&Notice::TerminalWanted(proc));
+            self.look_at_terminal();
+            return;
+        }
+        let is_news = self.seat.owner != Some(proc);
+        self.seat.stop_keys();
+        self.seat.waiting = None;
+        self.seat.owner = Some(proc);
+        self.seat.is_for_apps |= self.roles.get(&proc) == Some(&Role::App);
+        let group = self.report.facts.get(&proc).and_then(|facts| facts.pid);
+        if let (Some(group), Some(terminal)) = (group, &mut self.seat.terminal) {
+            terminal.hand_over(Pid::from_raw(group));
+        }
+        self.look_at_terminal();
+        if is_news {
+            self.report.say(&Notice::TerminalGiven(proc));
+        }
+        self.processes.resume_one(proc);
+    }
+
+    /// The new owner may have saved the modes in which keys are read; and who waits for the
+    /// terminal waits for hotrun to be in the foreground. Neither is told by anybody.
+    fn look_at_terminal(&mut self) {
+        let inbox = self.sender.clone();
+        self.seat.looks = Some(spawn_local(async move {
+            let mut pause = LOOK_FIRST;
+            loop {
+                tokio::time::sleep(pause).await;
+                if inbox.send(Message::LookAtTerminal).is_err() {
+                    return;
+                }
+                pause = (pause * 2).min(LOOK_LAST);
+            }
+        }));
+    }
+
+    pub(super) fn mend_terminal(&self) {
+        if let Some(terminal) = self.seat.terminal.as_ref().filter(|one| one.is_an_apps()) {
+            terminal.mend();
+        }
+    }
+
+    /// A shell does not tell a job that was running that it is in the foreground now.
+    pub(super) fn notice_foreground(&mut self) {
+        if self.seat.terminal.as_ref().is_some_and(Terminal::has_come_to_the_foreground) {
+            self.continued();
+        }
+    }
+
+    /// A process has ended: the terminal is hotrun's again, in the state in which it was
+    /// found. What more follows, if this one had it.
+    pub(super) fn terminal_is_free(&mut self, proc: Proc, ended: &Ended) -> Vec<Event> {
+        let is_app = self.roles.get(&proc) == Some(&Role::App);
+        let had_it = self.seat.owner == Some(proc);
+        if self.seat.waiting == Some(proc) {
+            self.seat.waiting = None;
+        }
+        let Some(terminal) = self.seat.terminal.as_mut().filter(|_| is_app || had_it) else {
+            return Vec::new();
+        };
+        let mut is_changed = false;
+        let mut is_closed = false;
+        if had_it {
+            is_closed = terminal.is_closed();
+            is_changed = terminal.take_back();
+            self.seat.owner = None;
+            self.seat.stop_keys();
+        }
+        if is_app {
+            let codes = Terminal::screen_reset(is_changed);
+            self.report.console().write(Stream::Stdout, codes);
+        }
+        if had_it {
+            self.give_back_or_read_keys();
+        }
+        let was_dismissed =
+            self.report.facts.get(&proc).is_some_and(|facts| facts.dismissed.is_some());
+        // What was typed, or happened to the terminal, only its owner was told of.
+        let is_asked = match ended {
+            Ended::Signal { number, .. } if *number == Signal::SIGINT as i32 => true,
+            Ended::Signal { number, .. } if *number == Signal::SIGHUP as i32 => is_closed,
+            Ended::Code(code) if *code == 128 + Signal::SIGINT as i32 => true,
+            _ => is_closed,
+        };
+        if had_it
+            && is_app
+            && is_asked
+            && !was_dismissed
+            && !(is_closed && is_ignored(Signal::SIGHUP))
+        {
+            return vec![Event::Interrupted];
+        }
+        Vec::new()
+    }
+
+    /// After a build that has asked for a password: the app that had the terminal before.
+    fn give_back_or_read_keys(&mut self) {
+        let app = self.roles.iter().find(|(proc, role)| {
+            let lives = self.report.facts.get(proc).is_some_and(|facts| {
+                facts.pid.is_some() && facts.ended.is_none() && facts.dismissed.is_none()
+            });
+            **role == Role::App && lives
+        });
+        let app = app.map(|(proc, _)| *proc).filter(|_| self.seat.is_for_apps);
+        match app {
+            Some(app) => self.give_terminal(app),
+            None => self.read_keys(),
+        }
+    }
+
+    /// Ctrl-Z: everything stops, and the shell has the terminal.
+    pub(super) fn suspend(&mut self) {
+        self.seat.stop_keys();
+        if let Some(terminal) = &mut self.seat.terminal {
+            terminal.suspend();
+        }
+        self.processes.suspend();
+        spawn_local(async {
+            tokio::time::sleep(BEFORE_STOP).await;
+            let _ = raise(Signal::SIGSTOP);
+        });
+    }
+
+    /// `fg` or `bg`: everything goes on, and whoever had the terminal has it again, if it is
+    /// there to be had.
+    pub(super) fn continued(&mut self) {
+        let Some(terminal) = &mut self.seat.terminal else {
+            self.processes.resume();
+            return;
+        };
+        terminal.resume();
+        let is_free = terminal.is_hotruns();
+        let heir = self.seat.waiting.take().or(self.seat.owner);
+        self.processes.resume();
+        match heir {
+            Some(heir) if is_free => self.give_terminal(heir),
+            Some(heir) => self.seat.waiting = Some(heir),
+            None => self.read_keys(),
+        }
+    }
+
+    pub(super) fn key(&mut self, key: Key) -> Vec<Event> {
+        if !self.seat.terminal.as_ref().is_some_and(Terminal::reads_keys) {
+            return Vec::new();
+        }
+        self.report.erase_key();
+        match key {
+            Key::Rebuild => vec![Event::Saved(Cause::Order)],
+            Key::Restart => vec![Event::Ordered(Order::Restart)],
+            Key::Pause => vec![Event::Ordered(Order::PauseOrResume)],
+            Key::Quit => vec![Event::Interrupted],
+            Key::Clear => {
+                self.report.clear_screen();
+                Vec::new()
+            }
+            Key::Help => {
+                self.report.keys(keys::HELP.iter().map(|(_, key, does)| (*key, *does)));
+                Vec::new()
+            }
+        }
+    }
+
+    /// Leaves the terminal as it was found.
+    pub(super) fn leave_terminal(&mut self) {
+        self.seat.stop_keys();
+        self.seat.terminal = None;
+    }
+}

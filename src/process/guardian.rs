@@ -1,0 +1,524 @@
+//! The guardian: a small process of its own that owns the tree of one generation.
+//!
+//! It is this program again, under another name, with one thread. It is the parent of what
+//! it is told to run and adopts all orphans below it, so that nobody leaves the tree. When
+//! hotrun dies, by whatever, the kernel closes the socket between the two, and the guardian
+//! ends the tree and itself.
+//!
+//! It never decides: how long a grace is, and what comes after it, is hotrun's. Only when
+//! nobody is left to tell it, it has rules of its own.
+//!
+//! Invariant: nobody in the tree is asked to end twice, and nobody that may stay is sent
+//! anything.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal, kill, killpg};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, getpid, setpgid, setsid, tcsetpgrp};
+
+use super::link::{Failure, FromGuardian, Launch, Link, Place, Step, ToGuardian};
+use super::{GUARDIAN, Member, TREE, part_spared, platform, raw, terminal};
+use crate::config::Spare;
+use crate::event::Ended;
+
+/// Who is only asked to end after the command itself has ended, and everybody once hotrun
+/// is dead, has so much time to obey.
+const LAST_GRACE: Duration = Duration::from_millis(300);
+/// Between two rounds of killing.
+const ROUND: Duration = Duration::from_millis(5);
+/// So many looks at a tree that goes on growing while it is stopped; then what was found is
+/// killed, and the next round looks again.
+const MOST_LOOKS: usize = 50;
+
+/// True when this program was started to be a guardian.
+pub fn is_meant(name: Option<&OsStr>) -> bool {
+    name == Some(OsStr::new(GUARDIAN))
+}
+
+/// Guards, until nobody is left to be guarded. hotrun is at the other end of stdin.
+pub fn main() -> ExitCode {
+    // Whatever is sent to it, it stays: whoever can be guarded would be left behind. It may
+    // write to, and hand on, a terminal that it is in the background of.
+    let _ = SigSet::all().thread_block();
+    match Duty::begin() {
+        Ok(duty) => {
+            duty.run();
+            ExitCode::SUCCESS
+        }
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Who was asked to end late, and until when it may.
+struct Late {
+    pid: Pid,
+    start: u64,
+    until: Instant,
+}
+
+struct Duty {
+    link: Link,
+    children: platform::ChildEvents,
+    cgroup: Option<platform::Cgroup>,
+    tag: String,
+    spare: Option<(Vec<String>, Spare)>,
+    /// The last command that was started, and the only one that may be running.
+    launch: Option<Launch>,
+    leader: Option<Pid>,
+    /// The groups of all commands so far, as some may have left members behind.
+    groups: Vec<Pid>,
+    has_children: bool,
+    /// The tree was asked to end.
+    dismissed: bool,
+    /// Those who were, each by pid and start.
+    asked: HashSet<(Pid, u64)>,
+    late: Vec<Late>,
+    killing: bool,
+    /// No command follows.
+    closed: bool,
+    /// hotrun is dead; when this is over, what is left is killed.
+    abandoned: Option<Instant>,
+}
+
+impl Duty {
+    fn begin() -> io::Result<Self> {
+        platform::set_name(&std::ffi::CString::new(GUARDIAN)?);
+        platform::adopt_orphans()?;
+        // No directory is kept from being unmounted.
+        std::env::set_current_dir("/")?;
+        let socket = io::stdin().as_fd().try_clone_to_owned()?;
+        nix::unistd::dup2_stdin(File::open("/dev/null")?)?;
+        Ok(Self {
+            link: Link::new(UnixStream::from(socket)),
+            children: platform::ChildEvents::new()?,
+            cgroup: platform::Cgroup::new(),
+            tag: std::env::var(TREE).unwrap_or_default(),
+            spare: None,
+            launch: None,
+            leader: None,
+            groups: Vec::new(),
+            has_children: false,
+            dismissed: false,
+            asked: HashSet::new(),
+            late: Vec::new(),
+            killing: false,
+            closed: false,
+            abandoned: None,
+        })
+    }
+
+    fn run(mut self) {
+        loop {
+            self.reap();
+            if self.abandoned.is_some_and(|until| until <= Instant::now()) {
+                self.killing = true;
+            }
+            if self.killing {
+                self.kill_everybody();
+            }
+            self.kill_the_late();
+            if self.is_over() {
+                self.link.tell(&FromGuardian::Gone);
+                return;
+            }
+            self.wait();
+        }
+    }
+
+    fn wait(&mut self) {
+        let now = Instant::now();
+        let late = self.late.iter().map(|late| late.until);
+        let until = late.chain(self.abandoned).min();
+        let mut pause = until.map(|until| until.saturating_duration_since(now));
+        if self.killing && self.has_children {
+            pause = Some(ROUND);
+        } else if self.leader.is_none() && !self.groups.is_empty() {
+            pause = pause.into_iter().chain(platform::LOOK).min();
+        }
+        let millis = pause.map(|pause| pause.as_millis().saturating_add(1));
+        let timeout = millis.map_or(PollTimeout::NONE, |millis| {
+            PollTimeout::from(u16::try_from(millis).unwrap_or(u16::MAX))
+        });
+        let can_hear = self.abandoned.is_none();
+        let (heard, ended) = {
+            let mut fds = vec![PollFd::new(self.children.as_fd(), PollFlags::POLLIN)];
+            if can_hear {
+                fds.push(PollFd::new(self.link.as_fd(), PollFlags::POLLIN));
+            }
+            // An interruption is none: all signals wait.
+            let _ = poll(&mut fds, timeout);
+            let any = |fd: Option<&PollFd<'_>>| fd.and_then(PollFd::any).unwrap_or(false);
+            (any(fds.get(1)), any(fds.first()))
+        };
+        if ended {
+            self.children.clear();
+        }
+        if heard {
+            self.hear();
+        }
+    }
+
+    fn hear(&mut self) {
+        if !self.link.receive() {
+            self.abandon();
+            return;
+        }
+        while let Some(message) = self.link.next() {
+            match message {
+                Ok(message) => self.obey(message),
+                // It speaks another language: it is not the hotrun that started this.
+                Err(_) => self.abandon(),
+            }
+        }
+    }
+
+    fn obey(&mut self, message: ToGuardian) {
+        match message {
+            ToGuardian::Start(launch) => self.start(launch),
+            ToGuardian::Dismiss(signal) => {
+                if let Ok(signal) = Signal::try_from(signal) {
+                    self.dismiss(signal);
+                }
+            }
+            ToGuardian::Kill => self.killing = true,
+            ToGuardian::Signal(signal) => {
+                if let (Some(leader), Ok(signal)) = (self.leader, Signal::try_from(signal)) {
+                    let _ = kill(leader, signal);
+                }
+            }
+            ToGuardian::Suspend => self.send_to_groups(Signal::SIGTSTP),
+            ToGuardian::Resume => self.send_to_groups(Signal::SIGCONT),
+            ToGuardian::Pass(signal) => {
+                if let Ok(signal) = Signal::try_from(signal) {
+                    self.send_to_groups(signal);
+                }
+            }
+            ToGuardian::Who => {
+                let left = self.members();
+                let left = left.iter().map(|one| one.pid);
+                let left = left.map(|pid| (pid.as_raw(), platform::command_line(pid)));
+                let left = FromGuardian::Left(left.collect());
+                self.link.tell(&left);
+            }
+            ToGuardian::Close => self.closed = true,
+        }
+    }
+
+    // Starting
+
+    fn start(&mut self, launch: Launch) {
+        let fds: Vec<Option<OwnedFd>> = launch
+            .streams
+            .iter()
+            .map(|travels| if *travels { self.link.next_fd() } else { None })
+            .collect();
+        self.closed = false;
+        match self.fork(&launch, fds) {
+            Ok(pid) => {
+                self.leader = Some(pid);
+                self.has_children = true;
+                self.groups.push(pid);
+                self.closed = launch.is_last;
+                self.link.tell(&FromGuardian::Started(pid.as_raw()));
+            }
+            Err(failure) => self.link.tell(&FromGuardian::NotStarted(failure)),
+        }
+        self.launch = Some(launch);
+    }
+
+    fn fork(&mut self, launch: &Launch, fds: Vec<Option<OwnedFd>>) -> Result<Pid, Failure> {
+        let prepare = |error: io::Error| failure(Step::Prepare, &error);
+        let (mut status, mut report) = io::pipe().map_err(prepare)?;
+        let guardian = getpid();
+        let cgroup = self.cgroup.as_ref().map(AsFd::as_fd);
+        let forked = raw::fork(cgroup).map_err(|errno| prepare(errno.into()))?;
+        let pid = match forked {
+            raw::Forked::Child => {
+                let failure = become_command(launch, fds, guardian);
+                if let Ok(text) = serde_json::to_vec(&failure) {
+                    let _ = report.write_all(&text);
+                }
+                raw::exit_child();
+            }
+            raw::Forked::Parent(pid) => pid,
+        };
+        drop(report);
+        drop(fds);
+        if launch.place != Place::OwnTerminal {
+            // The child does so too: whoever comes first, nobody can come in between.
+            let _ = setpgid(pid, pid);
+        }
+        // Executing closes the pipe.
+        let mut text = Vec::new();
+        let _ = status.read_to_end(&mut text);
+        if text.is_empty() {
+            return Ok(pid);
+        }
+        let _ = waitpid(pid, None);
+        let unknown = Failure { step: Step::Prepare, errno: Errno::EIO as i32 };
+        Err(serde_json::from_slice(&text).unwrap_or(unknown))
+    }
+
+    // Ends
+
+    /// Takes notice of every child that has ended or was stopped.
+    fn reap(&mut self) {
+        loop {
+            let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED;
+            let (pid, ended) = match waitpid(None::<Pid>, Some(flags)) {
+                Ok(WaitStatus::Exited(pid, code)) => (pid, Ended::Code(code)),
+                Ok(WaitStatus::Signaled(pid, signal, core)) => {
+                    (pid, Ended::Signal { number: signal as i32, core })
+                }
+                Ok(WaitStatus::Stopped(pid, signal)) => {
+                    if self.leader == Some(pid) && !self.killing {
+                        self.link.tell(&FromGuardian::Stopped(signal as i32));
+                    }
+                    continue;
+                }
+                Ok(WaitStatus::StillAlive) => {
+                    self.has_children = true;
+                    break;
+                }
+                Ok(_) | Err(Errno::EINTR) => continue,
+                Err(_) => {
+                    self.has_children = false;
+                    break;
+                }
+            };
+            if self.leader == Some(pid) {
+                self.leader = None;
+                self.link.tell(&FromGuardian::Exited(ended));
+            }
+        }
+        if self.dismissed && self.leader.is_none() && self.has_children && !self.killing {
+            self.ask_the_rest();
+        }
+    }
+
+    fn is_over(&mut self) -> bool {
+        let ends = self.closed || self.abandoned.is_some();
+        if !ends || self.leader.is_some() {
+            return false;
+        }
+        if platform::LOOK.is_none() && !self.has_children {
+            return true;
+        }
+        // A child that is not to be seen has just ended, and may have left others.
+        let (go, stay) = self.members_and_spared();
+        go.is_empty() && (platform::LOOK.is_some() || !stay.is_empty())
+    }
+
+    // Asking
+
+    fn dismiss(&mut self, signal: Signal) {
+        self.dismissed = true;
+        let leader_only = self.launch.as_ref().is_some_and(|launch| launch.leader_only);
+        let (members, spared) = self.members_and_spared();
+        self.groups.retain(|group| {
+            // A number whose group is gone may soon be somebody else's.
+            members.iter().chain(&spared).any(|one| one.group == *group)
+        });
+        let is_asked = |one: &Member| match self.leader {
+            Some(leader) if leader_only => one.pid == leader,
+            _ => self.groups.contains(&one.group),
+        };
+        let whole_groups = !spared.iter().any(|one| self.groups.contains(&one.group));
+        if whole_groups && !(leader_only && self.leader.is_some()) {
+            // Also those who are being forked at this moment.
+            self.send_to_groups(signal);
+            self.send_to_groups(Signal::SIGCONT);
+        } else {
+            for one in members.iter().filter(|one| is_asked(one)) {
+                let _ = kill(one.pid, signal);
+                // Who is stopped cannot obey.
+                let _ = kill(one.pid, Signal::SIGCONT);
+            }
+        }
+        let asked = members.iter().filter(|one| is_asked(one)).map(Member::identity);
+        self.asked.extend(asked.collect::<Vec<_>>());
+        if self.leader.is_none() {
+            self.ask_the_rest();
+        }
+    }
+
+    /// The command itself has ended: those who were not asked with it are asked now. They
+    /// have little time, as nobody waits for them; those who were asked before have theirs.
+    fn ask_the_rest(&mut self) {
+        let members = self.members();
+        let asked = |one: &Member| self.asked.contains(&one.identity());
+        if !self.late.is_empty() && members.iter().any(asked) {
+            // Done before. Who has come since may be what the others need for their end.
+            return;
+        }
+        let rest: Vec<Member> = members.into_iter().filter(|one| !asked(one)).collect();
+        for one in &rest {
+            let _ = kill(one.pid, Signal::SIGTERM);
+            let _ = kill(one.pid, Signal::SIGCONT);
+            let until = Instant::now() + LAST_GRACE;
+            self.late.push(Late { pid: one.pid, start: one.start, until });
+        }
+        self.asked.extend(rest.iter().map(Member::identity));
+    }
+
+    fn kill_the_late(&mut self) {
+        let now = Instant::now();
+        if !self.late.iter().any(|late| late.until <= now) {
+            return;
+        }
+        let members = self.members();
+        for late in self.late.extract_if(.., |late| late.until <= now) {
+            if members.iter().any(|one| one.identity() == (late.pid, late.start)) {
+                let _ = kill(late.pid, Signal::SIGKILL);
+            }
+        }
+    }
+
+    /// hotrun is dead: nobody waits for a grace, but whoever can clean up quickly may.
+    fn abandon(&mut self) {
+        self.abandoned = Some(Instant::now() + LAST_GRACE);
+        terminal::mend_after_death();
+        let farewell = self.launch.as_ref().map(|launch| launch.farewell);
+        if !self.dismissed
+            && !self.killing
+            && let Some(Ok(signal)) = farewell.map(Signal::try_from)
+        {
+            self.dismiss(signal);
+        }
+    }
+
+    // Killing
+
+    /// One round. Parents are stopped before their children are looked for, so that nobody
+    /// is forked unseen; then all that were found are killed.
+    fn kill_everybody(&mut self) {
+        let mut members = self.members();
+        if let Some(cgroup) = &self.cgroup {
+            let known: HashSet<Pid> = members.iter().map(|one| one.pid).collect();
+            if cgroup.is_only_of(|pid| known.contains(&pid)) {
+                cgroup.kill();
+            }
+        }
+        let mut stopped = HashSet::new();
+        for _ in 0..MOST_LOOKS {
+            let before = stopped.len();
+            for one in &members {
+                if stopped.insert(one.identity()) {
+                    let _ = kill(one.pid, Signal::SIGSTOP);
+                }
+            }
+            if stopped.len() == before {
+                break;
+            }
+            members = self.members();
+        }
+        for one in &members {
+            let _ = kill(one.pid, Signal::SIGKILL);
+        }
+        self.reap();
+    }
+
+    // Who is there
+
+    fn send_to_groups(&self, signal: Signal) {
+        for group in &self.groups {
+            // It may be gone, or not ours to signal: then it is seen who stays.
+            let _ = killpg(*group, signal);
+        }
+    }
+
+    /// Everybody in the tree but those who may stay.
+    fn members(&mut self) -> Vec<Member> {
+        self.members_and_spared().0
+    }
+
+    fn members_and_spared(&mut self) -> (Vec<Member>, Vec<Member>) {
+        let mut all = platform::members(&self.tag);
+        all.retain(|one| !one.is_zombie);
+        // A command is never spared, and most have nobody beside it.
+        if all.iter().all(|one| Some(one.pid) == self.leader) {
+            return (all, Vec::new());
+        }
+        let patterns = self.launch.as_ref().map(|launch| launch.spare.as_slice());
+        let patterns = patterns.unwrap_or_default();
+        if self.spare.as_ref().is_none_or(|(known, _)| known != patterns) {
+            // hotrun has read them, too, and tells what is wrong with them.
+            let read = Spare::new(patterns).unwrap_or_default();
+            self.spare = Some((patterns.to_vec(), read));
+        }
+        let spare = self.spare.as_ref().map(|(_, spare)| spare);
+        match spare {
+            Some(spare) => part_spared(all, self.leader, spare),
+            None => (all, Vec::new()),
+        }
+    }
+}
+
+fn failure(step: Step, error: &io::Error) -> Failure {
+    Failure { step, errno: error.raw_os_error().unwrap_or(Errno::EINVAL as i32) }
+}
+
+/// In the child: makes it what it is to be. Returns only if that fails.
+fn become_command(launch: &Launch, fds: Vec<Option<OwnedFd>>, guardian: Pid) -> Failure {
+    let mut fds = fds.into_iter();
+    let mut next = || fds.next().flatten();
+    let (stdin, stdout, stderr) = (next(), next(), next());
+    let prepared = || -> io::Result<()> {
+        platform::die_with(guardian)?;
+        let me = getpid();
+        match launch.place {
+            Place::Background => setpgid(me, me)?,
+            Place::Foreground => {
+                setpgid(me, me)?;
+                if let Some(terminal) = &stdin {
+                    tcsetpgrp(terminal, me)?;
+                }
+            }
+            Place::OwnTerminal => {
+                setsid()?;
+                if let Some(terminal) = &stdout {
+                    raw::take_controlling_terminal(terminal)?;
+                }
+            }
+        }
+        Ok(())
+    };
+    if let Err(error) = prepared() {
+        return failure(Step::Prepare, &error);
+    }
+    if let Err(error) = std::env::set_current_dir(&launch.directory) {
+        return failure(Step::Enter, &error);
+    }
+    let Some((program, args)) = launch.argv.split_first() else {
+        return Failure { step: Step::Execute, errno: Errno::ENOENT as i32 };
+    };
+    let mut command = Command::new(program);
+    command.args(args);
+    for name in &launch.unset {
+        command.env_remove(name);
+    }
+    command.envs(launch.env.iter().map(|(name, value)| (name, value)));
+    command.stdin(stdin.map_or_else(Stdio::null, Stdio::from));
+    if let Some(stdout) = stdout {
+        command.stdout(stdout);
+    }
+    if let Some(stderr) = stderr {
+        command.stderr(stderr);
+    }
+    // All signals are blocked, and would stay so. What this one dies of, it dies of.
+    if let Err(errno) = SigSet::empty().thread_set_mask() {
+        return failure(Step::Prepare, &errno.into());
+    }
+    failure(Step::Execute, &command.exec())
+}

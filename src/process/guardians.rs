@@ -1,0 +1,216 @@
+//! hotrun's side of the guardians: starts them ahead of need, and talks to them.
+//!
+//! To start one is to execute a program, which takes longer than to have one that waits run
+//! a command. So some wait.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use nix::unistd::{Pid, getpid};
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+use super::link::{FromGuardian, ToGuardian, decode, encode, send};
+use super::reaper::Reaper;
+use super::{GUARDIAN, TREE, pid_of, platform};
+use crate::event::Ended;
+
+/// So many wait: for a build, and for the app that follows it.
+const SPARES: usize = 2;
+/// Those that were taken are replaced after so much time, in which what they run has its
+/// start to itself.
+pub(super) const BREATH: Duration = Duration::from_millis(30);
+
+/// A guardian, from hotrun's side. Dropped, it ends what it guards.
+pub(super) struct Guardian {
+    pub(super) pid: Pid,
+    /// The value of [`TREE`] in everything that it runs.
+    pub(super) tag: String,
+    stream: UnixStream,
+    received: Vec<u8>,
+    exit: oneshot::Receiver<Ended>,
+}
+
+impl Guardian {
+    fn start(reaper: &Reaper, owner: &str, number: u32) -> io::Result<Self> {
+        let (ours, theirs) = StdUnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let tag = format!("{owner}.{number}");
+        let mut command = Command::new(platform::own_program()?);
+        command.arg0(GUARDIAN).arg(format!("of {}", getpid())).process_group(0);
+        command.stdin(Stdio::from(OwnedFd::from(theirs))).env(TREE, &tag);
+        let pid = pid_of(&command.spawn()?);
+        let exit = reaper.register(pid);
+        let stream = UnixStream::from_std(ours)?;
+        Ok(Self { pid, tag, stream, received: Vec::new(), exit })
+    }
+
+    /// Tells it something. If it is dead, that is noticed by listening to it.
+    pub(super) async fn tell(&self, message: &ToGuardian, mut fds: &[BorrowedFd<'_>]) {
+        let Ok(line) = encode(message) else { return };
+        let mut rest = line.as_slice();
+        while !rest.is_empty() {
+            let sending = || send(&self.stream, rest, fds);
+            match self.stream.try_io(Interest::WRITABLE, sending) {
+                Ok(count) => {
+                    rest = &rest[count..];
+                    fds = &[];
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if self.stream.writable().await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// What it tells next; `None` when it is dead. Nothing is lost if this is dropped.
+    pub(super) async fn hear(&mut self) -> Option<FromGuardian> {
+        loop {
+            match decode(&mut self.received) {
+                Some(message) => return message.ok(),
+                None => self.stream.readable().await.ok()?,
+            }
+            let mut buffer = [0; 4096];
+            match self.stream.try_read(&mut buffer) {
+                Ok(0) => return None,
+                Ok(count) => self.received.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return None,
+            }
+        }
+    }
+
+    /// Waits until it has ended, and is no zombie.
+    pub(super) async fn ended(&mut self) {
+        // The reaper ends with hotrun, and with it all interest.
+        let _ = (&mut self.exit).await;
+    }
+}
+
+enum Request {
+    /// Start as many as are to wait.
+    Fill,
+    /// Give one away.
+    Take(oneshot::Sender<io::Result<Guardian>>),
+}
+
+/// Those that wait.
+#[derive(Clone)]
+pub(super) struct Guardians {
+    requests: mpsc::UnboundedSender<Request>,
+}
+
+impl Guardians {
+    /// Starts none yet. `owner` is how everything that they run is marked.
+    pub(super) fn new(reaper: Reaper, owner: String) -> Self {
+        let (requests, requested) = mpsc::unbounded_channel();
+        let spares = Spares { reaper, owner, number: 0, waiting: Vec::new() };
+        tokio::spawn(spares.serve(requested));
+        Self { requests }
+    }
+
+    /// One that waits, or a new one.
+    pub(super) async fn take(&self) -> io::Result<Guardian> {
+        let (sender, receiver) = oneshot::channel();
+        let _ = self.requests.send(Request::Take(sender));
+        receiver.await.unwrap_or_else(|_| Err(io::Error::other("hotrun ends")))
+    }
+
+    /// From now on some wait.
+    pub(super) fn start_ahead(&self) {
+        let _ = self.requests.send(Request::Fill);
+    }
+}
+
+struct Spares {
+    reaper: Reaper,
+    owner: String,
+    number: u32,
+    waiting: Vec<Guardian>,
+}
+
+impl Spares {
+    async fn serve(mut self, mut requested: mpsc::UnboundedReceiver<Request>) {
+        let mut due = None;
+        loop {
+            let request = tokio::select! {
+                biased;
+                request = requested.recv() => request,
+                () = at(due) => Some(Request::Fill),
+            };
+            match request {
+                None => return,
+                Some(Request::Fill) => {
+                    due = None;
+                    self.fill();
+                }
+                Some(Request::Take(taker)) => {
+                    if let Err(Ok(unwanted)) = taker.send(self.next().await) {
+                        self.waiting.push(unwanted);
+                    }
+                    due = Some(Instant::now() + BREATH);
+                }
+            }
+        }
+    }
+
+    async fn next(&mut self) -> io::Result<Guardian> {
+        while let Some(mut spare) = self.waiting.pop() {
+            // Somebody may have killed it while it waited.
+            if spare.exit.try_recv().is_err() && !has_ended(&mut spare).await {
+                return Ok(spare);
+            }
+        }
+        self.start()
+    }
+
+    fn start(&mut self) -> io::Result<Guardian> {
+        self.number += 1;
+        Guardian::start(&self.reaper, &self.owner, self.number)
+    }
+
+    fn fill(&mut self) {
+        while self.waiting.len() < SPARES {
+            match self.start() {
+                Ok(guardian) => self.waiting.push(guardian),
+                // It is tried again when one is needed, and told then.
+                Err(error) => {
+                    tracing::warn!(%error, "no guardian could be started ahead");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Its end of the socket is closed, though nobody has reaped it yet.
+async fn has_ended(guardian: &mut Guardian) -> bool {
+    tokio::select! {
+        biased;
+        _ = guardian.hear() => true,
+        () = std::future::ready(()) => false,
+    }
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// True for the name that guardians have in `ps`.
+pub(super) fn is_guardians_name(command_line: &str) -> bool {
+    command_line.split(' ').next().map(OsStr::new) == Some(OsStr::new(GUARDIAN))
+}

@@ -1,0 +1,214 @@
+//! What a hotrun leaves behind that was killed together with its guardians, and how the
+//! next one in the same project finds it.
+//!
+//! While it runs, a hotrun keeps a small file with the process groups of all that it has
+//! started. The next one ends what is marked as that one's, belongs to one of these groups,
+//! and may not stay; never anything else.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, getpid, getuid};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+use super::guardians::{BREATH, is_guardians_name};
+use super::{Member, TREE, platform};
+use crate::config::Spare;
+use crate::event::Proc;
+
+/// Guardians whose hotrun has just died need a moment to end what they guard.
+const GUARDIANS_WORK: Duration = Duration::from_secs(2);
+/// What is found then has so long to obey SIGTERM.
+const GRACE: Duration = Duration::from_millis(300);
+const LOOK: Duration = Duration::from_millis(10);
+
+/// How everything that this process starts is marked: its pid and its start.
+pub(super) fn owner() -> String {
+    let me = getpid();
+    format!("{me}.{}", platform::start_of(me).unwrap_or_default())
+}
+
+/// The file of this hotrun. Dropped, it is deleted.
+pub(super) struct Record {
+    path: PathBuf,
+    project: PathBuf,
+    groups: BTreeMap<Proc, Vec<Pid>>,
+    text: watch::Sender<Vec<u8>>,
+    writer: JoinHandle<()>,
+}
+
+impl Record {
+    /// `None` where no such file can be kept; then nothing is found later.
+    pub(super) fn new(project: &Path) -> Option<Self> {
+        let path = directory()?.join(owner());
+        let (text, changed) = watch::channel(Vec::new());
+        let writer = tokio::spawn(write(path.clone(), changed));
+        let groups = BTreeMap::new();
+        Some(Self { path, project: project.to_owned(), groups, text, writer })
+    }
+
+    pub(super) fn add(&mut self, proc: Proc, group: Pid) {
+        self.groups.entry(proc).or_default().push(group);
+        self.changed();
+    }
+
+    pub(super) fn remove(&mut self, proc: Proc) {
+        if self.groups.remove(&proc).is_some() {
+            self.changed();
+        }
+    }
+
+    /// The groups, one a line, then the project, which may hold line breaks.
+    fn changed(&self) {
+        let groups = self.groups.values().flatten().map(|group| format!("{group}\n"));
+        let mut text = groups.collect::<String>().into_bytes();
+        text.push(b'\n');
+        text.extend_from_slice(self.project.as_os_str().as_bytes());
+        self.text.send_replace(text);
+    }
+}
+
+/// Not at once: what is being started or replaced at this moment has it to itself.
+async fn write(path: PathBuf, mut changed: watch::Receiver<Vec<u8>>) {
+    while changed.changed().await.is_ok() {
+        sleep(BREATH).await;
+        let text = changed.borrow_and_update().clone();
+        // A full disk is no reason not to run.
+        let _ = fs::write(&path, text);
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.writer.abort();
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Ends what earlier hotruns in this project have left behind: the pids and command lines.
+pub(crate) async fn sweep(project: &Path, spare: &Spare) -> Vec<(i32, String)> {
+    platform::remove_abandoned();
+    let mut ended = Vec::new();
+    for (path, owner) in of_the_dead() {
+        let Some((groups, theirs)) = fs::read(&path).ok().as_deref().and_then(parse) else {
+            continue;
+        };
+        if theirs != project {
+            if !groups.iter().any(|group| nix::sys::signal::killpg(*group, None).is_ok()) {
+                let _ = fs::remove_file(&path);
+            }
+            continue;
+        }
+        until_guardians_have_ended(&owner).await;
+        let is_left = |one: &Member| {
+            let in_group = groups.contains(&one.group) || groups.contains(&one.session);
+            in_group && is_marked(one.pid, &owner)
+        };
+        let until = Instant::now() + GRACE;
+        let mut asked: Vec<Member> = Vec::new();
+        loop {
+            let mut left = platform::everybody();
+            left.retain(|one| {
+                !one.is_zombie && is_left(one) && !spare.has(&platform::command_line(one.pid))
+            });
+            if left.is_empty() {
+                break;
+            }
+            for one in left {
+                if !asked.contains(&one) {
+                    ended.push((one.pid.as_raw(), platform::command_line(one.pid)));
+                    let _ = kill(one.pid, Signal::SIGTERM);
+                    let _ = kill(one.pid, Signal::SIGCONT);
+                    asked.push(one);
+                } else if Instant::now() > until {
+                    let _ = kill(one.pid, Signal::SIGKILL);
+                }
+            }
+            if Instant::now() > until + GUARDIANS_WORK {
+                // Whoever survives that is not ours to end.
+                break;
+            }
+            sleep(LOOK).await;
+        }
+        let _ = fs::remove_file(&path);
+    }
+    ended
+}
+
+async fn until_guardians_have_ended(owner: &str) {
+    let until = Instant::now() + GUARDIANS_WORK;
+    let is_one = |one: &Member| {
+        is_guardians_name(&platform::command_line(one.pid)) && is_marked(one.pid, owner)
+    };
+    while Instant::now() < until && platform::everybody().iter().any(is_one) {
+        sleep(LOOK).await;
+    }
+}
+
+/// The mark is `OWNER.NUMBER`.
+fn is_marked(pid: Pid, owner: &str) -> bool {
+    let mark = platform::variable(pid, TREE);
+    mark.is_some_and(|mark| mark.rsplit_once('.').is_some_and(|(theirs, _)| theirs == owner))
+}
+
+/// The files of hotruns that do not run any more.
+fn of_the_dead() -> Vec<(PathBuf, String)> {
+    let Some(entries) = directory().and_then(|directory| fs::read_dir(directory).ok()) else {
+        return Vec::new();
+    };
+    let files = entries.flatten().filter_map(|entry| {
+        let owner = entry.file_name().into_string().ok()?;
+        let (pid, start) = owner.split_once('.')?;
+        let pid = Pid::from_raw(pid.parse().ok()?);
+        // The same pid may be somebody else by now.
+        let lives = platform::start_of(pid) == start.parse().ok();
+        (!lives).then(|| (entry.path(), owner.clone()))
+    });
+    files.collect()
+}
+
+fn parse(record: &[u8]) -> Option<(Vec<Pid>, PathBuf)> {
+    let end = if record.starts_with(b"\n") {
+        0
+    } else {
+        record.windows(2).position(|two| two == b"\n\n")? + 1
+    };
+    let groups = String::from_utf8_lossy(&record[..end]);
+    let groups = groups.lines().filter_map(|line| line.parse().ok()).map(Pid::from_raw);
+    let project = std::ffi::OsStr::from_bytes(&record[end + 1..]);
+    Some((groups.collect(), project.into()))
+}
+
+/// Where these files are: nobody but this user may write there.
+fn directory() -> Option<PathBuf> {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|directory| !directory.is_empty());
+    let path = match runtime {
+        Some(runtime) => Path::new(&runtime).join("hotrun"),
+        None => std::env::temp_dir().join(format!("hotrun-{}", getuid())),
+    };
+    // It is there already, or there is no place for it; which is it, is seen now.
+    let _ = DirBuilder::new().mode(0o700).create(&path);
+    let meta = fs::symlink_metadata(&path).ok()?;
+    let is_ours = meta.is_dir() && meta.uid() == getuid().as_raw() && meta.mode() & 0o022 == 0;
+    is_ours.then_some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let some = (vec![Pid::from_raw(4), Pid::from_raw(17)], PathBuf::from("/a b\n\nc"));
+        assert_eq!(parse(b"4\n17\n\n/a b\n\nc"), Some(some));
+        assert_eq!(parse(b"\n/a"), Some((Vec::new(), "/a".into())));
+        assert_eq!(parse(b"4\n"), None);
+    }
+}

@@ -1,0 +1,119 @@
+//! The system calls that need `unsafe`, each with the reason why it is sound here.
+//!
+//! Nothing else in hotrun is `unsafe`.
+
+#![expect(unsafe_code, reason = "this is the one module that may")]
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::pty::Winsize;
+use nix::sys::signal::Signal;
+use nix::unistd::{ForkResult, Pid};
+
+/// Who one is after [`fork`].
+pub(super) enum Forked {
+    Parent(Pid),
+    Child,
+}
+
+/// Makes a child, in this control group if there is one and it can be done. Only for a
+/// process with one thread, which a guardian is.
+pub(super) fn fork(cgroup: Option<BorrowedFd<'_>>) -> nix::Result<Forked> {
+    #[cfg(target_os = "linux")]
+    if let Some(forked) = cgroup.and_then(fork_into) {
+        return Ok(forked);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = cgroup;
+    // SAFETY: what makes `fork` dangerous is another thread that holds a lock while it is
+    // called. A guardian has only one thread, so its child may do whatever it could.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Parent { child } => Ok(Forked::Parent(child)),
+        ForkResult::Child => Ok(Forked::Child),
+    }
+}
+
+/// The arguments of `clone3`, as in the kernel's `linux/sched.h` (version 2 of them).
+#[cfg(target_os = "linux")]
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// A child that is born in a control group; to move it there afterwards can take the kernel
+/// tens of milliseconds.
+#[cfg(target_os = "linux")]
+fn fork_into(cgroup: BorrowedFd<'_>) -> Option<Forked> {
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+    let args = CloneArgs {
+        flags: CLONE_INTO_CGROUP,
+        exit_signal: u64::try_from(libc::SIGCHLD).ok()?,
+        cgroup: u64::try_from(cgroup.as_raw_fd()).ok()?,
+        ..CloneArgs::default()
+    };
+    // SAFETY: without `CLONE_VM` and with no stack this is `fork` (see there): the child
+    // goes on with a copy of everything. The kernel reads `args`, whose layout and size are
+    // what it expects, and writes nowhere.
+    let result =
+        unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
+    match result {
+        0 => Some(Forked::Child),
+        pid if pid > 0 => Some(Forked::Parent(Pid::from_raw(i32::try_from(pid).ok()?))),
+        // An older kernel, or a group that takes nobody: then without it.
+        _ => None,
+    }
+}
+
+/// Ends a forked child that could not become what it was to be, and nothing but it: no
+/// buffer that it shares with its parent is written out.
+pub(super) fn exit_child() -> ! {
+    // SAFETY: `_exit` takes any number, and never returns.
+    unsafe { libc::_exit(127) }
+}
+
+/// Takes possession of a descriptor that has just arrived in a message.
+pub(super) fn own(fd: RawFd) -> OwnedFd {
+    // SAFETY: the kernel has made this descriptor for the message it came in, and nobody
+    // else in this process knows its number.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// Tells a terminal how large its window is.
+pub(super) fn set_window_size(terminal: impl AsFd, size: Winsize) -> nix::Result<()> {
+    // SAFETY: the descriptor is open, and the kernel reads one `Winsize`.
+    let result =
+        unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
+    Errno::result(result).map(drop)
+}
+
+/// Makes this the controlling terminal of the session that the caller has just begun.
+pub(super) fn take_controlling_terminal(terminal: impl AsFd) -> io::Result<()> {
+    // SAFETY: the descriptor is open, and the argument is a number.
+    let result = unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSCTTY as _, 0) };
+    Ok(Errno::result(result).map(drop)?)
+}
+
+/// True when whoever started this process had it ignore a signal, as `nohup` does.
+pub(crate) fn is_ignored(signal: Signal) -> bool {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: no new action is given, so nothing is changed; the old one is written to
+    // `action`, which has its type.
+    let result = unsafe { libc::sigaction(signal as i32, std::ptr::null(), action.as_mut_ptr()) };
+    // SAFETY: all zeroes is a valid `sigaction`, and the call wrote one if it succeeded.
+    result == 0 && unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN
+}

@@ -1,0 +1,98 @@
+//! Waits for every child there is, and tells whoever registered it.
+
+use std::collections::HashMap;
+
+use nix::errno::Errno;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::error::{Error, Result};
+use crate::event::Ended;
+
+/// The only one who waits for children. What nobody has registered is an orphan, and reaped
+/// all the same.
+#[derive(Clone)]
+pub(super) struct Reaper {
+    registrations: mpsc::UnboundedSender<(Pid, oneshot::Sender<Ended>)>,
+    /// Who was registered and has not been reaped.
+    known: watch::Receiver<Vec<Pid>>,
+}
+
+impl Reaper {
+    pub(super) fn start() -> Result<Self> {
+        let (registrations, mut registered) =
+            mpsc::unbounded_channel::<(Pid, oneshot::Sender<Ended>)>();
+        let (tell_known, known) = watch::channel(Vec::new());
+        let mut children = signal(SignalKind::child())
+            .map_err(|error| Error::failed("cannot listen for SIGCHLD", error))?;
+        tokio::spawn(async move {
+            let mut waiting = HashMap::new();
+            loop {
+                tokio::select! {
+                    biased;
+                    registration = registered.recv() => {
+                        let Some((pid, exit)) = registration else { return };
+                        waiting.insert(pid, exit);
+                        tell_known.send_modify(|known| known.push(pid));
+                    }
+                    told = children.recv() => {
+                        if told.is_none() {
+                            return;
+                        }
+                        while let Some((pid, ended)) = reap() {
+                            let Some(exit) = waiting.remove(&pid) else {
+                                tracing::debug!(%pid, %ended, "reaped an orphan");
+                                continue;
+                            };
+                            tell_known.send_modify(|known| known.retain(|one| *one != pid));
+                            // Whoever asked may have lost interest.
+                            let _ = exit.send(ended);
+                        }
+                    }
+                }
+            }
+        });
+        Ok(Self { registrations, known })
+    }
+
+    /// The end of a child. To be called before anything is awaited since it was spawned.
+    pub(super) fn register(&self, pid: Pid) -> oneshot::Receiver<Ended> {
+        let (exit, receiver) = oneshot::channel();
+        // There is no reaper any more when hotrun ends by a panic.
+        let _ = self.registrations.send((pid, exit));
+        receiver
+    }
+
+    /// True for a child that was registered and has not been reaped.
+    pub(super) fn knows(&self, pid: Pid) -> bool {
+        self.known.borrow().contains(&pid)
+    }
+
+    /// Waits until everybody who was registered has been reaped.
+    pub(super) async fn until_nobody_is_left(&self) {
+        let mut known = self.known.clone();
+        // The reaper ends with hotrun, and with it all interest.
+        let _ = known.wait_for(Vec::is_empty).await;
+    }
+}
+
+/// One child that has ended, if there is one. (`waitpid` for any child is `waitid(P_ALL)`,
+/// and exists on macOS.)
+fn reap() -> Option<(Pid, Ended)> {
+    loop {
+        match waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, code)) => return Some((pid, Ended::Code(code))),
+            Ok(WaitStatus::Signaled(pid, signal, core)) => {
+                return Some((pid, Ended::Signal { number: signal as i32, core }));
+            }
+            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return None,
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => {
+                tracing::error!(%error, "waitpid");
+                return None;
+            }
+        }
+    }
+}

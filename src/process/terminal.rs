@@ -1,0 +1,268 @@
+//! hotrun's terminal: who reads what is typed there, and in which state it is left.
+//!
+//! As long as it is hotrun's, single keys are read. When an app wants it, it becomes the
+//! app's, and hotrun reads no keys; from then on the app's successors begin as its owner,
+//! so that a line typed while one follows the other is not taken for keys.
+//!
+//! Facts behind the details: whoever is in the background may read the modes, and so saves
+//! those in which hotrun reads keys, to put them back when it has the terminal. So only
+//! `ICANON` is off in them, echo stays, and they bear a mark by which they are known later.
+
+use std::fs::File;
+use std::io::{self, IsTerminal};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::termios::{
+    LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcgetattr, tcsetattr,
+};
+use nix::unistd::{Pid, getpgrp, tcgetpgrp, tcsetpgrp};
+
+/// `VTIME` means nothing while `VMIN` is 1: our mark.
+const MARK: u8 = 217;
+/// Shows the cursor, and ends colours.
+const RESET: &[u8] = b"\x1b[?25h\x1b[0m";
+/// Also leaves the alternate screen, mouse reports and bracketed paste: for what a program
+/// that had changed the modes was in.
+const FULL_RESET: &[u8] = b"\x1b[?1049l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\
+                            \x1b[?2004l\x1b[?25h\x1b[0m";
+
+/// After the terminal was handed over: when its modes are looked at. An app may put back
+/// the marked ones at any time, and nobody tells.
+pub const LOOK_FIRST: Duration = Duration::from_millis(5);
+/// The longest pause between two looks.
+pub const LOOK_LAST: Duration = Duration::from_millis(500);
+
+/// Who has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    /// hotrun, and with it whoever is in its process group.
+    Hotrun,
+    /// The process group of an app; none that is known yet.
+    App(Option<Pid>),
+    /// The shell, or somebody else: hotrun is in the background.
+    Other,
+}
+
+/// The terminal that hotrun was started from.
+#[derive(Debug)]
+pub struct Terminal {
+    fd: OwnedFd,
+    /// The modes in which hotrun found it, and leaves it.
+    saved: Termios,
+    owner: Owner,
+    reads_keys: bool,
+}
+
+impl Terminal {
+    /// The terminal that controls this session, on stdin or elsewhere; `None` where there is
+    /// none.
+    pub fn open() -> Option<Self> {
+        let stdin =
+            io::stdin().as_fd().try_clone_to_owned().ok().filter(|fd| tcgetpgrp(fd).is_ok());
+        let by_name = || {
+            let file = File::options().read(true).write(true).open("/dev/tty");
+            file.ok().map(OwnedFd::from)
+        };
+        let fd = stdin.or_else(by_name)?;
+        let foreground = tcgetpgrp(&fd).ok()?;
+        let mut saved = tcgetattr(&fd).ok()?;
+        if is_marked(&saved) {
+            // Those of another hotrun, which was killed.
+            mend(&mut saved);
+        }
+        let owner = if foreground == getpgrp() { Owner::Hotrun } else { Owner::Other };
+        Some(Self { fd, saved, owner, reads_keys: false })
+    }
+
+    /// A copy of its descriptor, to wait for what is typed.
+    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.fd.try_clone()
+    }
+
+    /// True while hotrun reads keys from it.
+    pub fn reads_keys(&self) -> bool {
+        self.reads_keys
+    }
+
+    /// True while it is an app's.
+    pub fn is_an_apps(&self) -> bool {
+        matches!(self.owner, Owner::App(_))
+    }
+
+    /// True while it is hotrun's to give away.
+    pub fn is_hotruns(&self) -> bool {
+        self.owner == Owner::Hotrun
+    }
+
+    /// It was the shell's, and is hotrun's now.
+    pub fn has_come_to_the_foreground(&self) -> bool {
+        self.is_elsewhere() && tcgetpgrp(&self.fd).is_ok_and(|group| group == getpgrp())
+    }
+
+    /// True while it is the shell's, or somebody else's.
+    pub fn is_elsewhere(&self) -> bool {
+        self.owner == Owner::Other
+    }
+
+    /// Begins to read single keys, if the terminal is hotrun's and on stdin.
+    pub fn read_keys(&mut self) -> bool {
+        self.reads_keys = self.owner == Owner::Hotrun && io::stdin().is_terminal();
+        if self.reads_keys {
+            let mut modes = self.saved.clone();
+            modes.local_flags.remove(LocalFlags::ICANON);
+            modes.control_chars[SpecialCharacterIndices::VMIN as usize] = 1;
+            modes.control_chars[SpecialCharacterIndices::VTIME as usize] = MARK;
+            self.set(&modes);
+        }
+        self.reads_keys
+    }
+
+    /// Gives it to an app, by its process group. Nothing that was typed is lost.
+    pub fn hand_over(&mut self, group: Pid) {
+        self.reads_keys = false;
+        let saved = self.saved.clone();
+        self.set(&saved);
+        if tcsetpgrp(&self.fd, group).is_ok() {
+            self.owner = Owner::App(Some(group));
+        }
+    }
+
+    /// An app that starts now will take it.
+    pub fn is_being_taken(&mut self) {
+        self.reads_keys = false;
+        let saved = self.saved.clone();
+        self.set(&saved);
+        self.owner = Owner::App(None);
+    }
+
+    /// The app that this group is of has taken it at its start.
+    pub fn was_taken_by(&mut self, group: Pid) {
+        self.owner = Owner::App(Some(group));
+    }
+
+    /// Takes it back from an app that has ended or was stopped. True if the app has left it
+    /// in a state that only a program sets which then cannot have ended well.
+    pub fn take_back(&mut self) -> bool {
+        if !self.is_an_apps() {
+            return false;
+        }
+        // Signals that this would cause are blocked.
+        let _ = tcsetpgrp(&self.fd, getpgrp());
+        self.owner = Owner::Hotrun;
+        let is_changed = tcgetattr(&self.fd)
+            .is_ok_and(|modes| modes.local_flags != self.saved.local_flags && !is_marked(&modes));
+        let saved = self.saved.clone();
+        self.set(&saved);
+        is_changed
+    }
+
+    /// What puts the screen of a program right that has ended; nothing where there is none.
+    pub fn screen_reset(was_left_changed: bool) -> &'static [u8] {
+        match (io::stdout().is_terminal(), was_left_changed) {
+            (false, _) => b"",
+            (true, false) => RESET,
+            (true, true) => FULL_RESET,
+        }
+    }
+
+    /// Before hotrun is stopped: the terminal is as the shell left it.
+    pub fn suspend(&mut self) {
+        let saved = self.saved.clone();
+        if self.is_an_apps() {
+            self.take_back();
+        } else if self.owner == Owner::Hotrun {
+            self.set(&saved);
+        }
+        self.reads_keys = false;
+    }
+
+    /// hotrun goes on: is it in the foreground now?
+    pub fn resume(&mut self) {
+        if self.is_an_apps() && tcgetpgrp(&self.fd).is_ok_and(|group| group != getpgrp()) {
+            return;
+        }
+        let foreground = tcgetpgrp(&self.fd).is_ok_and(|group| group == getpgrp());
+        self.owner = if foreground { Owner::Hotrun } else { Owner::Other };
+        self.reads_keys = false;
+    }
+
+    /// Leaves it as it was found.
+    pub fn close(&mut self) {
+        self.take_back();
+        if self.owner == Owner::Hotrun {
+            let saved = self.saved.clone();
+            self.set(&saved);
+        }
+        self.reads_keys = false;
+    }
+
+    /// While it is an app's: puts right what the app has saved while hotrun read keys.
+    pub fn mend(&self) {
+        if let Ok(mut modes) = tcgetattr(&self.fd)
+            && is_marked(&modes)
+        {
+            mend(&mut modes);
+            self.set(&modes);
+        }
+    }
+
+    /// Its window was closed, or the line is cut.
+    pub fn is_closed(&self) -> bool {
+        let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
+        let told = poll(&mut fds, PollTimeout::ZERO);
+        told.is_ok() && fds[0].revents().is_some_and(|found| found.contains(PollFlags::POLLHUP))
+    }
+
+    fn set(&self, modes: &Termios) {
+        // Not those that flush: what was typed ahead is somebody's. A terminal that is gone
+        // has no modes.
+        let _ = tcsetattr(&self.fd, SetArg::TCSANOW, modes);
+    }
+}
+
+impl AsFd for Terminal {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn is_marked(modes: &Termios) -> bool {
+    !modes.local_flags.contains(LocalFlags::ICANON)
+        && modes.control_chars[SpecialCharacterIndices::VTIME as usize] == MARK
+}
+
+fn mend(modes: &mut Termios) {
+    modes.local_flags.insert(LocalFlags::ICANON);
+    modes.control_chars[SpecialCharacterIndices::VTIME as usize] = 0;
+}
+
+/// For a guardian whose hotrun is dead: nobody else is left to put the modes right in which
+/// that one read keys.
+pub(super) fn mend_after_death() {
+    let Ok(terminal) = File::options().read(true).write(true).open("/dev/tty") else { return };
+    if let Ok(mut modes) = tcgetattr(&terminal)
+        && is_marked(&modes)
+    {
+        mend(&mut modes);
+        let _ = tcsetattr(&terminal, SetArg::TCSANOW, &modes);
+    }
+}
+
+/// From now on this process may write to the terminal, change it and hand it on, though it
+/// is in the background, and is not stopped if it reads there. To be called before there is
+/// a second thread. (Blocked, not ignored: what is ignored stays so in every child.)
+pub fn block_stops() {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTTOU);
+    signals.add(Signal::SIGTTIN);
+    let _ = signals.thread_block();
+}

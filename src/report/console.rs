@@ -1,0 +1,127 @@
+//! hotrun's own stdout and stderr. Whoever reads them may be slow, may have stopped the
+//! terminal with Ctrl-S, or may have gone: none of these holds hotrun up.
+//!
+//! What can be written at once is; the rest is queued for a thread that may wait.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tokio::sync::watch;
+
+/// As many bytes as a pipe that is writable takes without waiting (`PIPE_BUF` on Linux).
+const PIECE: usize = 4096;
+/// With more bytes than this queued, nothing more is read that is only to be written.
+const MOST_QUEUED: usize = 1 << 20;
+
+/// Which of hotrun's own streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// The app's.
+    Stdout,
+    /// hotrun's.
+    Stderr,
+}
+
+/// Writes to both streams, in the order in which it is told to.
+#[derive(Clone, Debug)]
+pub struct Console {
+    queue: mpsc::Sender<(Stream, Vec<u8>)>,
+    /// So many bytes are queued, or being written.
+    queued: watch::Sender<usize>,
+}
+
+impl Default for Console {
+    fn default() -> Self {
+        let (queue, pieces) = mpsc::channel::<(Stream, Vec<u8>)>();
+        let queued = watch::Sender::new(0);
+        let written = queued.clone();
+        thread::spawn(move || {
+            while let Ok((stream, bytes)) = pieces.recv() {
+                write_all(stream, &bytes);
+                written.send_modify(|queued| *queued -= bytes.len());
+            }
+        });
+        Self { queue, queued }
+    }
+}
+
+impl Console {
+    /// Writes, now or soon.
+    pub fn write(&self, stream: Stream, bytes: &[u8]) {
+        let mut rest = bytes;
+        while !rest.is_empty() && *self.queued.borrow() == 0 && is_writable(stream) {
+            match write(stream, &rest[..rest.len().min(PIECE)]) {
+                Ok(count) => rest = &rest[count..],
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => break,
+                // Whoever reads has gone: that is no reason to stop.
+                Err(_) => return,
+            }
+        }
+        if rest.is_empty() {
+            return;
+        }
+        self.queued.send_modify(|queued| *queued += rest.len());
+        // The thread ends with hotrun.
+        let _ = self.queue.send((stream, rest.to_vec()));
+    }
+
+    /// Waits until there is room for more.
+    pub async fn room(&self) {
+        self.below(MOST_QUEUED).await;
+    }
+
+    /// Waits until all is written, but not longer than this.
+    pub async fn flush(&self, most: Duration) {
+        let _ = tokio::time::timeout(most, self.below(1)).await;
+    }
+
+    async fn below(&self, limit: usize) {
+        if *self.queued.borrow() >= limit {
+            // The sender is here, so that there is no error to be had.
+            let _ = self.queued.subscribe().wait_for(|queued| *queued < limit).await;
+        }
+    }
+}
+
+fn write_all(stream: Stream, bytes: &[u8]) {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        match write(stream, rest) {
+            Ok(count) => rest = &rest[count..],
+            Err(Errno::EINTR) => {}
+            // Somebody who shares the stream, such as node, has made it non-blocking.
+            Err(Errno::EAGAIN) => {
+                let _ = is_ready(stream, PollTimeout::NONE);
+            }
+            Err(_) => return,
+        }
+    }
+}
+
+fn write(stream: Stream, bytes: &[u8]) -> nix::Result<usize> {
+    match stream {
+        Stream::Stdout => nix::unistd::write(io::stdout(), bytes),
+        Stream::Stderr => nix::unistd::write(io::stderr(), bytes),
+    }
+}
+
+fn is_writable(stream: Stream) -> bool {
+    is_ready(stream, PollTimeout::ZERO)
+}
+
+fn is_ready(stream: Stream, timeout: PollTimeout) -> bool {
+    let ready = |fd: BorrowedFd<'_>| {
+        let mut fds = [PollFd::new(fd, PollFlags::POLLOUT)];
+        poll(&mut fds, timeout).is_ok_and(|count| count > 0)
+    };
+    match stream {
+        Stream::Stdout => ready(io::stdout().as_fd()),
+        Stream::Stderr => ready(io::stderr().as_fd()),
+    }
+}

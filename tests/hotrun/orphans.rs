@@ -1,0 +1,295 @@
+//! Nobody is left behind: every kind of process tree, and every way in which it ends.
+//!
+//! Whatever a sandbox starts has its mark in the environment, by which survivors are found.
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::sandbox::{GUARDIAN, Hotrun, PATIENCE, Sandbox, is_alive};
+
+/// An app that has a tree of some kind.
+struct Kind {
+    name: &'static str,
+    /// A program for Python, which says `up` when its tree is complete, and `seen TERM` when
+    /// it is asked to end.
+    script: &'static str,
+    /// What is then left of it, is asked to end at once.
+    ends_by_itself: bool,
+}
+
+/// What every script begins with.
+const PRELUDE: &str = "
+import ctypes, os, signal, subprocess, sys, threading, time
+def say(text):
+    os.write(1, (text + '\\n').encode())
+ME = os.getpid()
+def leave(*_):
+    # Not those who are forked, and inherit this.
+    if os.getpid() == ME:
+        say('seen TERM')
+    os._exit(0)
+def stay(*_):
+    say('seen TERM')
+signal.signal(signal.SIGTERM, leave)
+def rest():
+    say('up ' + open('built').read().strip() + ' as ' + str(os.getpid()))
+    while True:
+        time.sleep(60)
+def detach():
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            while True:
+                time.sleep(60)
+        os._exit(0)
+";
+
+const KINDS: [Kind; 9] = [
+    Kind {
+        name: "a grandchild in the group",
+        script: "subprocess.Popen(['sh', '-c', 'sleep 1000 & wait'])\nrest()",
+        ends_by_itself: false,
+    },
+    Kind {
+        name: "a grandchild in a session of its own",
+        script: "subprocess.Popen(['sleep', '1000'], start_new_session=True)\nrest()",
+        ends_by_itself: false,
+    },
+    Kind { name: "a daemon that forked twice", script: "detach()\nrest()", ends_by_itself: false },
+    Kind {
+        name: "a daemon forked by another thread",
+        script: "thread = threading.Thread(target=detach)\nthread.start()\nthread.join()\nrest()",
+        ends_by_itself: false,
+    },
+    Kind {
+        name: "a child of an app that has already ended",
+        script: "subprocess.Popen(['sh', '-c', 'trap \"echo seen TERM; exit\" TERM; \
+                 echo up $(cat built) as $$; > is_up; while :; do sleep 0.02; done'])\n\
+                 signal.signal(signal.SIGTERM, signal.SIG_DFL)\n\
+                 while not os.path.exists('is_up'):\n    time.sleep(0.01)\nos._exit(0)",
+        ends_by_itself: true,
+    },
+    Kind {
+        name: "one that ignores SIGTERM",
+        script: "signal.signal(signal.SIGTERM, stay)\nrest()",
+        ends_by_itself: false,
+    },
+    Kind {
+        name: "one that takes its time",
+        script: "def slowly(*_):\n    say('seen TERM')\n    time.sleep(0.15)\n    os._exit(0)\n\
+                 signal.signal(signal.SIGTERM, slowly)\nrest()",
+        ends_by_itself: false,
+    },
+    Kind {
+        name: "one that is stopped",
+        script: "say('up ' + open('built').read().strip() + ' as ' + str(os.getpid()))\n\
+                 os.kill(os.getpid(), signal.SIGSTOP)\nrest()",
+        ends_by_itself: false,
+    },
+    Kind {
+        name: "one that forks 200 times a second",
+        script: "threading.Thread(target=rest).start()\nwhile True:\n\
+                 \x20   if os.fork() == 0:\n        os.setsid()\n        time.sleep(0.05)\n        os._exit(0)\n\
+                 \x20   time.sleep(0.005)\n    try:\n        while os.waitpid(-1, os.WNOHANG)[0]:\n            pass\n\
+                 \x20   except ChildProcessError:\n        pass",
+        ends_by_itself: false,
+    },
+];
+
+/// How it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Restart,
+    BuildOvertaken,
+    Signal(Signal),
+    KillHotrun,
+    KillGuardian,
+}
+
+const ENDS: [End; 7] = [
+    End::Restart,
+    End::BuildOvertaken,
+    End::Signal(Signal::SIGINT),
+    End::Signal(Signal::SIGTERM),
+    End::Signal(Signal::SIGHUP),
+    End::KillHotrun,
+    End::KillGuardian,
+];
+
+/// The project whose app, or build, has such a tree.
+fn project(kind: &Kind, end: End) -> Sandbox {
+    let tree = format!("{PRELUDE}{}\n", kind.script);
+    let cmd = if end == End::BuildOvertaken {
+        // Only the build of the first version has it.
+        "cp source.txt built; ! grep -q one built || exec python3 tree.py"
+    } else {
+        "cp source.txt built"
+    };
+    // So short a grace that whoever ignores it does not hold up the test.
+    let config = format!(
+        "[build]\ncmd = \"{cmd}\"\nentrypoint = [\"./app\"]\ninclude_ext = [\"txt\"]\n\
+         kill_delay = \"600ms\"\ncancel_grace = \"600ms\"\n"
+    );
+    let app = if end == End::BuildOvertaken {
+        "echo serving $(cat built) as $$\nexec sleep 1000\n"
+    } else {
+        // The successor says if it finds any of its predecessor.
+        "if grep -q two built; then\n\
+         grep -slzx \"HOTRUN_TEST_SANDBOX=$PWD\" /proc/[0-9]*/environ |\n\
+         xargs grep -slzx HOTRUN_GENERATION=1 | sed 's/^/overlaps with /'\n\
+         echo serving $(cat built) as $$\nexec sleep 1000\nfi\nexec python3 tree.py\n"
+    };
+    Sandbox::empty()
+        .file("hotrun.toml", &config)
+        .file("tree.py", &tree)
+        .file("source.txt", "one\n")
+        .script("app", app)
+}
+
+/// Waits until nobody of the sandbox is alive but these.
+#[track_caller]
+fn until_nobody_is_left(hotrun: &Hotrun, may_stay: impl Fn(Pid, &str) -> bool, what: &str) {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let mut left = hotrun.everybody();
+        left.retain(|(pid, words)| is_alive(*pid) && !may_stay(*pid, words));
+        if left.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < until, "{what}: {left:?} survive\n{}", hotrun.output());
+        thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+/// Those of hotrun's children that are zombies, and stay it.
+#[track_caller]
+fn has_no_zombies(hotrun: &Hotrun, what: &str) {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let zombies: Vec<String> = fs::read_dir("/proc")
+            .unwrap()
+            .flatten()
+            .filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok())
+            .filter(|stat| {
+                let rest = stat.rsplit(')').next().unwrap_or_default();
+                let mut fields = rest.split_whitespace();
+                let is_zombie = fields.next() == Some("Z");
+                is_zombie && fields.next() == Some(hotrun.pid().to_string().as_str())
+            })
+            .collect();
+        if zombies.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < until, "{what}: zombies {zombies:?}");
+        thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+/// The guardian of this process.
+fn guardian_of(pid: Pid) -> Option<Pid> {
+    let mut pid = pid;
+    loop {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let parent = stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()?;
+        pid = Pid::from_raw(parent);
+        let words = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+        if words.replace('\0', " ").starts_with(GUARDIAN) {
+            return Some(pid);
+        }
+    }
+}
+
+#[track_caller]
+fn check(kind: &Kind, end: End) {
+    let what = format!("{} / {end:?}", kind.name);
+    let project = project(kind, end);
+    let mut hotrun = project.start(&[]);
+    let line = hotrun.wait_for("up one as ");
+    let first = Pid::from_raw(line.rsplit(' ').next().unwrap().parse().unwrap());
+    match end {
+        End::Restart | End::BuildOvertaken => {
+            project.save("source.txt", "two\n");
+            let second = hotrun.wait_serving("two");
+            hotrun.wait_for("ready");
+            until_nobody_is_left(
+                &hotrun,
+                |pid, words| pid == second || pid == hotrun.pid() || words.starts_with(GUARDIAN),
+                &what,
+            );
+            has_no_zombies(&hotrun, &what);
+            assert!(!hotrun.output().contains("overlaps"), "{what}\n{}", hotrun.output());
+        }
+        End::Signal(signal) => {
+            hotrun.signal(signal);
+            assert_eq!(hotrun.wait().code(), Some(0), "{what}");
+            // Not even for a moment.
+            hotrun.leaves_nobody();
+        }
+        End::KillHotrun => {
+            hotrun.signal(Signal::SIGKILL);
+            hotrun.wait();
+            until_nobody_is_left(&hotrun, |_, _| false, &what);
+        }
+        End::KillGuardian => {
+            // The rest of an app that has ended by itself is gone soon, and its guardian too.
+            let guardian = guardian_of(first);
+            if let Some(guardian) = guardian.filter(|_| !kind.ends_by_itself) {
+                kill(guardian, Signal::SIGKILL).unwrap();
+                hotrun.wait_for("a guardian");
+            }
+            until_nobody_is_left(
+                &hotrun,
+                |pid, words| pid == hotrun.pid() || words.starts_with(GUARDIAN),
+                &what,
+            );
+            has_no_zombies(&hotrun, &what);
+            // It is a crash like any other: the next save starts the next.
+            project.save("source.txt", "two\n");
+            hotrun.wait_serving("two");
+        }
+    }
+    let asked = hotrun.count("seen TERM");
+    if end == End::KillGuardian && !kind.ends_by_itself {
+        assert_eq!(asked, 0, "{what}: nobody had a grace\n{}", hotrun.output());
+    } else {
+        assert_eq!(asked, 1, "{what}: asked once, before it was killed\n{}", hotrun.output());
+    }
+    if matches!(end, End::Restart | End::BuildOvertaken | End::KillGuardian) {
+        hotrun.end();
+    }
+}
+
+/// Each kind of tree against each way to end, a few at a time: most of it is waiting.
+fn check_all(kind: &Kind) {
+    if !crate::sandbox::has(kind.name, &["python3"]) {
+        return;
+    }
+    for end in ENDS {
+        check(kind, end);
+    }
+}
+
+macro_rules! kinds {
+    ($($name:ident: $number:expr,)*) => {
+        $(#[test]
+        fn $name() {
+            check_all(&KINDS[$number]);
+        })*
+    };
+}
+
+kinds! {
+    a_grandchild_in_the_group_never_survives: 0,
+    a_grandchild_in_a_session_of_its_own_never_survives: 1,
+    a_daemon_that_forked_twice_never_survives: 2,
+    a_daemon_forked_by_another_thread_never_survives: 3,
+    a_child_of_an_app_that_has_ended_never_survives: 4,
+    one_that_ignores_sigterm_never_survives: 5,
+    one_that_takes_its_time_never_survives: 6,
+    one_that_is_stopped_never_survives: 7,
+    one_that_forks_for_ever_never_survives: 8,
+}

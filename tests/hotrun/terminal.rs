@@ -1,0 +1,586 @@
+//! A terminal session, as somebody types it: a real pseudoterminal, a real shell.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::process::{Child, Command};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::pty::{Winsize, openpty};
+use nix::sys::termios::{LocalFlags, tcgetattr};
+use nix::unistd::Pid;
+
+use crate::sandbox::{CONFIG, PATIENCE, Sandbox, has, is_alive, marked};
+
+/// What has been shown so far.
+#[derive(Default)]
+struct Screen {
+    text: Mutex<String>,
+    changed: Condvar,
+}
+
+/// Somebody at a terminal.
+struct Session {
+    child: Child,
+    keyboard: File,
+    /// The other side, by which the modes are read, and the window is resized.
+    terminal: File,
+    screen: Arc<Screen>,
+    seen: usize,
+    root: std::path::PathBuf,
+}
+
+impl Session {
+    /// hotrun, alone on a terminal.
+    fn of_hotrun(project: &Sandbox) -> Self {
+        Self::start(project, &[env!("CARGO_BIN_EXE_hotrun")])
+    }
+
+    /// A shell with job control, in which `hotrun` is a command.
+    fn of_shell(project: &Sandbox) -> Self {
+        let mut session = Self::start(project, &["bash", "--norc", "--noprofile", "-i"]);
+        let hotrun = env!("CARGO_BIN_EXE_hotrun");
+        session.send(&format!("PS1='$ '; hotrun() {{ {hotrun} \"$@\"; }}; echo re''ady\n"));
+        session.wait_for("ready\r\n");
+        session
+    }
+
+    fn start(project: &Sandbox, words: &[&str]) -> Self {
+        let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+        let pty = openpty(Some(&size), None).unwrap();
+        let mut command = project.program("setsid", &["--ctty", "--wait"]);
+        command.args(words).env("TERM", "xterm-256color");
+        let side = || pty.slave.try_clone().unwrap();
+        // Of a session of its own it becomes the leader, so it must not lead a group.
+        let child = command.stdin(side()).stdout(side()).stderr(side()).spawn().unwrap();
+        let screen = Arc::new(Screen::default());
+        let (shown, mut master) = (Arc::clone(&screen), File::from(pty.master));
+        let keyboard = master.try_clone().unwrap();
+        thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(count @ 1..) = master.read(&mut bytes) {
+                let text = String::from_utf8_lossy(&bytes[..count]).into_owned();
+                shown.text.lock().unwrap().push_str(&text);
+                shown.changed.notify_all();
+            }
+        });
+        let terminal = File::from(pty.slave);
+        let root = project.root();
+        Self { child, keyboard, terminal, screen, seen: 0, root }
+    }
+
+    fn send(&mut self, text: &str) {
+        self.keyboard.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Waits until this is shown, after what was waited for last. What was shown up to its
+    /// end.
+    #[track_caller]
+    fn wait_for(&mut self, text: &str) -> String {
+        let until = Instant::now() + PATIENCE;
+        let mut shown = self.screen.text.lock().unwrap();
+        loop {
+            if let Some(at) = shown[self.seen..].find(text) {
+                let begin = self.seen;
+                self.seen += at + text.len();
+                return shown[begin..self.seen].to_owned();
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "no {text:?} in:\n{shown}");
+            shown = self.screen.changed.wait_timeout(shown, left).unwrap().0;
+        }
+    }
+
+    /// The number at the end of what this begins.
+    #[track_caller]
+    fn pid_after(&mut self, text: &str) -> Pid {
+        self.wait_for(text);
+        let line = self.wait_for("\r\n");
+        Pid::from_raw(line.trim().parse().unwrap())
+    }
+
+    fn shown(&self) -> String {
+        self.screen.text.lock().unwrap().clone()
+    }
+
+    /// Waits for the end of what was started, and sees that nobody and nothing is left.
+    #[track_caller]
+    fn ends_with(&mut self, code: i32) {
+        let until = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < until, "it does not end:\n{}", self.shown());
+            thread::park_timeout(Duration::from_millis(5));
+        };
+        assert_eq!(status.code(), Some(code), "{}", self.shown());
+        self.is_as_it_was();
+        let left = marked(&self.root);
+        assert!(left.is_empty(), "{left:?}\n{}", self.shown());
+    }
+
+    /// The terminal has the modes in which a shell leaves it to a program.
+    #[track_caller]
+    fn is_as_it_was(&self) {
+        let modes = tcgetattr(&self.terminal).unwrap().local_flags;
+        let usual = LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG;
+        assert!(modes.contains(usual), "{modes:?}\n{}", self.shown());
+    }
+
+    /// Waits until the modes are those.
+    #[track_caller]
+    fn wait_for_modes(&self, is_canonical: bool) {
+        let until = Instant::now() + PATIENCE;
+        let canonical =
+            || tcgetattr(&self.terminal).unwrap().local_flags.contains(LocalFlags::ICANON);
+        while canonical() != is_canonical {
+            assert!(Instant::now() < until, "the modes do not change:\n{}", self.shown());
+            thread::park_timeout(Duration::from_millis(2));
+        }
+    }
+
+    fn resize(&self, rows: u16, columns: u16) {
+        let mut stty = Command::new("stty");
+        stty.args(["rows", &rows.to_string(), "cols", &columns.to_string()]);
+        let terminal = self.terminal.as_fd().try_clone_to_owned().unwrap();
+        assert!(stty.stdin(terminal).status().unwrap().success());
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        for (pid, _) in marked(&self.root) {
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+        }
+    }
+}
+
+fn can(test: &str) -> bool {
+    has(test, &["setsid", "bash", "stty"])
+}
+
+/// Asks for a name, and says it.
+const ASKS: &str = "printf 'name of %s? ' $(cat built)\nread name\necho \"hello $name\"\n\
+                    exec sleep 1000\n";
+
+#[test]
+fn an_app_that_asks_gets_the_terminal_and_so_do_its_successors() {
+    if !can("an_app_that_asks_gets_the_terminal_and_so_do_its_successors") {
+        return;
+    }
+    let project = Sandbox::new().script("app", ASKS);
+    let mut session = Session::of_hotrun(&project);
+    session.wait_for("name of one? ");
+    session.wait_for("hotrun's keys are off");
+    session.send("world\n");
+    session.wait_for("hello world");
+    project.save("source.txt", "two\n");
+    session.wait_for("name of two? ");
+    // No key of hotrun's, though it is one letter.
+    session.send("q\n");
+    session.wait_for("hello q");
+    // To the app, which dies of it; and so hotrun ends.
+    session.send("\x03");
+    session.ends_with(0);
+}
+
+#[test]
+fn a_line_typed_during_a_build_is_the_next_apps() {
+    if !can("a_line_typed_during_a_build_is_the_next_apps") {
+        return;
+    }
+    let config = CONFIG.replace(
+        "cp source.txt built",
+        "cp source.txt built; ! grep -q two built || { echo building two; while ! test -e go; do sleep 0.02; done; }",
+    );
+    let project = Sandbox::new().file("hotrun.toml", &config).script("app", ASKS);
+    let mut session = Session::of_hotrun(&project);
+    session.wait_for("hotrun's keys are off");
+    session.send("a\n");
+    session.wait_for("hello a");
+    project.save("source.txt", "two\n");
+    session.wait_for("building two\r\n");
+    session.send("qrs\n");
+    project.save("go", "");
+    session.wait_for("hello qrs");
+    session.send("\x03");
+    session.ends_with(0);
+}
+
+#[test]
+fn keys_do_what_the_help_says() {
+    if !can("keys_do_what_the_help_says") {
+        return;
+    }
+    let project = Sandbox::new();
+    let mut session = Session::of_hotrun(&project);
+    session.wait_for("ready");
+    session.wait_for_modes(false);
+    session.send("h");
+    session.wait_for("q  quit");
+    session.send("r");
+    session.wait_for("asked");
+    session.wait_for("serving one as ");
+    session.wait_for("ready");
+    session.send("s");
+    session.wait_for("stopped");
+    session.wait_for("ready");
+    session.send("p");
+    session.wait_for("paused");
+    project.save("source.txt", "two\n");
+    session.send("p");
+    session.wait_for("resumed");
+    session.wait_for("serving two as ");
+    session.wait_for("ready");
+    session.send("c");
+    session.wait_for("\x1b[2J");
+    session.send("q");
+    session.ends_with(0);
+    let builds = session.shown().matches("building").count();
+    assert_eq!(builds, 3, "s does not build:\n{}", session.shown());
+}
+
+#[test]
+fn without_a_terminal_on_stdin_nothing_is_a_key() {
+    let project = Sandbox::new();
+    let mut command = project.command(&[]);
+    command.stdin(std::process::Stdio::piped());
+    let mut hotrun = project.start_with(command);
+    hotrun.wait_for("ready");
+    hotrun.stdin().write_all(b"q\nr\n").unwrap();
+    project.save("source.txt", "two\n");
+    hotrun.wait_serving("two");
+    hotrun.wait_for("ready");
+    assert_eq!(hotrun.count("building"), 2);
+    hotrun.end();
+}
+
+/// Like an editor: raw mode, the alternate screen, no cursor.
+const RAW: &str = "
+import os, sys, termios, tty
+saved = termios.tcgetattr(0)
+tty.setraw(0)
+os.write(1, b'\\x1b[?1049h\\x1b[?25lraw ' + open('built', 'rb').read().strip() + b'\\r\\n')
+while True:
+    key = os.read(0, 1)
+    os.write(1, b'key ' + repr(key).encode() + b'\\r\\n')
+    if key == b'x':
+        termios.tcsetattr(0, termios.TCSADRAIN, saved)
+        os.write(1, b'\\x1b[?25h\\x1b[?1049lleft\\r\\n')
+        sys.exit(0)
+";
+
+#[test]
+fn a_program_in_raw_mode_reads_keys_and_leaves_no_trace_however_it_ends() {
+    let name = "a_program_in_raw_mode_reads_keys_and_leaves_no_trace_however_it_ends";
+    if !can(name) || !has(name, &["python3"]) {
+        return;
+    }
+    let config = CONFIG.replace("[\"./app\"]", "[\"python3\", \"raw.py\"]");
+    let project = Sandbox::new().file("hotrun.toml", &config).file("raw.py", RAW);
+    let mut session = Session::of_hotrun(&project);
+    session.wait_for("raw one");
+    session.send("\x03");
+    session.wait_for("key b'\\x03'");
+    // Dismissed in raw mode, it leaves the screen as it is; the next one finds it in order.
+    project.save("source.txt", "two\n");
+    session.wait_for("\x1b[?1049l");
+    session.wait_for("raw two");
+    session.send("x");
+    session.wait_for("left");
+    // It has ended by itself, and hotrun has the terminal.
+    session.wait_for("waiting for a save");
+    session.is_as_it_was();
+    session.send("\x03");
+    session.ends_with(0);
+}
+
+#[test]
+fn what_an_app_saved_while_hotrun_read_keys_is_put_right() {
+    let name = "what_an_app_saved_while_hotrun_read_keys_is_put_right";
+    if !can(name) || !has(name, &["python3"]) {
+        return;
+    }
+    // getpass saves the modes before it turns off the echo, and puts them back after.
+    let app = "import getpass, sys, time\n\
+               print('got', getpass.getpass('secret? '), flush=True)\n\
+               time.sleep(0.3)\n\
+               print('line', repr(sys.stdin.readline()), flush=True)\n\
+               time.sleep(1000)\n";
+    let config = CONFIG.replace("[\"./app\"]", "[\"python3\", \"ask.py\"]");
+    let project = Sandbox::new().file("hotrun.toml", &config).file("ask.py", app);
+    let mut session = Session::of_hotrun(&project);
+    session.wait_for("hotrun's keys are off");
+    session.wait_for("secret? ");
+    session.wait_for_modes(true);
+    session.send("abcX\x7f\n");
+    session.wait_for("got abc\r\n");
+    session.wait_for_modes(true);
+    session.send("xyZ\x7fz\n");
+    session.wait_for("line 'xyz\\n'");
+    session.send("\x03");
+    session.ends_with(0);
+}
+
+#[test]
+fn ctrl_c_ends_hotrun_whoever_has_the_terminal() {
+    if !can("ctrl_c_ends_hotrun_whoever_has_the_terminal") {
+        return;
+    }
+    for stdin in ["auto", "app", "null"] {
+        let config = format!("{CONFIG}[run]\nstdin = \"{stdin}\"\n");
+        let project = Sandbox::new().file("hotrun.toml", &config);
+        let mut session = Session::of_hotrun(&project);
+        session.wait_for("ready");
+        session.send("\x03");
+        session.ends_with(0);
+    }
+}
+
+#[test]
+fn ctrl_backslash_kills_everything_at_once() {
+    if !can("ctrl_backslash_kills_everything_at_once") {
+        return;
+    }
+    let app = "trap '' TERM\necho serving\nwhile :; do sleep 0.02; done\n";
+    let project = Sandbox::new().script("app", app);
+    let mut session = Session::of_hotrun(&project);
+    session.wait_for("ready");
+    session.send("\x1c");
+    session.ends_with(0);
+}
+
+#[test]
+fn ctrl_z_stops_the_whole_job_and_fg_goes_on_with_it() {
+    if !can("ctrl_z_stops_the_whole_job_and_fg_goes_on_with_it") {
+        return;
+    }
+    let project = Sandbox::new();
+    let mut session = Session::of_shell(&project);
+    session.send("hotrun\n");
+    let app = session.pid_after("serving one as ");
+    session.wait_for("ready");
+    session.send("\x1a");
+    session.wait_for("Stopped");
+    wait_for_state(app, 'T');
+    session.send("echo shell ''works\n");
+    session.wait_for("shell works");
+    session.send("fg\n");
+    wait_for_state(app, 'S');
+    session.wait_for_modes(false);
+    project.save("source.txt", "two\n");
+    session.wait_for("serving two as ");
+    session.wait_for("ready");
+    session.send("r");
+    session.wait_for("asked");
+    session.wait_for("ready");
+    session.send("q");
+    session.wait_for("$ ");
+    session.send("exit\n");
+    session.ends_with(0);
+}
+
+#[test]
+fn ctrl_z_in_an_app_that_has_the_terminal_stops_the_job_too() {
+    if !can("ctrl_z_in_an_app_that_has_the_terminal_stops_the_job_too") {
+        return;
+    }
+    let project = Sandbox::new().script("app", ASKS);
+    let mut session = Session::of_shell(&project);
+    session.send("hotrun\n");
+    session.wait_for("given to pid ");
+    let app = Pid::from_raw(session.wait_for(";").trim_end_matches(';').parse().unwrap());
+    wait_for_state(app, 'S');
+    session.send("\x1a");
+    session.wait_for("Stopped");
+    session.send("echo shell ''works\n");
+    session.wait_for("shell works");
+    session.send("fg\n");
+    session.send("again\n");
+    session.wait_for("hello again");
+    session.send("\x03");
+    session.wait_for("$ ");
+    session.send("exit\n");
+    session.ends_with(0);
+}
+
+#[test]
+fn under_make_ctrl_z_gives_the_prompt_back_too() {
+    let name = "under_make_ctrl_z_gives_the_prompt_back_too";
+    if !can(name) || !has(name, &["make"]) {
+        return;
+    }
+    let makefile = format!("dev:\n\t@{}\n", env!("CARGO_BIN_EXE_hotrun"));
+    for app in [ASKS, "echo hello there\nexec sleep 1000\n"] {
+        let project = Sandbox::new().script("app", app).file("Makefile", &makefile);
+        let mut session = Session::of_shell(&project);
+        session.send("make dev\n");
+        if app == ASKS {
+            session.wait_for("hotrun's keys are off");
+            session.send("there\n");
+        }
+        session.wait_for("hello there");
+        session.wait_for("ready");
+        session.send("\x1a");
+        session.wait_for("Stopped");
+        session.send("fg\n");
+        session.wait_for("make dev");
+        project.save("source.txt", "two\n");
+        if app == ASKS {
+            session.wait_for("name of two? ");
+        } else {
+            session.wait_for("hello there");
+        }
+        session.send("\x03");
+        session.wait_for("$ ");
+        session.send("exit 0\n");
+        session.ends_with(0);
+    }
+}
+
+#[test]
+fn an_app_in_the_background_waits_for_fg_and_is_told() {
+    if !can("an_app_in_the_background_waits_for_fg_and_is_told") {
+        return;
+    }
+    let project = Sandbox::new().script("app", ASKS);
+    let mut session = Session::of_shell(&project);
+    session.send("hotrun &\n");
+    session.wait_for("bring hotrun to the");
+    session.send("fg\n");
+    session.wait_for("hotrun's keys are off");
+    session.send("late\n");
+    session.wait_for("hello late");
+    session.send("\x03");
+    session.wait_for("$ ");
+    session.send("exit\n");
+    session.ends_with(0);
+}
+
+#[test]
+fn a_resized_window_is_known_to_every_app() {
+    if !can("a_resized_window_is_known_to_every_app") {
+        return;
+    }
+    let app = "trap 'echo resized to $(stty size < /dev/stderr)' WINCH\necho serving\n\
+               while :; do sleep 0.02; done\n";
+    for keys in ["[run]\nstdin = \"app\"\n", "", "[run]\ntty = \"pty\"\n"] {
+        let project =
+            Sandbox::new().script("app", app).file("hotrun.toml", &format!("{CONFIG}{keys}"));
+        let mut session = Session::of_hotrun(&project);
+        session.wait_for("ready");
+        session.resize(40, 100);
+        session.wait_for("resized to 40 100");
+        session.send("\x03");
+        session.ends_with(0);
+    }
+}
+
+#[test]
+fn colours_are_those_of_a_terminal_whether_output_is_kept_or_not() {
+    if !can("colours_are_those_of_a_terminal_whether_output_is_kept_or_not") {
+        return;
+    }
+    let script = "test -t 1 && test -t 2 && printf '%s \\\\033[32mgreen\\\\033[0m\\\\n' build";
+    for log in ["", "log = \"errors.log\"\n"] {
+        for tty in ["inherit", "pty"] {
+            let config =
+                CONFIG.replace("cp source.txt built", &format!("cp source.txt built; {script}"));
+            let config = format!("{config}{log}[run]\ntty = \"{tty}\"\n");
+            let app =
+                "test -t 1 && test -t 2 && printf 'app \\033[31mred\\033[0m\\n'\nexec sleep 1000\n";
+            let project = Sandbox::new().file("hotrun.toml", &config).script("app", app);
+            let mut session = Session::of_hotrun(&project);
+            session.wait_for("build \x1b[32mgreen\x1b[0m\r\n");
+            session.wait_for("app \x1b[31mred\x1b[0m\r\n");
+            session.wait_for("ready");
+            session.send("\x03");
+            session.ends_with(0);
+        }
+    }
+}
+
+#[test]
+fn cargo_is_in_colour() {
+    let name = "cargo_is_in_colour";
+    if !can(name) {
+        return;
+    }
+    let project = Sandbox::empty()
+        .file("Cargo.toml", crate::rust::MANIFEST)
+        .file("src/main.rs", "fn main() { println!(\"up\"); std::thread::park(); }\n");
+    let mut session = Session::of_hotrun(&project);
+    session.wait_for("\x1b[1m\x1b[92m   Compiling\x1b[0m");
+    session.wait_for("up\r\n");
+    session.wait_for("ready");
+    session.send("\x03");
+    session.ends_with(0);
+}
+
+#[test]
+fn a_build_may_ask_for_a_password() {
+    if !can("a_build_may_ask_for_a_password") {
+        return;
+    }
+    let script =
+        "printf 'password? ' > /dev/tty; read p < /dev/tty; echo got $p; cp source.txt built";
+    let config = CONFIG.replace("cp source.txt built", script);
+    let project = Sandbox::new().file("hotrun.toml", &config);
+    let mut session = Session::of_hotrun(&project);
+    session.wait_for("password? ");
+    session.wait_for("hotrun's keys are off");
+    session.send("sesame\n");
+    session.wait_for("got sesame");
+    session.wait_for("ready");
+    // The terminal is hotrun's again.
+    session.wait_for_modes(false);
+    session.send("q");
+    session.ends_with(0);
+}
+
+#[test]
+fn a_closed_window_ends_everything() {
+    if !can("a_closed_window_ends_everything") {
+        return;
+    }
+    for app in [ASKS, "echo hello\nexec sleep 1000\n"] {
+        let project = Sandbox::new().script("app", app);
+        // tmux is what a window is closed in; here the process that has the other side ends.
+        let script = "import pty, os, sys, time\n\
+             pid, fd = pty.fork()\n\
+             if pid == 0:\n    os.execvp(sys.argv[1], sys.argv[1:])\n\
+             seen = b''\n\
+             while b'ready' not in seen:\n    seen += os.read(fd, 4096)\n\
+             os._exit(0)\n";
+        let project = project.file("window.py", script);
+        if !has("a_closed_window_ends_everything", &["python3"]) {
+            return;
+        }
+        let mut command = project.program("python3", &["window.py", env!("CARGO_BIN_EXE_hotrun")]);
+        assert!(command.status().unwrap().success());
+        let until = Instant::now() + PATIENCE;
+        while !marked(&project.root()).is_empty() {
+            assert!(Instant::now() < until, "{:?} are left", marked(&project.root()));
+            thread::park_timeout(Duration::from_millis(10));
+        }
+    }
+}
+
+#[track_caller]
+fn wait_for_state(pid: Pid, wanted: char) {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let state = stat.rsplit(')').next().unwrap().trim().chars().next().unwrap();
+        if state == wanted {
+            return;
+        }
+        assert!(Instant::now() < until && is_alive(pid), "{pid} is in state {state}");
+        thread::park_timeout(Duration::from_millis(5));
+    }
+}

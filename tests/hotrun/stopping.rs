@@ -1,0 +1,316 @@
+//! How a program is stopped, who may stay, and what is found of those who were killed.
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::sandbox::{CONFIG, GUARDIAN, Hotrun, PATIENCE, Sandbox, can, has, is_alive};
+
+/// The number at the end of a line.
+fn pid_in(line: &str) -> Pid {
+    Pid::from_raw(line.rsplit(' ').next().unwrap().parse().unwrap())
+}
+
+#[track_caller]
+fn until_dead(pid: Pid) {
+    let until = Instant::now() + PATIENCE;
+    while is_alive(pid) {
+        assert!(Instant::now() < until, "{pid} lives on");
+        thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn defect_21_a_wrapper_that_ends_first_is_waited_for_with_all_that_it_started() {
+    let app = "sh -c 'trap \"sleep 1.5; echo drained; exit\" TERM; echo up; \
+               while :; do sleep 0.02; done' &\n\
+               trap 'echo wrapper ends; exit' TERM\necho serving $(cat built) as $$\n\
+               while :; do sleep 0.02; done\n";
+    let project = Sandbox::new().script("app", app);
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_for_line("up");
+    project.save("source.txt", "two\n");
+    hotrun.wait_for_line("wrapper ends");
+    hotrun.wait_for_line("drained");
+    hotrun.wait_serving("two");
+    hotrun.wait_for_line("up");
+    assert_eq!(hotrun.count("killing"), 0, "{}", hotrun.output());
+    hotrun.end();
+}
+
+#[test]
+fn who_is_waited_for_is_named_after_a_second_and_when_it_is_killed() {
+    let app = "trap '' TERM\necho serving $(cat built) as $$\nwhile :; do sleep 0.02; done\n";
+    let config = CONFIG.replace("20s", "2500ms");
+    let project = Sandbox::new().file("hotrun.toml", &config).script("app", app);
+    let mut hotrun = project.start(&[]);
+    let pid = hotrun.wait_serving("one");
+    project.save("source.txt", "two\n");
+    let line = hotrun.wait_for("  waiting  ");
+    assert!(line.contains(&format!("app\" (pid {pid})")), "{line}");
+    assert!(line.contains("1 s after SIGTERM; killed in 1"), "{line}");
+    hotrun.wait_for("killing");
+    hotrun.wait_serving("two");
+    hotrun.signal(Signal::SIGINT);
+    hotrun.wait();
+    hotrun.leaves_nobody();
+}
+
+#[test]
+fn with_stop_scope_leader_only_the_program_itself_is_asked() {
+    let app = "sh -c 'trap \"echo asked directly\" TERM; trap \"echo asked by the leader; exit\" USR1; \
+               echo up; while :; do sleep 0.02; done' &\nchild=$!\n\
+               trap 'kill -USR1 $child; wait $child; exit' TERM\n\
+               while :; do sleep 0.02; done\n";
+    for (keys, directly) in [("", 1), ("[run]\nstop_scope = \"leader\"\n", 0)] {
+        let project =
+            Sandbox::new().file("hotrun.toml", &format!("{CONFIG}{keys}")).script("app", app);
+        let mut hotrun = project.start(&[]);
+        hotrun.wait_for_line("up");
+        let output = hotrun.end();
+        assert_eq!(output.matches("asked directly").count(), directly, "{output}");
+        assert_eq!(output.matches("asked by the leader").count(), 1, "{output}");
+    }
+}
+
+#[test]
+fn nobody_is_left_when_hotrun_is_killed_during_a_build_a_rule_or_a_hook() {
+    let stuck = "echo stuck; setsid sleep 777 & sleep 777 & wait";
+    let build = CONFIG.replace("cp source.txt built", stuck);
+    let rule = format!("{CONFIG}[[build.rules]]\ninclude_ext = [\"rule\"]\ncmd = \"{stuck}\"\n");
+    let hook = format!("{CONFIG}post_cmd = [\"{stuck}\"]\n");
+    for (name, config) in [("build", build), ("rule", rule), ("hook", hook)] {
+        let project = Sandbox::new().file("hotrun.toml", &config).file("a.rule", "");
+        let mut hotrun = project.start(&[]);
+        if name != "build" {
+            hotrun.wait_for("ready");
+        }
+        match name {
+            "rule" => project.save("a.rule", "b"),
+            "hook" => hotrun.signal(Signal::SIGINT),
+            _ => {}
+        }
+        hotrun.wait_for_line("stuck");
+        hotrun.signal(Signal::SIGKILL);
+        hotrun.wait();
+        let until = Instant::now() + PATIENCE;
+        while !hotrun.everybody().is_empty() {
+            assert!(Instant::now() < until, "{name}: {:?} survive", hotrun.everybody());
+            thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+}
+
+#[test]
+fn who_is_spared_is_neither_signalled_nor_waited_for_and_no_zombie_when_it_ends() {
+    // Those that are named are in the program's own group.
+    let app = "sleep 4711 & echo spared $!\nsh -c 'sleep 4712 & wait' & \n\
+               echo serving $(cat built) as $$\nwhile :; do sleep 0.02; done\n";
+    let config = format!("spare = [\"sleep 47*\", \"!sleep 4712\"]\n{CONFIG}");
+    let project = Sandbox::new().file("hotrun.toml", &config).script("app", app);
+    let mut hotrun = project.start(&[]);
+    let first = pid_in(&hotrun.wait_for("spared "));
+    hotrun.wait_serving("one");
+    project.save("source.txt", "two\n");
+    let second = pid_in(&hotrun.wait_for("spared "));
+    hotrun.wait_serving("two");
+    hotrun.wait_for("ready");
+    assert!(is_alive(first) && is_alive(second));
+    assert_eq!(hotrun.count("killing"), 0, "{}", hotrun.output());
+    // hotrun has inherited it, and reaps it.
+    kill(first, Signal::SIGKILL).unwrap();
+    let until = Instant::now() + PATIENCE;
+    while fs::exists(format!("/proc/{first}")).unwrap() {
+        assert!(Instant::now() < until, "{first} is still there");
+        thread::park_timeout(Duration::from_millis(5));
+    }
+    hotrun.signal(Signal::SIGINT);
+    assert_eq!(hotrun.wait().code(), Some(0));
+    let left: Vec<Pid> = hotrun.everybody().into_iter().map(|(pid, _)| pid).collect();
+    assert_eq!(left, [second], "{}", hotrun.output());
+    kill(second, Signal::SIGKILL).unwrap();
+    until_dead(second);
+}
+
+/// Kills hotrun and its guardians in the same instant.
+fn kill_with_guardians(hotrun: &mut Hotrun) {
+    hotrun.signal(Signal::SIGSTOP);
+    for (pid, words) in hotrun.everybody() {
+        if words.starts_with(GUARDIAN) {
+            kill(pid, Signal::SIGKILL).unwrap();
+        }
+    }
+    hotrun.signal(Signal::SIGKILL);
+    hotrun.wait();
+}
+
+#[test]
+fn what_was_killed_together_with_its_guardians_has_left_is_ended_by_the_next_and_nothing_else() {
+    let app = "if grep -q one built; then\n\
+               sleep 4711 & echo left $!\nsleep 4712 & echo left $!\n\
+               setsid sleep 4713 & echo left $!\nfi\n\
+               echo serving $(cat built) as $$\nexec sleep 1000\n";
+    let config = format!("spare = [\"sleep 4712\"]\n{CONFIG}");
+    let runtime = tempfile::tempdir().unwrap();
+    let project = Sandbox::new()
+        .file("hotrun.toml", &config)
+        .script("app", app)
+        .env("XDG_RUNTIME_DIR", runtime.path().to_str().unwrap());
+    let mut hotrun = project.start(&[]);
+    let [ours, spared, elsewhere] = [(); 3].map(|()| pid_in(&hotrun.wait_for("left ")));
+    let app = hotrun.wait_serving("one");
+    hotrun.wait_for("ready");
+    let record = || fs::read_dir(runtime.path().join("hotrun")).unwrap().flatten().next();
+    let until = Instant::now() + PATIENCE;
+    let is_recorded = || {
+        let text = fs::read_to_string(record()?.path()).ok()?;
+        text.lines().any(|line| line == app.to_string()).then_some(())
+    };
+    while is_recorded().is_none() {
+        assert!(Instant::now() < until, "nothing is recorded");
+        thread::park_timeout(Duration::from_millis(5));
+    }
+    kill_with_guardians(&mut hotrun);
+    // The program itself dies with its guardian.
+    until_dead(app);
+    assert!(is_alive(ours) && is_alive(spared) && is_alive(elsewhere));
+
+    project.save("source.txt", "two\n");
+    let mut next = project.start(&[]);
+    let line = next.wait_for("  ended  ");
+    assert!(line.contains(&format!("\"sleep 4711\" (pid {ours}), left behind by")), "{line}");
+    next.wait_serving("two");
+    until_dead(ours);
+    // One may stay; the other has left the group, and so may be anybody's.
+    assert!(is_alive(spared) && is_alive(elsewhere));
+    next.signal(Signal::SIGINT);
+    assert_eq!(next.wait().code(), Some(0));
+    assert_eq!(fs::read_dir(runtime.path().join("hotrun")).unwrap().count(), 0);
+    for pid in [spared, elsewhere] {
+        kill(pid, Signal::SIGKILL).unwrap();
+    }
+}
+
+#[test]
+fn a_directory_that_cannot_be_entered_is_told_as_what_it_is() {
+    let project = Sandbox::new().file("gone/x.txt", "");
+    let mut command = project
+        .program("sh", &["-c", "cd gone && rm -rf ../gone && exec \"$0\" -c ../hotrun.toml"]);
+    command.arg(env!("CARGO_BIN_EXE_hotrun"));
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && text.contains("directory"), "{text}");
+}
+
+#[test]
+fn guardians_have_a_name_of_their_own_and_are_not_hit_by_what_is_meant_for_hotrun() {
+    let name = "guardians_have_a_name_of_their_own_and_are_not_hit_by_what_is_meant_for_hotrun";
+    if !has(name, &["ps"]) {
+        return;
+    }
+    let project = Sandbox::new();
+    let mut hotrun = project.start(&[]);
+    let app = hotrun.wait_serving("one");
+    let parent = |pid: Pid| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let parent = stat.rsplit(')').next().unwrap().split_whitespace().nth(1).unwrap().to_owned();
+        Pid::from_raw(parent.parse().unwrap())
+    };
+    let guardian = parent(app);
+    assert_eq!(parent(guardian), hotrun.pid());
+    let ps = std::process::Command::new("ps")
+        .args(["-o", "comm=,args=", "-p", &guardian.to_string()])
+        .output()
+        .unwrap();
+    let line = String::from_utf8_lossy(&ps.stdout).into_owned();
+    assert_eq!(
+        line.split_whitespace().collect::<Vec<_>>().join(" "),
+        format!("hotguard hotguard of {}", hotrun.pid())
+    );
+    hotrun.end();
+}
+
+/// Descriptors, threads, kilobytes and children of hotrun.
+fn resources(hotrun: &Hotrun) -> [usize; 4] {
+    let pid = hotrun.pid();
+    let entries = |name: &str| fs::read_dir(format!("/proc/{pid}/{name}")).unwrap().count();
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let memory = memory.trim().trim_end_matches(" kB").parse().unwrap();
+    [entries("fd"), entries("task"), memory, hotrun.everybody().len()]
+}
+
+#[test]
+fn two_thousand_restarts_leave_hotrun_as_it_was_after_ten() {
+    let config = "[build]\nentrypoint = [\"./app\"]\ninclude_ext = [\"txt\"]\n";
+    let app = "echo serving $(cat source.txt) as $$\nexec sleep 1000\n";
+    let project = Sandbox::new().file("hotrun.toml", config).script("app", app);
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_serving("one");
+    let mut early = None;
+    for round in 1..=2000 {
+        project.save("source.txt", &format!("{round}\n"));
+        hotrun.wait_serving(&round.to_string());
+        if round == 10 {
+            hotrun.wait_for("ready");
+            early = Some(at_rest(&hotrun));
+        }
+    }
+    hotrun.wait_for("ready");
+    let (early, late) = (early.unwrap(), at_rest(&hotrun));
+    let [descriptors, threads, memory, processes] = late;
+    assert_eq!([descriptors, threads, processes], [early[0], early[1], early[3]]);
+    // What an allocator keeps is not the same each time.
+    assert!(memory <= early[2] + 2048, "{early:?} {late:?}");
+    hotrun.end();
+}
+
+/// What it has when two looks in a row, and two guardians that wait, say so.
+fn at_rest(hotrun: &Hotrun) -> [usize; 4] {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let before = resources(hotrun);
+        thread::park_timeout(Duration::from_millis(200));
+        let after = resources(hotrun);
+        // hotrun, the app and its guardian, and two that wait.
+        if before == after && after[3] == 5 {
+            return after;
+        }
+        assert!(Instant::now() < until, "it does not come to rest: {after:?}");
+    }
+}
+
+#[test]
+fn where_a_control_group_is_delegated_each_tree_is_born_in_one_and_none_is_left() {
+    let name = "where_a_control_group_is_delegated_each_tree_is_born_in_one_and_none_is_left";
+    // A group of this test's own, in which hotrun is started.
+    let make = "root=$(awk '$3 == \"cgroup2\" {print $2; exit}' /proc/mounts) && \
+                mkdir $root/hotrun-test-$$ && rmdir $root/hotrun-test-$$";
+    if !can(name, make) {
+        return;
+    }
+    let project = Sandbox::new().script(
+        "app",
+        "grep '^0::' /proc/self/cgroup\nsetsid sleep 1000 &\n\
+         echo serving $(cat built) as $$\nexec sleep 1000\n",
+    );
+    let mut hotrun = project.start_by(
+        "root=$(awk '$3 == \"cgroup2\" {print $2; exit}' /proc/mounts); own=$root/hotrun-test-$$; \
+         mkdir $own; echo $$ > $own/cgroup.procs; echo own $own; exec \"$@\"",
+    );
+    let own = hotrun.wait_for("own ")["own ".len()..].to_owned();
+    let line = hotrun.wait_for("0::");
+    assert!(line.contains("/hotrun."), "{line}");
+    hotrun.wait_serving("one");
+    hotrun.wait_for("ready");
+    project.save("source.txt", "two\n");
+    hotrun.wait_serving("two");
+    hotrun.wait_for("ready");
+    hotrun.end();
+    let left = fs::read_dir(&own).unwrap().flatten().filter(|one| one.path().is_dir()).count();
+    fs::remove_dir(&own).unwrap();
+    assert_eq!(left, 0);
+}

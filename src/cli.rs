@@ -84,6 +84,9 @@ struct Common {
     /// Build and run once, without watching
     #[arg(long, global = true)]
     once: bool,
+    /// End who holds the program's port, if it is this project's
+    #[arg(long, global = true)]
+    free_port: bool,
     /// Find changes by looking at intervals, not by events
     #[arg(long, global = true)]
     poll: bool,
@@ -199,6 +202,7 @@ impl Cli {
             config,
             no_config: self.common.no_config,
             once: self.common.once,
+            free_port: self.common.free_port,
             selection: self.choice.selection(),
             args: words.args.clone(),
             keys,

@@ -64,6 +64,8 @@ pub struct Options {
     pub no_config: bool,
     /// `--once`.
     pub once: bool,
+    /// `--free-port`.
+    pub free_port: bool,
     /// Which program, built how.
     pub selection: Selection,
     /// Arguments for the app.
@@ -499,6 +501,10 @@ pub struct Config {
     pub log: Option<Log>,
     /// Globs on the command lines of those who may outlive a build or an app.
     pub spare: Vec<String>,
+    /// Ports that the app is said to listen on.
+    pub ports: Vec<u16>,
+    /// Whoever of this project holds one of them is ended.
+    pub free_port: bool,
     /// Commands that run when hotrun is asked to end, before the app is.
     pub post_cmd: Vec<String>,
     /// What to watch.

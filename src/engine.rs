@@ -36,6 +36,7 @@ use crate::state::{ABANDONED, Effect, State};
 use crate::watch::{Watch, coarse_now};
 
 mod files;
+mod ports;
 mod saves;
 mod terminal;
 
@@ -52,6 +53,12 @@ const LONG_LIFE: Duration = Duration::from_secs(10);
 const ROUNDS_OF_RULES: u32 = 5;
 /// `HOTRUN_CHANGED` is cut at this many bytes.
 const MOST_CHANGED: usize = 4096;
+/// An app listens by then, if it does at all.
+const KNOWS_PORTS: Duration = Duration::from_secs(2);
+/// A build that listens on a port after so much time does not end.
+const ENDLESS: Duration = Duration::from_secs(5);
+/// After so many short lives in a row it is told.
+const CRASH_LOOP: u32 = 5;
 /// At the end: how long hotrun waits for its guardians, whose trees are gone, and for
 /// whoever reads what it said last.
 const GUARDIANS_END: Duration = Duration::from_secs(1);
@@ -90,7 +97,6 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
         state: State::new(config.policy()),
         filter: Rc::new(Filter::new(config.watch.clone())),
         config,
-        options,
         next: None,
         processes,
         report,
@@ -119,6 +125,10 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
         loading: None,
         broken: None,
         seat: Seat::new(Terminal::open()),
+        builds_serve: false,
+        ports: process::known_ports(&options.directory),
+        short_lives: 0,
+        options,
         sender,
     };
     engine.greet();
@@ -188,6 +198,12 @@ struct Engine {
     broken: Option<u8>,
     /// The terminal.
     seat: Seat,
+    /// The build is a program that serves, and does not end by itself.
+    builds_serve: bool,
+    /// Ports on which apps of this project have listened.
+    ports: BTreeSet<u16>,
+    /// So many apps in a row have ended by themselves soon after their start.
+    short_lives: u32,
     sender: UnboundedSender<Message>,
 }
 
@@ -231,6 +247,7 @@ impl Engine {
             Message::Event(Event::Exited(proc, ended)) => {
                 let exited = self.exited(proc, ended.clone());
                 let more = self.terminal_is_free(proc, &ended);
+                self.look_who_holds_the_port(proc, &ended);
                 [exited].into_iter().chain(more).collect()
             }
             Message::Event(event) => vec![event],
@@ -279,6 +296,10 @@ impl Engine {
             }
             Message::Printed(proc, more) => {
                 self.printed.entry(proc).or_default().extend(more);
+                Vec::new()
+            }
+            Message::Listens(proc, ports) => {
+                self.listens(proc, ports);
                 Vec::new()
             }
             Message::Stopped(proc, signal) => {
@@ -476,6 +497,7 @@ impl Engine {
 
     fn take_up_next(&mut self) {
         if let Some(next) = self.next.take() {
+            self.builds_serve &= self.config.build == next.build;
             self.config = next;
             self.filter = Rc::new(Filter::new(self.config.watch.clone()));
             self.report.configure(&self.config.talk);
@@ -505,7 +527,12 @@ impl Engine {
         None
     }
 
+    fn lived(&self, app: Proc) -> Duration {
+        self.report.facts.get(&app).map_or(Duration::ZERO, |facts| facts.began.elapsed())
+    }
+
     fn spawn_build(&mut self, proc: Proc, cause: &Cause) {
+        self.short_lives = 0;
         self.outputs.build_began(std::mem::take(&mut self.follows_up));
         self.window = Some(Window::of_build(proc));
         self.pause = Duration::ZERO;
@@ -633,6 +660,12 @@ impl Engine {
             if is_app { (run.signal, run.scope) } else { (Signal::SIGTERM, Scope::Group) };
         let terminal = if is_app { self.terminal_for_app(proc) } else { OutputOnly };
         let spare = self.config.spare.as_slice().into();
+        let ports = if is_app { self.config.ports.clone() } else { Vec::new() };
+        let look_at_ports = match role {
+            Role::App => Some(KNOWS_PORTS),
+            Role::Build if !self.builds_serve => Some(ENDLESS),
+            _ => None,
+        };
         let job = Job {
             stages,
             directory,
@@ -644,6 +677,9 @@ impl Engine {
             farewell,
             scope,
             spare,
+            ports,
+            freeing: self.freeing(),
+            look_at_ports,
         };
         self.processes.spawn(proc, job);
     }
@@ -667,6 +703,9 @@ impl Engine {
     fn dismiss(&mut self, proc: Proc) {
         let (signal, grace) = match self.roles.get(&proc) {
             Some(Role::App) => (self.config.run.signal, self.config.run.grace),
+            Some(Role::Build) if self.builds_serve => {
+                (self.config.run.signal, self.config.run.grace)
+            }
             _ => (Signal::SIGTERM, self.config.build.cancel_grace),
         };
         if let Some(facts) = self.report.facts.get_mut(&proc) {
@@ -697,11 +736,16 @@ impl Engine {
             self.lengthen_pause(*app);
         }
         self.report.say(notice);
+        if let Notice::AppEnded { next: Next::Restart, .. } = notice
+            && self.short_lives == CRASH_LOOP
+        {
+            self.report.say(&Notice::CrashLoop(CRASH_LOOP, self.pause));
+        }
     }
 
     fn lengthen_pause(&mut self, app: Proc) {
-        let lived =
-            self.report.facts.get(&app).map_or(Duration::ZERO, |facts| facts.began.elapsed());
+        let lived = self.lived(app);
+        self.short_lives = if lived < LONG_LIFE { self.short_lives + 1 } else { 0 };
         self.pause = match self.config.run.rerun_delay {
             Some(fixed) => fixed,
             None if lived >= LONG_LIFE => FIRST_BACKOFF,

@@ -1,6 +1,6 @@
 //! The nouns: processes, causes, events, notices. Everything above speaks in them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -288,6 +288,8 @@ pub enum Message {
     Spawned(Proc, i32),
     /// Its first process was stopped, by this signal.
     Stopped(Proc, Signal),
+    /// It listens on these TCP ports.
+    Listens(Proc, BTreeSet<u16>),
     /// A command is about to run.
     Running {
         /// As a part of this.
@@ -347,6 +349,49 @@ impl From<Event> for Message {
     }
 }
 
+/// Somebody who listens on a port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Holder {
+    /// The port.
+    pub port: u16,
+    /// Its pid.
+    pub pid: i32,
+    /// Its command line.
+    pub command: String,
+    /// How long it has lived, where that is known.
+    pub age: Option<Duration>,
+    /// Who has started it.
+    pub whose: Whose,
+    /// What was, or can be, done about it.
+    pub remedy: Remedy,
+}
+
+/// Who has started somebody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Whose {
+    /// A hotrun that was killed.
+    DeadHotruns,
+    /// A hotrun that runs.
+    AnotherHotruns,
+    /// Nobody that is known.
+    Strangers,
+}
+
+/// What was, or can be, done about somebody who holds a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Remedy {
+    /// It was ended.
+    Ended,
+    /// `--free-port` would end it.
+    Possible,
+    /// It was to be ended, but is another user's or another project's.
+    NotOurs,
+    /// It was to be ended, and would not.
+    NotPossible,
+    /// It is another user's or another project's.
+    None,
+}
+
 /// What is said to the person.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Notice {
@@ -401,6 +446,19 @@ pub enum Notice {
     TerminalWanted(Proc),
     /// An earlier hotrun had left these behind, by pid and command line; they are ended.
     Swept(Vec<(i32, String)>),
+    /// So many apps in a row have ended soon after their start; the pause before the next.
+    CrashLoop(u32, Duration),
+    /// Somebody else listens on a port that the program needs.
+    PortHeld(Holder),
+    /// A build goes on, and listens on this port: it is a program that serves.
+    EndlessBuild {
+        /// The build.
+        build: Proc,
+        /// The port.
+        port: u16,
+        /// What to write into the configuration.
+        remedy: String,
+    },
     /// An app serves.
     Ready(Proc),
     /// An app has not become ready in time.

@@ -38,6 +38,7 @@ mod guardians;
 mod leftovers;
 mod link;
 mod output;
+pub mod ports;
 #[cfg_attr(target_os = "linux", path = "process/linux.rs")]
 #[cfg_attr(target_os = "macos", path = "process/macos.rs")]
 mod platform;
@@ -47,9 +48,10 @@ pub mod terminal;
 
 use guardians::{Guardian, Guardians};
 use leftovers::Record;
-pub(crate) use leftovers::sweep;
+pub(crate) use leftovers::{known_ports, remember_ports, sweep};
 use link::{Failure, FromGuardian, Launch, Place, Step, ToGuardian};
 use output::{Kept, Output};
+pub use ports::Freeing;
 pub(crate) use raw::is_ignored;
 use reaper::Reaper;
 
@@ -135,6 +137,12 @@ pub struct Job {
     pub scope: Scope,
     /// Globs on the command lines of those in its tree that may outlive it.
     pub spare: Rc<[String]>,
+    /// Ports that it will listen on: whoever holds one is named before it starts.
+    pub ports: Vec<u16>,
+    /// What may be done about that one.
+    pub freeing: Freeing,
+    /// After so much time of its last command, tell on which ports it listens.
+    pub look_at_ports: Option<Duration>,
 }
 
 /// What a command has for a terminal.
@@ -208,6 +216,7 @@ impl Processes {
             guardian: None,
             orders,
             deadline: job.limit.map(|limit| Instant::now() + limit),
+            look_at_ports: None,
             ask_who: None,
             asked_by: None,
             ending: false,
@@ -298,6 +307,8 @@ struct Tree {
     guardian: Option<Guardian>,
     orders: mpsc::UnboundedReceiver<Order>,
     deadline: Option<Instant>,
+    /// When to look on which ports it listens.
+    look_at_ports: Option<Instant>,
     /// When the person is to be told who is left, and by what they were asked to end.
     ask_who: Option<Instant>,
     asked_by: Option<Signal>,
@@ -322,6 +333,11 @@ struct Bereaved;
 
 impl Tree {
     async fn run(mut self, job: Job) {
+        for port in &job.ports {
+            if let Some(holder) = ports::see_to(*port, &job.freeing).await {
+                self.tell(Message::Say(Notice::PortHeld(holder)));
+            }
+        }
         let ended = match self.guardians.take().await {
             Ok(guardian) => {
                 self.guardian = Some(guardian);
@@ -403,7 +419,10 @@ impl Tree {
     async fn until_exit(&mut self, output: &mut Output) -> std::result::Result<Ended, Bereaved> {
         let ended = loop {
             match self.next(output).await? {
-                FromGuardian::Exited(ended) => break ended,
+                FromGuardian::Exited(ended) => {
+                    self.look_at_ports = None;
+                    break ended;
+                }
                 FromGuardian::Stopped(signal) => self.stopped(signal),
                 other => self.heard(other),
             }
@@ -434,6 +453,8 @@ impl Tree {
                 match self.next(output).await? {
                     FromGuardian::Started(pid) => {
                         self.ran_the_last = is_last;
+                        let after = job.look_at_ports.filter(|_| is_last);
+                        self.look_at_ports = after.map(|after| Instant::now() + after);
                         self.tell(Message::Spawned(self.proc, pid));
                         return Ok(None);
                     }
@@ -512,6 +533,11 @@ impl Tree {
                 () = due(self.deadline) => {
                     self.deadline = None;
                     self.tell(Event::Overdue(self.proc).into());
+                }
+                () = due(self.look_at_ports) => {
+                    self.look_at_ports = None;
+                    let found = ports::of_tree(guardian.pid);
+                    self.tell(Message::Listens(self.proc, found));
                 }
                 () = due(self.ask_who) => {
                     self.ask_who = None;

@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 
 use crate::config::{Clear, Color, Loudness, Talk};
 use crate::error::Error;
-use crate::event::{Cause, Ended, Next, Notice, Proc, name_paths};
+use crate::event::{Cause, Ended, Holder, Next, Notice, Proc, Remedy, Whose, name_paths};
 
 /// A command line is cut after so many characters.
 const MOST_COMMAND: usize = 60;
@@ -208,26 +208,14 @@ impl Report {
             ),
             Notice::Stopped(app) => self.stopped(*app),
             Notice::Killing(proc) => self.killing(*proc),
-            Notice::Holding { who, signal, kill_in } => self.holding(who, *signal, *kill_in),
-            Notice::Unkillable(who) => {
-                let why = "it waits for a device, or belongs to another user";
-                let text = format!("for {}, which survives SIGKILL: {why}", name_processes(who));
-                self.line(Part::Runner, Tone::Bad, "waiting", &text);
-            }
-            Notice::TerminalGiven(proc) => {
-                let text = format!("given to {}; hotrun's keys are off", self.name(*proc));
-                self.line(Part::Main, Tone::Plain, "terminal", &text);
-            }
-            Notice::TerminalWanted(proc) => {
-                let name = self.name(*proc);
-                let text = format!("{name} waits for it: bring hotrun to the foreground (fg)");
-                self.line(Part::Main, Tone::Warn, "terminal", &text);
-            }
-            Notice::Swept(who) => {
-                let text =
-                    format!("{}, left behind by a hotrun that was killed", name_processes(who));
-                self.line(Part::Main, Tone::Warn, "ended", &text);
-            }
+            Notice::Holding { .. }
+            | Notice::Unkillable(_)
+            | Notice::TerminalGiven(_)
+            | Notice::TerminalWanted(_)
+            | Notice::Swept(_)
+            | Notice::CrashLoop(..)
+            | Notice::PortHeld(_)
+            | Notice::EndlessBuild { .. } => self.about_others(notice),
             Notice::Started(app) => {
                 self.line(Part::Runner, Tone::Work, "started", &self.name(*app));
             }
@@ -275,11 +263,75 @@ impl Report {
         }
     }
 
+    /// What stands in the way, and who has what the program needs.
+    fn about_others(&self, notice: &Notice) {
+        match notice {
+            Notice::Holding { who, signal, kill_in } => self.holding(who, *signal, *kill_in),
+            Notice::Unkillable(who) => {
+                let why = "it waits for a device, or belongs to another user";
+                let text = format!("for {}, which survives SIGKILL: {why}", name_processes(who));
+                self.line(Part::Runner, Tone::Bad, "waiting", &text);
+            }
+            Notice::TerminalGiven(proc) => {
+                let text = format!("given to {}; hotrun's keys are off", self.name(*proc));
+                self.line(Part::Main, Tone::Plain, "terminal", &text);
+            }
+            Notice::TerminalWanted(proc) => {
+                let name = self.name(*proc);
+                let text = format!("{name} waits for it: bring hotrun to the foreground (fg)");
+                self.line(Part::Main, Tone::Warn, "terminal", &text);
+            }
+            Notice::Swept(who) => {
+                let text =
+                    format!("{}, left behind by a hotrun that was killed", name_processes(who));
+                self.line(Part::Main, Tone::Warn, "ended", &text);
+            }
+            Notice::CrashLoop(times, pause) => {
+                let text = format!(
+                    "the program has ended {times} times in a row soon after its start; it is \
+                     started again {} after each end, and at once when you save",
+                    duration(*pause)
+                );
+                self.line(Part::Main, Tone::Warn, "note", &text);
+            }
+            Notice::PortHeld(holder) => self.port_held(holder),
+            Notice::EndlessBuild { build, port, remedy } => {
+                let text = format!(
+                    "the build has not ended and listens on port {port}: {} is the program \
+                     itself, and is stopped like one; so that it is built first, and the old \
+                     one serves meanwhile, write\n{remedy}",
+                    self.name(*build)
+                );
+                self.line(Part::Main, Tone::Warn, "note", &text);
+            }
+            _ => {}
+        }
+    }
+
     fn holding(&self, who: &[(i32, String)], signal: Signal, kill_in: Option<Duration>) {
         let then = kill_in.map(|left| format!("; killed in {}", duration(left)));
         let (who, then) = (name_processes(who), then.unwrap_or_default());
         let text = format!("for {who}, which has not ended 1 s after {signal}{then}");
         self.line(Part::Runner, Tone::Warn, "waiting", &text);
+    }
+
+    fn port_held(&self, holder: &Holder) {
+        let since = holder.age.map(|age| format!(", for {}", duration(age))).unwrap_or_default();
+        let whose = match holder.whose {
+            Whose::DeadHotruns => ", left behind by a hotrun that was killed",
+            Whose::AnotherHotruns => ", started by another hotrun that runs",
+            Whose::Strangers => "",
+        };
+        let then = match holder.remedy {
+            Remedy::Ended => "it was ended (--free-port)",
+            Remedy::Possible => "end it, or have it ended: hotrun --free-port",
+            Remedy::NotOurs => "--free-port leaves it alone: it is not of this project and user",
+            Remedy::NotPossible => "it could not be ended",
+            Remedy::None => "end it, or use another port",
+        };
+        let who = name_processes(&[(holder.pid, holder.command.clone())]);
+        let text = format!("{} is held by {who}{since}{whose}; {then}", holder.port);
+        self.line(Part::Main, Tone::Warn, "port", &text);
     }
 
     fn signalled(&self, notice: &Notice) {

@@ -127,6 +127,8 @@ pub struct State {
     leaving: BTreeMap<Proc, Leaving>,
     /// The build whose spacing is not over.
     spacing: Option<Proc>,
+    /// The app that ended by itself while rules ran, and whose pause is not over.
+    pausing: Option<Proc>,
     /// What a build wrote for the next build to read.
     follow_up: Option<Cause>,
     /// Files whose rules have yet to run.
@@ -157,6 +159,7 @@ impl State {
             pending: None,
             leaving: BTreeMap::new(),
             spacing: None,
+            pausing: None,
             follow_up: None,
             rules: None,
             owed: None,
@@ -392,6 +395,9 @@ impl Turn {
             return self.begin(app, cause);
         }
         if std::mem::take(&mut self.state.restart) && self.has_something_to_run() {
+            if let Some(ended) = self.state.pausing.take() {
+                return Phase::Waiting { app, due: Due::Restart(ended) };
+            }
             return self.install(app);
         }
         Phase::Idle { app }
@@ -412,7 +418,11 @@ impl Turn {
                 self.dismiss(rules, Role::Rules);
                 return self.close(None, code);
             }
-            Next::Restart => self.state.restart = true,
+            Next::Restart => {
+                self.state.restart = true;
+                self.state.pausing = Some(app);
+                self.effects.push(Effect::Arm(Timer::Backoff(app)));
+            }
             Next::Build | Next::Wait => {}
         }
         Phase::Ruling { rules, app: None }
@@ -459,6 +469,7 @@ impl Turn {
 
     fn install(&mut self, app: Option<Proc>) -> Phase {
         self.state.restart = false;
+        self.state.pausing = None;
         if !self.state.policy.runs {
             if let Some(app) = app {
                 self.dismiss(app, Role::App);
@@ -702,6 +713,10 @@ impl Turn {
             {
                 self.install(app)
             }
+            (Timer::Backoff(ended), phase) if self.state.pausing == Some(ended) => {
+                self.state.pausing = None;
+                phase
+            }
             (_, phase) => phase,
         }
     }
@@ -782,6 +797,8 @@ impl Turn {
             | Phase::Cancelling { .. }
             | Phase::Ruling { .. } => {
                 self.state.restart = true;
+                // Whoever asks for it does not wait for it.
+                self.state.pausing = None;
                 phase
             }
             Phase::Stopping => {

@@ -122,7 +122,7 @@ impl<'a> Resolver<'a> {
         watch.always.extend(env.files.iter().cloned());
         watch.never.extend(log.iter().map(|log| log.path.clone()));
         let talk = self.talk()?;
-        self.proxy()?;
+        let ports = self.proxy()?;
         let clean_on_exit = self.boolean("misc.clean_on_exit", false)?;
         Ok(Config {
             file: None,
@@ -136,6 +136,8 @@ impl<'a> Resolver<'a> {
             env,
             log,
             spare,
+            ports,
+            free_port: self.options.free_port,
             post_cmd: commands.post_cmd,
             watch,
             talk,
@@ -468,7 +470,8 @@ impl<'a> Resolver<'a> {
     }
 
     /// There is no proxy yet: what is said of one is checked, and that it is missing is told.
-    fn proxy(&mut self) -> Result<()> {
+    /// Where it would find the app, the app is expected all the same.
+    fn proxy(&mut self) -> Result<Vec<u16>> {
         let enabled = self.boolean("proxy.enabled", false)?;
         let port = |key: &'static str| {
             let found = self.document.number(key, PORT)?.unwrap_or(0);
@@ -479,8 +482,10 @@ impl<'a> Resolver<'a> {
         };
         let (proxy_port, app_port) = (port("proxy.proxy_port")?, port("proxy.app_port")?);
         self.milliseconds("proxy.app_start_timeout", APP_START_TIMEOUT)?;
+        let app = u16::try_from(app_port).ok().filter(|port| *port != 0);
+        let expected: Vec<u16> = app.into_iter().collect();
         if !enabled {
-            return Ok(());
+            return Ok(expected);
         }
         if proxy_port == app_port {
             let expected = "another port than proxy.app_port: two programs cannot share one";
@@ -490,7 +495,7 @@ impl<'a> Resolver<'a> {
             "proxy.enabled = true, but hotrun has no proxy yet: nothing listens on port \
              {proxy_port}; open the program's own, http://localhost:{app_port}"
         ));
-        Ok(())
+        Ok(expected)
     }
 
     // Values

@@ -83,6 +83,9 @@ struct Duty {
     dismissed: bool,
     /// Those who were, each by pid and start.
     asked: HashSet<(Pid, u64)>,
+    /// Groups all of whose members were. Who is forked in one of them afterwards may be what
+    /// the others need for their end.
+    asked_groups: Vec<Pid>,
     late: Vec<Late>,
     killing: bool,
     /// No command follows.
@@ -111,6 +114,7 @@ impl Duty {
             has_children: false,
             dismissed: false,
             asked: HashSet::new(),
+            asked_groups: Vec::new(),
             late: Vec::new(),
             killing: false,
             closed: false,
@@ -339,6 +343,7 @@ impl Duty {
             // Also those who are being forked at this moment.
             self.send_to_groups(signal);
             self.send_to_groups(Signal::SIGCONT);
+            self.asked_groups.clone_from(&self.groups);
         } else {
             for one in members.iter().filter(|one| is_asked(one)) {
                 let _ = kill(one.pid, signal);
@@ -357,9 +362,11 @@ impl Duty {
     /// have little time, as nobody waits for them; those who were asked before have theirs.
     fn ask_the_rest(&mut self) {
         let members = self.members();
-        let asked = |one: &Member| self.asked.contains(&one.identity());
+        let asked = |one: &Member| {
+            self.asked.contains(&one.identity()) || self.asked_groups.contains(&one.group)
+        };
         if !self.late.is_empty() && members.iter().any(asked) {
-            // Done before. Who has come since may be what the others need for their end.
+            // Done before; the others have yet to end.
             return;
         }
         let rest: Vec<Member> = members.into_iter().filter(|one| !asked(one)).collect();

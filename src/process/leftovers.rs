@@ -5,8 +5,9 @@
 //! started. The next one ends what is marked as that one's, belongs to one of these groups,
 //! and may not stay; never anything else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -158,6 +159,35 @@ fn is_marked(pid: Pid, owner: &str) -> bool {
     mark.is_some_and(|mark| mark.rsplit_once('.').is_some_and(|(theirs, _)| theirs == owner))
 }
 
+/// The ports on which programs of this project have listened, now or under an earlier
+/// hotrun.
+pub(crate) fn known_ports(project: &Path) -> BTreeSet<u16> {
+    let text = ports_file(project).and_then(|path| fs::read_to_string(path).ok());
+    text.unwrap_or_default().split_whitespace().filter_map(|port| port.parse().ok()).collect()
+}
+
+/// Keeps them for the next.
+pub(crate) fn remember_ports(project: &Path, ports: &BTreeSet<u16>) {
+    if let Some(path) = ports_file(project) {
+        let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+        // A full disk is no reason not to run.
+        let _ = fs::write(path, ports.join(" "));
+    }
+}
+
+fn ports_file(project: &Path) -> Option<PathBuf> {
+    let mut hasher = DefaultHasher::new();
+    project.hash(&mut hasher);
+    Some(directory()?.join(format!("ports.{:016x}", hasher.finish())))
+}
+
+/// True if a hotrun of this mark runs. The same pid may be somebody else by now.
+pub(super) fn is_alive(owner: &str) -> bool {
+    let Some((pid, start)) = owner.split_once('.') else { return false };
+    let (pid, start) = (pid.parse().ok().map(Pid::from_raw), start.parse().ok());
+    start.is_some() && pid.and_then(platform::start_of) == start
+}
+
 /// The files of hotruns that do not run any more.
 fn of_the_dead() -> Vec<(PathBuf, String)> {
     let Some(entries) = directory().and_then(|directory| fs::read_dir(directory).ok()) else {
@@ -165,11 +195,8 @@ fn of_the_dead() -> Vec<(PathBuf, String)> {
     };
     let files = entries.flatten().filter_map(|entry| {
         let owner = entry.file_name().into_string().ok()?;
-        let (pid, start) = owner.split_once('.')?;
-        let pid = Pid::from_raw(pid.parse().ok()?);
-        // The same pid may be somebody else by now.
-        let lives = platform::start_of(pid) == start.parse().ok();
-        (!lives).then(|| (entry.path(), owner.clone()))
+        let is_record = owner.starts_with(|c: char| c.is_ascii_digit());
+        (is_record && !is_alive(&owner)).then(|| (entry.path(), owner.clone()))
     });
     files.collect()
 }

@@ -11,7 +11,8 @@ use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::{Pid, getpid, getppid};
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::{Pid, SysconfVar, Uid, getpid, getppid, sysconf};
 
 use super::Member;
 
@@ -98,7 +99,8 @@ pub(super) fn orphans(_tag: &str, own: impl Fn(Pid) -> bool) -> Vec<Member> {
     kept
 }
 
-fn descendants(root: Pid) -> Vec<Member> {
+/// All below a process, parents before their children.
+pub(super) fn descendants(root: Pid) -> Vec<Member> {
     // Not every kernel is built with this file; where it is, it saves looking at everybody.
     if fs::exists(format!("/proc/{root}/task/{root}/children")).unwrap_or(false) {
         return by_children_files(root);
@@ -182,6 +184,72 @@ pub(super) fn variable(pid: Pid, name: &str) -> Option<String> {
     })
 }
 
+// Ports
+
+/// Who listens on which TCP port: only these processes, or all whose descriptors may be
+/// seen; only this port, or all.
+pub(super) fn listening(pids: Option<&[Pid]>, port: Option<u16>) -> Vec<(Pid, u16)> {
+    let sockets: HashMap<u64, u16> =
+        listeners().filter(|(_, one)| port.is_none_or(|port| port == *one)).collect();
+    if sockets.is_empty() {
+        return Vec::new();
+    }
+    let all = || everybody().iter().map(|one| one.pid).collect();
+    let mut found = Vec::new();
+    for pid in pids.map_or_else(all, <[Pid]>::to_vec) {
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        for descriptor in descriptors {
+            let link = fs::read_link(descriptor.path()).unwrap_or_default();
+            let inode = link.to_str().and_then(|link| link.strip_prefix("socket:["));
+            let inode = inode.and_then(|inode| inode.trim_end_matches(']').parse().ok());
+            found.extend(inode.and_then(|inode: u64| Some((pid, *sockets.get(&inode)?))));
+        }
+    }
+    found
+}
+
+/// Somebody listens on this TCP port.
+pub(super) fn is_listened_to(port: u16) -> bool {
+    listeners().any(|(_, one)| one == port)
+}
+
+/// Inode and port of every TCP socket that listens.
+fn listeners() -> impl Iterator<Item = (u64, u16)> {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(fs::read_to_string);
+    let tables: Vec<String> = tables.into_iter().flatten().collect();
+    let found: Vec<_> =
+        tables.iter().flat_map(|table| table.lines()).filter_map(listener).collect();
+    found.into_iter()
+}
+
+/// Reads `number: address:port remote:port state … inode …`, ports in hexadecimal.
+fn listener(line: &str) -> Option<(u64, u16)> {
+    const LISTEN: &str = "0A";
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let port = u16::from_str_radix(fields.get(1)?.rsplit(':').next()?, 16).ok()?;
+    let inode = fields.get(9)?.parse().ok()?;
+    (*fields.get(3)? == LISTEN).then_some((inode, port))
+}
+
+/// How long a process has lived.
+pub(super) fn age_of(pid: Pid) -> Option<Duration> {
+    let ticks = sysconf(SysconfVar::CLK_TCK).ok().flatten()?;
+    let start = start_of(pid)? * 1000 / u64::try_from(ticks).ok()?;
+    let now = Duration::from(clock_gettime(ClockId::CLOCK_BOOTTIME).ok()?);
+    now.checked_sub(Duration::from_millis(start))
+}
+
+/// Whose a process is.
+pub(super) fn user_of(pid: Pid) -> Option<Uid> {
+    let meta = fs::metadata(format!("/proc/{pid}")).ok()?;
+    Some(Uid::from_raw(std::os::unix::fs::MetadataExt::uid(&meta)))
+}
+
+/// Where a process works.
+pub(super) fn directory_of(pid: Pid) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/cwd")).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,6 +266,16 @@ mod tests {
         assert!(!found.is_zombie);
         assert!(read_stat(pid, line("app", "Z").as_bytes()).unwrap().is_zombie);
         assert!(read_stat(pid, b"").is_none());
+    }
+
+    #[test]
+    fn only_sockets_that_listen_are_found_in_the_table() {
+        let line = |state: &str| {
+            format!("0: 0100007F:0BB8 00000000:0000 {state} 0:0 00:0 0 1000 0 4711 1 0 100 0")
+        };
+        assert_eq!(listener(&line("0A")), Some((4711, 3000)));
+        assert_eq!(listener(&line("01")), None);
+        assert_eq!(listener("  sl  local_address rem_address   st tx_queue"), None);
     }
 
     #[test]

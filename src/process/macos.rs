@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use nix::sys::event::{EvFlags, EventFilter, FilterFlag, KEvent, Kqueue};
 use nix::sys::signal::Signal;
-use nix::unistd::{Pid, getpid};
+use nix::unistd::{Pid, Uid, getpid};
 
 use super::{Member, TREE};
 
@@ -143,6 +143,64 @@ pub(super) fn variable(pid: Pid, name: &str) -> Option<String> {
     words.find_map(|word| Some(word.strip_prefix(name)?.strip_prefix('=')?.to_owned()))
 }
 
+/// All below a process, parents before their children.
+pub(super) fn descendants(root: Pid) -> Vec<Member> {
+    let mut found: Vec<Member> = Vec::new();
+    let all = everybody();
+    loop {
+        let before = found.len();
+        for one in &all {
+            let below = one.parent == root || found.iter().any(|known| known.pid == one.parent);
+            if below && !found.contains(one) {
+                found.push(*one);
+            }
+        }
+        if found.len() == before {
+            return found;
+        }
+    }
+}
+
+/// Who listens on which TCP port: only these processes, or all; only this port, or all.
+pub(super) fn listening(pids: Option<&[Pid]>, port: Option<u16>) -> Vec<(Pid, u16)> {
+    let mut pid = None;
+    let text = run("/usr/sbin/lsof", &["-nP", "-iTCP", "-sTCP:LISTEN", "-Fpn"]);
+    let mut found = Vec::new();
+    for line in text.lines() {
+        if let Some(number) = line.strip_prefix('p') {
+            pid = number.parse().ok().map(Pid::from_raw);
+        } else if let (Some(pid), Some(name)) = (pid, line.strip_prefix('n')) {
+            let one = name.rsplit(':').next().and_then(|one| one.parse().ok());
+            found.extend(one.map(|one| (pid, one)));
+        }
+    }
+    found.retain(|(pid, one)| {
+        pids.is_none_or(|pids| pids.contains(pid)) && port.is_none_or(|port| port == *one)
+    });
+    found
+}
+
+/// Somebody listens on this TCP port.
+pub(super) fn is_listened_to(port: u16) -> bool {
+    !listening(None, Some(port)).is_empty()
+}
+
+/// `ps` tells it in words that depend on how long it is.
+pub(super) fn age_of(_pid: Pid) -> Option<Duration> {
+    None
+}
+
+/// Whose a process is.
+pub(super) fn user_of(pid: Pid) -> Option<Uid> {
+    ps(&["-o", "uid=", "-p", &pid.to_string()]).trim().parse().ok().map(Uid::from_raw)
+}
+
+/// Where a process works.
+pub(super) fn directory_of(pid: Pid) -> Option<PathBuf> {
+    let text = run("/usr/sbin/lsof", &["-a", "-p", &pid.to_string(), "-d", "cwd", "-Fn"]);
+    text.lines().find_map(|line| line.strip_prefix('n')).map(PathBuf::from)
+}
+
 /// Every process with its command line, and whatever else this switch adds to that.
 fn list(switch: &str) -> Vec<(Member, String)> {
     let columns = "pid=,ppid=,pgid=,stat=,lstart=,command=";
@@ -167,7 +225,11 @@ fn read_line(line: &str) -> Option<(Member, String)> {
 }
 
 fn ps(args: &[&str]) -> String {
-    let mut command = Command::new("/bin/ps");
+    run("/bin/ps", args)
+}
+
+fn run(program: &str, args: &[&str]) -> String {
+    let mut command = Command::new(program);
     let Ok(mut child) = command
         .args(args)
         .stdin(Stdio::null())

@@ -107,7 +107,7 @@ fn happen(world: &mut World, state: &State, event: &Event) {
         Event::Ruled(_) | Event::RuledByBuild(_) if !ending => world.rules_due = true,
         Event::AppInput(_) if !ending => world.restart_due = true,
         Event::Unbuilt => world.restart_due = false,
-        Event::Ordered(Order::Resume) if paused && world.kept => {
+        Event::Ordered(Order::Resume | Order::PauseOrResume) if paused && world.kept => {
             world.kept = false;
             world.newer_source();
         }
@@ -245,14 +245,14 @@ fn may_take_down(before: &State, event: &Event, app: Living, serving: usize, pro
         Event::Ready(new) => *new != proc,
         Event::Unready(new) => *new == proc && before.policy.mode == Mode::Handover,
         Event::Interrupted | Event::Ordered(Order::Restart) | Event::AppInput(_) => true,
-        Event::Ordered(Order::Resume) if before.restart => true,
+        Event::Ordered(Order::Resume | Order::PauseOrResume) if before.restart => true,
         Event::Saved(_)
         | Event::Ruled(_)
         | Event::FollowUp(_)
         | Event::Reconfigured(_)
         | Event::Gone(_)
         | Event::Due(_)
-        | Event::Ordered(Order::Resume) => {
+        | Event::Ordered(Order::Resume | Order::PauseOrResume) => {
             let replaced_before_it_served = !app.ready && serving > 0;
             let unready_beside_another = matches!(
                 before.phase,
@@ -311,7 +311,8 @@ fn events(scope: &Scope, state: &State, world: &World) -> Vec<Event> {
         events.extend([Event::AppInput(none()), Event::Unbuilt]);
     }
     if scope.pauses {
-        events.extend([Event::Ordered(Order::Pause), Event::Ordered(Order::Resume)]);
+        let orders = [Order::Pause, Order::Resume, Order::PauseOrResume];
+        events.extend(orders.map(Event::Ordered));
     }
     if scope.follow_ups {
         events.push(Event::FollowUp(Cause::Save(Vec::new())));
@@ -336,6 +337,7 @@ fn events(scope: &Scope, state: &State, world: &World) -> Vec<Event> {
     if let Phase::Waiting { due: Due::Restart(app), .. } = state.phase {
         events.push(Event::Due(Timer::Backoff(app)));
     }
+    events.extend(state.pausing.map(|app| Event::Due(Timer::Backoff(app))));
     events
 }
 
@@ -358,6 +360,7 @@ fn late_events() -> Vec<Event> {
 fn canonical(state: &State, world: &World) -> (State, World) {
     let mut procs: Vec<Proc> = world.living.keys().copied().collect();
     procs.extend(state.spacing);
+    procs.extend(state.pausing);
     if let Phase::Waiting { due: Due::Restart(app), .. } = &state.phase {
         procs.push(*app);
     }
@@ -396,6 +399,7 @@ fn canonical(state: &State, world: &World) -> (State, World) {
     };
     state.leaving = state.leaving.iter().map(|(proc, one)| (to(proc), *one)).collect();
     state.spacing = state.spacing.as_ref().map(to);
+    state.pausing = state.pausing.as_ref().map(to);
     state.follow_up = state.follow_up.as_ref().map(|_| none());
     state.rules = state.rules.as_ref().map(|_| none());
     state.owed = state.owed.as_ref().map(|_| none());

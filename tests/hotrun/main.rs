@@ -19,6 +19,7 @@ mod order;
 mod orphans;
 mod pipelines;
 mod polling;
+mod ports;
 mod random;
 mod rescue;
 mod rules;

@@ -1,0 +1,232 @@
+//! A port that is taken, a build that never ends, a program that always does.
+
+use std::net::TcpStream;
+use std::process::Child;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use crate::sandbox::{CONFIG, Hotrun, PATIENCE, Sandbox, free_port, has, is_alive};
+
+/// A server that has nothing to do with hotrun.
+struct Stranger(Child);
+
+impl Stranger {
+    /// Works in the project's directory, or elsewhere.
+    fn on(port: u16, project: &Sandbox, directory: &str) -> Self {
+        let mut command = project.program("python3", &["-m", "http.server", &port.to_string()]);
+        command.args(["--bind", "127.0.0.1"]).current_dir(project.root().join(directory));
+        // Not to be found among what hotrun has started.
+        command.env_remove("HOTRUN_TEST_SANDBOX");
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        let server = Self(command.spawn().unwrap());
+        let until = Instant::now() + PATIENCE;
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < until, "no server on port {port}");
+            thread::park_timeout(Duration::from_millis(5));
+        }
+        server
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.0.id().try_into().unwrap())
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Serves on this port, or says that it cannot.
+fn server(port: u16) -> String {
+    format!(
+        "import socket, sys, time\n\
+         listener = socket.socket()\n\
+         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)\n\
+         try:\n    listener.bind(('127.0.0.1', {port}))\nexcept OSError:\n    sys.exit(3)\n\
+         listener.listen()\nprint('serving', open('built').read().strip(), flush=True)\n\
+         time.sleep(1000)\n"
+    )
+}
+
+fn project(port: u16, keys: &str) -> Sandbox {
+    let config = CONFIG.replace("[\"./app\"]", "[\"python3\", \"server.py\"]");
+    Sandbox::new().file("hotrun.toml", &format!("{config}{keys}")).file("server.py", &server(port))
+}
+
+/// The line about a stranger who holds a port.
+#[track_caller]
+fn wait_told(hotrun: &mut Hotrun, stranger: &Stranger, port: u16) -> String {
+    let line = hotrun.wait_for(&format!("port  {port} is held by \""));
+    assert!(line.contains(&format!("(pid {}), for ", stranger.pid())), "{line}");
+    assert!(line.contains("python3 -m http.server"), "{line}");
+    line
+}
+
+#[test]
+fn who_holds_the_port_that_the_program_is_said_to_need_is_named_before_it_starts() {
+    let name = "who_holds_the_port_that_the_program_is_said_to_need_is_named_before_it_starts";
+    if !has(name, &["python3"]) {
+        return;
+    }
+    let port = free_port();
+    let project = project(port, &format!("[proxy]\napp_port = {port}\n"));
+    let stranger = Stranger::on(port, &project, ".");
+    let mut hotrun = project.start(&[]);
+    let line = wait_told(&mut hotrun, &stranger, port);
+    assert!(line.contains("; end it, or have it ended: hotrun --free-port"), "{line}");
+    hotrun.wait_for("exit code 3");
+    let output = hotrun.end();
+    assert_eq!(output.matches("is held by").count(), 1, "{output}");
+    assert!(is_alive(stranger.pid()));
+}
+
+#[test]
+fn free_port_ends_who_is_of_this_project_and_nobody_else() {
+    let name = "free_port_ends_who_is_of_this_project_and_nobody_else";
+    if !has(name, &["python3"]) {
+        return;
+    }
+    for (directory, is_ended) in [(".", true), ("/", false)] {
+        let port = free_port();
+        let project = project(port, &format!("[proxy]\napp_port = {port}\n"));
+        let mut stranger = Stranger::on(port, &project, directory);
+        let mut hotrun = project.start(&["--free-port"]);
+        let line = wait_told(&mut hotrun, &stranger, port);
+        if is_ended {
+            assert!(line.contains("; it was ended"), "{line}");
+            hotrun.wait_for("serving one");
+            stranger.0.wait().unwrap();
+        } else {
+            assert!(line.contains("--free-port leaves it alone"), "{line}");
+            hotrun.wait_for("exit code 3");
+            assert!(is_alive(stranger.pid()));
+        }
+        hotrun.end();
+    }
+}
+
+#[test]
+fn a_port_that_the_program_had_is_known_also_to_the_next_hotrun() {
+    let name = "a_port_that_the_program_had_is_known_also_to_the_next_hotrun";
+    if !has(name, &["python3"]) {
+        return;
+    }
+    let port = free_port();
+    let runtime = tempfile::tempdir().unwrap();
+    let project = project(port, "").env("XDG_RUNTIME_DIR", runtime.path().to_str().unwrap());
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_for("serving one");
+    let is_known = || {
+        let files = std::fs::read_dir(runtime.path().join("hotrun")).unwrap().flatten();
+        let texts = files.filter_map(|file| std::fs::read_to_string(file.path()).ok());
+        texts.into_iter().any(|text| text == port.to_string())
+    };
+    let until = Instant::now() + PATIENCE;
+    while !is_known() {
+        assert!(Instant::now() < until, "the port is not remembered");
+        thread::park_timeout(Duration::from_millis(20));
+    }
+    hotrun.end();
+
+    let stranger = Stranger::on(port, &project, ".");
+    let mut next = project.start(&[]);
+    next.wait_for("exit code 3");
+    wait_told(&mut next, &stranger, port);
+    next.end();
+
+    let mut last = project.start(&["--free-port"]);
+    let line = wait_told(&mut last, &stranger, port);
+    assert!(line.contains("it was ended"), "{line}");
+    // Nobody has to save anything.
+    last.wait_for("serving one");
+    last.end();
+}
+
+#[test]
+fn a_build_that_serves_is_told_and_stopped_like_a_program() {
+    let name = "a_build_that_serves_is_told_and_stopped_like_a_program";
+    if !has(name, &["python3"]) {
+        return;
+    }
+    let port = free_port();
+    let go = "trap 'echo asked by INT; kill $child; exit' INT\ncp source.txt built\n\
+              python3 server.py & child=$!\nwait $child\n";
+    for (cmd, remedy) in [
+        ("./go run main.go", "full_bin = \"./go run main.go\"".to_owned()),
+        ("go run . --fast", "cmd = \"go build -o ./tmp/main .\"".to_owned()),
+    ] {
+        let config = format!(
+            "[build]\ncmd = \"{cmd}\"\ninclude_ext = [\"txt\"]\nkill_delay = \"20s\"\n\
+             [run]\nsignal = \"INT\"\n"
+        );
+        let path = std::env::var("PATH").unwrap();
+        let project = Sandbox::empty()
+            .file("source.txt", "one\n")
+            .file("hotrun.toml", &config)
+            .script("go", go)
+            .file("server.py", &server(port));
+        let path = format!("{}:{path}", project.root().display());
+        let project = project.env("PATH", &path);
+        let mut hotrun = project.start(&[]);
+        hotrun.wait_for("serving one");
+        let line = hotrun.wait_for("the build has not ended");
+        assert!(line.contains(&format!("listens on port {port}")), "{line}");
+        hotrun.wait_for(&remedy);
+        if cmd.starts_with("go") {
+            hotrun.wait_for("entrypoint = [\"./tmp/main\", \"--fast\"]");
+        }
+        project.save("source.txt", "two\n");
+        hotrun.wait_for("asked by INT");
+        hotrun.wait_for("serving two");
+        hotrun.signal(Signal::SIGINT);
+        hotrun.wait();
+        hotrun.leaves_nobody();
+    }
+}
+
+#[test]
+fn a_program_that_always_ends_is_told_once() {
+    let config = CONFIG.to_owned() + "rerun = true\nrerun_delay = 1\n";
+    let project = Sandbox::new().file("hotrun.toml", &config).script("app", "exit 7\n");
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_for("5 times in a row soon after its start");
+    for _ in 0..6 {
+        hotrun.wait_for("exit code 7");
+    }
+    assert_eq!(hotrun.count("times in a row"), 1);
+    end(hotrun);
+}
+
+fn end(mut hotrun: Hotrun) {
+    hotrun.signal(Signal::SIGINT);
+    hotrun.wait();
+    hotrun.leaves_nobody();
+}
+
+#[test]
+fn a_program_that_ends_while_a_rule_runs_has_its_pause_too() {
+    let rule = "[[build.rules]]\ninclude_ext = [\"rule\"]\n\
+                cmd = \"echo rule runs; while ! test -e go; do sleep 0.02; done\"\n";
+    let config = format!("{CONFIG}rerun = true\nrerun_delay = 100000\n{rule}");
+    let project = Sandbox::new().file("hotrun.toml", &config).file("a.rule", "");
+    let mut hotrun = project.start(&[]);
+    let app = hotrun.wait_serving("one");
+    hotrun.wait_for("ready");
+    project.save("a.rule", "b");
+    hotrun.wait_for_line("rule runs");
+    nix::sys::signal::kill(app, Signal::SIGKILL).unwrap();
+    hotrun.wait_for("it is started again");
+    project.save("go", "");
+    hotrun.wait_for("  done  ");
+    // What asks for it need not wait.
+    assert_eq!(hotrun.count("started"), 2, "told once, started once:\n{}", hotrun.output());
+    project.save("source.txt", "two\n");
+    hotrun.wait_serving("two");
+    hotrun.end();
+}

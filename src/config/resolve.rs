@@ -392,6 +392,16 @@ impl<'a> Resolver<'a> {
                 return Err(self.document.wrong("run.on_exit", expected));
             }
         };
+        let stdin = self.one_of(
+            "run.stdin",
+            &[("auto", Stdin::Auto), ("app", Stdin::App), ("null", Stdin::Null)],
+        )?;
+        let tty = self.one_of("run.tty", &[("inherit", Tty::Inherit), ("pty", Tty::Pty)])?;
+        if tty == Tty::Pty && stdin == Stdin::App {
+            let expected = "\"null\" or nothing beside run.tty = \"pty\", where the program's input \
+                            is empty";
+            return Err(self.document.wrong("run.stdin", expected));
+        }
         Ok(Run {
             program,
             fallback: None,
@@ -399,11 +409,8 @@ impl<'a> Resolver<'a> {
             signal,
             scope: self
                 .one_of("run.stop_scope", &[("group", Scope::Group), ("leader", Scope::Leader)])?,
-            stdin: self.one_of(
-                "run.stdin",
-                &[("auto", Stdin::Auto), ("app", Stdin::App), ("null", Stdin::Null)],
-            )?,
-            tty: self.one_of("run.tty", &[("inherit", Tty::Inherit), ("pty", Tty::Pty)])?,
+            stdin,
+            tty,
             grace: self.grace()?,
             on_exit,
             rerun_delay: rerun.then_some(rerun_delay),

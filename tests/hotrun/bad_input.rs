@@ -74,6 +74,27 @@ fn a_bad_glob_and_a_bad_regex() {
 }
 
 #[test]
+fn a_bad_word_for_the_terminal_and_a_bad_glob_of_who_is_spared() {
+    refuses(
+        "hotrun.toml",
+        "[build]\ncmd = \"true\"\n[run]\nstdin = \"tty\"\n",
+        "hotrun: hotrun.toml:4:9: run.stdin = \"tty\": expected one of \"auto\", \"app\", \"null\"\n",
+    );
+    refuses(
+        "hotrun.toml",
+        "[build]\ncmd = \"true\"\n[run]\nstdin = \"app\"\ntty = \"pty\"\n",
+        "hotrun: hotrun.toml:4:9: run.stdin = \"app\": expected \"null\" or nothing beside \
+         run.tty = \"pty\", where the program's input is empty\n",
+    );
+    refuses(
+        "hotrun.toml",
+        "spare = [\"a[\"]\n[build]\ncmd = \"true\"\n",
+        "hotrun: hotrun.toml:1:9: spare = [\"a[\"]: expected a list of globs on command lines \
+         (\"a[\": unclosed character class; missing ']')\n",
+    );
+}
+
+#[test]
 fn an_unknown_key_is_a_warning_with_the_nearest_known_one() {
     let project = Sandbox::new().file("hotrun.toml", &format!("{CONFIG}inclide_file = []\n"));
     let mut hotrun = project.start(&[]);

@@ -221,7 +221,7 @@ pub fn main() -> ExitCode {
             Report::error(&error);
             ExitCode::from(error.code())
         }
-        // It has been told by now, and what was started has been killed.
+        // It has been told by now, and guardians end what was started.
         Err(_panic) => ExitCode::from(FAILED),
     }
 }

@@ -81,11 +81,13 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
     let mut processes = Processes::new(sender.clone(), console.clone())?;
     signal::listen(&sender)?;
     processes.prepare(&options.directory);
-    let helper = processes.helper();
-    let config = tokio::select! {
-        config = config::load(&options, &helper) => config?,
-        // Nothing was started that could need to be stopped.
-        _ = inbox.recv() => return Ok(0),
+    let config = {
+        let helper = processes.helper();
+        tokio::select! {
+            config = config::load(&options, &helper) => config?,
+            // Nothing was started that could need to be stopped.
+            () = until_interrupted(&mut inbox) => return Ok(0),
+        }
     };
     let spare = Spare::new(&config.spare).unwrap_or_default();
     let swept = process::sweep(&options.directory, &spare).await;
@@ -144,6 +146,17 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
     engine.processes.end(if is_forced { Duration::ZERO } else { GUARDIANS_END }).await;
     console.flush(LAST_WORDS).await;
     Ok(code)
+}
+
+/// While there is nobody yet to whom other messages could mean something.
+async fn until_interrupted(inbox: &mut UnboundedReceiver<Message>) {
+    loop {
+        match inbox.recv().await {
+            None | Some(Message::Event(Event::Interrupted)) => return,
+            Some(Message::Suspend) => process::stop_here(),
+            Some(_) => {}
+        }
+    }
 }
 
 struct Engine {

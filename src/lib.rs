@@ -10,8 +10,8 @@
 //!    by the [`filter`], it is a source, and no rule's.
 //! 3. [`state`] decides: *Idle* becomes *Building*; spawn the build, say so. (Had a rule had
 //!    it, *Ruling* would have come first.)
-//! 4. [`process`] runs the build's commands in process groups of their own, their output
-//!    going straight to the terminal. The old app serves on.
+//! 4. [`process`] has a guardian run the build's commands, their output going straight to the
+//!    terminal. The old app serves on.
 //! 5. The build ends well. [`state`] dismisses the old app and waits until it is gone, then
 //!    has the new one spawned.
 //! 6. [`ready`] says that it serves. The phase is *Idle* again.
@@ -25,7 +25,9 @@
 //! Invariants that no single module can hold:
 //!
 //! - [`state`] is the only place that decides what happens next, and it is pure.
-//! - [`process`] is the only place that spawns, signals or waits for a process.
+//! - [`process`] is the only place that spawns or waits for a process, and signals one that
+//!   hotrun has started. All that it spawns itself are guardians: this program again, whose
+//!   `main` is [`process::guardian::main`].
 //! - Nothing but [`watch`], [`config`] and [`engine`] reads the project's files.
 //! - There is one inbox, so the order of events is total.
 //! - No directory is listed before it is watched, so that nothing appears in it unseen; none

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill, raise};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::task::{JoinHandle, spawn_local};
 
@@ -10,8 +10,8 @@ use super::Engine;
 use crate::config::{Stdin, Tty};
 use crate::event::{Cause, Ended, Event, Key, Message, Notice, Order, Proc, Role};
 use crate::keys::{self, Keys};
-use crate::process::is_ignored;
 use crate::process::terminal::{LOOK_FIRST, LOOK_LAST, Terminal};
+use crate::process::{self, is_ignored};
 use crate::report::console::Stream;
 
 /// Before hotrun stops itself: guardians are told what they are to stop.
@@ -29,6 +29,12 @@ pub(super) struct Seat {
     waiting: Option<Proc>,
     /// An app has wanted it: its successors begin as its owner.
     is_for_apps: bool,
+    /// Who is to have it as soon as it runs: stdin is no terminal that it could take itself.
+    heir: Option<Proc>,
+    /// A build that is to have it as soon as the app that reads it has been stopped.
+    borrower: Option<Proc>,
+    /// hotrun is about to stop itself.
+    is_stopping: bool,
 }
 
 impl Seat {
@@ -50,6 +56,10 @@ impl Engine {
         let for_app = self.seat.is_for_apps || self.config.run.stdin == Stdin::App;
         let for_app = for_app && self.config.run.tty == Tty::Inherit;
         let Some(terminal) = &mut self.seat.terminal else { return };
+        if terminal.is_elsewhere() {
+            self.look_at_terminal();
+            return;
+        }
         if for_app || !terminal.read_keys() || self.seat.keys.is_some() {
             return;
         }
@@ -58,19 +68,24 @@ impl Engine {
     }
 
     /// What the app that starts now has for a terminal.
-    pub(super) fn terminal_for_app(&mut self, proc: Proc) -> crate::process::Terminal {
-        use crate::process::Terminal::{Background, Copied, Foreground, OutputOnly};
+    pub(super) fn terminal_for_app(&mut self, proc: Proc) -> process::Terminal {
+        use process::Terminal::{Background, Copied, Foreground, OutputOnly};
         let run = &self.config.run;
         let is_free = self.seat.terminal.as_ref().is_some_and(Terminal::is_hotruns);
-        let wanted = match (run.tty, run.stdin, &self.seat.terminal) {
-            (Tty::Pty, ..) => Copied,
-            (_, Stdin::Null, _) | (_, Stdin::Auto, None) => OutputOnly,
-            (_, Stdin::App, _) if is_free => Foreground,
-            (_, Stdin::Auto, _) if is_free && self.seat.is_for_apps => Foreground,
+        let is_on_stdin = self.seat.terminal.as_ref().is_some_and(Terminal::is_on_stdin);
+        let begins_with_it = is_free && (run.stdin == Stdin::App || self.seat.is_for_apps);
+        let wanted = match (run.tty, run.stdin) {
+            (Tty::Pty, _) => Copied,
+            (_, Stdin::Null) => OutputOnly,
+            _ if begins_with_it && is_on_stdin => Foreground,
+            (_, Stdin::Auto) if !is_on_stdin => OutputOnly,
             _ => Background,
         };
+        let takes_none = matches!(wanted, Foreground | Copied) || run.stdin == Stdin::Null;
+        self.seat.heir = (begins_with_it && !takes_none).then_some(proc);
         if wanted == Foreground {
             self.seat.stop_keys();
+            self.seat.is_for_apps = true;
             self.seat.owner = Some(proc);
             if let Some(terminal) = &mut self.seat.terminal {
                 terminal.is_being_taken();
@@ -81,9 +96,22 @@ impl Engine {
 
     /// It has a pid now.
     pub(super) fn terminal_was_taken(&mut self, proc: Proc, group: Pid) {
-        if self.seat.owner == Some(proc)
-            && let Some(terminal) = &mut self.seat.terminal
-        {
+        if self.seat.heir == Some(proc) {
+            self.seat.heir = None;
+            self.give_terminal(proc);
+            return;
+        }
+        let Some(terminal) = self.seat.terminal.as_mut().filter(|_| self.seat.owner == Some(proc))
+        else {
+            return;
+        };
+        if terminal.is_with_another_than(group) {
+            // The command of the same build that wanted it has ended.
+            terminal.take_back();
+            self.seat.owner = None;
+            self.seat.stop_keys();
+            self.give_back_or_read_keys();
+        } else {
             terminal.was_taken_by(group);
         }
     }
@@ -91,10 +119,17 @@ impl Engine {
     /// A command was stopped, and cannot go on by itself.
     pub(super) fn stopped(&mut self, proc: Proc, signal: Signal) {
         match signal {
+            // An app waits until the build that asks for something has ended.
+            Signal::SIGTTIN | Signal::SIGTTOU if self.has_lent_the_terminal(proc) => {
+                self.lend_terminal();
+            }
             Signal::SIGTTIN | Signal::SIGTTOU => self.give_terminal(proc),
             // Ctrl-Z was typed while the app had the terminal: it is meant for the whole job,
             // which is hotrun's own process group, and that of the shell's.
-            Signal::SIGTSTP if self.seat.owner == Some(proc) => {
+            // (Who does something about that first, stops itself by the other signal.)
+            Signal::SIGTSTP | Signal::SIGSTOP
+                if self.seat.owner == Some(proc) && !self.seat.is_stopping =>
+            {
                 if let Some(terminal) = &mut self.seat.terminal {
                     terminal.suspend();
                 }
@@ -113,6 +148,15 @@ impl Engine {
             return;
         }
         let is_news = self.seat.owner != Some(proc);
+        if let Some(owner) = self.seat.owner.filter(|_| is_news && self.seat.borrower.is_none()) {
+            // Whoever is reading already would be given the first of what is typed, though it
+            // is in the background: the kernel looks only when a read begins.
+            self.seat.borrower = Some(proc);
+            self.processes.pass(owner, Signal::SIGTTIN);
+            self.look_at_terminal();
+            return;
+        }
+        self.seat.borrower = None;
         self.seat.stop_keys();
         self.seat.waiting = None;
         self.seat.owner = Some(proc);
@@ -128,9 +172,19 @@ impl Engine {
         self.processes.resume_one(proc);
     }
 
+    /// This is an app, and a build has the terminal.
+    fn has_lent_the_terminal(&self, proc: Proc) -> bool {
+        let is_app = |proc: &Proc| self.roles.get(proc) == Some(&Role::App);
+        let another = self.seat.borrower.or(self.seat.owner);
+        is_app(&proc) && another.is_some_and(|another| !is_app(&another))
+    }
+
     /// The new owner may have saved the modes in which keys are read; and who waits for the
     /// terminal waits for hotrun to be in the foreground. Neither is told by anybody.
     fn look_at_terminal(&mut self) {
+        if let Some(older) = self.seat.looks.take() {
+            older.abort();
+        }
         let inbox = self.sender.clone();
         self.seat.looks = Some(spawn_local(async move {
             let mut pause = LOOK_FIRST;
@@ -144,7 +198,16 @@ impl Engine {
         }));
     }
 
-    pub(super) fn mend_terminal(&self) {
+    fn lend_terminal(&mut self) {
+        if let Some(borrower) = self.seat.borrower {
+            self.give_terminal(borrower);
+        }
+    }
+
+    /// It is time to look.
+    pub(super) fn mend_terminal(&mut self) {
+        // The app has not cared to be stopped.
+        self.lend_terminal();
         if let Some(terminal) = self.seat.terminal.as_ref().filter(|one| one.is_an_apps()) {
             terminal.mend();
         }
@@ -162,8 +225,10 @@ impl Engine {
     pub(super) fn terminal_is_free(&mut self, proc: Proc, ended: &Ended) -> Vec<Event> {
         let is_app = self.roles.get(&proc) == Some(&Role::App);
         let had_it = self.seat.owner == Some(proc);
-        if self.seat.waiting == Some(proc) {
-            self.seat.waiting = None;
+        for seeker in [&mut self.seat.waiting, &mut self.seat.borrower] {
+            if *seeker == Some(proc) {
+                *seeker = None;
+            }
         }
         let Some(terminal) = self.seat.terminal.as_mut().filter(|_| is_app || had_it) else {
             return Vec::new();
@@ -220,32 +285,47 @@ impl Engine {
 
     /// Ctrl-Z: everything stops, and the shell has the terminal.
     pub(super) fn suspend(&mut self) {
+        if std::mem::replace(&mut self.seat.is_stopping, true) {
+            return;
+        }
         self.seat.stop_keys();
         if let Some(terminal) = &mut self.seat.terminal {
             terminal.suspend();
         }
         self.processes.suspend();
-        spawn_local(async {
+        let inbox = self.sender.clone();
+        spawn_local(async move {
             tokio::time::sleep(BEFORE_STOP).await;
-            let _ = raise(Signal::SIGSTOP);
+            process::stop_here();
+            // Also if the kernel did not stop it. The inbox closes when hotrun ends.
+            let _ = inbox.send(Message::Continued);
         });
     }
 
     /// `fg` or `bg`: everything goes on, and whoever had the terminal has it again, if it is
     /// there to be had.
     pub(super) fn continued(&mut self) {
+        self.seat.is_stopping = false;
         let Some(terminal) = &mut self.seat.terminal else {
             self.processes.resume();
             return;
         };
         terminal.resume();
-        let is_free = terminal.is_hotruns();
+        let (is_free, is_an_apps) = (terminal.is_hotruns(), terminal.is_an_apps());
         let heir = self.seat.waiting.take().or(self.seat.owner);
         self.processes.resume();
+        if is_an_apps {
+            return;
+        }
+        self.seat.stop_keys();
         match heir {
             Some(heir) if is_free => self.give_terminal(heir),
-            Some(heir) => self.seat.waiting = Some(heir),
-            None => self.read_keys(),
+            Some(heir) => {
+                self.seat.waiting = Some(heir);
+                self.look_at_terminal();
+            }
+            None if is_free => self.read_keys(),
+            None => self.look_at_terminal(),
         }
     }
 

@@ -25,7 +25,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, getpid, setpgid, setsid, tcsetpgrp};
+use nix::unistd::{Pid, getpid, getppid, setpgid, setsid, tcsetpgrp};
 
 use super::link::{Failure, FromGuardian, Launch, Link, Place, Step, ToGuardian};
 use super::{GUARDIAN, Member, TREE, part_spared, platform, raw, terminal};
@@ -90,8 +90,10 @@ struct Duty {
     killing: bool,
     /// No command follows.
     closed: bool,
-    /// hotrun is dead; when this is over, what is left is killed.
+    /// Nobody is at the other end any more; when this is over, what is left is killed.
     abandoned: Option<Instant>,
+    /// This one's pid.
+    hotrun: Pid,
 }
 
 impl Duty {
@@ -119,6 +121,7 @@ impl Duty {
             killing: false,
             closed: false,
             abandoned: None,
+            hotrun: getppid(),
         })
     }
 
@@ -132,8 +135,11 @@ impl Duty {
                 self.kill_everybody();
             }
             self.kill_the_late();
-            if self.is_over() {
+            if self.is_over() && !self.waits_for_hotruns_end() {
                 self.link.tell(&FromGuardian::Gone);
+                if self.hotrun_is_dead() {
+                    terminal::mend_after_death();
+                }
                 return;
             }
             self.wait();
@@ -145,7 +151,9 @@ impl Duty {
         let late = self.late.iter().map(|late| late.until);
         let until = late.chain(self.abandoned).min();
         let mut pause = until.map(|until| until.saturating_duration_since(now));
-        if self.killing && self.has_children {
+        if self.killing && (self.has_children || platform::LOOK.is_some()) {
+            pause = Some(ROUND.max(platform::LOOK.unwrap_or_default()));
+        } else if self.abandoned.is_some() && self.leader.is_none() {
             pause = Some(ROUND);
         } else if self.leader.is_none() && !self.groups.is_empty() {
             pause = pause.into_iter().chain(platform::LOOK).min();
@@ -201,11 +209,18 @@ impl Duty {
                     let _ = kill(leader, signal);
                 }
             }
-            ToGuardian::Suspend => self.send_to_groups(Signal::SIGTSTP),
-            ToGuardian::Resume => self.send_to_groups(Signal::SIGCONT),
+            ToGuardian::Suspend => {
+                let place = self.launch.as_ref().map(|launch| launch.place);
+                // The kernel lets nobody be stopped by the terminal who is alone on it.
+                let is_alone = place == Some(Place::OwnTerminal);
+                self.signal_groups(if is_alone { Signal::SIGSTOP } else { Signal::SIGTSTP });
+            }
+            ToGuardian::Resume => {
+                self.signal_groups(Signal::SIGCONT);
+            }
             ToGuardian::Pass(signal) => {
                 if let Ok(signal) = Signal::try_from(signal) {
-                    self.send_to_groups(signal);
+                    self.signal_groups(signal);
                 }
             }
             ToGuardian::Who => {
@@ -319,9 +334,15 @@ impl Duty {
         if platform::LOOK.is_none() && !self.has_children {
             return true;
         }
-        // A child that is not to be seen has just ended, and may have left others.
-        let (go, stay) = self.members_and_spared();
-        go.is_empty() && (platform::LOOK.is_some() || !stay.is_empty())
+        // Who ends while we look may have left others, who are our children only now.
+        (0..2).all(|_| {
+            let me = getpid();
+            let is_ours = |one: &Member| one.is_zombie && one.parent == me;
+            let has_just_ended = platform::members(&self.tag).iter().any(is_ours);
+            let (go, stay) = self.members_and_spared();
+            let is_seen = platform::LOOK.is_some() || !stay.is_empty();
+            go.is_empty() && is_seen && !has_just_ended
+        })
     }
 
     // Asking
@@ -329,30 +350,22 @@ impl Duty {
     fn dismiss(&mut self, signal: Signal) {
         self.dismissed = true;
         let leader_only = self.launch.as_ref().is_some_and(|launch| launch.leader_only);
-        let (members, spared) = self.members_and_spared();
-        self.groups.retain(|group| {
-            // A number whose group is gone may soon be somebody else's.
-            members.iter().chain(&spared).any(|one| one.group == *group)
-        });
-        let is_asked = |one: &Member| match self.leader {
-            Some(leader) if leader_only => one.pid == leader,
-            _ => self.groups.contains(&one.group),
-        };
-        let whole_groups = !spared.iter().any(|one| self.groups.contains(&one.group));
-        if whole_groups && !(leader_only && self.leader.is_some()) {
-            // Also those who are being forked at this moment.
-            self.send_to_groups(signal);
-            self.send_to_groups(Signal::SIGCONT);
-            self.asked_groups.clone_from(&self.groups);
-        } else {
-            for one in members.iter().filter(|one| is_asked(one)) {
-                let _ = kill(one.pid, signal);
-                // Who is stopped cannot obey.
-                let _ = kill(one.pid, Signal::SIGCONT);
-            }
+        if let Some(leader) = self.leader.filter(|_| leader_only) {
+            let _ = kill(leader, signal);
+            // Who is stopped cannot obey.
+            self.signal_groups(Signal::SIGCONT);
+            let members = self.members();
+            let leader = members.iter().find(|one| one.pid == leader);
+            self.asked.extend(leader.map(Member::identity));
+            return;
         }
-        let asked = members.iter().filter(|one| is_asked(one)).map(Member::identity);
-        self.asked.extend(asked.collect::<Vec<_>>());
+        let members = self.signal_groups(signal);
+        for one in &members {
+            // Who is stopped cannot obey.
+            let _ = kill(one.pid, Signal::SIGCONT);
+        }
+        self.asked.extend(members.iter().map(Member::identity));
+        self.asked_groups.clone_from(&self.groups);
         if self.leader.is_none() {
             self.ask_the_rest();
         }
@@ -392,10 +405,20 @@ impl Duty {
         }
     }
 
+    fn hotrun_is_dead(&self) -> bool {
+        getppid() != self.hotrun
+    }
+
+    /// A dying process closes its sockets before it is seen to be dead; and one that lives
+    /// may close one of them.
+    fn waits_for_hotruns_end(&self) -> bool {
+        let is_unsure = !self.closed && !self.hotrun_is_dead();
+        is_unsure && self.abandoned.is_some_and(|until| until > Instant::now())
+    }
+
     /// hotrun is dead: nobody waits for a grace, but whoever can clean up quickly may.
     fn abandon(&mut self) {
         self.abandoned = Some(Instant::now() + LAST_GRACE);
-        terminal::mend_after_death();
         let farewell = self.launch.as_ref().map(|launch| launch.farewell);
         if !self.dismissed
             && !self.killing
@@ -438,11 +461,27 @@ impl Duty {
 
     // Who is there
 
-    fn send_to_groups(&self, signal: Signal) {
+    /// Sends a signal to the members of all groups that are left, but to nobody who may stay.
+    /// To whom.
+    fn signal_groups(&mut self, signal: Signal) -> Vec<Member> {
+        let (mut members, spared) = self.members_and_spared();
+        self.groups.retain(|group| {
+            // A number whose group is gone may soon be somebody else's.
+            members.iter().chain(&spared).any(|one| one.group == *group)
+        });
+        members.retain(|one| self.groups.contains(&one.group));
         for group in &self.groups {
-            // It may be gone, or not ours to signal: then it is seen who stays.
-            let _ = killpg(*group, signal);
+            if spared.iter().any(|one| one.group == *group) {
+                for one in members.iter().filter(|one| one.group == *group) {
+                    let _ = kill(one.pid, signal);
+                }
+            } else {
+                // Also to those who are being forked at this moment. (Who is not ours to
+                // signal, stays, which is seen.)
+                let _ = killpg(*group, signal);
+            }
         }
+        members
     }
 
     /// Everybody in the tree but those who may stay.

@@ -150,7 +150,12 @@ impl Spares {
                 () = at(due) => Some(Request::Fill),
             };
             match request {
-                None => return,
+                None => {
+                    for spare in &self.waiting {
+                        spare.tell(&ToGuardian::Close, &[]).await;
+                    }
+                    return;
+                }
                 Some(Request::Fill) => {
                     due = None;
                     self.fill();

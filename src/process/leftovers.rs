@@ -110,10 +110,10 @@ pub(crate) async fn sweep(project: &Path, spare: &Spare) -> Vec<(i32, String)> {
         until_guardians_have_ended(&owner).await;
         let is_left = |one: &Member| {
             let in_group = groups.contains(&one.group) || groups.contains(&one.session);
-            in_group && is_marked(one.pid, &owner)
+            in_group && is_marked_as(one.pid, &owner)
         };
         let until = Instant::now() + GRACE;
-        let mut asked: Vec<Member> = Vec::new();
+        let mut asked: Vec<(Pid, u64)> = Vec::new();
         loop {
             let mut left = platform::everybody();
             left.retain(|one| {
@@ -123,11 +123,11 @@ pub(crate) async fn sweep(project: &Path, spare: &Spare) -> Vec<(i32, String)> {
                 break;
             }
             for one in left {
-                if !asked.contains(&one) {
+                if !asked.contains(&one.identity()) {
                     ended.push((one.pid.as_raw(), platform::command_line(one.pid)));
                     let _ = kill(one.pid, Signal::SIGTERM);
                     let _ = kill(one.pid, Signal::SIGCONT);
-                    asked.push(one);
+                    asked.push(one.identity());
                 } else if Instant::now() > until {
                     let _ = kill(one.pid, Signal::SIGKILL);
                 }
@@ -146,7 +146,7 @@ pub(crate) async fn sweep(project: &Path, spare: &Spare) -> Vec<(i32, String)> {
 async fn until_guardians_have_ended(owner: &str) {
     let until = Instant::now() + GUARDIANS_WORK;
     let is_one = |one: &Member| {
-        is_guardians_name(&platform::command_line(one.pid)) && is_marked(one.pid, owner)
+        is_guardians_name(&platform::command_line(one.pid)) && is_marked_as(one.pid, owner)
     };
     while Instant::now() < until && platform::everybody().iter().any(is_one) {
         sleep(LOOK).await;
@@ -154,7 +154,7 @@ async fn until_guardians_have_ended(owner: &str) {
 }
 
 /// The mark is `OWNER.NUMBER`.
-fn is_marked(pid: Pid, owner: &str) -> bool {
+pub(super) fn is_marked_as(pid: Pid, owner: &str) -> bool {
     let mark = platform::variable(pid, TREE);
     mark.is_some_and(|mark| mark.rsplit_once('.').is_some_and(|(theirs, _)| theirs == owner))
 }

@@ -161,6 +161,7 @@ impl Link {
                 for one in message.cmsgs().into_iter().flatten() {
                     if let ControlMessageOwned::ScmRights(fds) = one {
                         self.fds.extend(fds.into_iter().map(raw::own));
+                        self.fds.iter().for_each(keep_from_children);
                     }
                 }
                 message.bytes
@@ -194,6 +195,14 @@ impl AsFd for Link {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+/// Where the flag below does not exist.
+fn keep_from_children(fd: &OwnedFd) {
+    #[cfg(not(target_os = "linux"))]
+    let _ = nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC));
+    #[cfg(target_os = "linux")]
+    let _ = fd;
 }
 
 /// Descriptors arrive so that no child inherits them.

@@ -164,7 +164,7 @@ pub(super) fn descendants(root: Pid) -> Vec<Member> {
 /// Who listens on which TCP port: only these processes, or all; only this port, or all.
 pub(super) fn listening(pids: Option<&[Pid]>, port: Option<u16>) -> Vec<(Pid, u16)> {
     let mut pid = None;
-    let text = run("/usr/sbin/lsof", &["-nP", "-iTCP", "-sTCP:LISTEN", "-Fpn"]);
+    let (_, text) = run("/usr/sbin/lsof", &["-nP", "-iTCP", "-sTCP:LISTEN", "-Fpn"]);
     let mut found = Vec::new();
     for line in text.lines() {
         if let Some(number) = line.strip_prefix('p') {
@@ -197,14 +197,16 @@ pub(super) fn user_of(pid: Pid) -> Option<Uid> {
 
 /// Where a process works.
 pub(super) fn directory_of(pid: Pid) -> Option<PathBuf> {
-    let text = run("/usr/sbin/lsof", &["-a", "-p", &pid.to_string(), "-d", "cwd", "-Fn"]);
+    let (_, text) = run("/usr/sbin/lsof", &["-a", "-p", &pid.to_string(), "-d", "cwd", "-Fn"]);
     text.lines().find_map(|line| line.strip_prefix('n')).map(PathBuf::from)
 }
 
 /// Every process with its command line, and whatever else this switch adds to that.
 fn list(switch: &str) -> Vec<(Member, String)> {
     let columns = "pid=,ppid=,pgid=,stat=,lstart=,command=";
-    ps(&["-axww", switch, "-o", columns]).lines().filter_map(read_line).collect()
+    let (ps, text) = run("/bin/ps", &["-axww", switch, "-o", columns]);
+    // The one that was asked is our child, and is gone by now.
+    text.lines().filter_map(read_line).filter(|(one, _)| Some(one.pid) != ps).collect()
 }
 
 /// `pid ppid pgid stat` and a start of five words.
@@ -225,10 +227,11 @@ fn read_line(line: &str) -> Option<(Member, String)> {
 }
 
 fn ps(args: &[&str]) -> String {
-    run("/bin/ps", args)
+    run("/bin/ps", args).1
 }
 
-fn run(program: &str, args: &[&str]) -> String {
+/// What a program prints, and its pid.
+fn run(program: &str, args: &[&str]) -> (Option<Pid>, String) {
     let mut command = Command::new(program);
     let Ok(mut child) = command
         .args(args)
@@ -237,13 +240,14 @@ fn run(program: &str, args: &[&str]) -> String {
         .stderr(Stdio::null())
         .spawn()
     else {
-        return String::new();
+        return (None, String::new());
     };
+    let pid = i32::try_from(child.id()).ok().map(Pid::from_raw);
     let mut text = Vec::new();
     if let Some(stdout) = &mut child.stdout {
         let _ = io::Read::read_to_end(stdout, &mut text);
     }
     // The reaper may have been quicker.
     let _ = child.wait();
-    String::from_utf8_lossy(&text).into_owned()
+    (pid, String::from_utf8_lossy(&text).into_owned())
 }

@@ -117,3 +117,22 @@ pub(crate) fn is_ignored(signal: Signal) -> bool {
     // SAFETY: all zeroes is a valid `sigaction`, and the call wrote one if it succeeded.
     result == 0 && unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN
 }
+
+/// Stops this process as Ctrl-Z stops one that does not care for it. The kernel does nothing
+/// where nobody could have it go on again: in an orphaned group, and for the first process
+/// of a container.
+pub(crate) fn stop_here() {
+    let signal = Signal::SIGTSTP as i32;
+    let mut default = MaybeUninit::<libc::sigaction>::zeroed();
+    let mut before = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: all zeroes is a valid `sigaction`, without flags and with nothing blocked, and
+    // means the default action. What was there before is written to `before`, and put back
+    // as it was. `raise` takes a number.
+    unsafe {
+        (*default.as_mut_ptr()).sa_sigaction = libc::SIG_DFL;
+        if libc::sigaction(signal, default.as_ptr(), before.as_mut_ptr()) == 0 {
+            libc::raise(signal);
+            libc::sigaction(signal, before.as_ptr(), std::ptr::null_mut());
+        }
+    }
+}

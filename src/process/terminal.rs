@@ -13,12 +13,16 @@ use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal, killpg};
 use nix::sys::termios::{
     LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcgetattr, tcsetattr,
 };
 use nix::unistd::{Pid, getpgrp, tcgetpgrp, tcsetpgrp};
+
+use super::leftovers::{self, is_marked_as};
+use super::platform;
 
 /// `VTIME` means nothing while `VMIN` is 1: our mark.
 const MARK: u8 = 217;
@@ -130,6 +134,16 @@ impl Terminal {
         }
     }
 
+    /// True if it is what hotrun's stdin is.
+    pub fn is_on_stdin(&self) -> bool {
+        io::stdin().is_terminal()
+    }
+
+    /// The group that it was given to, where that is not this one.
+    pub fn is_with_another_than(&self, group: Pid) -> bool {
+        matches!(self.owner, Owner::App(Some(owner)) if owner != group)
+    }
+
     /// An app that starts now will take it.
     pub fn is_being_taken(&mut self) {
         self.reads_keys = false;
@@ -146,7 +160,10 @@ impl Terminal {
     /// Takes it back from an app that has ended or was stopped. True if the app has left it
     /// in a state that only a program sets which then cannot have ended well.
     pub fn take_back(&mut self) -> bool {
-        if !self.is_an_apps() {
+        let Owner::App(group) = self.owner else { return false };
+        if !self.is_still_with(group) {
+            // Whoever has it did not get it from us.
+            self.owner = Owner::Other;
             return false;
         }
         // Signals that this would cause are blocked.
@@ -157,6 +174,13 @@ impl Terminal {
         let saved = self.saved.clone();
         self.set(&saved);
         is_changed
+    }
+
+    /// Nobody but the app of this group, or a job of the app's own, has it now; or hotrun.
+    fn is_still_with(&self, group: Option<Pid>) -> bool {
+        let Ok(now) = tcgetpgrp(&self.fd) else { return true };
+        let is_gone = || killpg(now, None) == Err(Errno::ESRCH);
+        now == getpgrp() || group.is_none_or(|group| group == now) || is_gone() || is_in_a_tree(now)
     }
 
     /// What puts the screen of a program right that has ended; nothing where there is none.
@@ -181,7 +205,9 @@ impl Terminal {
 
     /// hotrun goes on: is it in the foreground now?
     pub fn resume(&mut self) {
-        if self.is_an_apps() && tcgetpgrp(&self.fd).is_ok_and(|group| group != getpgrp()) {
+        if let Owner::App(group) = self.owner
+            && tcgetpgrp(&self.fd).is_ok_and(|now| now != getpgrp() && Some(now) == group)
+        {
             return;
         }
         let foreground = tcgetpgrp(&self.fd).is_ok_and(|group| group == getpgrp());
@@ -213,6 +239,10 @@ impl Terminal {
     pub fn is_closed(&self) -> bool {
         let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
         let told = poll(&mut fds, PollTimeout::ZERO);
+        if tcgetpgrp(&self.fd).is_err() {
+            // Its session has ended.
+            return true;
+        }
         told.is_ok() && fds[0].revents().is_some_and(|found| found.contains(PollFlags::POLLHUP))
     }
 
@@ -233,6 +263,12 @@ impl Drop for Terminal {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// True for a group of something that this hotrun has started.
+fn is_in_a_tree(group: Pid) -> bool {
+    let owner = leftovers::owner();
+    platform::everybody().iter().any(|one| one.group == group && is_marked_as(one.pid, &owner))
 }
 
 fn is_marked(modes: &Termios) -> bool {

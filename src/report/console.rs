@@ -3,7 +3,7 @@
 //!
 //! What can be written at once is; the rest is queued for a thread that may wait.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::mpsc;
 use std::thread;
@@ -54,7 +54,9 @@ impl Console {
     /// Writes, now or soon.
     pub fn write(&self, stream: Stream, bytes: &[u8]) {
         let mut rest = bytes;
-        while !rest.is_empty() && *self.queued.borrow() == 0 && is_writable(stream) {
+        // A terminal says that it is writable when it has room for a single byte.
+        let may_write = *self.queued.borrow() == 0 && !is_terminal(stream);
+        while !rest.is_empty() && may_write && is_writable(stream) {
             match write(stream, &rest[..rest.len().min(PIECE)]) {
                 Ok(count) => rest = &rest[count..],
                 Err(Errno::EINTR) => {}
@@ -108,6 +110,13 @@ fn write(stream: Stream, bytes: &[u8]) -> nix::Result<usize> {
     match stream {
         Stream::Stdout => nix::unistd::write(io::stdout(), bytes),
         Stream::Stderr => nix::unistd::write(io::stderr(), bytes),
+    }
+}
+
+fn is_terminal(stream: Stream) -> bool {
+    match stream {
+        Stream::Stdout => io::stdout().is_terminal(),
+        Stream::Stderr => io::stderr().is_terminal(),
     }
 }
 

@@ -60,9 +60,12 @@ fn who_is_waited_for_is_named_after_a_second_and_when_it_is_killed() {
 
 #[test]
 fn with_stop_scope_leader_only_the_program_itself_is_asked() {
-    let app = "sh -c 'trap \"echo asked directly\" TERM; trap \"echo asked by the leader; exit\" USR1; \
+    // The leader gives the child a second to say that it was asked directly.
+    let app = "sh -c 'trap \"echo asked directly; > asked\" TERM; \
+               trap \"echo asked by the leader; exit\" USR1; \
                echo up; while :; do sleep 0.02; done' &\nchild=$!\n\
-               trap 'kill -USR1 $child; wait $child; exit' TERM\n\
+               trap 'for i in $(seq 50); do test -e asked && break; sleep 0.02; done; \
+               kill -USR1 $child; wait $child; exit' TERM\n\
                while :; do sleep 0.02; done\n";
     for (keys, directly) in [("", 1), ("[run]\nstop_scope = \"leader\"\n", 0)] {
         let project =
@@ -312,4 +315,25 @@ fn where_a_control_group_is_delegated_each_tree_is_born_in_one_and_none_is_left(
     let left = fs::read_dir(&own).unwrap().flatten().filter(|one| one.path().is_dir()).count();
     fs::remove_dir(&own).unwrap();
     assert_eq!(left, 0);
+}
+
+#[test]
+fn what_is_told_to_hotrun_while_it_reads_the_project_does_not_end_it() {
+    let cargo = "touch asked\nwhile ! test -e go; do sleep 0.02; done\nexit 3\n";
+    let project = Sandbox::empty().file("Cargo.toml", crate::rust::MANIFEST).script("cargo", cargo);
+    let path = format!("{}:{}", project.root().display(), std::env::var("PATH").unwrap());
+    let project = project.env("PATH", &path);
+    let mut hotrun = project.start(&[]);
+    let until = Instant::now() + PATIENCE;
+    while !project.root().join("asked").exists() {
+        assert!(Instant::now() < until, "cargo is not asked");
+        thread::park_timeout(Duration::from_millis(5));
+    }
+    for signal in [Signal::SIGWINCH, Signal::SIGCONT, Signal::SIGUSR1] {
+        hotrun.signal(signal);
+    }
+    project.save("go", "");
+    // It has waited for the answer.
+    hotrun.wait_for("exit code 3");
+    assert_eq!(hotrun.wait().code(), Some(1));
 }

@@ -571,6 +571,175 @@ fn a_closed_window_ends_everything() {
     }
 }
 
+#[test]
+fn the_rest_of_a_build_that_has_asked_can_be_interrupted() {
+    if !can("the_rest_of_a_build_that_has_asked_can_be_interrupted") {
+        return;
+    }
+    let ask = "printf 'password? ' > /dev/tty; read p < /dev/tty; echo got $p";
+    let config = CONFIG.replace("cp source.txt built", "echo long; sleep 1000");
+    let config = format!("{config}pre_cmd = [\"{ask}\"]\n");
+    let project = Sandbox::new().file("hotrun.toml", &config);
+    let mut session = Session::of_hotrun(&project);
+    session.wait_for("hotrun's keys are off");
+    session.send("sesame\n");
+    session.wait_for("got sesame");
+    session.wait_for("long\r\n");
+    session.wait_for_modes(false);
+    session.send("\x03");
+    session.ends_with(0);
+}
+
+#[test]
+fn an_app_that_had_the_terminal_has_it_again_after_a_build_that_asked() {
+    if !can("an_app_that_had_the_terminal_has_it_again_after_a_build_that_asked") {
+        return;
+    }
+    let ask = "if grep -q two source.txt; then printf 'password? ' > /dev/tty; \
+               read p < /dev/tty; echo got $p; exit 1; fi; cp source.txt built";
+    let app = "echo serving\nwhile read line; do echo \"app read $line\"; done\n";
+    for keys in ["", "[run]\nstdin = \"app\"\n"] {
+        let config = CONFIG.replace("cp source.txt built", ask) + keys;
+        let project = Sandbox::new().file("hotrun.toml", &config).script("app", app);
+        let mut session = Session::of_hotrun(&project);
+        session.wait_for("ready");
+        session.send("one\n");
+        session.wait_for("app read one");
+        project.save("source.txt", "two\n");
+        session.wait_for("password? ");
+        session.wait_for("hotrun's keys are off");
+        session.send("sesame\n");
+        session.wait_for("got sesame");
+        // The build has failed; the old app serves, and reads, on.
+        session.wait_for("keeps running");
+        session.send("two\n");
+        session.wait_for("app read two");
+        session.send("\x03");
+        session.ends_with(0);
+    }
+}
+
+#[test]
+fn an_app_that_asks_on_the_terminal_gets_it_though_stdin_is_none() {
+    if !can("an_app_that_asks_on_the_terminal_gets_it_though_stdin_is_none") {
+        return;
+    }
+    let app = "printf 'name of %s? ' $(cat built) > /dev/tty\nread name < /dev/tty\n\
+               echo \"hello $name\"\nexec sleep 1000\n";
+    for keys in ["", "[run]\nstdin = \"app\"\n"] {
+        let config = format!("{CONFIG}{keys}");
+        let project = Sandbox::new().file("hotrun.toml", &config).script("app", app);
+        let script = format!("exec {} < /dev/null", env!("CARGO_BIN_EXE_hotrun"));
+        let mut session = Session::start(&project, &["sh", "-c", &script]);
+        for version in ["one", "two"] {
+            project.save("source.txt", &format!("{version}\n"));
+            session.wait_for(&format!("name of {version}? "));
+            session.send("world\n");
+            session.wait_for("hello world");
+            session.wait_for("ready");
+        }
+        session.send("\x03");
+        session.ends_with(0);
+    }
+}
+
+#[test]
+fn where_nobody_could_have_it_go_on_ctrl_z_does_nothing() {
+    if !can("where_nobody_could_have_it_go_on_ctrl_z_does_nothing") {
+        return;
+    }
+    for app in [ASKS, "echo hello\nexec sleep 1000\n"] {
+        let project = Sandbox::new().script("app", app);
+        // It leads the session: there is no shell.
+        let mut session = Session::of_hotrun(&project);
+        if app == ASKS {
+            session.wait_for("given to pid ");
+            let app = Pid::from_raw(session.wait_for(";").trim_end_matches(';').parse().unwrap());
+            wait_for_state(app, 'S');
+            session.send("\x1a");
+            session.send("world\n");
+            session.wait_for("hello world");
+        } else {
+            session.wait_for("ready");
+            session.send("\x1a");
+        }
+        project.save("source.txt", "two\n");
+        session.wait_for("built");
+        session.wait_for("started");
+        session.send("\x03");
+        session.ends_with(0);
+    }
+}
+
+#[test]
+fn a_stopped_hotrun_that_goes_on_in_the_background_leaves_the_shell_its_terminal() {
+    if !can("a_stopped_hotrun_that_goes_on_in_the_background_leaves_the_shell_its_terminal") {
+        return;
+    }
+    let project = Sandbox::new().script("app", ASKS);
+    let mut session = Session::of_shell(&project);
+    session.send("hotrun\n");
+    session.wait_for("given to pid ");
+    let app = Pid::from_raw(session.wait_for(";").trim_end_matches(';').parse().unwrap());
+    wait_for_state(app, 'S');
+    session.send("\x1a");
+    session.wait_for("Stopped");
+    session.send("bg\n");
+    // The next one wants the terminal, which is the shell's.
+    project.save("source.txt", "two\n");
+    session.wait_for("bring hotrun to the");
+    session.send("echo shell ''works\n");
+    session.wait_for("shell works");
+    session.send("fg\n");
+    session.wait_for("name of two? ");
+    session.send("again\n");
+    session.wait_for("hello again");
+    session.send("\x03");
+    session.wait_for("$ ");
+    session.send("exit\n");
+    session.ends_with(0);
+}
+
+#[test]
+fn brought_to_the_foreground_hotrun_reads_keys() {
+    if !can("brought_to_the_foreground_hotrun_reads_keys") {
+        return;
+    }
+    let project = Sandbox::new();
+    let mut session = Session::of_shell(&project);
+    session.send("hotrun &\n");
+    session.wait_for("ready");
+    session.send("fg\n");
+    session.wait_for_modes(false);
+    session.send("r");
+    session.wait_for("asked");
+    session.wait_for("ready");
+    session.send("q");
+    session.wait_for("$ ");
+    session.send("exit\n");
+    session.ends_with(0);
+}
+
+#[test]
+fn keys_go_on_working_after_a_helper_has_failed() {
+    let name = "keys_go_on_working_after_a_helper_has_failed";
+    if !can(name) {
+        return;
+    }
+    let project = Sandbox::empty()
+        .file("Cargo.toml", crate::rust::MANIFEST)
+        .file("src/main.rs", "fn main() { println!(\"up\"); std::thread::park(); }\n");
+    let mut session = Session::of_hotrun(&project);
+    session.wait_for("ready");
+    project.save("Cargo.toml", "[package\n");
+    session.wait_for("until that is mended");
+    session.wait_for_modes(false);
+    session.send("h");
+    session.wait_for("q  quit");
+    session.send("q");
+    session.ends_with(0);
+}
+
 #[track_caller]
 fn wait_for_state(pid: Pid, wanted: char) {
     let until = Instant::now() + PATIENCE;

@@ -1,0 +1,533 @@
+//! One process from its start until nobody of its tree is left: gives its guardian the
+//! commands, obeys orders, keeps the time, and tells what happens.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::getpid;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::guardians::Guardian;
+use super::link::{Failure, FromGuardian, Launch, Place, Step, ToGuardian};
+use super::output::{Kept, Output};
+use super::{Job, Means, Member, TREE, Terminal, part_spared, platform, ports};
+use crate::config::{Command, Scope, Spare, Stage};
+use crate::event::{Ended, Event, Message, Notice, Proc};
+
+/// A file that is still being written cannot be executed (`ETXTBSY`): a build's last
+/// writer may be about to close it. Tried again this often, this far apart.
+const BUSY_TRIES: u32 = 100;
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
+/// Whoever has not gone after so much time of waiting is named.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Between two looks at what a dead guardian has left.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Variables by which somebody else's supervisor speaks to hotrun; they are not for its
+/// children.
+const NOT_FOR_CHILDREN: [&str; 5] =
+    ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "NOTIFY_SOCKET"];
+
+pub(super) enum Order {
+    /// Ask it to end; report `Overdue` when its grace is over.
+    Dismiss(Signal, Duration),
+    Kill,
+    Signal(Signal),
+    Pass(Signal),
+    Suspend,
+    Resume,
+    Resized,
+}
+
+/// One process, with all that belongs to it.
+pub(super) struct Tree {
+    proc: Proc,
+    guardian: Option<Guardian>,
+    orders: mpsc::UnboundedReceiver<Order>,
+    deadline: Option<Instant>,
+    /// When to look on which ports it listens.
+    look_at_ports: Option<Instant>,
+    /// When the person is to be told who is left, and by what they were asked to end.
+    ask_who: Option<Instant>,
+    asked_by: Option<Signal>,
+    /// It was asked to end: no further stage begins.
+    ending: bool,
+    killed: bool,
+    /// Its guardian knows that no command follows.
+    ran_the_last: bool,
+    told_gone: bool,
+    /// What its commands print, as far as that passes through here.
+    output: Output,
+    spare: Rc<[String]>,
+    means: Means,
+}
+
+/// Its guardian is dead.
+struct Bereaved;
+
+impl Tree {
+    pub(super) fn new(
+        proc: Proc,
+        job: &Job,
+        orders: mpsc::UnboundedReceiver<Order>,
+        means: Means,
+    ) -> Self {
+        Self {
+            proc,
+            guardian: None,
+            orders,
+            deadline: job.limit.map(|limit| Instant::now() + limit),
+            look_at_ports: None,
+            ask_who: None,
+            asked_by: None,
+            ending: false,
+            killed: false,
+            ran_the_last: false,
+            told_gone: false,
+            output: Output::default(),
+            spare: Rc::clone(&job.spare),
+            means,
+        }
+    }
+
+    pub(super) async fn run(mut self, job: Job) {
+        for port in &job.ports {
+            if let Some(holder) = ports::see_to(*port, &job.freeing).await {
+                self.tell(Message::Say(Notice::PortHeld(holder)));
+            }
+        }
+        let ended = match self.means.guardians.take().await {
+            Ok(guardian) => {
+                self.guardian = Some(guardian);
+                self.run_stages(&job).await
+            }
+            Err(error) => Ok(Ended::NotStarted(format!("no guardian can be started: {error}"))),
+        };
+        let ended = if let Ok(ended) = ended {
+            self.tell(Event::Exited(self.proc, ended).into());
+            self.until_gone().await
+        } else {
+            let killed = Ended::Signal { number: Signal::SIGKILL as i32, core: false };
+            self.tell(Event::Exited(self.proc, killed).into());
+            Err(Bereaved)
+        };
+        if ended.is_err() {
+            self.end_what_is_inherited().await;
+        }
+        self.tell(Event::Gone(self.proc).into());
+        self.told_gone = true;
+    }
+
+    async fn run_stages(&mut self, job: &Job) -> Result<Ended, Bereaved> {
+        let mut ended = Ended::Code(0);
+        let mut first_failure = None;
+        let mut give_up_tolerated = false;
+        for (number, stage) in job.stages.iter().enumerate() {
+            if self.ending {
+                ended = Ended::NotStarted("asked to end".to_owned());
+                break;
+            }
+            if stage.tolerated && give_up_tolerated {
+                continue;
+            }
+            let is_last = number + 1 == job.stages.len();
+            let label = stage.label.clone();
+            self.tell(Message::Running { proc: self.proc, label, is_last });
+            ended = self.run_stage(stage, job, is_last).await?;
+            if ended.succeeded() {
+                continue;
+            }
+            if job.runs_all && !self.ending {
+                first_failure.get_or_insert(std::mem::replace(&mut ended, Ended::Code(0)));
+                continue;
+            }
+            if !stage.tolerated || self.ending {
+                break;
+            }
+            give_up_tolerated = true;
+            let failed = std::mem::replace(&mut ended, Ended::Code(0));
+            self.tell(Message::Tolerated(self.proc, stage.label.clone(), failed));
+        }
+        Ok(first_failure.unwrap_or(ended))
+    }
+
+    async fn run_stage(
+        &mut self,
+        stage: &Stage,
+        job: &Job,
+        is_last: bool,
+    ) -> Result<Ended, Bereaved> {
+        // Of earlier commands, too, as they may have left somebody behind who writes on.
+        let mut output = std::mem::take(&mut self.output);
+        let ended = match self.start(stage, job, is_last, &mut output).await {
+            Ok(None) => self.until_exit(&mut output).await,
+            Ok(Some(not_started)) => Ok(not_started),
+            Err(bereaved) => Err(bereaved),
+        };
+        if stage.messages_of.is_some() {
+            self.tell(Message::Output(self.proc, std::mem::take(&mut output.messages)));
+        }
+        if job.keeps_output {
+            self.tell(Message::Printed(self.proc, std::mem::take(&mut output.printed)));
+        }
+        self.output = output;
+        ended
+    }
+
+    async fn until_exit(&mut self, output: &mut Output) -> Result<Ended, Bereaved> {
+        let ended = loop {
+            match self.next(output).await? {
+                FromGuardian::Exited(ended) => {
+                    self.look_at_ports = None;
+                    break ended;
+                }
+                FromGuardian::Stopped(signal) => self.stopped(signal),
+                other => self.heard(other),
+            }
+        };
+        output.read_rest().await;
+        Ok(ended)
+    }
+
+    /// `None` when it runs.
+    async fn start(
+        &mut self,
+        stage: &Stage,
+        job: &Job,
+        is_last: bool,
+        output: &mut Output,
+    ) -> Result<Option<Ended>, Bereaved> {
+        let streams = match self.streams(stage, job, output) {
+            Ok(streams) => streams,
+            Err(error) => return Ok(Some(Ended::NotStarted(format!("no pipe: {error}")))),
+        };
+        let launch = launch(stage, job, &streams, is_last);
+        let fds: Vec<_> = streams.iter().flatten().map(AsFd::as_fd).collect();
+        for tries in 0.. {
+            if let Some(guardian) = &self.guardian {
+                guardian.tell(&ToGuardian::Start(launch.clone()), &fds).await;
+            }
+            let failure = loop {
+                match self.next(output).await? {
+                    FromGuardian::Started(pid) => {
+                        self.ran_the_last = is_last;
+                        let after = job.look_at_ports.filter(|_| is_last);
+                        self.look_at_ports = after.map(|after| Instant::now() + after);
+                        self.tell(Message::Spawned(self.proc, pid));
+                        return Ok(None);
+                    }
+                    FromGuardian::NotStarted(failure) => break failure,
+                    other => self.heard(other),
+                }
+            };
+            if failure.errno != Errno::ETXTBSY as i32 || tries >= BUSY_TRIES {
+                return Ok(Some(not_started(&stage.command, &job.directory, failure)));
+            }
+            tokio::select! {
+                Some(order) = self.orders.recv() => self.obey(order, output).await,
+                () = sleep(BUSY_PAUSE) => {}
+            }
+            if self.ending {
+                break;
+            }
+        }
+        Ok(Some(Ended::NotStarted("asked to end before it had started".to_owned())))
+    }
+
+    /// Descriptors for those of the standard streams that are not hotrun's own.
+    fn streams(
+        &self,
+        stage: &Stage,
+        job: &Job,
+        output: &mut Output,
+    ) -> io::Result<[Option<OwnedFd>; 3]> {
+        let mut streams = [None, None, None];
+        match job.terminal {
+            Terminal::OutputOnly => {}
+            Terminal::Background | Terminal::Foreground => {
+                streams[0] = Some(io::stdin().as_fd().try_clone_to_owned()?);
+            }
+            Terminal::Copied => {
+                let terminal = output.terminal(&self.means.console)?;
+                streams[1] = Some(terminal.try_clone()?);
+                streams[2] = Some(terminal);
+            }
+        }
+        let has_messages = stage.messages_of.is_some();
+        if has_messages {
+            streams[1] = Some(output.pipe(Kept::Messages)?);
+        }
+        if job.keeps_output {
+            let (stdout, stderr) = output.copy(&self.means.console, !has_messages)?;
+            streams[1] = stdout.or(streams[1].take());
+            streams[2] = Some(stderr);
+        }
+        Ok(streams)
+    }
+
+    async fn until_gone(&mut self) -> Result<(), Bereaved> {
+        let Some(guardian) = &self.guardian else { return Ok(()) };
+        if !self.ran_the_last {
+            guardian.tell(&ToGuardian::Close, &[]).await;
+        }
+        let mut output = std::mem::take(&mut self.output);
+        loop {
+            match self.next(&mut output).await? {
+                FromGuardian::Gone => return Ok(()),
+                other => self.heard(other),
+            }
+        }
+    }
+
+    /// What the guardian tells next; meanwhile orders are obeyed, and what is printed is
+    /// taken.
+    async fn next(&mut self, output: &mut Output) -> Result<FromGuardian, Bereaved> {
+        let mut guardian = self.guardian.take().ok_or(Bereaved)?;
+        let told = loop {
+            tokio::select! {
+                biased;
+                Some(order) = self.orders.recv() => self.pass_on(&guardian, order, output).await,
+                told = guardian.hear() => break told,
+                () = due(self.deadline) => {
+                    self.deadline = None;
+                    self.tell(Event::Overdue(self.proc).into());
+                }
+                () = due(self.look_at_ports) => {
+                    self.look_at_ports = None;
+                    let found = ports::of_tree(guardian.pid);
+                    self.tell(Message::Listens(self.proc, found));
+                }
+                () = due(self.ask_who) => {
+                    self.ask_who = None;
+                    guardian.tell(&ToGuardian::Who, &[]).await;
+                }
+                () = output.read() => {}
+            }
+        };
+        self.guardian = Some(guardian);
+        told.ok_or(Bereaved)
+    }
+
+    fn heard(&mut self, told: FromGuardian) {
+        match told {
+            FromGuardian::Left(left) if !left.is_empty() => self.name_those_left(&left),
+            // A command that was asked to end before it was known to have started.
+            FromGuardian::Stopped(signal) => self.stopped(signal),
+            _ => {}
+        }
+    }
+
+    fn stopped(&self, signal: i32) {
+        if let Ok(signal) = Signal::try_from(signal) {
+            self.tell(Message::Stopped(self.proc, signal));
+        }
+    }
+
+    fn name_those_left(&self, left: &[(i32, String)]) {
+        let who = left.iter().map(|(pid, command)| (*pid, command.clone())).collect();
+        let kill_in = self.deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        let notice = if self.killed {
+            Notice::Unkillable(who)
+        } else {
+            Notice::Holding { who, signal: self.asked_by.unwrap_or(Signal::SIGTERM), kill_in }
+        };
+        self.tell(Message::Say(notice));
+    }
+
+    async fn obey(&mut self, order: Order, output: &Output) {
+        if let Some(guardian) = self.guardian.take() {
+            self.pass_on(&guardian, order, output).await;
+            self.guardian = Some(guardian);
+        }
+    }
+
+    async fn pass_on(&mut self, guardian: &Guardian, order: Order, output: &Output) {
+        let message = match order {
+            // To the program itself: what it has started may not know this signal.
+            Order::Signal(signal) => ToGuardian::Signal(signal as i32),
+            Order::Kill => {
+                self.ending = true;
+                self.killed = true;
+                self.deadline = None;
+                self.ask_who = Some(Instant::now() + PATIENCE);
+                ToGuardian::Kill
+            }
+            Order::Dismiss(signal, grace) => {
+                self.ending = true;
+                self.deadline = Some(Instant::now() + grace);
+                self.asked_by = Some(signal);
+                self.ask_who = (grace > PATIENCE).then(|| Instant::now() + PATIENCE);
+                ToGuardian::Dismiss(signal as i32)
+            }
+            Order::Pass(signal) => ToGuardian::Pass(signal as i32),
+            Order::Suspend => ToGuardian::Suspend,
+            Order::Resume => ToGuardian::Resume,
+            Order::Resized => {
+                output.resize();
+                // The kernel tells only those who have the terminal.
+                ToGuardian::Pass(Signal::SIGWINCH as i32)
+            }
+        };
+        guardian.tell(&message, &[]).await;
+    }
+
+    /// Its guardian was killed. The command itself dies with it; all the others are hotrun's
+    /// own children now, and are killed.
+    async fn end_what_is_inherited(&mut self) {
+        let Some(mut guardian) = self.guardian.take() else { return };
+        guardian.ended().await;
+        self.tell(Message::Say(Notice::Warning(format!(
+            "a guardian (pid {}) was killed; what it guarded is killed, too",
+            guardian.pid
+        ))));
+        let spare = Spare::new(&self.spare).unwrap_or_default();
+        loop {
+            // Each new round finds those who were forked during the last. Zombies count: who
+            // has just ended may have left somebody who is not to be seen yet.
+            let (left, _) = part_spared(self.orphans(&guardian.tag), None, &spare);
+            if left.is_empty() {
+                return;
+            }
+            for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
+                for one in &left {
+                    let _ = kill(one.pid, signal);
+                }
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Where hotrun may have children that are not its own, only what bears the mark is.
+    fn orphans(&self, tag: &str) -> Vec<Member> {
+        let all_are_ours = self.means.foreign.is_empty() && getpid().as_raw() != 1;
+        platform::orphans(tag, |child| {
+            let marked = || platform::variable(child, TREE).is_some_and(|value| value == tag);
+            self.means.reaper.knows(child)
+                || self.means.foreign.contains(&child)
+                || !(all_are_ours || marked())
+        })
+    }
+
+    fn tell(&self, message: Message) {
+        // The inbox closes when hotrun ends, and with it all interest.
+        let _ = self.means.inbox.send(message);
+    }
+}
+
+impl Drop for Tree {
+    /// Whatever ends this task, a panic included: nobody waits for ever. (That nobody is
+    /// left behind is the guardian's work: its socket closes.)
+    fn drop(&mut self) {
+        if self.told_gone {
+            return;
+        }
+        let why = Ended::NotStarted("hotrun itself has failed".to_owned());
+        self.tell(Event::Exited(self.proc, why).into());
+        self.tell(Event::Gone(self.proc).into());
+    }
+}
+
+async fn due(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn launch(stage: &Stage, job: &Job, streams: &[Option<OwnedFd>; 3], is_last: bool) -> Launch {
+    let mut launch = bare_launch(&stage.command, &job.directory);
+    launch.env.extend(job.env.iter().cloned());
+    let place = match job.terminal {
+        Terminal::OutputOnly | Terminal::Background => Place::Background,
+        Terminal::Foreground => Place::Foreground,
+        Terminal::Copied => Place::OwnTerminal,
+    };
+    Launch {
+        streams: [0, 1, 2].map(|number: usize| streams[number].is_some()),
+        place,
+        farewell: job.farewell as i32,
+        leader_only: job.scope == Scope::Leader,
+        spare: job.spare.to_vec(),
+        is_last,
+        ..launch
+    }
+}
+
+/// A command in the background, its input empty, its output hotrun's own.
+pub(super) fn bare_launch(command: &Command, directory: &Path) -> Launch {
+    let argv = match command {
+        Command::Argv(argv) => argv.clone(),
+        Command::Shell(text, args) if args.is_empty() => {
+            vec!["/bin/sh".into(), "-c".into(), text.into()]
+        }
+        Command::Shell(text, args) => {
+            let shell =
+                ["/bin/sh".into(), "-c".into(), format!("{text} \"$@\"").into(), "sh".into()];
+            shell.into_iter().chain(args.iter().cloned()).collect()
+        }
+    };
+    // Shells and Go believe this name of the directory if it is one.
+    let mut env: Vec<(OsString, OsString)> = vec![("PWD".into(), directory.into())];
+    if let Some(flags) = std::env::var_os("MAKEFLAGS") {
+        env.push(("MAKEFLAGS".into(), without_jobserver(&flags).into()));
+    }
+    Launch {
+        argv,
+        env,
+        unset: NOT_FOR_CHILDREN.map(OsString::from).to_vec(),
+        directory: directory.into(),
+        streams: [false; 3],
+        place: Place::Background,
+        farewell: Signal::SIGTERM as i32,
+        leader_only: false,
+        spare: Vec::new(),
+        is_last: true,
+    }
+}
+
+/// hotrun may run under `make -j`; its children must not speak to that make, whose
+/// descriptors they do not have.
+fn without_jobserver(flags: &OsStr) -> String {
+    let flags = flags.to_string_lossy();
+    let kept: Vec<_> = flags.split(' ').filter(|word| !word.starts_with("--jobserver")).collect();
+    kept.join(" ")
+}
+
+pub(super) fn not_started(command: &Command, directory: &Path, failure: Failure) -> Ended {
+    let name = match command {
+        Command::Argv(argv) => Path::new(&argv[0]).display().to_string(),
+        Command::Shell(..) => "/bin/sh".to_owned(),
+    };
+    let error = Errno::from_raw(failure.errno);
+    let why = match (failure.step, error) {
+        (Step::Prepare, _) => format!("{name}: no process for it: {}", error.desc()),
+        (Step::Enter, Errno::ENOENT) => {
+            format!("{}: the working directory is gone", directory.display())
+        }
+        (Step::Enter, _) => {
+            format!("{}: cannot be entered: {}", directory.display(), error.desc())
+        }
+        (Step::Execute, Errno::ENOENT) => format!("{name}: there is no such program"),
+        (Step::Execute, Errno::EACCES) => format!("{name}: is not executable"),
+        (Step::Execute, _) => format!("{name}: {}", error.desc()),
+    };
+    Ended::NotStarted(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn makes_jobserver_words_are_taken_out() {
+        let flags = OsStr::new(" -j4 --jobserver-auth=fifo:/tmp/x -- A=1");
+        assert_eq!(without_jobserver(flags), " -j4 -- A=1");
+    }
+}

@@ -138,7 +138,7 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
         engine.report.say(&Notice::Swept(swept));
     }
     engine.prepare_tmp_dir()?;
-    engine.read_keys();
+    engine.hear_terminal();
     let code = engine.run(&mut inbox).await;
     engine.leave_terminal();
     engine.clean();
@@ -259,9 +259,9 @@ impl Engine {
         match message {
             Message::Event(Event::Exited(proc, ended)) => {
                 let exited = self.exited(proc, ended.clone());
-                let more = self.terminal_is_free(proc, &ended);
+                let because = self.terminal_is_free(proc, &ended);
                 self.look_who_holds_the_port(proc, &ended);
-                [exited].into_iter().chain(more).collect()
+                because.into_iter().chain([exited]).collect()
             }
             Message::Event(event) => vec![event],
             Message::Changed(burst) => self.saved(burst),
@@ -319,7 +319,10 @@ impl Engine {
                 self.stopped(proc, signal);
                 Vec::new()
             }
-            Message::Key(key) => self.key(key),
+            Message::Typed { key, shown } => self.typed(key, shown),
+            // Who was started by `nohup` does not care.
+            Message::TerminalClosed if process::is_ignored(Signal::SIGHUP) => Vec::new(),
+            Message::TerminalClosed => vec![Event::Interrupted],
             Message::Suspend => {
                 self.suspend();
                 Vec::new()
@@ -545,6 +548,7 @@ impl Engine {
     }
 
     fn spawn_build(&mut self, proc: Proc, cause: &Cause) {
+        self.keep_what_is_typed();
         self.short_lives = 0;
         self.outputs.build_began(std::mem::take(&mut self.follows_up));
         self.window = Some(Window::of_build(proc));
@@ -749,6 +753,10 @@ impl Engine {
             self.lengthen_pause(*app);
         }
         self.report.say(notice);
+        if let Notice::BuildFailed { app: None, .. } = notice {
+            // There is nobody to whom anything else could be typed.
+            self.read_keys();
+        }
         if let Notice::AppEnded { next: Next::Restart, .. } = notice
             && self.short_lives == CRASH_LOOP
         {

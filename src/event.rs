@@ -305,8 +305,15 @@ pub enum Message {
     Printed(Proc, Vec<u8>),
     /// A command of a build failed, and the build goes on.
     Tolerated(Proc, String, Ended),
-    /// A key was typed.
-    Key(Key),
+    /// Something was typed.
+    Typed {
+        /// If it is a key: which.
+        key: Option<Key>,
+        /// So many places of the line show it.
+        shown: usize,
+    },
+    /// The window of the terminal was closed, or the line is cut.
+    TerminalClosed,
     /// Ctrl-Z.
     Suspend,
     /// hotrun goes on, or was put into the foreground or background.

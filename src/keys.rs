@@ -1,9 +1,10 @@
 //! What is typed while the terminal is hotrun's, as messages.
 
-use std::io::{self, PipeWriter};
+use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsFd, OwnedFd};
 use std::thread;
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -19,6 +20,10 @@ pub const HELP: [(Key, char, &str); 6] = [
     (Key::Help, 'h', "this list"),
 ];
 
+/// Between two characters that somebody types with two fingers passes more than this; what
+/// is pasted, or sent by an arrow, comes at once.
+const AT_ONCE: u16 = 10;
+
 /// Keys are told as long as this lives.
 #[derive(Debug)]
 pub struct Keys {
@@ -33,23 +38,19 @@ impl Keys {
         let (stopped, stop) = io::pipe()?;
         thread::spawn(move || {
             loop {
-                let mut fds = [
-                    PollFd::new(terminal.as_fd(), PollFlags::POLLIN),
-                    PollFd::new(stopped.as_fd(), PollFlags::POLLIN),
-                ];
-                let waited = poll(&mut fds, PollTimeout::NONE);
-                let is_stopped = fds[1].any().unwrap_or(true);
-                if is_stopped || waited.is_err_and(|error| error != nix::errno::Errno::EINTR) {
-                    return;
+                let mut typed = Vec::new();
+                let mut timeout = PollTimeout::NONE;
+                while can_be_read(&terminal, &stopped, timeout) {
+                    let mut more = [0; 256];
+                    // Nobody is stopped who reads in the background, as that signal is
+                    // blocked: it is an error, as is a terminal that is closed.
+                    let Ok(count @ 1..) = nix::unistd::read(&terminal, &mut more) else { return };
+                    typed.extend_from_slice(&more[..count]);
+                    timeout = PollTimeout::from(AT_ONCE);
                 }
-                let mut typed = [0; 64];
-                // Nobody is stopped who reads in the background, as that signal is blocked:
-                // it is an error, as is a terminal that is closed (which a signal tells).
-                let Ok(count @ 1..) = nix::unistd::read(&terminal, &mut typed) else { return };
-                for key in keys(&typed[..count]) {
-                    if inbox.send(Message::Key(key)).is_err() {
-                        return;
-                    }
+                // Dropped, or the inbox has: hotrun ends.
+                if typed.is_empty() || inbox.send(read(&typed)).is_err() {
+                    return;
                 }
             }
         });
@@ -57,25 +58,87 @@ impl Keys {
     }
 }
 
-/// Arrows and the like arrive as several characters after an escape; none of them is meant.
-fn keys(typed: &[u8]) -> Vec<Key> {
-    let plain = typed.split(|byte| *byte == 0x1b).next().unwrap_or_default();
-    let key = |byte: &u8| {
-        let typed = if *byte == b'?' { 'h' } else { char::from(*byte) };
-        HELP.iter().find(|(_, one, _)| *one == typed).map(|(key, ..)| *key)
+fn can_be_read(terminal: &OwnedFd, stopped: &PipeReader, timeout: PollTimeout) -> bool {
+    loop {
+        let mut fds = [
+            PollFd::new(terminal.as_fd(), PollFlags::POLLIN),
+            PollFd::new(stopped.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut fds, timeout) {
+            Err(Errno::EINTR) => {}
+            Err(_) => return false,
+            Ok(_) => return fds[0].any() == Some(true) && fds[1].any() == Some(false),
+        }
+    }
+}
+
+/// One character is a key; more at once are none.
+fn read(typed: &[u8]) -> Message {
+    let key = match typed {
+        [one] => {
+            let typed = if *one == b'?' { 'h' } else { char::from(*one) };
+            HELP.iter().find(|(_, key, _)| *key == typed).map(|(key, ..)| *key)
+        }
+        _ => None,
     };
-    plain.iter().filter_map(key).collect()
+    Message::Typed { key, shown: shown(typed) }
+}
+
+/// How many places the terminal's echo has taken on the line; none where it is another line.
+fn shown(typed: &[u8]) -> usize {
+    if typed.contains(&b'\n') {
+        return 0;
+    }
+    // `^[` for an escape; of a letter of several bytes the first.
+    let places = |byte: &u8| match byte {
+        0..0x20 | 0x7f => 2,
+        0x80..0xc0 => 0,
+        _ => 1,
+    };
+    typed.iter().map(places).sum()
+}
+
+/// Tells the inbox when the terminal is closed. Not everybody whom it was the terminal of is
+/// told by a signal: under make, for one, nobody is.
+pub fn tell_when_closed(terminal: OwnedFd, inbox: UnboundedSender<Message>) {
+    thread::spawn(move || {
+        loop {
+            // Asked for nothing, it tells of this alone.
+            let mut fds = [PollFd::new(terminal.as_fd(), PollFlags::empty())];
+            match poll(&mut fds, PollTimeout::NONE) {
+                Err(Errno::EINTR) => {}
+                Err(_) => return,
+                Ok(_) => break,
+            }
+        }
+        // The inbox closes when hotrun ends.
+        let _ = inbox.send(Message::TerminalClosed);
+    });
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn key(typed: &[u8]) -> Option<Key> {
+        let Message::Typed { key, .. } = read(typed) else { panic!("something else is told") };
+        key
+    }
+
     #[test]
-    fn a_key_is_one_character_and_arrows_are_none() {
-        assert_eq!(keys(b"r"), [Key::Rebuild]);
-        assert_eq!(keys(b"?p"), [Key::Help, Key::Pause]);
-        assert_eq!(keys(b"\x1b[Aqr"), []);
-        assert_eq!(keys(b"x\n\xc3\xa4"), []);
+    fn a_key_is_one_character_and_what_comes_at_once_is_none() {
+        assert_eq!(key(b"r"), Some(Key::Rebuild));
+        assert_eq!(key(b"?"), Some(Key::Help));
+        for none in [&b"x"[..], b"\n", b"\x1b[A", b"please quit", "\u{e4}".as_bytes()] {
+            assert_eq!(key(none), None, "{none:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_echo_has_shown_is_known() {
+        assert_eq!(shown(b"r"), 1);
+        assert_eq!(shown(b"\x1b[A"), 4);
+        assert_eq!(shown("\u{e4}x".as_bytes()), 2);
+        assert_eq!(shown(b"\n"), 0);
     }
 }

@@ -158,9 +158,9 @@ impl Report {
         self.write("\u{1b}[H\u{1b}[2J");
     }
 
-    /// Takes a typed character off the screen again.
-    pub fn erase_key(&self) {
-        self.write("\u{8} \u{8}");
+    /// Takes what was typed off the screen again.
+    pub fn erase(&self, places: usize) {
+        self.write(&"\u{8} \u{8}".repeat(places));
     }
 
     /// Says that a command begins.
@@ -464,7 +464,12 @@ impl Report {
 
     /// In one piece, so that the app's lines do not get between.
     fn write(&self, text: &str) {
-        self.console.write(Stream::Stderr, text.as_bytes());
+        if self.console.is_raw(Stream::Stderr) {
+            // Nobody else brings the cursor back to the first column.
+            self.console.write(Stream::Stderr, text.replace('\n', "\r\n").as_bytes());
+        } else {
+            self.console.write(Stream::Stderr, text.as_bytes());
+        }
     }
 }
 

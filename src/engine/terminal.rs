@@ -51,16 +51,42 @@ impl Seat {
 }
 
 impl Engine {
-    /// Reads keys, if hotrun has the terminal and no app is to have it.
+    /// At the start.
+    pub(super) fn hear_terminal(&mut self) {
+        let terminal = self.seat.terminal.as_ref().map(Terminal::descriptor);
+        if let Some(Ok(terminal)) = terminal {
+            keys::tell_when_closed(terminal, self.sender.clone());
+        }
+        if !self.is_for_app() {
+            self.read_keys();
+        }
+    }
+
+    /// The app that comes next begins as the owner of the terminal.
+    fn is_for_app(&self) -> bool {
+        let is_wanted = self.seat.is_for_apps || self.config.run.stdin == Stdin::App;
+        is_wanted && self.config.run.tty == Tty::Inherit
+    }
+
+    /// What is typed from now on may be for the app that comes next: no more keys.
+    pub(super) fn keep_what_is_typed(&mut self) {
+        let for_app = self.is_for_app();
+        if let Some(terminal) =
+            self.seat.terminal.as_mut().filter(|one| for_app && one.reads_keys())
+        {
+            terminal.read_no_keys();
+            self.seat.stop_keys();
+        }
+    }
+
+    /// Reads keys, if hotrun has the terminal.
     pub(super) fn read_keys(&mut self) {
-        let for_app = self.seat.is_for_apps || self.config.run.stdin == Stdin::App;
-        let for_app = for_app && self.config.run.tty == Tty::Inherit;
         let Some(terminal) = &mut self.seat.terminal else { return };
         if terminal.is_elsewhere() {
             self.look_at_terminal();
             return;
         }
-        if for_app || !terminal.read_keys() || self.seat.keys.is_some() {
+        if !terminal.read_keys() || self.seat.keys.is_some() {
             return;
         }
         let keys = terminal.descriptor().and_then(|fd| Keys::listen(fd, self.sender.clone()));
@@ -110,7 +136,7 @@ impl Engine {
             terminal.take_back();
             self.seat.owner = None;
             self.seat.stop_keys();
-            self.give_back_or_read_keys();
+            self.give_back_or_read_keys(false);
         } else {
             terminal.was_taken_by(group);
         }
@@ -230,9 +256,15 @@ impl Engine {
                 *seeker = None;
             }
         }
+        let was_dismissed =
+            self.report.facts.get(&proc).is_some_and(|facts| facts.dismissed.is_some());
         let Some(terminal) = self.seat.terminal.as_mut().filter(|_| is_app || had_it) else {
             return Vec::new();
         };
+        if terminal.is_elsewhere() {
+            // An app may put back the modes that it found, though they are the shell's now.
+            terminal.mend();
+        }
         let mut is_changed = false;
         let mut is_closed = false;
         if had_it {
@@ -246,10 +278,11 @@ impl Engine {
             self.report.console().write(Stream::Stdout, codes);
         }
         if had_it {
-            self.give_back_or_read_keys();
+            // Between one app and the next what is typed is kept; when nothing is on its way,
+            // nobody else could read it.
+            let nothing_comes = is_app && !was_dismissed && !self.state.is_building();
+            self.give_back_or_read_keys(nothing_comes);
         }
-        let was_dismissed =
-            self.report.facts.get(&proc).is_some_and(|facts| facts.dismissed.is_some());
         // What was typed, or happened to the terminal, only its owner was told of.
         let is_asked = match ended {
             Ended::Signal { number, .. } if *number == Signal::SIGINT as i32 => true,
@@ -269,7 +302,7 @@ impl Engine {
     }
 
     /// After a build that has asked for a password: the app that had the terminal before.
-    fn give_back_or_read_keys(&mut self) {
+    fn give_back_or_read_keys(&mut self, nothing_comes: bool) {
         let app = self.roles.iter().find(|(proc, role)| {
             let lives = self.report.facts.get(proc).is_some_and(|facts| {
                 facts.pid.is_some() && facts.ended.is_none() && facts.dismissed.is_none()
@@ -279,7 +312,8 @@ impl Engine {
         let app = app.map(|(proc, _)| *proc).filter(|_| self.seat.is_for_apps);
         match app {
             Some(app) => self.give_terminal(app),
-            None => self.read_keys(),
+            None if nothing_comes || !self.is_for_app() => self.read_keys(),
+            None => {}
         }
     }
 
@@ -321,19 +355,23 @@ impl Engine {
         match heir {
             Some(heir) if is_free => self.give_terminal(heir),
             Some(heir) => {
+                // Who is reading would be given the first of what is the shell's.
+                self.processes.pass(heir, Signal::SIGTTIN);
                 self.seat.waiting = Some(heir);
                 self.look_at_terminal();
             }
-            None if is_free => self.read_keys(),
+            None if is_free && !self.is_for_app() => self.read_keys(),
+            None if is_free => {}
             None => self.look_at_terminal(),
         }
     }
 
-    pub(super) fn key(&mut self, key: Key) -> Vec<Event> {
+    pub(super) fn typed(&mut self, key: Option<Key>, shown: usize) -> Vec<Event> {
         if !self.seat.terminal.as_ref().is_some_and(Terminal::reads_keys) {
             return Vec::new();
         }
-        self.report.erase_key();
+        self.report.erase(shown);
+        let Some(key) = key else { return Vec::new() };
         match key {
             Key::Rebuild => vec![Event::Saved(Cause::Order)],
             Key::Restart => vec![Event::Ordered(Order::Restart)],

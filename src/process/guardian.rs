@@ -522,6 +522,11 @@ fn become_command(launch: &Launch, fds: Vec<Option<OwnedFd>>, guardian: Pid) -> 
     let (stdin, stdout, stderr) = (next(), next(), next());
     let prepared = || -> io::Result<()> {
         platform::die_with(guardian)?;
+        // tmux, for one, has its children ignore these: they would find the terminal empty
+        // where they are to be stopped until it is theirs.
+        for signal in [Signal::SIGTTIN, Signal::SIGTTOU] {
+            raw::set_default(signal)?;
+        }
         let me = getpid();
         match launch.place {
             Place::Background => setpgid(me, me)?,

@@ -108,6 +108,18 @@ pub(super) fn take_controlling_terminal(terminal: impl AsFd) -> io::Result<()> {
     Ok(Errno::result(result).map(drop)?)
 }
 
+/// Gives a signal its default meaning, in a child that is about to execute a program.
+pub(super) fn set_default(signal: Signal) -> nix::Result<()> {
+    let mut default = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: all zeroes is a valid `sigaction`, without flags and with nothing blocked. The
+    // default action runs no code of ours.
+    let result = unsafe {
+        (*default.as_mut_ptr()).sa_sigaction = libc::SIG_DFL;
+        libc::sigaction(signal as i32, default.as_ptr(), std::ptr::null_mut())
+    };
+    Errno::result(result).map(drop)
+}
+
 /// True when whoever started this process had it ignore a signal, as `nohup` does.
 pub(crate) fn is_ignored(signal: Signal) -> bool {
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();

@@ -111,9 +111,11 @@ impl Terminal {
         self.owner == Owner::Other
     }
 
-    /// Begins to read single keys, if the terminal is hotrun's and on stdin.
+    /// Begins to read single keys, if the terminal is hotrun's and on stdin. Not where both
+    /// outputs lead elsewhere: whoever reads them, such as a pager, has the keyboard.
     pub fn read_keys(&mut self) -> bool {
-        self.reads_keys = self.owner == Owner::Hotrun && io::stdin().is_terminal();
+        let is_seen = io::stdout().is_terminal() || io::stderr().is_terminal();
+        self.reads_keys = self.owner == Owner::Hotrun && io::stdin().is_terminal() && is_seen;
         if self.reads_keys {
             let mut modes = self.saved.clone();
             modes.local_flags.remove(LocalFlags::ICANON);
@@ -124,11 +126,16 @@ impl Terminal {
         self.reads_keys
     }
 
-    /// Gives it to an app, by its process group. Nothing that was typed is lost.
-    pub fn hand_over(&mut self, group: Pid) {
+    /// Leaves what is typed to whoever reads it next.
+    pub fn read_no_keys(&mut self) {
         self.reads_keys = false;
         let saved = self.saved.clone();
         self.set(&saved);
+    }
+
+    /// Gives it to an app, by its process group. Nothing that was typed is lost.
+    pub fn hand_over(&mut self, group: Pid) {
+        self.read_no_keys();
         if tcsetpgrp(&self.fd, group).is_ok() {
             self.owner = Owner::App(Some(group));
         }
@@ -146,9 +153,7 @@ impl Terminal {
 
     /// An app that starts now will take it.
     pub fn is_being_taken(&mut self) {
-        self.reads_keys = false;
-        let saved = self.saved.clone();
-        self.set(&saved);
+        self.read_no_keys();
         self.owner = Owner::App(None);
     }
 

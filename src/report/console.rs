@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::termios::{OutputFlags, tcgetattr};
 use tokio::sync::watch;
 
 /// As many bytes as a pipe that is writable takes without waiting (`PIPE_BUF` on Linux).
@@ -71,6 +72,16 @@ impl Console {
         self.queued.send_modify(|queued| *queued += rest.len());
         // The thread ends with hotrun.
         let _ = self.queue.send((stream, rest.to_vec()));
+    }
+
+    /// True for a terminal that leaves line ends as they are: a program on the whole screen
+    /// has it.
+    pub fn is_raw(&self, stream: Stream) -> bool {
+        let modes = match stream {
+            Stream::Stdout => tcgetattr(io::stdout()),
+            Stream::Stderr => tcgetattr(io::stderr()),
+        };
+        modes.is_ok_and(|modes| !modes.output_flags.contains(OutputFlags::OPOST))
     }
 
     /// Waits until there is room for more.

@@ -187,6 +187,85 @@ fn an_app_that_asks_gets_the_terminal_and_so_do_its_successors() {
     // To the app, which dies of it; and so hotrun ends.
     session.send("\x03");
     session.ends_with(0);
+    assert!(!session.shown().contains("waiting for a save"), "{}", session.shown());
+}
+
+#[test]
+fn it_does_too_where_all_that_stops_a_reader_was_ignored_before() {
+    if !can("it_does_too_where_all_that_stops_a_reader_was_ignored_before") {
+        return;
+    }
+    // As tmux does for what runs in a pane without a shell.
+    let project = Sandbox::new().script("app", ASKS);
+    let script = format!("trap '' TTIN TTOU; exec {}", env!("CARGO_BIN_EXE_hotrun"));
+    let mut session = Session::start(&project, &["sh", "-c", &script]);
+    session.wait_for("hotrun's keys are off");
+    session.send("world\n");
+    session.wait_for("hello world");
+    session.send("\x03");
+    session.ends_with(0);
+}
+
+#[test]
+fn when_an_app_that_had_the_terminal_has_ended_keys_are_hotruns_again() {
+    if !can("when_an_app_that_had_the_terminal_has_ended_keys_are_hotruns_again") {
+        return;
+    }
+    let app = "printf 'name of %s? ' $(cat built)\nread name\necho \"hello $name\"\n";
+    let config = CONFIG.replace("cp source.txt built", "cp source.txt built; ! grep fail built");
+    let project = Sandbox::new().script("app", app).file("hotrun.toml", &config);
+    let mut session = Session::of_hotrun(&project);
+    session.wait_for("hotrun's keys are off");
+    session.send("a\n");
+    session.wait_for("waiting for a save");
+    session.wait_for_modes(false);
+    session.send("r");
+    session.wait_for("name of one? ");
+    session.send("b\n");
+    session.wait_for("hello b");
+    session.wait_for("waiting for a save");
+    session.wait_for_modes(false);
+    project.save("source.txt", "fail\n");
+    session.wait_for("nothing is running");
+    session.wait_for_modes(false);
+    session.send("q");
+    session.ends_with(0);
+}
+
+#[test]
+fn what_is_pasted_or_sent_by_an_arrow_is_no_key() {
+    if !can("what_is_pasted_or_sent_by_an_arrow_is_no_key") {
+        return;
+    }
+    let project = Sandbox::new();
+    let mut session = Session::of_hotrun(&project);
+    session.wait_for("ready");
+    session.wait_for_modes(false);
+    session.send("please request quickly");
+    // What the echo has shown is taken back.
+    session.wait_for("please request quickly\x08 \x08");
+    session.send("\x1b[A");
+    session.wait_for("^[[A\x08 \x08");
+    session.send("h");
+    session.wait_for("q  quit");
+    let shown = session.shown();
+    assert!(!shown.contains("asked") && !shown.contains("paused"), "{shown}");
+    session.send("q");
+    session.ends_with(0);
+}
+
+#[test]
+fn a_pager_that_reads_hotruns_output_has_the_keyboard() {
+    if !can("a_pager_that_reads_hotruns_output_has_the_keyboard") {
+        return;
+    }
+    let project = Sandbox::new();
+    let script = format!("{} 2>&1 | (trap '' INT; cat)", env!("CARGO_BIN_EXE_hotrun"));
+    let mut session = Session::start(&project, &["sh", "-c", &script]);
+    session.wait_for("ready");
+    session.is_as_it_was();
+    session.send("\x03");
+    session.wait_for("stopped");
 }
 
 #[test]
@@ -287,15 +366,17 @@ fn a_program_in_raw_mode_reads_keys_and_leaves_no_trace_however_it_ends() {
     session.wait_for("raw one");
     session.send("\x03");
     session.wait_for("key b'\\x03'");
+    // What hotrun says begins at the left edge all the same.
     // Dismissed in raw mode, it leaves the screen as it is; the next one finds it in order.
     project.save("source.txt", "two\n");
+    session.wait_for("source.txt\r\n");
     session.wait_for("\x1b[?1049l");
     session.wait_for("raw two");
     session.send("x");
     session.wait_for("left");
     // It has ended by itself, and hotrun has the terminal.
     session.wait_for("waiting for a save");
-    session.is_as_it_was();
+    session.wait_for_modes(false);
     session.send("\x03");
     session.ends_with(0);
 }
@@ -548,8 +629,15 @@ fn a_closed_window_ends_everything() {
     if !can("a_closed_window_ends_everything") {
         return;
     }
-    for app in [ASKS, "echo hello\nexec sleep 1000\n"] {
-        let project = Sandbox::new().script("app", app);
+    let hotrun = env!("CARGO_BIN_EXE_hotrun");
+    let makefile = format!("dev:\n\t@{hotrun}\n");
+    let silent = "echo hello\nexec sleep 1000\n";
+    for (app, words) in [(ASKS, hotrun), (silent, hotrun), (ASKS, "make dev"), (silent, "make dev")]
+    {
+        if words == "make dev" && !has("a_closed_window_ends_everything", &["make"]) {
+            continue;
+        }
+        let project = Sandbox::new().script("app", app).file("Makefile", &makefile);
         // tmux is what a window is closed in; here the process that has the other side ends.
         let script = "import pty, os, sys, time\n\
              pid, fd = pty.fork()\n\
@@ -561,7 +649,8 @@ fn a_closed_window_ends_everything() {
         if !has("a_closed_window_ends_everything", &["python3"]) {
             return;
         }
-        let mut command = project.program("python3", &["window.py", env!("CARGO_BIN_EXE_hotrun")]);
+        let mut command = project.program("python3", &["window.py"]);
+        command.args(words.split(' '));
         assert!(command.status().unwrap().success());
         let until = Instant::now() + PATIENCE;
         while !marked(&project.root()).is_empty() {

@@ -285,7 +285,11 @@ impl Engine {
         }
         // What was typed, or happened to the terminal, only its owner was told of.
         let is_asked = match ended {
-            Ended::Signal { number, .. } if *number == Signal::SIGINT as i32 => true,
+            Ended::Signal { number, .. }
+                if [Signal::SIGINT as i32, Signal::SIGQUIT as i32].contains(number) =>
+            {
+                true
+            }
             Ended::Signal { number, .. } if *number == Signal::SIGHUP as i32 => is_closed,
             Ended::Code(code) if *code == 128 + Signal::SIGINT as i32 => true,
             _ => is_closed,

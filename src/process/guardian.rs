@@ -35,8 +35,9 @@ use crate::event::Ended;
 /// Who is only asked to end after the command itself has ended, and everybody once hotrun
 /// is dead, has so much time to obey.
 const LAST_GRACE: Duration = Duration::from_millis(300);
-/// Between two rounds of killing.
+/// Between two rounds of killing: at first, and when somebody survives it.
 const ROUND: Duration = Duration::from_millis(5);
+const LAST_ROUND: Duration = Duration::from_millis(200);
 /// So many looks at a tree that goes on growing while it is stopped; then what was found is
 /// killed, and the next round looks again.
 const MOST_LOOKS: usize = 50;
@@ -88,6 +89,8 @@ struct Duty {
     asked_groups: Vec<Pid>,
     late: Vec<Late>,
     killing: bool,
+    /// The pause after this round of it.
+    round: Duration,
     /// No command follows.
     closed: bool,
     /// Nobody is at the other end any more; when this is over, what is left is killed.
@@ -119,6 +122,7 @@ impl Duty {
             asked_groups: Vec::new(),
             late: Vec::new(),
             killing: false,
+            round: ROUND,
             closed: false,
             abandoned: None,
             hotrun: getppid(),
@@ -152,7 +156,8 @@ impl Duty {
         let until = late.chain(self.abandoned).min();
         let mut pause = until.map(|until| until.saturating_duration_since(now));
         if self.killing && (self.has_children || platform::LOOK.is_some()) {
-            pause = Some(ROUND.max(platform::LOOK.unwrap_or_default()));
+            pause = Some(self.round.max(platform::LOOK.unwrap_or_default()));
+            self.round = (self.round * 2).min(LAST_ROUND);
         } else if self.abandoned.is_some() && self.leader.is_none() {
             pause = Some(ROUND);
         } else if self.leader.is_none() && !self.groups.is_empty() {

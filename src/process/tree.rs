@@ -27,8 +27,9 @@ const BUSY_TRIES: u32 = 100;
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 /// Whoever has not gone after so much time of waiting is named.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Between two looks at what a dead guardian has left.
+/// Between two looks at what a dead guardian has left: at first, and when somebody survives.
 const LOOK: Duration = Duration::from_millis(5);
+const LAST_LOOK: Duration = Duration::from_millis(200);
 
 /// Variables by which somebody else's supervisor speaks to hotrun; they are not for its
 /// children.
@@ -388,6 +389,7 @@ impl Tree {
             guardian.pid
         ))));
         let spare = Spare::new(&self.spare).unwrap_or_default();
+        let mut pause = LOOK;
         loop {
             // Each new round finds those who were forked during the last. Zombies count: who
             // has just ended may have left somebody who is not to be seen yet.
@@ -400,7 +402,8 @@ impl Tree {
                     let _ = kill(one.pid, signal);
                 }
             }
-            sleep(LOOK).await;
+            sleep(pause).await;
+            pause = (pause * 2).min(LAST_LOOK);
         }
     }
 

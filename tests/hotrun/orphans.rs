@@ -67,9 +67,9 @@ const KINDS: [Kind; 9] = [
     },
     Kind {
         name: "a child of an app that has already ended",
-        script: "subprocess.Popen(['sh', '-c', 'trap \"echo seen TERM; exit\" TERM; \
+        script: "signal.signal(signal.SIGTERM, signal.SIG_DFL)\n\
+                 subprocess.Popen(['sh', '-c', 'trap \"echo seen TERM; exit\" TERM; \
                  echo up $(cat built) as $$; > is_up; while :; do sleep 0.02; done'])\n\
-                 signal.signal(signal.SIGTERM, signal.SIG_DFL)\n\
                  while not os.path.exists('is_up'):\n    time.sleep(0.01)\nos._exit(0)",
         ends_by_itself: true,
     },

@@ -63,9 +63,10 @@ fn with_stop_scope_leader_only_the_program_itself_is_asked() {
     // The leader gives the child a second to say that it was asked directly.
     let app = "sh -c 'trap \"echo asked directly; > asked\" TERM; \
                trap \"echo asked by the leader; exit\" USR1; \
+               while ! test -e ready; do sleep 0.02; done; \
                echo up; while :; do sleep 0.02; done' &\nchild=$!\n\
                trap 'for i in $(seq 50); do test -e asked && break; sleep 0.02; done; \
-               kill -USR1 $child; wait $child; exit' TERM\n\
+               kill -USR1 $child; wait $child; exit' TERM\n> ready\n\
                while :; do sleep 0.02; done\n";
     for (keys, directly) in [("", 1), ("[run]\nstop_scope = \"leader\"\n", 0)] {
         let project =
@@ -73,8 +74,9 @@ fn with_stop_scope_leader_only_the_program_itself_is_asked() {
         let mut hotrun = project.start(&[]);
         hotrun.wait_for_line("up");
         let output = hotrun.end();
-        assert_eq!(output.matches("asked directly").count(), directly, "{output}");
-        assert_eq!(output.matches("asked by the leader").count(), 1, "{output}");
+        let count = |text: &str| output.lines().filter(|line| *line == text).count();
+        assert_eq!(count("asked directly"), directly, "{output}");
+        assert_eq!(count("asked by the leader"), 1, "{output}");
     }
 }
 

@@ -434,6 +434,13 @@ fn ctrl_backslash_kills_everything_at_once() {
     session.wait_for("ready");
     session.send("\x1c");
     session.ends_with(0);
+
+    let project = Sandbox::new().script("app", ASKS);
+    let mut session = Session::of_hotrun(&project);
+    session.wait_for("hotrun's keys are off");
+    session.wait_for("ready");
+    session.send("\x1c");
+    session.ends_with(0);
 }
 
 #[test]

@@ -752,7 +752,10 @@ impl Engine {
         if let Notice::AppEnded { app, next: Next::Restart, .. } = notice {
             self.lengthen_pause(*app);
         }
-        self.report.say(notice);
+        let is_seen_anyway = matches!(notice, Notice::Ready(_)) && self.is_a_screen_shown();
+        if !is_seen_anyway {
+            self.report.say(notice);
+        }
         if let Notice::BuildFailed { app: None, .. } = notice {
             // There is nobody to whom anything else could be typed.
             self.read_keys();

@@ -166,7 +166,8 @@ impl Engine {
     }
 
     fn give_terminal(&mut self, proc: Proc) {
-        let Some(terminal) = &self.seat.terminal else { return };
+        let Some(terminal) = &mut self.seat.terminal else { return };
+        terminal.look_who_has_it();
         if terminal.is_elsewhere() {
             self.seat.waiting = Some(proc);
             self.report.say(&Notice::TerminalWanted(proc));
@@ -230,6 +231,11 @@ impl Engine {
         }
     }
 
+    /// A line more would spoil the picture.
+    pub(super) fn is_a_screen_shown(&self) -> bool {
+        self.seat.terminal.as_ref().is_some_and(Terminal::is_a_screen)
+    }
+
     /// It is time to look.
     pub(super) fn mend_terminal(&mut self) {
         // The app has not cared to be stopped.
@@ -248,7 +254,7 @@ impl Engine {
 
     /// A process has ended: the terminal is hotrun's again, in the state in which it was
     /// found. What more follows, if this one had it.
-    pub(super) fn terminal_is_free(&mut self, proc: Proc, ended: &Ended) -> Vec<Event> {
+    pub(super) fn terminal_is_free(&mut self, proc: Proc, ended: &Ended) -> Option<Event> {
         let is_app = self.roles.get(&proc) == Some(&Role::App);
         let had_it = self.seat.owner == Some(proc);
         for seeker in [&mut self.seat.waiting, &mut self.seat.borrower] {
@@ -256,53 +262,34 @@ impl Engine {
                 *seeker = None;
             }
         }
-        let was_dismissed =
-            self.report.facts.get(&proc).is_some_and(|facts| facts.dismissed.is_some());
-        let Some(terminal) = self.seat.terminal.as_mut().filter(|_| is_app || had_it) else {
-            return Vec::new();
-        };
-        if terminal.is_elsewhere() {
-            // An app may put back the modes that it found, though they are the shell's now.
-            terminal.mend();
-        }
+        let terminal = self.seat.terminal.as_mut().filter(|_| is_app || had_it)?;
+        let is_closed = had_it && terminal.is_closed();
         let mut is_changed = false;
-        let mut is_closed = false;
         if had_it {
-            is_closed = terminal.is_closed();
             is_changed = terminal.take_back();
-            self.seat.owner = None;
-            self.seat.stop_keys();
+        } else if terminal.is_elsewhere() {
+            // It may have put back the modes that it found, though they are the shell's now.
+            terminal.mend();
+        } else if terminal.reads_keys() {
+            terminal.read_keys();
         }
         if is_app {
             let codes = Terminal::screen_reset(is_changed);
             self.report.console().write(Stream::Stdout, codes);
         }
-        if had_it {
-            // Between one app and the next what is typed is kept; when nothing is on its way,
-            // nobody else could read it.
-            let nothing_comes = is_app && !was_dismissed && !self.state.is_building();
-            self.give_back_or_read_keys(nothing_comes);
+        if !had_it {
+            return None;
         }
-        // What was typed, or happened to the terminal, only its owner was told of.
-        let is_asked = match ended {
-            Ended::Signal { number, .. }
-                if [Signal::SIGINT as i32, Signal::SIGQUIT as i32].contains(number) =>
-            {
-                true
-            }
-            Ended::Signal { number, .. } if *number == Signal::SIGHUP as i32 => is_closed,
-            Ended::Code(code) if *code == 128 + Signal::SIGINT as i32 => true,
-            _ => is_closed,
-        };
-        if had_it
-            && is_app
-            && is_asked
-            && !was_dismissed
-            && !(is_closed && is_ignored(Signal::SIGHUP))
-        {
-            return vec![Event::Interrupted];
-        }
-        Vec::new()
+        self.seat.owner = None;
+        self.seat.stop_keys();
+        let facts = self.report.facts.get(&proc);
+        let was_dismissed = facts.is_some_and(|facts| facts.dismissed.is_some());
+        // Between one app and the next what is typed is kept; when nothing is on its way,
+        // nobody else could read it.
+        let nothing_comes = is_app && !was_dismissed && !self.state.is_building();
+        self.give_back_or_read_keys(nothing_comes);
+        let is_asked = if is_closed { !is_ignored(Signal::SIGHUP) } else { was_typed(ended) };
+        (is_app && is_asked && !was_dismissed).then_some(Event::Interrupted)
     }
 
     /// After a build that has asked for a password: the app that had the terminal before.
@@ -348,7 +335,7 @@ impl Engine {
             self.processes.resume();
             return;
         };
-        terminal.resume();
+        terminal.look_who_has_it();
         let (is_free, is_an_apps) = (terminal.is_hotruns(), terminal.is_an_apps());
         let heir = self.seat.waiting.take().or(self.seat.owner);
         self.processes.resume();
@@ -396,5 +383,15 @@ impl Engine {
     pub(super) fn leave_terminal(&mut self) {
         self.seat.stop_keys();
         self.seat.terminal = None;
+    }
+}
+
+/// An app that has the terminal alone hears what ends a job there, and ends in this way.
+fn was_typed(ended: &Ended) -> bool {
+    let [interrupt, quit] = [Signal::SIGINT, Signal::SIGQUIT].map(|signal| signal as i32);
+    match ended {
+        Ended::Signal { number, .. } => *number == interrupt || *number == quit,
+        Ended::Code(code) => *code == 128 + interrupt,
+        Ended::NotStarted(_) => false,
     }
 }

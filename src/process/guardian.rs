@@ -38,6 +38,10 @@ const LAST_GRACE: Duration = Duration::from_millis(300);
 /// Between two rounds of killing: at first, and when somebody survives it.
 const ROUND: Duration = Duration::from_millis(5);
 const LAST_ROUND: Duration = Duration::from_millis(200);
+/// A dying process is seen to be dead so soon after its sockets are closed: looks, and the
+/// pause between two.
+const DEATH_LOOKS: u32 = 200;
+const DEATH_LOOK: Duration = Duration::from_micros(100);
 /// So many looks at a tree that goes on growing while it is stopped; then what was found is
 /// killed, and the next round looks again.
 const MOST_LOOKS: usize = 50;
@@ -421,6 +425,20 @@ impl Duty {
         is_unsure && self.abandoned.is_some_and(|until| until > Instant::now())
     }
 
+    /// At once: a shell remembers the modes in which a job of its own leaves the terminal.
+    fn mend_terminal(&self) {
+        for _ in 0..DEATH_LOOKS {
+            if self.closed {
+                return;
+            }
+            if self.hotrun_is_dead() {
+                terminal::mend_after_death();
+                return;
+            }
+            std::thread::sleep(DEATH_LOOK);
+        }
+    }
+
     /// hotrun is dead: nobody waits for a grace, but whoever can clean up quickly may.
     fn abandon(&mut self) {
         self.abandoned = Some(Instant::now() + LAST_GRACE);
@@ -431,6 +449,7 @@ impl Duty {
         {
             self.dismiss(signal);
         }
+        self.mend_terminal();
     }
 
     // Killing

@@ -208,16 +208,34 @@ impl Terminal {
         self.reads_keys = false;
     }
 
-    /// hotrun goes on: is it in the foreground now?
-    pub fn resume(&mut self) {
-        if let Owner::App(group) = self.owner
-            && tcgetpgrp(&self.fd).is_ok_and(|now| now != getpgrp() && Some(now) == group)
-        {
-            return;
+    /// Sees who has it now, whoever was to have it: a shell may have taken it, or given it
+    /// to hotrun, and tells neither.
+    pub fn look_who_has_it(&mut self) {
+        let Ok(now) = tcgetpgrp(&self.fd) else { return };
+        let was = self.owner;
+        self.owner = match was {
+            Owner::App(Some(group)) if now != getpgrp() && self.is_still_with(Some(group)) => was,
+            // It is about to take it.
+            Owner::App(None) => was,
+            _ if now == getpgrp() => Owner::Hotrun,
+            _ => Owner::Other,
+        };
+        if was == Owner::Other && self.owner == Owner::Hotrun {
+            // Those before may have been the shell's own, in which it edits a line.
+            if let Ok(mut modes) = tcgetattr(&self.fd) {
+                if is_marked(&modes) {
+                    mend(&mut modes);
+                }
+                self.saved = modes;
+            }
         }
-        let foreground = tcgetpgrp(&self.fd).is_ok_and(|group| group == getpgrp());
-        self.owner = if foreground { Owner::Hotrun } else { Owner::Other };
-        self.reads_keys = false;
+        self.reads_keys &= self.owner == Owner::Hotrun;
+    }
+
+    /// True while a program on the whole screen has it.
+    pub fn is_a_screen(&self) -> bool {
+        let is_raw = |modes: Termios| !modes.local_flags.contains(LocalFlags::ICANON);
+        self.is_an_apps() && tcgetattr(&self.fd).is_ok_and(is_raw)
     }
 
     /// Leaves it as it was found.

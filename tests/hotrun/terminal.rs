@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::pty::{Winsize, openpty};
+use nix::sys::signal::Signal;
 use nix::sys::termios::{LocalFlags, tcgetattr};
 use nix::unistd::Pid;
 
@@ -155,7 +156,7 @@ impl Drop for Session {
         let _ = self.child.kill();
         let _ = self.child.wait();
         for (pid, _) in marked(&self.root) {
-            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+            let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
         }
     }
 }
@@ -542,7 +543,8 @@ fn an_app_in_the_background_waits_for_fg_and_is_told() {
     session.wait_for("bring hotrun to the");
     session.send("fg\n");
     session.wait_for("hotrun's keys are off");
-    session.send("late\n");
+    // Enter, as a keyboard sends it: the modes are not those in which the shell edits a line.
+    session.send("late\r");
     session.wait_for("hello late");
     session.send("\x03");
     session.wait_for("$ ");
@@ -833,6 +835,101 @@ fn keys_go_on_working_after_a_helper_has_failed() {
     session.send("h");
     session.wait_for("q  quit");
     session.send("q");
+    session.ends_with(0);
+}
+
+#[test]
+fn a_hotrun_that_is_stopped_by_a_signal_and_goes_on_leaves_the_shell_its_terminal() {
+    if !can("a_hotrun_that_is_stopped_by_a_signal_and_goes_on_leaves_the_shell_its_terminal") {
+        return;
+    }
+    let project = Sandbox::new().script("app", ASKS);
+    let mut session = Session::of_shell(&project);
+    session.send("hotrun\n");
+    session.wait_for("given to pid ");
+    let app = Pid::from_raw(session.wait_for(";").trim_end_matches(';').parse().unwrap());
+    wait_for_state(app, 'S');
+    let hotrun = marked(&project.root())
+        .into_iter()
+        .find(|(_, words)| words.starts_with(env!("CARGO_BIN_EXE_hotrun")))
+        .unwrap()
+        .0;
+    nix::sys::signal::kill(hotrun, Signal::SIGSTOP).unwrap();
+    session.wait_for("Stopped");
+    // The program, which was reading already, is given the first of it.
+    session.send("\necho shell ''works\n");
+    session.wait_for("shell works");
+    nix::sys::signal::kill(hotrun, Signal::SIGCONT).unwrap();
+    session.wait_for("bring hotrun to the");
+    session.send("echo it ''lives\n");
+    session.wait_for("it lives");
+    session.send("fg\n");
+    project.save("source.txt", "two\n");
+    session.wait_for("name of two? ");
+    session.send("again\n");
+    session.wait_for("hello again");
+    session.send("\x03");
+    session.wait_for("$ ");
+    session.send("exit 0\n");
+    session.ends_with(0);
+}
+
+#[test]
+fn a_killed_hotrun_leaves_a_sane_terminal_under_make_too() {
+    let name = "a_killed_hotrun_leaves_a_sane_terminal_under_make_too";
+    if !can(name) || !has(name, &["make"]) {
+        return;
+    }
+    let makefile = format!("dev:\n\t@{}\n", env!("CARGO_BIN_EXE_hotrun"));
+    let project = Sandbox::new().file("Makefile", &makefile);
+    let mut session = Session::of_shell(&project);
+    session.send("make dev\n");
+    session.wait_for("ready");
+    session.wait_for_modes(false);
+    for (pid, words) in marked(&project.root()) {
+        if words.starts_with(env!("CARGO_BIN_EXE_hotrun")) {
+            nix::sys::signal::kill(pid, Signal::SIGKILL).unwrap();
+        }
+    }
+    session.wait_for("Killed");
+    session.wait_for("$ ");
+    session.send("stty -a | tr ' ' '\\n' | grep icanon; echo modes ''seen\n");
+    let shown = session.wait_for("modes seen");
+    assert!(!shown.contains("-icanon"), "{}", session.shown());
+    session.send("exit 0\n");
+    session.ends_with(0);
+}
+
+#[test]
+fn keys_go_on_working_after_a_program_that_puts_back_the_modes_it_found() {
+    let name = "keys_go_on_working_after_a_program_that_puts_back_the_modes_it_found";
+    if !can(name) || !has(name, &["node"]) {
+        return;
+    }
+    let config = CONFIG.replace("[\"./app\"]", "[\"node\", \"app.js\"]");
+    let app = "require('http').createServer().listen(0, () => console.log('up'));\n";
+    let project = Sandbox::new().file("hotrun.toml", &config).file("app.js", app);
+    let mut session = Session::of_shell(&project);
+    session.send("hotrun\n");
+    session.wait_for("ready");
+    session.send("\x1a");
+    session.wait_for("Stopped");
+    session.send("bg\n");
+    // This one finds the modes of the shell.
+    project.save("source.txt", "two\n");
+    session.wait_for("up\r\n");
+    session.wait_for("ready");
+    session.send("fg\n");
+    session.wait_for_modes(false);
+    session.send("r");
+    session.wait_for("up\r\n");
+    session.wait_for("ready");
+    session.wait_for_modes(false);
+    session.send("h");
+    session.wait_for("q  quit");
+    session.send("q");
+    session.wait_for("$ ");
+    session.send("exit\n");
     session.ends_with(0);
 }
 

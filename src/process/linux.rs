@@ -1,10 +1,10 @@
 //! Linux: orphans come to whoever is a subreaper above them, and `/proc` tells who is there.
 
 use std::collections::HashMap;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -127,7 +127,8 @@ fn by_children_files(root: Pid) -> Vec<Member> {
         // Whoever was forked by a thread stands in the file of that thread.
         let threads = fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
         for thread in threads {
-            let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            let children = read(&thread.path().join("children")).unwrap_or_default();
+            let children = String::from_utf8_lossy(&children);
             let pids = children.split_whitespace().filter_map(|pid| pid.parse().ok());
             for one in pids.map(Pid::from_raw).filter_map(member) {
                 next.push(one.pid);
@@ -146,7 +147,22 @@ pub(super) fn everybody() -> Vec<Member> {
 }
 
 fn member(pid: Pid) -> Option<Member> {
-    read_stat(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?)
+    read_stat(pid, &read(Path::new(&format!("/proc/{pid}/stat")))?)
+}
+
+/// A file of `/proc`, which says of itself that it is empty: read in pieces that are large
+/// enough to be one, as somebody may be waiting to be stopped.
+fn read(path: &Path) -> Option<Vec<u8>> {
+    let mut file = File::open(path).ok()?;
+    let mut text = Vec::new();
+    let mut piece = [0; 4096];
+    loop {
+        // A piece may be short, as it ends with a whole entry, and not be the last.
+        match file.read(&mut piece).ok()? {
+            0 => return Some(text),
+            count => text.extend_from_slice(&piece[..count]),
+        }
+    }
 }
 
 /// Reads `pid (comm) state ppid pgrp session …`; the name may hold blanks and parentheses.

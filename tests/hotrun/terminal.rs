@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::pty::{Winsize, openpty};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{LocalFlags, tcgetattr};
 use nix::unistd::Pid;
 
@@ -102,6 +102,28 @@ impl Session {
         Pid::from_raw(line.trim().parse().unwrap())
     }
 
+    /// Waits until an app that wanted the terminal has it, and reads.
+    #[track_caller]
+    fn wait_until_an_app_has_it(&mut self) {
+        self.wait_for("given to pid ");
+        let pid = self.wait_for(";").trim_end_matches(';').parse().unwrap();
+        wait_for_state(Pid::from_raw(pid), 'S');
+    }
+
+    /// Ends the shell, when what runs in it has ended.
+    #[track_caller]
+    fn leave_shell(&mut self) {
+        self.wait_for("$ ");
+        self.send("exit 0\n");
+        self.ends_with(0);
+    }
+
+    /// hotrun, in a shell.
+    fn hotrun(&self) -> Pid {
+        let hotrun = env!("CARGO_BIN_EXE_hotrun");
+        marked(&self.root).iter().find(|(_, words)| words.starts_with(hotrun)).unwrap().0
+    }
+
     fn shown(&self) -> String {
         self.screen.text.lock().unwrap().clone()
     }
@@ -156,7 +178,7 @@ impl Drop for Session {
         let _ = self.child.kill();
         let _ = self.child.wait();
         for (pid, _) in marked(&self.root) {
-            let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
+            let _ = kill(pid, Signal::SIGKILL);
         }
     }
 }
@@ -469,9 +491,7 @@ fn ctrl_z_stops_the_whole_job_and_fg_goes_on_with_it() {
     session.wait_for("asked");
     session.wait_for("ready");
     session.send("q");
-    session.wait_for("$ ");
-    session.send("exit\n");
-    session.ends_with(0);
+    session.leave_shell();
 }
 
 #[test]
@@ -482,9 +502,7 @@ fn ctrl_z_in_an_app_that_has_the_terminal_stops_the_job_too() {
     let project = Sandbox::new().script("app", ASKS);
     let mut session = Session::of_shell(&project);
     session.send("hotrun\n");
-    session.wait_for("given to pid ");
-    let app = Pid::from_raw(session.wait_for(";").trim_end_matches(';').parse().unwrap());
-    wait_for_state(app, 'S');
+    session.wait_until_an_app_has_it();
     session.send("\x1a");
     session.wait_for("Stopped");
     session.send("echo shell ''works\n");
@@ -493,9 +511,7 @@ fn ctrl_z_in_an_app_that_has_the_terminal_stops_the_job_too() {
     session.send("again\n");
     session.wait_for("hello again");
     session.send("\x03");
-    session.wait_for("$ ");
-    session.send("exit\n");
-    session.ends_with(0);
+    session.leave_shell();
 }
 
 #[test]
@@ -526,9 +542,7 @@ fn under_make_ctrl_z_gives_the_prompt_back_too() {
             session.wait_for("hello there");
         }
         session.send("\x03");
-        session.wait_for("$ ");
-        session.send("exit 0\n");
-        session.ends_with(0);
+        session.leave_shell();
     }
 }
 
@@ -547,9 +561,7 @@ fn an_app_in_the_background_waits_for_fg_and_is_told() {
     session.send("late\r");
     session.wait_for("hello late");
     session.send("\x03");
-    session.wait_for("$ ");
-    session.send("exit\n");
-    session.ends_with(0);
+    session.leave_shell();
 }
 
 #[test]
@@ -751,9 +763,7 @@ fn where_nobody_could_have_it_go_on_ctrl_z_does_nothing() {
         // It leads the session: there is no shell.
         let mut session = Session::of_hotrun(&project);
         if app == ASKS {
-            session.wait_for("given to pid ");
-            let app = Pid::from_raw(session.wait_for(";").trim_end_matches(';').parse().unwrap());
-            wait_for_state(app, 'S');
+            session.wait_until_an_app_has_it();
             session.send("\x1a");
             session.send("world\n");
             session.wait_for("hello world");
@@ -777,9 +787,7 @@ fn a_stopped_hotrun_that_goes_on_in_the_background_leaves_the_shell_its_terminal
     let project = Sandbox::new().script("app", ASKS);
     let mut session = Session::of_shell(&project);
     session.send("hotrun\n");
-    session.wait_for("given to pid ");
-    let app = Pid::from_raw(session.wait_for(";").trim_end_matches(';').parse().unwrap());
-    wait_for_state(app, 'S');
+    session.wait_until_an_app_has_it();
     session.send("\x1a");
     session.wait_for("Stopped");
     session.send("bg\n");
@@ -793,9 +801,7 @@ fn a_stopped_hotrun_that_goes_on_in_the_background_leaves_the_shell_its_terminal
     session.send("again\n");
     session.wait_for("hello again");
     session.send("\x03");
-    session.wait_for("$ ");
-    session.send("exit\n");
-    session.ends_with(0);
+    session.leave_shell();
 }
 
 #[test]
@@ -813,9 +819,7 @@ fn brought_to_the_foreground_hotrun_reads_keys() {
     session.wait_for("asked");
     session.wait_for("ready");
     session.send("q");
-    session.wait_for("$ ");
-    session.send("exit\n");
-    session.ends_with(0);
+    session.leave_shell();
 }
 
 #[test]
@@ -846,20 +850,14 @@ fn a_hotrun_that_is_stopped_by_a_signal_and_goes_on_leaves_the_shell_its_termina
     let project = Sandbox::new().script("app", ASKS);
     let mut session = Session::of_shell(&project);
     session.send("hotrun\n");
-    session.wait_for("given to pid ");
-    let app = Pid::from_raw(session.wait_for(";").trim_end_matches(';').parse().unwrap());
-    wait_for_state(app, 'S');
-    let hotrun = marked(&project.root())
-        .into_iter()
-        .find(|(_, words)| words.starts_with(env!("CARGO_BIN_EXE_hotrun")))
-        .unwrap()
-        .0;
-    nix::sys::signal::kill(hotrun, Signal::SIGSTOP).unwrap();
+    session.wait_until_an_app_has_it();
+    let hotrun = session.hotrun();
+    kill(hotrun, Signal::SIGSTOP).unwrap();
     session.wait_for("Stopped");
     // The program, which was reading already, is given the first of it.
     session.send("\necho shell ''works\n");
     session.wait_for("shell works");
-    nix::sys::signal::kill(hotrun, Signal::SIGCONT).unwrap();
+    kill(hotrun, Signal::SIGCONT).unwrap();
     session.wait_for("bring hotrun to the");
     session.send("echo it ''lives\n");
     session.wait_for("it lives");
@@ -869,9 +867,7 @@ fn a_hotrun_that_is_stopped_by_a_signal_and_goes_on_leaves_the_shell_its_termina
     session.send("again\n");
     session.wait_for("hello again");
     session.send("\x03");
-    session.wait_for("$ ");
-    session.send("exit 0\n");
-    session.ends_with(0);
+    session.leave_shell();
 }
 
 #[test]
@@ -886,11 +882,7 @@ fn a_killed_hotrun_leaves_a_sane_terminal_under_make_too() {
     session.send("make dev\n");
     session.wait_for("ready");
     session.wait_for_modes(false);
-    for (pid, words) in marked(&project.root()) {
-        if words.starts_with(env!("CARGO_BIN_EXE_hotrun")) {
-            nix::sys::signal::kill(pid, Signal::SIGKILL).unwrap();
-        }
-    }
+    kill(session.hotrun(), Signal::SIGKILL).unwrap();
     session.wait_for("Killed");
     session.wait_for("$ ");
     session.send("stty -a | tr ' ' '\\n' | grep icanon; echo modes ''seen\n");
@@ -928,9 +920,7 @@ fn keys_go_on_working_after_a_program_that_puts_back_the_modes_it_found() {
     session.send("h");
     session.wait_for("q  quit");
     session.send("q");
-    session.wait_for("$ ");
-    session.send("exit\n");
-    session.ends_with(0);
+    session.leave_shell();
 }
 
 #[track_caller]

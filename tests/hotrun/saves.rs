@@ -24,13 +24,19 @@ impl Saved {
     /// This script saves a text that no save before it did, `$V`.
     #[track_caller]
     fn by(&mut self, script: &str) {
+        self.by_hand(script, |project, version| project.sh(&script.replace("$V", version)));
+    }
+
+    /// This saves the text that it is given, in one process, as an editor does.
+    #[track_caller]
+    fn by_hand(&mut self, what: &str, save: impl Fn(&Sandbox, &str)) {
         self.saves += 1;
         let version = format!("v{}", self.saves);
-        self.project.sh(&script.replace("$V", &version));
+        save(&self.project, &version);
         self.hotrun.wait_serving(&version);
         self.hotrun.wait_for("ready");
         let starts = self.hotrun.count("serving");
-        assert_eq!(starts, self.saves + 1, "{script}:\n{}", self.hotrun.output());
+        assert_eq!(starts, self.saves + 1, "{what}:\n{}", self.hotrun.output());
     }
 
     #[track_caller]
@@ -120,9 +126,13 @@ fn the_ways_of_vs_code_and_of_jetbrains_editors() {
     // VS Code opens, truncates and writes; "atomic saves" rename.
     saved.by("echo $V > source.txt");
     saved.by("echo $V > source.txt.vsctmp; mv source.txt.vsctmp source.txt");
-    // "Safe write".
-    saved.by("echo $V > source.txt___jb_tmp___; mv source.txt source.txt___jb_old___; \
-         mv source.txt___jb_tmp___ source.txt; rm source.txt___jb_old___");
+    saved.by_hand("safe write", |project, version| {
+        project.save("source.txt___jb_tmp___", &format!("{version}\n"));
+        let file = |end: &str| project.root().join(format!("source.txt{end}"));
+        fs::rename(file(""), file("___jb_old___")).unwrap();
+        fs::rename(file("___jb_tmp___"), file("")).unwrap();
+        fs::remove_file(file("___jb_old___")).unwrap();
+    });
     // kate, and gedit.
     saved.by("echo x > .source.txt.kate-swp; echo $V > source.txt; rm .source.txt.kate-swp");
     saved.by("echo $V > .goutputstream-ABC123; mv .goutputstream-ABC123 source.txt");

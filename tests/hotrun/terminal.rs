@@ -910,12 +910,10 @@ fn keys_go_on_working_after_a_program_that_puts_back_the_modes_it_found() {
     // This one finds the modes of the shell.
     project.save("source.txt", "two\n");
     session.wait_for("up\r\n");
-    session.wait_for("ready");
     session.send("fg\n");
     session.wait_for_modes(false);
     session.send("r");
     session.wait_for("up\r\n");
-    session.wait_for("ready");
     session.wait_for_modes(false);
     session.send("h");
     session.wait_for("q  quit");

@@ -309,6 +309,11 @@ impl Duty {
                 Ok(WaitStatus::Signaled(pid, signal, core)) => {
                     (pid, Ended::Signal { number: signal as i32, core })
                 }
+                Ok(WaitStatus::Stopped(pid, _)) if self.dismissed && !self.killing => {
+                    // It was stopped after it had been asked to end, and cannot obey.
+                    let _ = kill(pid, Signal::SIGCONT);
+                    continue;
+                }
                 Ok(WaitStatus::Stopped(pid, signal)) => {
                     if self.leader == Some(pid) && !self.killing {
                         self.link.tell(&FromGuardian::Stopped(signal as i32));

@@ -297,11 +297,10 @@ impl<'a> Resolver<'a> {
     }
 
     fn spare(&self) -> Result<Vec<String>> {
-        let written = self.strings("spare")?;
-        if written.is_none() {
+        let spare = self.strings("spare")?.unwrap_or_else(|| {
             self.document.assume("spare", SPARED.map(String::from).to_vec());
-        }
-        let spare = written.unwrap_or_else(|| SPARED.map(String::from).into());
+            SPARED.map(String::from).into()
+        });
         match Spare::new(&spare) {
             Ok(_) => Ok(spare),
             Err((pattern, reason)) => {

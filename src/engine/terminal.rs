@@ -157,7 +157,7 @@ impl Engine {
                 if self.seat.owner == Some(proc) && !self.seat.is_stopping =>
             {
                 if let Some(terminal) = &mut self.seat.terminal {
-                    terminal.suspend();
+                    terminal.leave();
                 }
                 let _ = kill(Pid::from_raw(0), Signal::SIGTSTP);
             }
@@ -315,7 +315,7 @@ impl Engine {
         }
         self.seat.stop_keys();
         if let Some(terminal) = &mut self.seat.terminal {
-            terminal.suspend();
+            terminal.leave();
         }
         self.processes.suspend();
         let inbox = self.sender.clone();

@@ -351,9 +351,9 @@ impl Duty {
         // Who ends while we look may have left others, who are our children only now.
         (0..2).all(|_| {
             let me = getpid();
-            let is_ours = |one: &Member| one.is_zombie && one.parent == me;
-            let has_just_ended = platform::members(&self.tag).iter().any(is_ours);
-            let (go, stay) = self.members_and_spared();
+            let all = platform::members(&self.tag);
+            let has_just_ended = all.iter().any(|one| one.is_zombie && one.parent == me);
+            let (go, stay) = self.part(all);
             let is_seen = platform::LOOK.is_some() || !stay.is_empty();
             go.is_empty() && is_seen && !has_just_ended
         })
@@ -519,7 +519,12 @@ impl Duty {
     }
 
     fn members_and_spared(&mut self) -> (Vec<Member>, Vec<Member>) {
-        let mut all = platform::members(&self.tag);
+        let all = platform::members(&self.tag);
+        self.part(all)
+    }
+
+    /// The living of these: who is to go, and who may stay.
+    fn part(&mut self, mut all: Vec<Member>) -> (Vec<Member>, Vec<Member>) {
         all.retain(|one| !one.is_zombie);
         // A command is never spared, and most have nobody beside it.
         if all.iter().all(|one| Some(one.pid) == self.leader) {

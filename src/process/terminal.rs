@@ -10,7 +10,7 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -66,17 +66,10 @@ impl Terminal {
     pub fn open() -> Option<Self> {
         let stdin =
             io::stdin().as_fd().try_clone_to_owned().ok().filter(|fd| tcgetpgrp(fd).is_ok());
-        let by_name = || {
-            let file = File::options().read(true).write(true).open("/dev/tty");
-            file.ok().map(OwnedFd::from)
-        };
-        let fd = stdin.or_else(by_name)?;
+        let fd = stdin.or_else(controlling_terminal)?;
         let foreground = tcgetpgrp(&fd).ok()?;
-        let mut saved = tcgetattr(&fd).ok()?;
-        if is_marked(&saved) {
-            // Those of another hotrun, which was killed.
-            mend(&mut saved);
-        }
+        // They may be those of another hotrun, which was killed.
+        let saved = without_mark(tcgetattr(&fd).ok()?);
         let owner = if foreground == getpgrp() { Owner::Hotrun } else { Owner::Other };
         Some(Self { fd, saved, owner, reads_keys: false })
     }
@@ -129,8 +122,7 @@ impl Terminal {
     /// Leaves what is typed to whoever reads it next.
     pub fn read_no_keys(&mut self) {
         self.reads_keys = false;
-        let saved = self.saved.clone();
-        self.set(&saved);
+        self.set(&self.saved);
     }
 
     /// Gives it to an app, by its process group. Nothing that was typed is lost.
@@ -176,8 +168,7 @@ impl Terminal {
         self.owner = Owner::Hotrun;
         let is_changed = tcgetattr(&self.fd)
             .is_ok_and(|modes| modes.local_flags != self.saved.local_flags && !is_marked(&modes));
-        let saved = self.saved.clone();
-        self.set(&saved);
+        self.set(&self.saved);
         is_changed
     }
 
@@ -197,13 +188,12 @@ impl Terminal {
         }
     }
 
-    /// Before hotrun is stopped: the terminal is as the shell left it.
-    pub fn suspend(&mut self) {
-        let saved = self.saved.clone();
+    /// Before hotrun is stopped, or ends: the terminal is as the shell left it.
+    pub fn leave(&mut self) {
         if self.is_an_apps() {
             self.take_back();
         } else if self.owner == Owner::Hotrun {
-            self.set(&saved);
+            self.set(&self.saved);
         }
         self.reads_keys = false;
     }
@@ -222,11 +212,8 @@ impl Terminal {
         };
         if was == Owner::Other && self.owner == Owner::Hotrun {
             // Those before may have been the shell's own, in which it edits a line.
-            if let Ok(mut modes) = tcgetattr(&self.fd) {
-                if is_marked(&modes) {
-                    mend(&mut modes);
-                }
-                self.saved = modes;
+            if let Ok(modes) = tcgetattr(&self.fd) {
+                self.saved = without_mark(modes);
             }
         }
         self.reads_keys &= self.owner == Owner::Hotrun;
@@ -238,24 +225,9 @@ impl Terminal {
         self.is_an_apps() && tcgetattr(&self.fd).is_ok_and(is_raw)
     }
 
-    /// Leaves it as it was found.
-    pub fn close(&mut self) {
-        self.take_back();
-        if self.owner == Owner::Hotrun {
-            let saved = self.saved.clone();
-            self.set(&saved);
-        }
-        self.reads_keys = false;
-    }
-
     /// While it is an app's: puts right what the app has saved while hotrun read keys.
     pub fn mend(&self) {
-        if let Ok(mut modes) = tcgetattr(&self.fd)
-            && is_marked(&modes)
-        {
-            mend(&mut modes);
-            self.set(&modes);
-        }
+        mend(&self.fd);
     }
 
     /// Its window was closed, or the line is cut.
@@ -276,15 +248,9 @@ impl Terminal {
     }
 }
 
-impl AsFd for Terminal {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-}
-
 impl Drop for Terminal {
     fn drop(&mut self) {
-        self.close();
+        self.leave();
     }
 }
 
@@ -299,21 +265,34 @@ fn is_marked(modes: &Termios) -> bool {
         && modes.control_chars[SpecialCharacterIndices::VTIME as usize] == MARK
 }
 
-fn mend(modes: &mut Termios) {
-    modes.local_flags.insert(LocalFlags::ICANON);
-    modes.control_chars[SpecialCharacterIndices::VTIME as usize] = 0;
+/// The modes in which a shell starts a program, where these are those that read keys.
+fn without_mark(mut modes: Termios) -> Termios {
+    if is_marked(&modes) {
+        modes.local_flags.insert(LocalFlags::ICANON);
+        modes.control_chars[SpecialCharacterIndices::VTIME as usize] = 0;
+    }
+    modes
+}
+
+fn mend(terminal: impl AsFd) {
+    if let Ok(modes) = tcgetattr(&terminal)
+        && is_marked(&modes)
+    {
+        let _ = tcsetattr(&terminal, SetArg::TCSANOW, &without_mark(modes));
+    }
 }
 
 /// For a guardian whose hotrun is dead: nobody else is left to put the modes right in which
 /// that one read keys.
 pub(super) fn mend_after_death() {
-    let Ok(terminal) = File::options().read(true).write(true).open("/dev/tty") else { return };
-    if let Ok(mut modes) = tcgetattr(&terminal)
-        && is_marked(&modes)
-    {
-        mend(&mut modes);
-        let _ = tcsetattr(&terminal, SetArg::TCSANOW, &modes);
+    if let Some(terminal) = controlling_terminal() {
+        mend(terminal);
     }
+}
+
+fn controlling_terminal() -> Option<OwnedFd> {
+    let file = File::options().read(true).write(true).open("/dev/tty");
+    file.ok().map(OwnedFd::from)
 }
 
 /// From now on this process may write to the terminal, change it and hand it on, though it

@@ -1,12 +1,6 @@
 //! One app at a time, started as configured, ended with all that belongs to it.
 
-use nix::unistd::Pid;
-
-use crate::sandbox::{CONFIG, Sandbox, is_alive};
-
-fn pid_in(line: &str) -> Pid {
-    Pid::from_raw(line.rsplit(' ').next().unwrap().parse().unwrap())
-}
+use crate::sandbox::{CONFIG, Sandbox, is_alive, pid_in};
 
 #[test]
 fn an_app_that_ignores_sigterm_is_killed_after_its_grace_and_never_overlaps_its_successor() {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::sandbox::{GUARDIAN, Hotrun, PATIENCE, Sandbox, is_alive};
+use crate::sandbox::{GUARDIAN, Hotrun, PATIENCE, Sandbox, is_alive, stat, wait_until, zombies_of};
 
 /// An app that has a tree of some kind.
 struct Kind {
@@ -165,37 +165,16 @@ fn until_nobody_is_left(hotrun: &Hotrun, may_stay: impl Fn(Pid, &str) -> bool, w
     }
 }
 
-/// Those of hotrun's children that are zombies, and stay it.
 #[track_caller]
 fn has_no_zombies(hotrun: &Hotrun, what: &str) {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        let zombies: Vec<String> = fs::read_dir("/proc")
-            .unwrap()
-            .flatten()
-            .filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok())
-            .filter(|stat| {
-                let rest = stat.rsplit(')').next().unwrap_or_default();
-                let mut fields = rest.split_whitespace();
-                let is_zombie = fields.next() == Some("Z");
-                is_zombie && fields.next() == Some(hotrun.pid().to_string().as_str())
-            })
-            .collect();
-        if zombies.is_empty() {
-            return;
-        }
-        assert!(Instant::now() < until, "{what}: zombies {zombies:?}");
-        thread::park_timeout(Duration::from_millis(10));
-    }
+    wait_until(&format!("no zombie is left ({what})"), || zombies_of(hotrun.pid()).is_empty());
 }
 
 /// The guardian of this process.
 fn guardian_of(pid: Pid) -> Option<Pid> {
     let mut pid = pid;
     loop {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let parent = stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()?;
-        pid = Pid::from_raw(parent);
+        pid = Pid::from_raw(stat(pid).get(1)?.parse().ok()?);
         let words = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
         if words.replace('\0', " ").starts_with(GUARDIAN) {
             return Some(pid);

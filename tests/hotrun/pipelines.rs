@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::sandbox::{CONFIG, PATIENCE, Sandbox, can, has, is_alive, marked};
+use crate::sandbox::{
+    CONFIG, PATIENCE, Sandbox, can, has, is_alive, marked, stat, wait_until, zombies_of,
+};
 
 /// Says in a file which version serves, and under which pid.
 const APP: &str = "echo $$ > serving-$(cat built)\nexec sleep 1000\n";
@@ -30,11 +32,7 @@ fn wait_serving(project: &Sandbox, version: &str) -> Pid {
 
 #[track_caller]
 fn until_nobody_is_left(project: &Sandbox) {
-    let until = Instant::now() + PATIENCE;
-    while !marked(&project.root()).is_empty() {
-        assert!(Instant::now() < until, "{:?} are left", marked(&project.root()));
-        thread::park_timeout(Duration::from_millis(5));
-    }
+    wait_until("nobody is left", || marked(&project.root()).is_empty());
 }
 
 /// The hotrun among what was started here.
@@ -46,17 +44,9 @@ fn hotrun_in(project: &Sandbox) -> Pid {
 
 /// Seconds of processor time that a process has used.
 fn processor_time(pid: Pid) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<f64> = stat
-        .rsplit(')')
-        .next()
-        .unwrap()
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .map(|one| one.parse().unwrap())
-        .collect();
-    fields.iter().sum::<f64>() / 100.0
+    let fields = stat(pid);
+    let ticks = fields[11..13].iter().map(|one| one.parse::<f64>().unwrap());
+    ticks.sum::<f64>() / 100.0
 }
 
 #[test]
@@ -125,10 +115,8 @@ fn whoever_does_not_read_its_output_does_not_hold_it_up() {
     // The build waits for its output to be read, as it would without hotrun.
     let pid = Pid::from_raw(hotrun.id().try_into().unwrap());
     let until = Instant::now() + PATIENCE;
-    while !marked(&project.root()).iter().any(|(_, words)| words.starts_with("tr ")) {
-        assert!(Instant::now() < until, "the build does not run");
-        thread::park_timeout(Duration::from_millis(5));
-    }
+    let is_build = |(_, words): &(Pid, String)| words.starts_with("tr ");
+    wait_until("the build runs", || marked(&project.root()).iter().any(is_build));
     kill(pid, Signal::SIGINT).unwrap();
     let status = loop {
         if let Some(status) = hotrun.try_wait().unwrap() {
@@ -159,20 +147,7 @@ fn as_the_first_process_of_a_container_it_reaps_strangers_and_passes_signals_on(
     let script = format!("nsenter -t {inside} -p -m sh -c 'sleep 0.2 & echo stranger' > /dev/null");
     project.sh(&script);
     thread::park_timeout(Duration::from_millis(300));
-    let until = Instant::now() + PATIENCE;
-    loop {
-        let children = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
-            let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
-            let mut fields = stat.rsplit(')').next()?.split_whitespace();
-            let is_zombie = fields.next()? == "Z";
-            (is_zombie && fields.next()? == inside.to_string()).then_some(stat)
-        });
-        if children.count() == 0 {
-            break;
-        }
-        assert!(Instant::now() < until, "zombies stay");
-        thread::park_timeout(Duration::from_millis(5));
-    }
+    wait_until("no zombie is left", || zombies_of(inside).is_empty());
     kill(inside, Signal::SIGUSR1).unwrap();
     hotrun.wait_for("got USR1");
     kill(inside, Signal::SIGTERM).unwrap();

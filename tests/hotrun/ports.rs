@@ -2,13 +2,11 @@
 
 use std::net::TcpStream;
 use std::process::Child;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use crate::sandbox::{CONFIG, Hotrun, PATIENCE, Sandbox, free_port, has, is_alive};
+use crate::sandbox::{CONFIG, Hotrun, Sandbox, free_port, has, is_alive, wait_until};
 
 /// A server that has nothing to do with hotrun.
 struct Stranger(Child);
@@ -22,11 +20,7 @@ impl Stranger {
         command.env_remove("HOTRUN_TEST_SANDBOX");
         command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
         let server = Self(command.spawn().unwrap());
-        let until = Instant::now() + PATIENCE;
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(Instant::now() < until, "no server on port {port}");
-            thread::park_timeout(Duration::from_millis(5));
-        }
+        wait_until("it serves", || TcpStream::connect(("127.0.0.1", port)).is_ok());
         server
     }
 
@@ -127,11 +121,7 @@ fn a_port_that_the_program_had_is_known_also_to_the_next_hotrun() {
         let texts = files.filter_map(|file| std::fs::read_to_string(file.path()).ok());
         texts.into_iter().any(|text| text == port.to_string())
     };
-    let until = Instant::now() + PATIENCE;
-    while !is_known() {
-        assert!(Instant::now() < until, "the port is not remembered");
-        thread::park_timeout(Duration::from_millis(20));
-    }
+    wait_until("the port is remembered", is_known);
     hotrun.end();
 
     let stranger = Stranger::on(port, &project, ".");

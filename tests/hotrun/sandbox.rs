@@ -207,7 +207,7 @@ impl Hotrun {
     #[track_caller]
     pub(crate) fn wait_serving(&mut self, version: &str) -> Pid {
         let line = self.wait_for(&format!("serving {version} as "));
-        Pid::from_raw(line.rsplit(' ').next().unwrap().parse().unwrap())
+        pid_in(&line)
     }
 
     /// All lines so far.
@@ -308,11 +308,41 @@ pub(crate) fn marked(root: &Path) -> Vec<(Pid, String)> {
 
 /// True while the process runs (a zombie does not).
 pub(crate) fn is_alive(pid: Pid) -> bool {
+    stat(pid).first().is_some_and(|state| !matches!(state.as_str(), "Z" | "X"))
+}
+
+/// What the system tells of a process behind its name: its state, its parent and so on;
+/// nothing when it is gone.
+pub(crate) fn stat(pid: Pid) -> Vec<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(')')
-        .next()
-        .and_then(|rest| rest.trim().chars().next())
-        .is_some_and(|state| !matches!(state, 'Z' | 'X'))
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    fields.split_whitespace().map(String::from).collect()
+}
+
+/// Those that have ended and that this process has not waited for.
+pub(crate) fn zombies_of(parent: Pid) -> Vec<Pid> {
+    let parent = parent.to_string();
+    let all = fs::read_dir("/proc").unwrap().flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let is_one =
+        |pid: &Pid| matches!(&stat(*pid)[..], [state, of, ..] if state == "Z" && *of == parent);
+    pids.map(Pid::from_raw).filter(is_one).collect()
+}
+
+/// Waits until this is so.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < until, "it never comes that {what}");
+        thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+/// The pid at the end of a line.
+#[track_caller]
+pub(crate) fn pid_in(line: &str) -> Pid {
+    Pid::from_raw(line.rsplit(' ').next().unwrap().parse().unwrap())
 }
 
 /// True when these programs are here; else says by name what is skipped.

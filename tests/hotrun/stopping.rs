@@ -7,21 +7,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::sandbox::{CONFIG, GUARDIAN, Hotrun, PATIENCE, Sandbox, can, has, is_alive};
-
-/// The number at the end of a line.
-fn pid_in(line: &str) -> Pid {
-    Pid::from_raw(line.rsplit(' ').next().unwrap().parse().unwrap())
-}
-
-#[track_caller]
-fn until_dead(pid: Pid) {
-    let until = Instant::now() + PATIENCE;
-    while is_alive(pid) {
-        assert!(Instant::now() < until, "{pid} lives on");
-        thread::park_timeout(Duration::from_millis(5));
-    }
-}
+use crate::sandbox::{
+    CONFIG, GUARDIAN, Hotrun, PATIENCE, Sandbox, can, has, is_alive, pid_in, stat, wait_until,
+};
 
 #[test]
 fn defect_21_a_wrapper_that_ends_first_is_waited_for_with_all_that_it_started() {
@@ -100,11 +88,7 @@ fn nobody_is_left_when_hotrun_is_killed_during_a_build_a_rule_or_a_hook() {
         hotrun.wait_for_line("stuck");
         hotrun.signal(Signal::SIGKILL);
         hotrun.wait();
-        let until = Instant::now() + PATIENCE;
-        while !hotrun.everybody().is_empty() {
-            assert!(Instant::now() < until, "{name}: {:?} survive", hotrun.everybody());
-            thread::park_timeout(Duration::from_millis(5));
-        }
+        wait_until(&format!("nobody survives ({name})"), || hotrun.everybody().is_empty());
     }
 }
 
@@ -126,17 +110,13 @@ fn who_is_spared_is_neither_signalled_nor_waited_for_and_no_zombie_when_it_ends(
     assert_eq!(hotrun.count("killing"), 0, "{}", hotrun.output());
     // hotrun has inherited it, and reaps it.
     kill(first, Signal::SIGKILL).unwrap();
-    let until = Instant::now() + PATIENCE;
-    while fs::exists(format!("/proc/{first}")).unwrap() {
-        assert!(Instant::now() < until, "{first} is still there");
-        thread::park_timeout(Duration::from_millis(5));
-    }
+    wait_until("it is reaped", || !fs::exists(format!("/proc/{first}")).unwrap());
     hotrun.signal(Signal::SIGINT);
     assert_eq!(hotrun.wait().code(), Some(0));
     let left: Vec<Pid> = hotrun.everybody().into_iter().map(|(pid, _)| pid).collect();
     assert_eq!(left, [second], "{}", hotrun.output());
     kill(second, Signal::SIGKILL).unwrap();
-    until_dead(second);
+    wait_until("it is dead", || !is_alive(second));
 }
 
 /// Kills hotrun and its guardians in the same instant.
@@ -168,18 +148,14 @@ fn what_was_killed_together_with_its_guardians_has_left_is_ended_by_the_next_and
     let app = hotrun.wait_serving("one");
     hotrun.wait_for("ready");
     let record = || fs::read_dir(runtime.path().join("hotrun")).unwrap().flatten().next();
-    let until = Instant::now() + PATIENCE;
     let is_recorded = || {
         let text = fs::read_to_string(record()?.path()).ok()?;
         text.lines().any(|line| line == app.to_string()).then_some(())
     };
-    while is_recorded().is_none() {
-        assert!(Instant::now() < until, "nothing is recorded");
-        thread::park_timeout(Duration::from_millis(5));
-    }
+    wait_until("it is recorded", || is_recorded().is_some());
     kill_with_guardians(&mut hotrun);
     // The program itself dies with its guardian.
-    until_dead(app);
+    wait_until("it is dead", || !is_alive(app));
     assert!(is_alive(ours) && is_alive(spared) && is_alive(elsewhere));
 
     project.save("source.txt", "two\n");
@@ -187,7 +163,7 @@ fn what_was_killed_together_with_its_guardians_has_left_is_ended_by_the_next_and
     let line = next.wait_for("  ended  ");
     assert!(line.contains(&format!("\"sleep 4711\" (pid {ours}), left behind by")), "{line}");
     next.wait_serving("two");
-    until_dead(ours);
+    wait_until("it is dead", || !is_alive(ours));
     // One may stay; the other has left the group, and so may be anybody's.
     assert!(is_alive(spared) && is_alive(elsewhere));
     next.signal(Signal::SIGINT);
@@ -218,11 +194,7 @@ fn guardians_have_a_name_of_their_own_and_are_not_hit_by_what_is_meant_for_hotru
     let project = Sandbox::new();
     let mut hotrun = project.start(&[]);
     let app = hotrun.wait_serving("one");
-    let parent = |pid: Pid| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        let parent = stat.rsplit(')').next().unwrap().split_whitespace().nth(1).unwrap().to_owned();
-        Pid::from_raw(parent.parse().unwrap())
-    };
+    let parent = |pid: Pid| Pid::from_raw(stat(pid)[1].parse().unwrap());
     let guardian = parent(app);
     assert_eq!(parent(guardian), hotrun.pid());
     let ps = std::process::Command::new("ps")
@@ -326,11 +298,7 @@ fn what_is_told_to_hotrun_while_it_reads_the_project_does_not_end_it() {
     let path = format!("{}:{}", project.root().display(), std::env::var("PATH").unwrap());
     let project = project.env("PATH", &path);
     let mut hotrun = project.start(&[]);
-    let until = Instant::now() + PATIENCE;
-    while !project.root().join("asked").exists() {
-        assert!(Instant::now() < until, "cargo is not asked");
-        thread::park_timeout(Duration::from_millis(5));
-    }
+    wait_until("cargo is asked", || project.root().join("asked").exists());
     for signal in [Signal::SIGWINCH, Signal::SIGCONT, Signal::SIGUSR1] {
         hotrun.signal(signal);
     }

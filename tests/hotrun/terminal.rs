@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{LocalFlags, tcgetattr};
 use nix::unistd::Pid;
 
-use crate::sandbox::{CONFIG, PATIENCE, Sandbox, has, is_alive, marked};
+use crate::sandbox::{CONFIG, PATIENCE, Sandbox, has, is_alive, marked, stat, wait_until};
 
 /// What has been shown so far.
 #[derive(Default)]
@@ -923,14 +923,9 @@ fn keys_go_on_working_after_a_program_that_puts_back_the_modes_it_found() {
 
 #[track_caller]
 fn wait_for_state(pid: Pid, wanted: char) {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        let state = stat.rsplit(')').next().unwrap().trim().chars().next().unwrap();
-        if state == wanted {
-            return;
-        }
-        assert!(Instant::now() < until && is_alive(pid), "{pid} is in state {state}");
-        thread::park_timeout(Duration::from_millis(5));
-    }
+    let wanted = wanted.to_string();
+    wait_until(&format!("{pid} is in state {wanted}"), || {
+        assert!(is_alive(pid), "{pid} has ended");
+        stat(pid)[0] == wanted
+    });
 }

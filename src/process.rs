@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 
 use crate::config::{Command, Scope, Spare, Stage};
@@ -148,6 +148,8 @@ pub enum Terminal {
 pub struct Processes {
     means: Means,
     orders: HashMap<Proc, mpsc::UnboundedSender<Order>>,
+    /// Closed when what was spawned last has begun, or never will.
+    last_begins: Option<oneshot::Receiver<()>>,
     record: Option<Record>,
 }
 
@@ -172,7 +174,7 @@ impl Processes {
         let reaper = Reaper::start()?;
         let guardians = Guardians::new(reaper.clone(), leftovers::owner());
         let means = Means { inbox, reaper, guardians, console, foreign: Rc::new(foreign) };
-        Ok(Self { means, orders: HashMap::new(), record: None })
+        Ok(Self { means, orders: HashMap::new(), last_begins: None, record: None })
     }
 
     /// Gets ready to start things quickly, and to be found by the next hotrun in this
@@ -191,8 +193,17 @@ impl Processes {
     pub fn spawn(&mut self, proc: Proc, job: Job) {
         let (sender, orders) = mpsc::unbounded_channel();
         self.orders.insert(proc, sender);
-        let tree = Tree::new(proc, &job, orders, self.means.clone());
-        spawn_local(tree.run(job));
+        let (begins, last_begins) = oneshot::channel();
+        let before = self.last_begins.replace(last_begins);
+        let tree = Tree::new(proc, &job, orders, begins, self.means.clone());
+        spawn_local(async move {
+            // One after the other, as they were decided: no build that follows an app writes
+            // over its file before the app has been started from it.
+            if let Some(before) = before {
+                let _ = before.await;
+            }
+            tree.run(job).await;
+        });
     }
 
     /// Asks it to end, and reports `Overdue` when the grace is over.
@@ -253,7 +264,7 @@ impl Processes {
     /// Waits until no guardian is left, but not longer than this. Those that are left end by
     /// themselves when hotrun does.
     pub async fn end(self, most: Duration) {
-        let Self { means: Means { reaper, guardians, .. }, orders, record } = self;
+        let Self { means: Means { reaper, guardians, .. }, orders, record, .. } = self;
         drop((guardians, orders));
         let _ = tokio::time::timeout(most, reaper.until_nobody_is_left()).await;
         drop(record);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::getpid;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::guardians::Guardian;
@@ -52,6 +52,8 @@ pub(super) struct Tree {
     proc: Proc,
     guardian: Option<Guardian>,
     orders: mpsc::UnboundedReceiver<Order>,
+    /// Dropped when its first command has been started, or is not going to be.
+    begins: Option<oneshot::Sender<()>>,
     deadline: Option<Instant>,
     /// When to look on which ports it listens.
     look_at_ports: Option<Instant>,
@@ -78,12 +80,14 @@ impl Tree {
         proc: Proc,
         job: &Job,
         orders: mpsc::UnboundedReceiver<Order>,
+        begins: oneshot::Sender<()>,
         means: Means,
     ) -> Self {
         Self {
             proc,
             guardian: None,
             orders,
+            begins: Some(begins),
             deadline: job.limit.map(|limit| Instant::now() + limit),
             look_at_ports: None,
             ask_who: None,
@@ -111,6 +115,7 @@ impl Tree {
             }
             Err(error) => Ok(Ended::NotStarted(format!("no guardian can be started: {error}"))),
         };
+        self.begins = None;
         let ended = if let Ok(ended) = ended {
             self.tell(Event::Exited(self.proc, ended).into());
             self.until_gone().await
@@ -218,6 +223,7 @@ impl Tree {
             let failure = loop {
                 match self.next(output).await? {
                     FromGuardian::Started(pid) => {
+                        self.begins = None;
                         self.ran_the_last = is_last;
                         let after = job.look_at_ports.filter(|_| is_last);
                         self.look_at_ports = after.map(|after| Instant::now() + after);

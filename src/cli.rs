@@ -3,6 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,8 +13,9 @@ use tokio::task::LocalSet;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, Color, Config, Options};
+use crate::control;
 use crate::engine::{self, Talk};
-use crate::error::{Error, FAILED, Result};
+use crate::error::{Error, FAILED, Result, USAGE};
 use crate::init::{self, Source};
 use crate::process::{Processes, guardian};
 use crate::project::Selection;
@@ -32,7 +34,7 @@ use words::Words;
     version,
     disable_version_flag = true,
     disable_help_subcommand = true,
-    override_usage = "hotrun [run] [OPTIONS] [--] [ARGS...]\n       hotrun init | check | explain PATH...",
+    override_usage = "hotrun [run] [OPTIONS] [--] [ARGS...]\n       hotrun init | check | explain PATH... | rollback\n       hotrun exec -- PROGRAM [ARGS...]",
     after_help = "Reads hotrun.toml or .air.toml; Cargo and Go projects need neither. Every key is\n\
                   an option too: --build.cmd \"make app\". The first word that is neither an option\n\
                   nor a command goes to the program, with all after it."
@@ -62,6 +64,10 @@ enum Word {
     },
     /// Show what would be built, run and watched, and who says so
     Check,
+    /// Have the hotrun of this project start its last good build again
+    Rollback,
+    /// Run a program that takes hotrun's sockets, from a script
+    Exec,
     /// Say what a save of these files would trigger, and why
     Explain {
         /// Files or directories
@@ -84,6 +90,9 @@ struct Common {
     /// Build and run once, without watching
     #[arg(long, global = true)]
     once: bool,
+    /// A socket for the program: 8080, HOST:PORT, unix:PATH
+    #[arg(long, value_name = "ADDRESS", global = true)]
+    listen: Vec<String>,
     /// End who holds the program's port, if it is this project's
     #[arg(long, global = true)]
     free_port: bool,
@@ -191,6 +200,8 @@ impl Cli {
         if self.common.poll {
             keys.push(("watch.backend".to_owned(), "poll".to_owned()));
         }
+        let listen = self.common.listen.iter();
+        keys.extend(listen.map(|address| ("listen".to_owned(), address.clone())));
         if by_air {
             // As in air: the file is looked for where the shell is, and root is the directory.
             let here = std::env::current_dir().unwrap_or_default();
@@ -243,6 +254,8 @@ fn perform() -> Result<u8> {
         None | Some(Word::Run) => run(&cli, &words),
         Some(Word::Init { full, from }) => write_first(&cli, &words, *full, *from),
         Some(Word::Check) => check(&cli, &words),
+        Some(Word::Rollback) => roll_back(&cli, &words),
+        Some(Word::Exec) => Ok(exec(&words)),
         Some(Word::Explain { paths }) => explain(&cli, &words, paths),
     }
 }
@@ -343,6 +356,36 @@ fn load(cli: &Cli, words: &Words) -> Result<Config> {
 fn check(cli: &Cli, words: &Words) -> Result<u8> {
     print(&show::check(&load(cli, words)?));
     Ok(0)
+}
+
+fn roll_back(cli: &Cli, words: &Words) -> Result<u8> {
+    if let Some(word) = words.args.first() {
+        return Err(Error::usage(word.display(), "rollback takes no such word"));
+    }
+    let said = control::roll_back(&cli.options(words)?.directory)?;
+    print(&said.join("\n"));
+    Ok(0)
+}
+
+/// Becomes the program, which is told by its pid that the sockets are meant for it. Where
+/// there are none it is just the program.
+fn exec(words: &Words) -> u8 {
+    let Some((program, args)) = words.args.split_first() else {
+        let error = Error::usage("hotrun exec", "no program is named");
+        Report::error(&error.remedy("hotrun exec -- ./app --port 3000"));
+        return USAGE;
+    };
+    let mut command = std::process::Command::new(program);
+    command.args(args);
+    if std::env::var_os("LISTEN_FDS").is_some() {
+        command.env("LISTEN_PID", std::process::id().to_string());
+    }
+    let error = command.exec();
+    let is_missing = error.kind() == std::io::ErrorKind::NotFound;
+    let why = if is_missing { "there is no such program".to_owned() } else { error.to_string() };
+    Report::error(&Error::failed(program.display(), why));
+    // As from a shell.
+    if is_missing { 127 } else { 126 }
 }
 
 fn explain(cli: &Cli, words: &Words, paths: &[PathBuf]) -> Result<u8> {

@@ -24,6 +24,7 @@ mod duration;
 mod environment;
 pub mod example;
 mod resolve;
+mod serving;
 mod spare;
 mod watching;
 #[cfg(test)]
@@ -32,9 +33,12 @@ pub(crate) mod tests;
 use document::Document;
 pub use document::Setting;
 use resolve::Resolver;
+pub use serving::{Address, Http, Listen, MOST_LISTENERS, Ready, Target};
 pub use spare::Spare;
 pub use watching::MISPLACED;
 
+/// The directory in `tmp_dir` that good artifacts are kept in.
+pub const KEPT: &str = ".hotrun";
 /// Where a configuration is looked for, in this order.
 const NAMES: [&str; 6] = [
     "hotrun.toml",
@@ -48,8 +52,8 @@ const NAMES: [&str; 6] = [
 const AIR_KEYS: [&str; 9] =
     ["root", "tmp_dir", "testdata_dir", "env_files", "build", "log", "misc", "screen", "proxy"];
 /// The tables, in the order in which people read them.
-pub const TABLES: [&str; 9] =
-    ["env", "build", "watch", "run", "proxy", "log", "color", "screen", "misc"];
+pub const TABLES: [&str; 10] =
+    ["env", "build", "watch", "run", "ready", "proxy", "log", "color", "screen", "misc"];
 /// The keys outside a table. On the command line they are options like those with a dot.
 pub const TOP_KEYS: [&str; 5] = ["root", "tmp_dir", "testdata_dir", "env_files", "spare"];
 
@@ -154,6 +158,10 @@ pub struct Run {
     /// Nobody has said what to run: `program` is what air takes for granted, and may not be
     /// meant where the build is somebody's own.
     pub is_assumed: bool,
+    /// Whether the old one goes before the new one comes, or after.
+    pub mode: Mode,
+    /// A start that fails is followed by the last good artifact.
+    pub rolls_back: bool,
     /// What asks it to end.
     pub signal: Signal,
     /// Who gets that.
@@ -503,6 +511,10 @@ pub struct Config {
     pub spare: Vec<String>,
     /// Ports that the app is said to listen on.
     pub ports: Vec<u16>,
+    /// Sockets that every generation inherits.
+    pub listen: Vec<Listen>,
+    /// When a generation counts as serving.
+    pub ready: Ready,
     /// Whoever of this project holds one of them is ended.
     pub free_port: bool,
     /// Commands that run when hotrun is asked to end, before the app is.
@@ -523,9 +535,10 @@ impl Config {
     /// What the state machine needs to know.
     pub fn policy(&self) -> Policy {
         Policy {
-            mode: Mode::Restart,
+            mode: self.run.mode,
             on_exit: self.run.on_exit,
             stop_on_error: self.build.stop_on_error,
+            rollback: self.run.rolls_back,
             builds: !self.build.stages.is_empty(),
             runs: self.run.program != Program::None,
             hooks: self.post_cmd.len(),
@@ -539,6 +552,8 @@ impl Config {
         self.build == other.build
             && self.run == other.run
             && self.env == other.env
+            && self.listen == other.listen
+            && self.ready == other.ready
             && self.log == other.log
             && self.spare == other.spare
             && self.post_cmd == other.post_cmd

@@ -17,18 +17,22 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_local};
 
+use crate::artifact::Artifacts;
 use crate::config::{self, Action, Color, Command, Config, Options, Program, Scope, Spare, Stage};
+use crate::control::Server;
 use crate::error::Result;
 use crate::event::{
-    Cause, Ended, Event, Found, Message, Next, Notice, Proc, Role, Timer, name_paths, quoted,
+    Cause, Ended, Event, Found, Message, Next, Notice, Proc, Role, Source, Timer, name_paths,
+    quoted,
 };
 use crate::filter::{Filter, Reason, Verdict};
+use crate::listen::Listeners;
 use crate::outputs::{Fingerprints, Outputs};
 use crate::process::Terminal::OutputOnly;
 use crate::process::terminal::Terminal;
 use crate::process::{self, Job, Processes};
 use crate::project::{self, Kind};
-use crate::ready;
+use crate::ready::Probe;
 use crate::report::console::Console;
 use crate::report::{Facts, Report};
 use crate::signal;
@@ -38,6 +42,7 @@ use crate::watch::{Watch, coarse_now};
 mod files;
 mod ports;
 mod saves;
+mod serving;
 mod terminal;
 
 use saves::Window;
@@ -91,6 +96,11 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
     };
     let spare = Spare::new(&config.spare).unwrap_or_default();
     let swept = process::sweep(&options.directory, &spare).await;
+    let mut listeners = Listeners::new(sender.clone());
+    serving::open_listeners(&mut listeners, &config).await?;
+    let artifacts = Artifacts::new(&config.tmp_dir, &process::owner(), sender.clone());
+    artifacts.sweep(process::is_alive);
+    let control = Server::start(&options.directory, sender.clone());
     let watch =
         if config.once { None } else { Some(Watch::start(config.watch.clone(), sender.clone())?) };
     let base = config.watch.base.clone();
@@ -121,6 +131,16 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
         changed: Vec::new(),
         follows_up: false,
         probes: HashMap::new(),
+        listeners,
+        artifacts,
+        has_fallback: false,
+        asked: None,
+        _control: control,
+        listens: false,
+        has_proven: false,
+        told_assumed: false,
+        told_no_socket: false,
+        told_not_kept: false,
         spacing: None,
         backoff: None,
         pause: Duration::ZERO,
@@ -137,6 +157,7 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
     if !swept.is_empty() {
         engine.report.say(&Notice::Swept(swept));
     }
+    engine.tell_listeners();
     engine.prepare_tmp_dir()?;
     engine.hear_terminal();
     let code = engine.run(&mut inbox).await;
@@ -201,7 +222,25 @@ struct Engine {
     changed: Vec<PathBuf>,
     /// The next build is caused by nothing but the output of the one before.
     follows_up: bool,
-    probes: HashMap<Proc, JoinHandle<()>>,
+    probes: HashMap<Proc, Probe>,
+    /// Sockets that every app inherits.
+    listeners: Listeners,
+    /// Good ones, to go back to; and that the state knows whether there are any.
+    artifacts: Artifacts,
+    has_fallback: bool,
+    /// Who waits for the answer to an order.
+    asked: Option<oneshot::Sender<std::result::Result<String, String>>>,
+    /// Orders from elsewhere arrive as long as this lives.
+    _control: Option<Server>,
+    /// The app that was started last listened on a port of its own.
+    listens: bool,
+    /// An app has proven good.
+    has_proven: bool,
+    /// It was told that an app counts as ready without a sign, that it can give none, and
+    /// that no artifact could be kept.
+    told_assumed: bool,
+    told_no_socket: bool,
+    told_not_kept: bool,
     spacing: Option<JoinHandle<()>>,
     backoff: Option<JoinHandle<()>>,
     /// The next pause before an app that ended by itself is started again.
@@ -226,6 +265,13 @@ impl Engine {
         loop {
             for event in self.understand(message) {
                 if let Some(code) = self.step(event) {
+                    return code;
+                }
+            }
+            self.answer_asked();
+            if self.artifacts.has_earlier() != self.has_fallback {
+                self.has_fallback = !self.has_fallback;
+                if let Some(code) = self.step(Event::Fallback(self.has_fallback)) {
                     return code;
                 }
             }
@@ -261,9 +307,18 @@ impl Engine {
                 let exited = self.exited(proc, ended.clone());
                 let because = self.terminal_is_free(proc, &ended);
                 self.look_who_holds_the_port(proc, &ended);
+                self.explain_quick_end(proc, &ended);
+                self.repair_listeners();
                 because.into_iter().chain([exited]).collect()
             }
-            Message::Event(event) => vec![event],
+            Message::Event(event) => {
+                match event {
+                    Event::Proven(app) => self.proven(app),
+                    Event::Gone(_) => self.repair_listeners(),
+                    _ => {}
+                }
+                vec![event]
+            }
             Message::Changed(burst) => self.saved(burst),
             Message::Watching(found) => {
                 self.warn_if_nothing_is_watched(found);
@@ -279,10 +334,12 @@ impl Engine {
                 if let Some(facts) = self.report.facts.get_mut(&proc) {
                     facts.pid = Some(pid);
                 }
+                if let Some(probe) = self.probes.get(&proc) {
+                    probe.began(pid);
+                }
                 self.terminal_was_taken(proc, Pid::from_raw(pid));
                 if self.roles.get(&proc) == Some(&Role::App) {
                     self.report.say(&Notice::Started(proc));
-                    self.probes.insert(proc, ready::probe(proc, self.sender.clone()));
                 }
                 self.processes.began(proc, Pid::from_raw(pid));
                 Vec::new()
@@ -311,38 +368,18 @@ impl Engine {
                 self.printed.entry(proc).or_default().extend(more);
                 Vec::new()
             }
-            Message::Listens(proc, ports) => {
-                self.listens(proc, ports);
-                Vec::new()
-            }
-            Message::Stopped(proc, signal) => {
-                self.stopped(proc, signal);
-                Vec::new()
-            }
-            Message::Typed { key, shown } => self.typed(key, shown),
-            // Who was started by `nohup` does not care.
-            Message::TerminalClosed if process::is_ignored(Signal::SIGHUP) => Vec::new(),
-            Message::TerminalClosed => vec![Event::Interrupted],
-            Message::Suspend => {
-                self.suspend();
-                Vec::new()
-            }
-            Message::Continued => {
-                self.continued();
-                Vec::new()
-            }
-            Message::Resized => {
-                self.processes.resized();
-                Vec::new()
-            }
-            Message::LookAtTerminal => {
-                self.mend_terminal();
-                Vec::new()
-            }
             Message::Say(notice) => {
                 self.report.say(&notice);
                 Vec::new()
             }
+            Message::Stopped(..)
+            | Message::Typed { .. }
+            | Message::TerminalClosed
+            | Message::Suspend
+            | Message::Continued
+            | Message::Resized
+            | Message::LookAtTerminal => self.heard_of_terminal(&message),
+            of_app => self.heard_of_app(of_app),
         }
     }
 
@@ -350,9 +387,7 @@ impl Engine {
         if let Some(facts) = self.report.facts.get_mut(&proc) {
             facts.ended = Some(Instant::now());
         }
-        if let Some(probe) = self.probes.remove(&proc) {
-            probe.abort();
-        }
+        self.probes.remove(&proc);
         if let Some(window) = self.window.as_mut().filter(|window| window.proc == proc) {
             window.end();
         }
@@ -530,7 +565,8 @@ impl Engine {
             Effect::TakeUp => self.take_up_next(),
             Effect::SpawnBuild(proc, cause) => self.spawn_build(proc, &cause),
             Effect::SpawnRules(proc, cause) => self.spawn_rules(proc, &cause),
-            Effect::SpawnApp(proc, generation) => self.spawn_app(proc, generation),
+            Effect::SpawnApp(proc, generation, source) => self.spawn_app(proc, generation, source),
+            Effect::GoBack => self.artifacts.go_back(),
             Effect::SpawnHook(proc, index) => self.spawn_hook(proc, index),
             Effect::Dismiss(proc) => self.dismiss(proc),
             Effect::Kill(proc) => self.processes.kill(proc),
@@ -554,8 +590,9 @@ impl Engine {
         self.window = Some(Window::of_build(proc));
         self.pause = Duration::ZERO;
         self.changed = cause.paths().to_vec();
+        self.artifacts.saved(cause.paths());
         let stages = self.config.build.stages.clone();
-        self.spawn(proc, Role::Build, None, stages, None);
+        self.spawn(proc, Role::Build, None, stages, None, None);
     }
 
     fn spawn_rules(&mut self, proc: Proc, cause: &Cause) {
@@ -572,7 +609,7 @@ impl Engine {
                  if the rule writes it: exclude_regex in the rule leaves it out"
             )));
         }
-        self.spawn(proc, Role::Rules, None, stages, None);
+        self.spawn(proc, Role::Rules, None, stages, None, None);
     }
 
     /// The commands for these files, in the order of their rules. One with `{}` runs for
@@ -603,7 +640,17 @@ impl Engine {
         stages
     }
 
-    fn spawn_app(&mut self, proc: Proc, generation: u32) {
+    fn spawn_app(&mut self, proc: Proc, generation: u32, source: Source) {
+        if let Err(why) = self.prepare_listeners() {
+            return self.nothing_to_start(proc, why);
+        }
+        if source == Source::Kept {
+            let Some((command, file)) = self.kept_command() else {
+                return self.nothing_to_start(proc, "what was kept is not there".to_owned());
+            };
+            let stages = vec![Stage::alone(command)];
+            return self.spawn(proc, Role::App, Some(generation), stages, Some(file), None);
+        }
         let command = match (&self.config.run.program, &self.executable) {
             (Program::Command(command), _) => self.or_fallback(command),
             (Program::Built(args), Some(executable)) => {
@@ -623,7 +670,8 @@ impl Engine {
             );
             return self.nothing_to_start(proc, why);
         }
-        self.spawn(proc, Role::App, Some(generation), vec![Stage::alone(command)], None);
+        self.remember_artifact(proc, generation);
+        self.spawn(proc, Role::App, Some(generation), vec![Stage::alone(command)], None, None);
     }
 
     fn nothing_to_start(&self, proc: Proc, why: String) {
@@ -642,7 +690,7 @@ impl Engine {
 
     fn spawn_hook(&mut self, proc: Proc, index: usize) {
         let stage = Stage::shell(self.config.post_cmd[index].clone());
-        self.spawn(proc, Role::Hook, None, vec![stage], Some(self.config.run.grace));
+        self.spawn(proc, Role::Hook, None, vec![stage], None, Some(self.config.run.grace));
     }
 
     fn spawn(
@@ -651,6 +699,7 @@ impl Engine {
         role: Role,
         generation: Option<u32>,
         stages: Vec<Stage>,
+        program: Option<PathBuf>,
         limit: Option<Duration>,
     ) {
         self.read_env();
@@ -664,6 +713,10 @@ impl Engine {
         env.push(("HOTRUN_CHANGED".into(), self.changed_paths()));
         if let Some(generation) = generation {
             env.push(("HOTRUN_GENERATION".into(), generation.to_string().into()));
+        }
+        if role == Role::App {
+            self.probe(proc);
+            env.extend(self.probes.get(&proc).and_then(Probe::variable));
         }
         let grace = limit.map(|limit| (limit, "its start (build.kill_delay)"));
         self.report.facts.insert(proc, Facts { grace, ..Facts::now() });
@@ -683,8 +736,11 @@ impl Engine {
             Role::Build if !self.builds_serve => Some(ENDLESS),
             _ => None,
         };
+        let listeners = if is_app { self.listeners.inherit() } else { Vec::new() };
+        let look_for = self.config.ready.log.clone().filter(|_| is_app);
         let job = Job {
             stages,
+            program,
             directory,
             env,
             limit,
@@ -696,6 +752,8 @@ impl Engine {
             spare,
             ports,
             freeing: self.freeing(),
+            listeners,
+            look_for,
             look_at_ports,
         };
         self.processes.spawn(proc, job);
@@ -749,6 +807,9 @@ impl Engine {
     }
 
     fn say(&mut self, notice: &Notice) {
+        if let Notice::NoRollback(refusal) = notice {
+            return self.say_no_rollback(*refusal);
+        }
         if let Notice::AppEnded { app, next: Next::Restart, .. } = notice {
             self.lengthen_pause(*app);
         }

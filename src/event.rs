@@ -3,10 +3,11 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 
 use crate::error::Error;
 
@@ -163,6 +164,8 @@ pub enum Key {
     Rebuild,
     /// Start the app again.
     Restart,
+    /// Start the last good artifact.
+    Rollback,
     /// Keep saves, or act on those that were kept.
     Pause,
     /// Clear the screen.
@@ -178,6 +181,8 @@ pub enum Key {
 pub enum Order {
     /// Start the app again from what was last built.
     Restart,
+    /// Start the last good artifact before the one that runs.
+    Rollback,
     /// Send the app this signal.
     Signal(Signal),
     /// Keep saves, do not act on them.
@@ -195,6 +200,24 @@ pub enum Mode {
     Restart,
     /// After: the old app serves until the new one does.
     Handover,
+}
+
+/// What an app is started from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// What was last built.
+    Built,
+    /// An artifact that was good, and of which a copy was kept.
+    Kept,
+}
+
+/// Why nothing older is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// There is no older artifact that was good.
+    NothingKept,
+    /// A build, or a rule, runs, and goes forward when it has ended.
+    BuildUnderWay,
 }
 
 /// What follows when the app ends by itself.
@@ -217,6 +240,8 @@ pub struct Policy {
     pub on_exit: OnExit,
     /// A failed build dismisses the running app (air's `stop_on_error`).
     pub stop_on_error: bool,
+    /// A failed start is followed by the last good artifact.
+    pub rollback: bool,
     /// There is something to build.
     pub builds: bool,
     /// There is something to run.
@@ -262,6 +287,10 @@ pub enum Event {
     Ready(Proc),
     /// It did not serve in time.
     Unready(Proc),
+    /// It was ready, and has lived long enough to be trusted.
+    Proven(Proc),
+    /// There is now, or is no more, an older good artifact to go back to.
+    Fallback(bool),
     /// It was asked to end, and its grace is over.
     Overdue(Proc),
     /// A deadline has come.
@@ -288,6 +317,20 @@ pub enum Message {
     Spawned(Proc, i32),
     /// Its first process was stopped, by this signal.
     Stopped(Proc, Signal),
+    /// It has not become ready in time, for this reason.
+    Unready(Proc, String),
+    /// It counts as ready, as nothing says otherwise.
+    Assumed(Proc),
+    /// It has printed what was waited for.
+    LogMatched(Proc),
+    /// What it says of its state.
+    Status(Proc, String),
+    /// It says that it ends.
+    Stopping(Proc),
+    /// It asks for so much more time, from now on.
+    Extend(Proc, Duration),
+    /// The artifact of this number was copied, or was not, for this reason.
+    Copied(u32, Result<(), String>),
     /// It listens on these TCP ports.
     Listens(Proc, BTreeSet<u16>),
     /// A command is about to run.
@@ -320,6 +363,10 @@ pub enum Message {
     Continued,
     /// The window has another size.
     Resized,
+    /// Somebody asks for something, and waits for what hotrun says to it.
+    Asked(Order, oneshot::Sender<Result<String, String>>),
+    /// Somebody has shut a listener down.
+    ListenerShut,
     /// It is time to look at the modes of the terminal.
     LookAtTerminal,
     /// Something to say.
@@ -399,6 +446,17 @@ pub enum Remedy {
     None,
 }
 
+/// A good artifact that was gone back to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WentBack {
+    /// The generation that proved it good.
+    pub generation: u32,
+    /// When it was built.
+    pub built: SystemTime,
+    /// What was saved since, and is not in it.
+    pub saved_since: Vec<PathBuf>,
+}
+
 /// What is said to the person.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Notice {
@@ -468,13 +526,52 @@ pub enum Notice {
     },
     /// An app serves.
     Ready(Proc),
+    /// It counts as ready, though nothing says so.
+    Assumed(Proc),
+    /// What it says of its state.
+    Status(Proc, String),
+    /// It says that it ends.
+    AppStopping(Proc),
+    /// hotrun listens on this address, for the program; the descriptor, and the name.
+    Listening {
+        /// The address.
+        address: String,
+        /// As which the program finds it.
+        descriptor: usize,
+        /// By which it is told from others.
+        name: Option<String>,
+    },
+    /// Somebody has shut this listener down for all, or has deleted its file. It was opened
+    /// again; whether those hear of it who have it now.
+    ListenerShut(String, bool),
+    /// An app has ended at once: it may have listened on these addresses itself.
+    MayHaveBound {
+        /// The addresses.
+        addresses: Vec<String>,
+        /// A shell stands between hotrun and the program.
+        by_shell: bool,
+    },
+    /// An app listens on this port, which hotrun holds, by a socket of its own.
+    BoundBeside(Proc, u16),
+    /// So many connections wait on this port, and nobody accepts them.
+    NobodyAccepts(u32, u16),
+    /// An app has ended at once, beside another that listens on these ports.
+    PortNeedsHandover(Proc, Vec<u16>),
+    /// What was gone back to.
+    RolledBack(WentBack),
     /// An app has not become ready in time.
     Unready {
         /// The app that was started.
         new: Proc,
         /// Who serves on; nobody: `new` is given more time.
         app: Option<Proc>,
+        /// It is not: the last good artifact is started.
+        goes_back: bool,
     },
+    /// Somebody wants this one to serve on, not the one that was starting.
+    Kept(Proc),
+    /// Nothing older is started.
+    NoRollback(Refusal),
     /// An app ended by itself.
     AppEnded {
         /// The app.
@@ -524,6 +621,8 @@ pub enum Next {
     Build,
     /// It is started again after a pause.
     Restart,
+    /// The last good artifact is started.
+    Rollback,
     /// hotrun ends.
     Quit,
 }

@@ -11,9 +11,10 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::event::{Key, Message};
 
 /// The keys and what they do, for people.
-pub const HELP: [(Key, char, &str); 6] = [
+pub const HELP: [(Key, char, &str); 7] = [
     (Key::Rebuild, 'r', "rebuild"),
     (Key::Restart, 's', "restart without a build"),
+    (Key::Rollback, 'b', "go back to the last good build"),
     (Key::Pause, 'p', "pause, or resume"),
     (Key::Clear, 'c', "clear the screen"),
     (Key::Quit, 'q', "quit (again: kill)"),

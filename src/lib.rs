@@ -54,10 +54,16 @@ pub mod signal;
 pub mod outputs;
 // What to do about it. Pure.
 pub mod state;
-// Spawn, stop, wait for a whole tree of processes; the terminal.
-pub mod process;
+// Orders from another terminal become messages.
+pub mod control;
 // When does an app serve?
 pub mod ready;
+// Spawn, stop, wait for a whole tree of processes; the terminal.
+pub mod process;
+// Sockets that outlive the program.
+pub mod listen;
+// Good artifacts, kept to go back to.
+pub mod artifact;
 // Notices become lines on the terminal.
 pub mod report;
 // TOML as written becomes a resolved configuration.

@@ -21,12 +21,14 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+use regex::bytes::Regex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 
 use crate::config::{Command, Scope, Spare, Stage};
 use crate::error::{Error, Result};
 use crate::event::{Message, Proc, quoted};
+use crate::listen::Inherited;
 use crate::project::{Ask, Question};
 use crate::report::console::Console;
 
@@ -46,8 +48,11 @@ mod tree;
 
 use guardians::Guardians;
 use leftovers::Record;
-pub(crate) use leftovers::{known_ports, remember_ports, sweep};
+pub(crate) use leftovers::{
+    files_for, is_alive, known_ports, own_file, owner, remember_ports, sweep,
+};
 use link::{FromGuardian, Launch, ToGuardian};
+pub(crate) use output::without_escapes;
 use output::{Kept, Output};
 pub use ports::Freeing;
 pub(crate) use raw::{is_ignored, stop_here};
@@ -60,6 +65,11 @@ const GUARDIAN: &str = "hotguard";
 /// The variable by which everything that a guardian runs is known: pid and start of the
 /// hotrun that owns it, and the guardian's number.
 const TREE: &str = "HOTRUN_TREE";
+
+/// The first descriptor that a program may inherit beside its standard streams, and the
+/// variable that tells it that they are meant for it (`sd_listen_fds(3)`).
+const FIRST_LISTENER: i32 = 3;
+const LISTEN_PID: &str = "LISTEN_PID";
 
 /// One process of a tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,10 +110,12 @@ fn part_spared(
 }
 
 /// What is to be run, one stage after the other, as one process.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Job {
     /// What runs, in this order, until one fails.
     pub stages: Vec<Stage>,
+    /// The file that is executed, where that is not the one that the command names.
+    pub program: Option<PathBuf>,
     /// Where.
     pub directory: PathBuf,
     /// Variables beside those that hotrun itself has.
@@ -126,6 +138,11 @@ pub struct Job {
     pub ports: Vec<u16>,
     /// What may be done about that one.
     pub freeing: Freeing,
+    /// Sockets that it inherits.
+    pub listeners: Vec<Rc<Inherited>>,
+    /// Tell as soon as it has printed a line in which this is found. What it prints passes
+    /// through hotrun then.
+    pub look_for: Option<Regex>,
     /// After so much time of its last command, tell on which ports it listens.
     pub look_at_ports: Option<Duration>,
 }
@@ -172,7 +189,7 @@ impl Processes {
             .map_err(|error| Error::failed("cannot adopt orphaned processes", error))?;
         let foreign = platform::orphans("", |_| false).iter().map(|one| one.pid).collect();
         let reaper = Reaper::start()?;
-        let guardians = Guardians::new(reaper.clone(), leftovers::owner());
+        let guardians = Guardians::new(reaper.clone(), owner());
         let means = Means { inbox, reaper, guardians, console, foreign: Rc::new(foreign) };
         Ok(Self { means, orders: HashMap::new(), last_begins: None, record: None })
     }
@@ -209,6 +226,11 @@ impl Processes {
     /// Asks it to end, and reports `Overdue` when the grace is over.
     pub fn dismiss(&self, proc: Proc, signal: Signal, grace: Duration) {
         self.order(proc, Order::Dismiss(signal, grace));
+    }
+
+    /// It asks for so much more time, from now on, if it was asked to end.
+    pub fn extend(&self, proc: Proc, more: Duration) {
+        self.order(proc, Order::Extend(more));
     }
 
     /// Kills all that is left of it.

@@ -1,20 +1,413 @@
-//! When does a new app serve?
+//! When does a new app serve, and what does it say of itself?
+//!
+//! Each generation has a socket of its own to which it can send what systemd's services send
+//! (`sd_notify(3)`). So nobody has to be known by a pid, and it makes no difference how many
+//! shells stand between.
+//!
+//! Where nothing is configured, `READY=1` is taken when it comes. Otherwise an app counts as
+//! ready when it listens on a port, or when it has got over the errors of its start.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::future::pending;
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::pin::pin;
 use std::time::Duration;
 
-use tokio::sync::mpsc::UnboundedSender;
-use tokio::task::JoinHandle;
+use http_body_util::Empty;
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::header::{CONNECTION, HOST};
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpStream, UnixDatagram};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::event::{Event, Message, Proc};
+use crate::config::{Http, Ready, Target};
+use crate::event::{Event, Message, Mode, Notice, Proc};
+use crate::process::{self, ports};
 
-/// An app that has lived this long has got over the errors of its start.
+/// An app that has lived this long has got over the errors of its start: alone, and beside
+/// another that serves.
 const LIVED: Duration = Duration::from_millis(100);
+const LIVED_BESIDE: Duration = Duration::from_secs(1);
+/// One whose predecessor listened on a port does so by then, if at all.
+const LISTENS: Duration = Duration::from_secs(3);
+/// One that is ready and has lived this long has proven good.
+const PROVEN: Duration = Duration::from_secs(2);
+/// Between two looks, or two tries: at first, and in the end.
+const LOOK: Duration = Duration::from_millis(5);
+const LAST_LOOK: Duration = Duration::from_millis(250);
+/// An answer takes no longer than this.
+const ANSWER: Duration = Duration::from_secs(5);
+/// The longest message, in bytes; systemd's own are at most 4096.
+const LONGEST: usize = 8192;
 
-/// Tells the inbox when this app serves. Abort it when the app ends.
-pub fn probe(proc: Proc, inbox: UnboundedSender<Message>) -> JoinHandle<()> {
-    tokio::spawn(async move {
-        tokio::time::sleep(LIVED).await;
+/// What to wait for.
+#[derive(Clone, Debug)]
+pub struct Expected {
+    /// As it is configured.
+    pub ready: Ready,
+    /// Whether another may be serving meanwhile.
+    pub mode: Mode,
+    /// The app before it listened on a port of its own.
+    pub listens: bool,
+}
+
+/// Watches one app. Dropped, it is watched no more.
+#[derive(Debug)]
+pub struct Probe {
+    facts: UnboundedSender<Fact>,
+    task: JoinHandle<()>,
+    socket: Option<PathBuf>,
+}
+
+enum Fact {
+    /// It has this pid.
+    Began(i32),
+    /// It has printed what was waited for.
+    Printed,
+}
+
+impl Probe {
+    /// Gets ready to watch an app that is yet to start. What is found is told to the inbox.
+    ///
+    /// # Errors
+    ///
+    /// There is no place for its socket; then it is watched without.
+    pub fn new(
+        proc: Proc,
+        expected: Expected,
+        inbox: UnboundedSender<Message>,
+    ) -> (Self, io::Result<()>) {
+        let (facts, told) = unbounded_channel();
+        let path = process::own_file("notify").map(|path| {
+            let mut name = path.into_os_string();
+            name.push(format!(".{}", proc.0));
+            PathBuf::from(name)
+        });
+        let opened = match &path {
+            Some(path) => UnixDatagram::bind(path),
+            None => Err(io::Error::other("there is no directory for it")),
+        };
+        let (socket, outcome) = match opened {
+            Ok(socket) => (Some(socket), Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        let path = path.filter(|_| socket.is_some());
+        let watcher = Watcher { proc, expected, inbox, socket };
+        let task = spawn_local(watcher.run(told));
+        (Self { facts, task, socket: path }, outcome)
+    }
+
+    /// The variable by which the app finds the socket.
+    pub fn variable(&self) -> Option<(OsString, OsString)> {
+        let path = self.socket.clone()?;
+        Some(("NOTIFY_SOCKET".into(), path.into()))
+    }
+
+    /// It runs, under this pid.
+    pub fn began(&self, pid: i32) {
+        // It is watched until this is dropped.
+        let _ = self.facts.send(Fact::Began(pid));
+    }
+
+    /// It has printed what was waited for.
+    pub fn printed(&self) {
+        let _ = self.facts.send(Fact::Printed);
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.task.abort();
+        if let Some(path) = &self.socket {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+struct Watcher {
+    proc: Proc,
+    expected: Expected,
+    inbox: UnboundedSender<Message>,
+    socket: Option<UnixDatagram>,
+}
+
+/// What of all that is waited for has come.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    notified: bool,
+    printed: bool,
+    /// Whatever can be found out from outside.
+    probed: bool,
+}
+
+impl Watcher {
+    async fn run(self, mut facts: UnboundedReceiver<Fact>) {
+        let mut seen = Seen::default();
+        let pid = loop {
+            match facts.recv().await {
+                Some(Fact::Began(pid)) => break pid,
+                Some(Fact::Printed) => seen.printed = true,
+                None => return,
+            }
+        };
+        let began = Instant::now();
+        let configured = &self.expected.ready;
+        let mut deadline = Some(began + configured.timeout).filter(|_| configured.is_configured());
+        let (mut is_ready, mut is_proven) = (false, false);
+        let why = RefCell::new(String::new());
+        let mut probing = pin!(self.probe(pid, began, &why));
+        loop {
+            if !is_ready && self.is_enough(seen) {
+                is_ready = true;
+                deadline = None;
+                let is_guess = !configured.is_configured() && !seen.notified;
+                if is_guess && self.expected.mode == Mode::Handover {
+                    self.tell(Message::Assumed(self.proc));
+                }
+                self.tell(Event::Ready(self.proc).into());
+            }
+            let proven = (is_ready && !is_proven).then_some(began + PROVEN);
+            tokio::select! {
+                biased;
+                fact = facts.recv() => match fact {
+                    Some(Fact::Printed) => seen.printed = true,
+                    Some(Fact::Began(_)) => {}
+                    None => return,
+                },
+                text = self.hear() => {
+                    for word in text.lines() {
+                        match word.split_once('=') {
+                            Some(("READY", "1")) => seen.notified = true,
+                            Some(("STATUS", status)) => {
+                                self.tell(Message::Status(self.proc, status.to_owned()));
+                            }
+                            Some(("STOPPING", "1")) => {
+                                self.tell(Message::Stopping(self.proc));
+                            }
+                            Some(("EXTEND_TIMEOUT_USEC", more)) => {
+                                let Ok(more) = more.parse().map(Duration::from_micros) else {
+                                    continue;
+                                };
+                                let later = Instant::now() + more;
+                                deadline = deadline.map(|deadline| deadline.max(later));
+                                self.tell(Message::Extend(self.proc, more));
+                            }
+                            _ => {}
+                        }
+                    }
+                }
+                () = &mut probing, if !seen.probed => seen.probed = true,
+                () = at(deadline) => {
+                    deadline = None;
+                    let missing = self.missing(seen, &why.borrow());
+                    self.tell(Message::Unready(self.proc, missing));
+                }
+                () = at(proven) => {
+                    is_proven = true;
+                    self.tell(Event::Proven(self.proc).into());
+                }
+            }
+        }
+    }
+
+    fn is_enough(&self, seen: Seen) -> bool {
+        let ready = &self.expected.ready;
+        if !ready.is_configured() {
+            return seen.probed || (seen.notified && ready.notify != Some(false));
+        }
+        let is_notified = ready.notify != Some(true) || seen.notified;
+        is_notified && (ready.log.is_none() || seen.printed) && seen.probed
+    }
+
+    /// What has not come, for a person.
+    fn missing(&self, seen: Seen, why: &str) -> String {
+        let ready = &self.expected.ready;
+        let mut missing = Vec::new();
+        if ready.notify == Some(true) && !seen.notified {
+            missing.push(match &self.socket {
+                Some(_) => "it has not sent READY=1 to $NOTIFY_SOCKET".to_owned(),
+                None => "there is no socket to which it could send READY=1".to_owned(),
+            });
+        }
+        if let Some(log) = ready.log.as_ref().filter(|_| !seen.printed) {
+            missing.push(format!("it has printed no line with /{log}/"));
+        }
+        if !seen.probed && !why.is_empty() {
+            missing.push(why.to_owned());
+        }
+        missing.join("; ")
+    }
+
+    /// The next message. Waits for ever where there is no socket.
+    async fn hear(&self) -> String {
+        let Some(socket) = &self.socket else { return pending().await };
+        let mut message = [0; LONGEST];
+        match socket.recv(&mut message).await {
+            Ok(count) => String::from_utf8_lossy(&message[..count]).into_owned(),
+            Err(_) => pending().await,
+        }
+    }
+
+    /// Ends when all is so that can be found out from outside.
+    async fn probe(&self, pid: i32, began: Instant, why: &RefCell<String>) {
+        let ready = &self.expected.ready;
+        if !ready.is_configured() {
+            return self.until_it_seems_ready(pid, began).await;
+        }
+        if let Some(http) = &ready.http {
+            self.until_answered(pid, http, why).await;
+        }
+        if let Some(tcp) = &ready.tcp {
+            self.until_connected(pid, tcp, why).await;
+        }
+        if let Some(after) = ready.after {
+            sleep_until(began + after).await;
+        }
+    }
+
+    async fn until_it_seems_ready(&self, pid: i32, began: Instant) {
+        if self.expected.mode == Mode::Handover {
+            return sleep_until(began + LIVED_BESIDE).await;
+        }
+        let until = began + if self.expected.listens { LISTENS } else { LIVED };
+        let mut pause = LOOK;
+        loop {
+            sleep_until(until.min(Instant::now() + pause)).await;
+            let found = ports::of_app(pid);
+            if !found.is_empty() {
+                return self.tell(Message::Listens(self.proc, found));
+            }
+            if Instant::now() >= until {
+                return self.tell(Message::Listens(self.proc, BTreeSet::new()));
+            }
+            pause = (pause * 2).min(LAST_LOOK);
+        }
+    }
+
+    async fn until_answered(&self, pid: i32, http: &Http, why: &RefCell<String>) {
+        let mut tries = Tries::default();
+        loop {
+            let answer = match self.is_its_own(pid, &http.target) {
+                Ok(()) => match timeout(ANSWER, ask(http)).await {
+                    Ok(Ok(status)) if is_good(http, status) => return,
+                    Ok(Ok(status)) => Err(format!("answers {status}")),
+                    Ok(Err(error)) => Err(error),
+                    Err(_) => Err("does not answer".to_owned()),
+                },
+                Err(why) => Err(why),
+            };
+            self.note(why, &http.to_string(), answer, &http.target, &mut tries).await;
+        }
+    }
+
+    async fn until_connected(&self, pid: i32, target: &Target, why: &RefCell<String>) {
+        let mut tries = Tries::default();
+        loop {
+            let connected = match self.is_its_own(pid, target) {
+                Ok(()) => match timeout(ANSWER, connect(target)).await {
+                    Ok(Ok(_)) => return,
+                    Ok(Err(error)) => Err(error.to_string()),
+                    Err(_) => Err("does not answer".to_owned()),
+                },
+                Err(why) => Err(why),
+            };
+            self.note(why, &target.to_string(), connected, target, &mut tries).await;
+        }
+    }
+
+    /// In a handover the old one may be who answers.
+    fn is_its_own(&self, pid: i32, target: &Target) -> Result<(), String> {
+        if self.expected.mode != Mode::Handover || !target.is_local() {
+            return Ok(());
+        }
+        let is_its_own = ports::of_app(pid).contains(&target.port);
+        is_its_own.then_some(()).ok_or_else(|| "the new program does not listen there".to_owned())
+    }
+
+    /// Remembers why it is not ready, tells at once what will hardly change, and waits.
+    async fn note(
+        &self,
+        why: &RefCell<String>,
+        what: &str,
+        answer: Result<(), String>,
+        target: &Target,
+        tries: &mut Tries,
+    ) {
+        if let Err(reason) = answer {
+            *why.borrow_mut() = format!("{what}: {reason}");
+        }
+        let is_first = !std::mem::replace(&mut tries.is_later, true);
+        let is_name = target.host.parse::<IpAddr>().is_err();
+        if is_first && is_name && tokio::net::lookup_host((&*target.host, 0)).await.is_err() {
+            self.tell(Message::Say(Notice::Warning(format!(
+                "[ready] {what}: no machine of the name {} is known, so it may never be ready",
+                target.host
+            ))));
+        }
+        sleep(tries.pause).await;
+        tries.pause = (tries.pause * 2).min(LAST_LOOK);
+    }
+
+    fn tell(&self, message: Message) {
         // The inbox closes when hotrun ends.
-        let _ = inbox.send(Event::Ready(proc).into());
-    })
+        let _ = self.inbox.send(message);
+    }
+}
+
+struct Tries {
+    pause: Duration,
+    is_later: bool,
+}
+
+impl Default for Tries {
+    fn default() -> Self {
+        Self { pause: LOOK, is_later: false }
+    }
+}
+
+fn is_good(http: &Http, status: StatusCode) -> bool {
+    match http.status {
+        Some(wanted) => status == wanted,
+        None => status.as_u16() < 400,
+    }
+}
+
+async fn connect(target: &Target) -> io::Result<TcpStream> {
+    TcpStream::connect((&*target.host, target.port)).await
+}
+
+/// The status of the answer.
+async fn ask(http: &Http) -> Result<StatusCode, String> {
+    let stream = connect(&http.target).await.map_err(|error| error.to_string())?;
+    let failed = |error: hyper::Error| error.to_string();
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    let request = Request::get(&http.path)
+        .header(HOST, http.target.to_string())
+        .header(CONNECTION, "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| error.to_string())?;
+    let mut connection = pin!(connection);
+    let mut answer = pin!(sender.send_request(request));
+    tokio::select! {
+        answer = &mut answer => answer.map(|answer| answer.status()).map_err(failed),
+        ended = &mut connection => {
+            ended.map_err(failed)?;
+            answer.await.map(|answer| answer.status()).map_err(failed)
+        }
+    }
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => pending().await,
+    }
 }

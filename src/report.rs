@@ -28,6 +28,7 @@ fn is_on(color: Color) -> bool {
 }
 
 pub mod console;
+mod serving;
 
 use console::{Console, Stream};
 
@@ -80,12 +81,21 @@ pub struct Facts {
     pub ended: Option<Instant>,
     /// How long it may take to end, and by which signal it is asked.
     pub grace: Option<(Duration, &'static str)>,
+    /// Why it was not ready in time.
+    pub unready: Option<String>,
 }
 
 impl Facts {
     /// Something that starts now.
     pub fn now() -> Self {
-        Self { pid: None, began: Instant::now(), dismissed: None, ended: None, grace: None }
+        Self {
+            pid: None,
+            began: Instant::now(),
+            dismissed: None,
+            ended: None,
+            grace: None,
+            unready: None,
+        }
     }
 }
 
@@ -184,7 +194,8 @@ impl Report {
     pub fn say(&self, notice: &Notice) {
         match notice {
             Notice::Changed(cause) => self.changed(cause),
-            Notice::Building(_) => {}
+            // Of this the reason is not known here.
+            Notice::Building(_) | Notice::NoRollback(_) => {}
             Notice::Built(build) => {
                 self.line(Part::Build, Tone::Good, "built", &format!("in {}", self.took(*build)));
             }
@@ -219,14 +230,19 @@ impl Report {
             Notice::Started(app) => {
                 self.line(Part::Runner, Tone::Work, "started", &self.name(*app));
             }
-            Notice::Ready(app) => self.line(Part::Runner, Tone::Good, "ready", &self.name(*app)),
-            Notice::Unready { new, app } => {
-                let text = match app {
-                    Some(_) => format!("{}; {}", self.name(*new), self.serving(*app)),
-                    None => format!("{}; it is given more time", self.name(*new)),
-                };
-                self.line(Part::Runner, Tone::Warn, "not ready", &text);
-            }
+            Notice::Ready(_)
+            | Notice::Unready { .. }
+            | Notice::Assumed(_)
+            | Notice::Status(..)
+            | Notice::AppStopping(_)
+            | Notice::Kept(_)
+            | Notice::RolledBack(_)
+            | Notice::Listening { .. }
+            | Notice::ListenerShut(..)
+            | Notice::MayHaveBound { .. }
+            | Notice::BoundBeside(..)
+            | Notice::NobodyAccepts(..)
+            | Notice::PortNeedsHandover(..) => self.about_serving(notice),
             Notice::AppEnded { app, ended, serving, next } => {
                 self.app_ended(*app, ended, *serving, *next);
             }
@@ -316,21 +332,8 @@ impl Report {
     }
 
     fn port_held(&self, holder: &Holder) {
-        let since = holder.age.map(|age| format!(", for {}", duration(age))).unwrap_or_default();
-        let whose = match holder.whose {
-            Whose::DeadHotruns => ", left behind by a hotrun that was killed",
-            Whose::AnotherHotruns => ", started by another hotrun that runs",
-            Whose::Strangers => "",
-        };
-        let then = match holder.remedy {
-            Remedy::Ended => "it was ended (--free-port)",
-            Remedy::Possible => "end it, or have it ended: hotrun --free-port",
-            Remedy::NotOurs => "--free-port leaves it alone: it is not of this project and user",
-            Remedy::NotPossible => "it could not be ended",
-            Remedy::None => "end it, or use another port",
-        };
-        let who = name_processes(&[(holder.pid, holder.command.clone())]);
-        let text = format!("{} is held by {who}{since}{whose}; {then}", holder.port);
+        let (who, then) = who_holds(holder);
+        let text = format!("{} is held by {who}; {then}", holder.port);
         self.line(Part::Main, Tone::Warn, "port", &text);
     }
 
@@ -384,6 +387,7 @@ impl Report {
             (None, Next::Wait) => "waiting for a save".to_owned(),
             (None, Next::Build) => "the next is on its way".to_owned(),
             (None, Next::Restart) => "it is started again".to_owned(),
+            (None, Next::Rollback) => "the last good one is started".to_owned(),
             (None, Next::Quit) => "so hotrun ends".to_owned(),
         };
         let (tone, word) = match ended {
@@ -476,6 +480,25 @@ impl Report {
 /// A closed stderr is no reason to end.
 fn write_at_once(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// Who holds a port, and what was, or can be, done about it.
+pub fn who_holds(holder: &Holder) -> (String, &'static str) {
+    let since = holder.age.map(|age| format!(", for {}", duration(age))).unwrap_or_default();
+    let whose = match holder.whose {
+        Whose::DeadHotruns => ", left behind by a hotrun that was killed",
+        Whose::AnotherHotruns => ", started by another hotrun that runs",
+        Whose::Strangers => "",
+    };
+    let then = match holder.remedy {
+        Remedy::Ended => "it was ended (--free-port)",
+        Remedy::Possible => "end it, or have it ended: hotrun --free-port",
+        Remedy::NotOurs => "--free-port leaves it alone: it is not of this project and user",
+        Remedy::NotPossible => "it could not be ended",
+        Remedy::None => "end it, or use another port",
+    };
+    let who = name_processes(&[(holder.pid, holder.command.clone())]);
+    (format!("{who}{since}{whose}"), then)
 }
 
 /// `"sleep 1000" (pid 7) and 2 more`.

@@ -12,6 +12,9 @@
 //!   source does not build.
 //! - No failure of a build or of a start takes down an app that serves, unless
 //!   `stop_on_error` asks for it.
+//! - No app serves on that is older than what was last built, unless that does not start or
+//!   somebody wants it so; in handover mode no second app is started while one is not ready.
+//! - Nothing older is started again unless a start has failed, and never twice for one.
 //! - No living process is missing here, and none is named twice: hotrun does not end while
 //!   one is left, unless it is forced to. Nobody is asked to end twice.
 
@@ -20,7 +23,8 @@ use std::collections::BTreeMap;
 use nix::sys::signal::Signal;
 
 use crate::event::{
-    Cause, Ended, Event, Mode, Next, Notice, OnExit, Order, Policy, Proc, Role, Timer,
+    Cause, Ended, Event, Mode, Next, Notice, OnExit, Order, Policy, Proc, Refusal, Role, Source,
+    Timer,
 };
 
 #[cfg(test)]
@@ -43,8 +47,10 @@ pub enum Effect {
     SpawnBuild(Proc, Cause),
     /// Run the commands of the rules that have these files.
     SpawnRules(Proc, Cause),
-    /// Start what was last built, as the app of this generation (1, 2, 3 …).
-    SpawnApp(Proc, u32),
+    /// Start the app of this generation (1, 2, 3 …) from what was last built, or kept.
+    SpawnApp(Proc, u32, Source),
+    /// What is kept is, from now on, the last good artifact before the one started last.
+    GoBack,
     /// Run the `post_cmd` of this index.
     SpawnHook(Proc, usize),
     /// Ask it to end, grant it its grace, then report `Overdue`.
@@ -141,6 +147,14 @@ pub struct State {
     unready: Option<Proc>,
     /// What it is to be sent as soon as it is.
     signal: Option<Signal>,
+    /// What the next app is started from.
+    source: Source,
+    /// The app that was started last from something new, as long as it has not proven good.
+    unproven: Option<Proc>,
+    /// Its start has failed, and nothing has followed yet.
+    failed_start: bool,
+    /// There is an older good artifact to go back to.
+    fallback: bool,
     pause: Pause,
     /// A build has succeeded: there is something to run.
     built: bool,
@@ -166,6 +180,10 @@ impl State {
             restart: false,
             unready: None,
             signal: None,
+            source: Source::Built,
+            unproven: None,
+            failed_start: false,
+            fallback: false,
             pause: Pause::Off,
             built: false,
             overtaken: 0,
@@ -180,7 +198,8 @@ impl State {
         let phase = std::mem::replace(&mut self.phase, Phase::Done);
         let mut turn = Turn { state: self, effects: Vec::new() };
         let phase = turn.take(phase, event);
-        turn.state.phase = turn.follow_up(phase);
+        let phase = turn.follow_up(phase);
+        turn.state.phase = turn.follow_failed_start(phase);
         (turn.state, turn.effects)
     }
 
@@ -220,6 +239,14 @@ impl Turn {
             Event::Gone(proc) => self.gone(phase, proc),
             Event::Ready(proc) => self.ready(phase, proc),
             Event::Unready(proc) => self.unready(phase, proc),
+            Event::Proven(proc) => {
+                self.state.unproven.take_if(|app| *app == proc);
+                phase
+            }
+            Event::Fallback(is_there) => {
+                self.state.fallback = is_there;
+                phase
+            }
             Event::Overdue(proc) => self.overdue(phase, proc),
             Event::Due(timer) => self.due(phase, timer),
             Event::Interrupted => self.interrupted(&phase),
@@ -264,10 +291,13 @@ impl Turn {
                 phase
             }
             Phase::Stopping => {
+                // Should the build fail, what was to start does.
+                self.state.restart = true;
                 // Nobody serves: no spacing is worth that.
                 self.build(None, cause)
             }
             Phase::Starting { new, app: Some(app) } => {
+                self.state.restart = true;
                 self.dismiss(new, Role::App);
                 self.begin(Some(app), cause)
             }
@@ -407,8 +437,9 @@ impl Turn {
     fn app_ended_during_rules(&mut self, rules: Proc, app: Proc, ended: Ended) -> Phase {
         let code = ended.exit_code();
         let next = match self.state.policy.on_exit {
-            OnExit::Quit => Next::Quit,
             _ if self.state.owed.is_some() => Next::Build,
+            _ if self.is_failed_start(app, &ended) && self.can_follow() => Next::Rollback,
+            OnExit::Quit => Next::Quit,
             OnExit::Restart => Next::Restart,
             OnExit::Wait => Next::Wait,
         };
@@ -423,7 +454,7 @@ impl Turn {
                 self.state.pausing = Some(app);
                 self.effects.push(Effect::Arm(Timer::Backoff(app)));
             }
-            Next::Build | Next::Wait => {}
+            Next::Build | Next::Wait | Next::Rollback => {}
         }
         Phase::Ruling { rules, app: None }
     }
@@ -448,6 +479,7 @@ impl Turn {
         }
         if !self.state.policy.builds {
             self.state.owed = None;
+            self.state.source = Source::Built;
             return self.install(app);
         }
         let cause = cause.after(self.state.follow_up.take()).after(self.state.owed.take());
@@ -480,7 +512,14 @@ impl Turn {
             return Phase::Idle { app: None };
         }
         match self.state.policy.mode {
-            Mode::Handover => self.start(app),
+            // One that does not serve yet is worth no second one beside it.
+            Mode::Handover if app.is_some() && app != self.state.unready => self.start(app),
+            Mode::Handover => {
+                if let Some(app) = app {
+                    self.dismiss(app, Role::App);
+                }
+                self.start(None)
+            }
             Mode::Restart => {
                 if let Some(app) = app {
                     self.dismiss(app, Role::App);
@@ -494,11 +533,81 @@ impl Turn {
         // Whatever it would have been told of, or started again for, it reads at its start.
         self.state.signal = None;
         self.state.restart = false;
+        self.state.failed_start = false;
         let new = self.number();
         self.state.unready = Some(new);
+        self.state.unproven = (self.state.source == Source::Built).then_some(new);
         self.state.generation += 1;
-        self.effects.push(Effect::SpawnApp(new, self.state.generation));
+        self.effects.push(Effect::SpawnApp(new, self.state.generation, self.state.source));
         Phase::Starting { new, app }
+    }
+
+    // Going back to what was good
+
+    /// The start of what was new has failed, nobody serves, and nothing newer is under way.
+    fn follow_failed_start(&mut self, phase: Phase) -> Phase {
+        match phase {
+            Phase::Idle { app: None } if self.state.failed_start && self.can_follow() => {
+                self.go_back(None)
+            }
+            phase => phase,
+        }
+    }
+
+    fn can_follow(&self) -> bool {
+        self.state.policy.rollback && self.state.fallback
+    }
+
+    fn go_back(&mut self, app: Option<Proc>) -> Phase {
+        self.state.failed_start = false;
+        self.keep_to_the_last_good();
+        self.install(app)
+    }
+
+    fn keep_to_the_last_good(&mut self) {
+        self.effects.push(Effect::GoBack);
+        self.state.source = Source::Kept;
+    }
+
+    /// An app ended, or did not become ready, before it had proven good.
+    fn start_failed(&mut self) {
+        self.state.unproven = None;
+        self.state.failed_start = true;
+        if self.state.policy.rollback && !self.state.fallback {
+            self.say(Notice::NoRollback(Refusal::NothingKept));
+        }
+    }
+
+    fn roll_back(&mut self, phase: Phase) -> Phase {
+        match phase {
+            Phase::Closing { .. } | Phase::Quitting { .. } | Phase::Done => phase,
+            Phase::Waiting { due: Due::Build(_), .. }
+            | Phase::Ruling { .. }
+            | Phase::Building { .. }
+            | Phase::Cancelling { .. } => {
+                self.say(Notice::NoRollback(Refusal::BuildUnderWay));
+                phase
+            }
+            // The old one is still there.
+            Phase::Starting { new, app: Some(app) } => {
+                self.dismiss(new, Role::App);
+                if self.state.fallback {
+                    self.keep_to_the_last_good();
+                }
+                self.say(Notice::Kept(app));
+                Phase::Idle { app: Some(app) }
+            }
+            phase if !self.state.fallback => {
+                self.say(Notice::NoRollback(Refusal::NothingKept));
+                phase
+            }
+            Phase::Idle { app } | Phase::Waiting { app, due: Due::Restart(_) } => self.go_back(app),
+            Phase::Starting { new, app: None } => self.go_back(Some(new)),
+            Phase::Stopping => {
+                self.keep_to_the_last_good();
+                Phase::Stopping
+            }
+        }
     }
 
     fn ready(&mut self, phase: Phase, proc: Proc) -> Phase {
@@ -511,18 +620,20 @@ impl Turn {
                 }
                 Phase::Idle { app: Some(new) }
             }
-            Phase::Waiting { app: Some(app), .. }
-            | Phase::Ruling { app: Some(app), .. }
-            | Phase::Building { app: Some(app), .. }
-            | Phase::Cancelling { app: Some(app), .. }
-                if app == proc =>
-            {
-                self.say(Notice::Ready(app));
-                self.send_kept_signal(app);
-                phase
+            other => {
+                if self.is_unready_beside_work(&other, proc) {
+                    self.say(Notice::Ready(proc));
+                    self.send_kept_signal(proc);
+                }
+                other
             }
-            _ => phase,
         }
+    }
+
+    /// It is the app, not yet ready, and something newer was begun meanwhile.
+    fn is_unready_beside_work(&self, phase: &Phase, proc: Proc) -> bool {
+        let is_closing = matches!(phase, Phase::Closing { .. });
+        self.state.unready == Some(proc) && current_app(phase) == Some(proc) && !is_closing
     }
 
     fn send_kept_signal(&mut self, app: Proc) {
@@ -542,15 +653,28 @@ impl Turn {
 
     fn unready(&mut self, phase: Phase, proc: Proc) -> Phase {
         match phase {
-            Phase::Starting { new, app } if new == proc => {
-                self.say(Notice::Unready { new, app });
-                if app.is_none() {
+            Phase::Starting { new, app: Some(app) } if new == proc => {
+                self.say(Notice::Unready { new, app: Some(app), goes_back: false });
+                self.dismiss(new, Role::App);
+                Phase::Idle { app: Some(app) }
+            }
+            Phase::Starting { new, app: None } if new == proc => {
+                let is_unproven = self.state.unproven == Some(new);
+                let goes_back = is_unproven && self.can_follow();
+                self.say(Notice::Unready { new, app: None, goes_back });
+                if !goes_back {
                     return phase;
                 }
+                self.start_failed();
                 self.dismiss(new, Role::App);
-                Phase::Idle { app }
+                Phase::Idle { app: None }
             }
-            _ => phase,
+            other => {
+                if self.is_unready_beside_work(&other, proc) {
+                    self.say(Notice::Unready { new: proc, app: None, goes_back: false });
+                }
+                other
+            }
         }
     }
 
@@ -567,6 +691,8 @@ impl Turn {
                 self.state.overtaken = 0;
                 if ended.succeeded() {
                     self.state.built = true;
+                    self.state.source = Source::Built;
+                    self.state.failed_start = false;
                     self.say(Notice::Built(build));
                     self.install(app)
                 } else {
@@ -634,16 +760,21 @@ impl Turn {
     /// An app ended that nobody had asked to, and nothing newer is under way.
     fn app_ended(&mut self, app: Proc, ended: Ended, serving: Option<Proc>) -> Phase {
         let code = ended.exit_code();
+        let is_failed_start = self.is_failed_start(app, &ended);
         let next = match self.state.policy.on_exit {
             _ if serving.is_some() => Next::Wait,
+            _ if is_failed_start && self.can_follow() => Next::Rollback,
             OnExit::Wait => Next::Wait,
             OnExit::Restart => Next::Restart,
             OnExit::Quit => Next::Quit,
         };
         self.dismiss(app, Role::App);
         self.say(Notice::AppEnded { app, ended, serving, next });
+        if is_failed_start && serving.is_none() {
+            self.start_failed();
+        }
         match next {
-            Next::Wait | Next::Build => Phase::Idle { app: serving },
+            Next::Wait | Next::Build | Next::Rollback => Phase::Idle { app: serving },
             Next::Restart => {
                 self.effects.push(Effect::Arm(Timer::Backoff(app)));
                 Phase::Waiting { app: None, due: Due::Restart(app) }
@@ -654,8 +785,18 @@ impl Turn {
 
     /// An app ended that something newer was about to replace.
     fn lost(&mut self, app: Proc, ended: Ended, next: Next) {
+        let is_failed_start = self.is_failed_start(app, &ended);
         self.dismiss(app, Role::App);
         self.say(Notice::AppEnded { app, ended, serving: None, next });
+        if is_failed_start {
+            // What is under way may come to nothing.
+            self.state.failed_start = true;
+        }
+    }
+
+    /// It has ended before it had proven good, and not because its work was done.
+    fn is_failed_start(&self, app: Proc, ended: &Ended) -> bool {
+        self.state.unproven == Some(app) && !ended.succeeded()
     }
 
     fn gone(&mut self, phase: Phase, proc: Proc) -> Phase {
@@ -726,6 +867,7 @@ impl Turn {
     fn ordered(&mut self, phase: Phase, order: Order) -> Phase {
         match order {
             Order::Restart => self.restart(phase),
+            Order::Rollback => self.roll_back(phase),
             Order::Signal(signal) => {
                 self.signal(&phase, signal);
                 phase
@@ -776,6 +918,10 @@ impl Turn {
     }
 
     fn restart(&mut self, phase: Phase) -> Phase {
+        // Whoever asks for it may have mended what the newest needs.
+        if self.has_something_to_run() {
+            self.state.source = Source::Built;
+        }
         match phase {
             Phase::Idle { .. }
             | Phase::Waiting { due: Due::Restart(_), .. }

@@ -29,6 +29,10 @@ fn summary(config: &Config) -> Vec<String> {
         line(name, stage.label.clone());
     }
     line("run", describe_program(&config.run.program));
+    for one in &config.listen {
+        let name = one.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
+        line("listen", format!("{}{name}", one.address));
+    }
     line("stop", format!("{}, then SIGKILL after {:?}", config.run.signal, config.run.grace));
     for command in &config.post_cmd {
         line("post_cmd", command.clone());

@@ -265,12 +265,27 @@ impl Document {
 
     /// The tables of a list of tables.
     pub(super) fn tables(&self, key: &'static str) -> Result<&[Document]> {
-        let empty =
-            self.get::<Vec<toml::Value>>(key, "tables, each under [[build.rules]]", |_| None)?;
+        let expected = format!("tables, each under [[{key}]]");
+        let empty = self.get::<Vec<toml::Value>>(key, &expected, |_| None)?;
         if empty.is_some_and(|list| !list.is_empty()) {
-            return Err(self.wrong(key, "tables, each under [[build.rules]]"));
+            return Err(self.wrong(key, expected));
+        }
+        let below = |one: &&String| one.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'));
+        if let Some(first) = self.entries.keys().find(below) {
+            return Err(self.wrong(first, expected));
         }
         Ok(self.lists.get(key).map_or(&[], Vec::as_slice))
+    }
+
+    /// What the command line says of a key, once for each time that it does.
+    pub(super) fn options(&self, key: &'static str) -> Option<&[String]> {
+        match self.entries.get(key) {
+            Some(Entry::Option(words)) => {
+                self.asked.borrow_mut().entry(key).or_default();
+                Some(words)
+            }
+            _ => None,
+        }
     }
 
     /// The keys and values of a table whose keys are the user's own.

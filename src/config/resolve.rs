@@ -16,7 +16,7 @@ use super::{
     Run, Scope, Stage, Stdin, Talk, Tty, absolute, air, duration,
 };
 use crate::error::{Error, Result};
-use crate::event::OnExit;
+use crate::event::{Mode, OnExit};
 use crate::project::{self, Ask, Kind, Makes, Plan, Selection};
 
 pub(super) const GRACE: Duration = Duration::from_secs(5);
@@ -123,6 +123,9 @@ impl<'a> Resolver<'a> {
         watch.never.extend(log.iter().map(|log| log.path.clone()));
         let talk = self.talk()?;
         let ports = self.proxy()?;
+        let listen = self.listen()?;
+        let ready = self.ready(&listen)?;
+        self.warn_of_rollback(&run);
         let clean_on_exit = self.boolean("misc.clean_on_exit", false)?;
         Ok(Config {
             file: None,
@@ -137,6 +140,8 @@ impl<'a> Resolver<'a> {
             log,
             spare,
             ports,
+            listen,
+            ready,
             free_port: self.options.free_port,
             post_cmd: commands.post_cmd,
             watch,
@@ -395,6 +400,10 @@ impl<'a> Resolver<'a> {
             "run.stdin",
             &[("auto", Stdin::Auto), ("app", Stdin::App), ("null", Stdin::Null)],
         )?;
+        let mode =
+            self.one_of("run.mode", &[("restart", Mode::Restart), ("handover", Mode::Handover)])?;
+        let rolls_back =
+            self.one_of("run.on_failed_start", &[("wait", false), ("rollback", true)])?;
         let tty = self.one_of("run.tty", &[("inherit", Tty::Inherit), ("pty", Tty::Pty)])?;
         if tty == Tty::Pty && stdin == Stdin::App {
             let expected = "\"null\" or nothing beside run.tty = \"pty\", where the program's input \
@@ -405,6 +414,8 @@ impl<'a> Resolver<'a> {
             program,
             fallback: None,
             is_assumed: false,
+            mode,
+            rolls_back,
             signal,
             scope: self
                 .one_of("run.stop_scope", &[("group", Scope::Group), ("leader", Scope::Leader)])?,
@@ -414,6 +425,16 @@ impl<'a> Resolver<'a> {
             on_exit,
             rerun_delay: rerun.then_some(rerun_delay),
         })
+    }
+
+    fn warn_of_rollback(&mut self, run: &Run) {
+        if run.rolls_back && matches!(run.program, Program::Command(Command::Shell(..))) {
+            self.warnings.push(
+                "run.on_failed_start = \"rollback\" has no effect: the program is run by a shell, so \
+                 no file is known that could be kept; name it by build.entrypoint"
+                    .to_owned(),
+            );
+        }
     }
 
     fn grace(&mut self) -> Result<Duration> {
@@ -555,7 +576,7 @@ impl<'a> Resolver<'a> {
         Ok(Duration::from_millis(found.unwrap_or(default)))
     }
 
-    fn duration(&self, key: &'static str, default: Duration) -> Result<Duration> {
+    pub(super) fn duration(&self, key: &'static str, default: Duration) -> Result<Duration> {
         let wrong = || self.document.wrong(key, DURATION);
         match self.document.number_or_text(key, DURATION)? {
             Some(NumberOrText::Text(text)) if !text.is_empty() => {

@@ -78,7 +78,7 @@ fn the_example_documents_every_key_and_no_other() {
     let mut asked: Vec<&str> = document.asked().into_iter().collect();
     // The articles' names for air's keys are understood, not recommended.
     // And a list of tables cannot be written as a comment that is a key.
-    let others = ["watch.include_files", "watch.exclude_dirs", "build.rules"];
+    let others = ["watch.include_files", "watch.exclude_dirs", "build.rules", "listen"];
     asked.retain(|key| !others.contains(key));
     assert_eq!(documented, asked);
 }
@@ -91,8 +91,9 @@ fn the_example_shows_the_defaults() {
     let shown = |config: &Config| {
         let root = config.watch.roots[0].display().to_string();
         format!(
-            "{:#?}",
-            (&config.build, &config.run, &config.post_cmd, &config.tmp_dir, &config.watch)
+            "{:#?} {:?}",
+            (&config.build, &config.run, &config.post_cmd, &config.tmp_dir, &config.watch),
+            &config.ready.timeout
         )
         .replace(&root, "ROOT")
     };

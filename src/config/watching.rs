@@ -11,7 +11,9 @@ use regex::RegexSet;
 
 use super::document::Document;
 use super::resolve::{Resolver, signal_named};
-use super::{Action, Backend, Command, Extensions, Globs, Program, Rule, Watch, absolute, air};
+use super::{
+    Action, Backend, Command, Extensions, Globs, KEPT, Program, Rule, Watch, absolute, air,
+};
 use crate::error::{Error, Result};
 use crate::project::{self, Kind};
 
@@ -59,6 +61,7 @@ impl Resolver<'_> {
         self.never_watch("tmp_dir", tmp_dir, root, &mut never);
         let artifact = self.artifact(program, builds);
         never.extend(artifact.clone());
+        never.insert(tmp_dir.join(KEPT));
         if self.air_mode || testdata.is_some() {
             if testdata.is_none() {
                 self.document.assume("testdata_dir", "testdata");

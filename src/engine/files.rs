@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::Engine;
 use crate::error::{Error, Result};
 use crate::event::Notice;
+use crate::process::without_escapes;
 
 /// In each `tmp_dir` that hotrun has made: git does not see it, and hotrun knows it again.
 const MARK: &str = ".gitignore";
@@ -114,26 +115,6 @@ impl Engine {
     }
 }
 
-/// What was said to a terminal, as text: without the sequences that begin with ESC.
-fn without_escapes(said: &[u8]) -> Vec<u8> {
-    let mut text = Vec::with_capacity(said.len());
-    let mut bytes = said.iter().copied();
-    while let Some(byte) = bytes.next() {
-        if byte != 0x1b {
-            text.push(byte);
-            continue;
-        }
-        match bytes.next() {
-            // Colours and the like end with a letter or one of `@[\\]^_{|}~`.
-            Some(b'[') => while bytes.next().is_some_and(|byte| !(0x40..=0x7e).contains(&byte)) {},
-            // Titles and links end with a bell, or with ESC and a backslash.
-            Some(b']') => while bytes.next().is_some_and(|byte| byte != 0x07 && byte != b'\\') {},
-            _ => {}
-        }
-    }
-    text
-}
-
 /// Why a directory must not be deleted. `kept` are directories that must stay.
 fn why_not_ours(directory: &Path, kept: &[&Path]) -> Option<String> {
     let is_link = directory.symlink_metadata().is_ok_and(|meta| meta.is_symlink());
@@ -156,12 +137,6 @@ fn why_not_ours(directory: &Path, kept: &[&Path]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_log_holds_text_without_escapes() {
-        let said = b"\x1b[1;31merror\x1b[0m: \x1b]8;;http://x\x1b\\E1\x1b]8;;\x07 done\r\n\x1b";
-        assert_eq!(without_escapes(said), b"error: E1 done\r\n");
-    }
 
     #[test]
     fn only_a_directory_that_hotrun_has_made_is_its_own() {

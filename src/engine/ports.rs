@@ -14,7 +14,7 @@ use crate::process::{self, Freeing, ports};
 use crate::project::Kind;
 
 /// Whoever ends so soon after its start may have found its port taken.
-const SOON: Duration = Duration::from_secs(2);
+pub(super) const SOON: Duration = Duration::from_secs(2);
 
 impl Engine {
     pub(super) fn freeing(&self) -> Freeing {
@@ -24,9 +24,13 @@ impl Engine {
     /// After a while: on which ports an app, or a build, listens.
     pub(super) fn listens(&mut self, proc: Proc, ports: BTreeSet<u16>) {
         match self.roles.get(&proc) {
-            Some(Role::App) if !ports.is_empty() && ports != self.ports => {
-                self.ports = ports;
-                process::remember_ports(&self.config.directory, &self.ports);
+            Some(Role::App) => {
+                self.listens = !ports.is_empty();
+                self.look_at_listeners(proc, &ports);
+                if !ports.is_empty() && ports != self.ports {
+                    self.ports = ports;
+                    process::remember_ports(&self.config.directory, &self.ports);
+                }
             }
             Some(Role::Build) => {
                 let Some(port) = ports.first().copied() else { return };

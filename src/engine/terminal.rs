@@ -143,7 +143,7 @@ impl Engine {
     }
 
     /// A command was stopped, and cannot go on by itself.
-    pub(super) fn stopped(&mut self, proc: Proc, signal: Signal) {
+    fn stopped(&mut self, proc: Proc, signal: Signal) {
         match signal {
             // An app waits until the build that asks for something has ended.
             Signal::SIGTTIN | Signal::SIGTTOU if self.has_lent_the_terminal(proc) => {
@@ -237,7 +237,7 @@ impl Engine {
     }
 
     /// It is time to look.
-    pub(super) fn mend_terminal(&mut self) {
+    fn mend_terminal(&mut self) {
         // The app has not cared to be stopped.
         self.lend_terminal();
         if let Some(terminal) = self.seat.terminal.as_ref().filter(|one| one.is_an_apps()) {
@@ -309,7 +309,7 @@ impl Engine {
     }
 
     /// Ctrl-Z: everything stops, and the shell has the terminal.
-    pub(super) fn suspend(&mut self) {
+    fn suspend(&mut self) {
         if std::mem::replace(&mut self.seat.is_stopping, true) {
             return;
         }
@@ -329,7 +329,7 @@ impl Engine {
 
     /// `fg` or `bg`: everything goes on, and whoever had the terminal has it again, if it is
     /// there to be had.
-    pub(super) fn continued(&mut self) {
+    fn continued(&mut self) {
         self.seat.is_stopping = false;
         let Some(terminal) = &mut self.seat.terminal else {
             self.processes.resume();
@@ -357,7 +357,25 @@ impl Engine {
         }
     }
 
-    pub(super) fn typed(&mut self, key: Option<Key>, shown: usize) -> Vec<Event> {
+    /// What concerns the terminal, and who has it.
+    pub(super) fn heard_of_terminal(&mut self, message: &Message) -> Vec<Event> {
+        match message {
+            Message::Typed { key, shown } => return self.typed(*key, *shown),
+            // Who was started by `nohup` does not care.
+            Message::TerminalClosed if !is_ignored(Signal::SIGHUP) => {
+                return vec![Event::Interrupted];
+            }
+            Message::Stopped(proc, signal) => self.stopped(*proc, *signal),
+            Message::Suspend => self.suspend(),
+            Message::Continued => self.continued(),
+            Message::Resized => self.processes.resized(),
+            Message::LookAtTerminal => self.mend_terminal(),
+            _ => {}
+        }
+        Vec::new()
+    }
+
+    fn typed(&mut self, key: Option<Key>, shown: usize) -> Vec<Event> {
         if !self.seat.terminal.as_ref().is_some_and(Terminal::reads_keys) {
             return Vec::new();
         }
@@ -366,6 +384,7 @@ impl Engine {
         match key {
             Key::Rebuild => vec![Event::Saved(Cause::Order)],
             Key::Restart => vec![Event::Ordered(Order::Restart)],
+            Key::Rollback => vec![Event::Ordered(Order::Rollback)],
             Key::Pause => vec![Event::Ordered(Order::PauseOrResume)],
             Key::Quit => vec![Event::Interrupted],
             Key::Clear => {

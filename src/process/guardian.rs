@@ -15,20 +15,23 @@ use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid, getppid, setpgid, setsid, tcsetpgrp};
 
 use super::link::{Failure, FromGuardian, Launch, Link, Place, Step, ToGuardian};
-use super::{GUARDIAN, Member, TREE, part_spared, platform, raw, terminal};
+use super::{
+    FIRST_LISTENER, GUARDIAN, LISTEN_PID, Member, TREE, part_spared, platform, raw, terminal,
+};
 use crate::config::Spare;
 use crate::event::Ended;
 
@@ -246,13 +249,10 @@ impl Duty {
     // Starting
 
     fn start(&mut self, launch: Launch) {
-        let fds: Vec<Option<OwnedFd>> = launch
-            .streams
-            .iter()
-            .map(|travels| if *travels { self.link.next_fd() } else { None })
-            .collect();
+        let streams = launch.streams.map(|travels| travels.then(|| self.link.next_fd()).flatten());
+        let listeners = (0..launch.listeners).map_while(|_| self.link.next_fd()).collect();
         self.closed = false;
-        match self.fork(&launch, fds) {
+        match self.fork(&launch, Inheritance { streams, listeners }) {
             Ok(pid) => {
                 self.leader = Some(pid);
                 self.has_children = true;
@@ -265,7 +265,7 @@ impl Duty {
         self.launch = Some(launch);
     }
 
-    fn fork(&mut self, launch: &Launch, fds: Vec<Option<OwnedFd>>) -> Result<Pid, Failure> {
+    fn fork(&mut self, launch: &Launch, fds: Inheritance) -> Result<Pid, Failure> {
         let prepare = |error: io::Error| failure(Step::Prepare, &error);
         let (mut status, mut report) = io::pipe().map_err(prepare)?;
         let guardian = getpid();
@@ -273,7 +273,14 @@ impl Duty {
         let forked = raw::fork(cgroup).map_err(|errno| prepare(errno.into()))?;
         let pid = match forked {
             raw::Forked::Child => {
-                let failure = become_command(launch, fds, guardian);
+                let failure = match move_up(report.into(), launch.listeners) {
+                    Ok(moved) => {
+                        report = moved.into();
+                        become_command(launch, fds, guardian)
+                    }
+                    // There is nothing left by which it could be told why.
+                    Err(_) => raw::exit_child(),
+                };
                 if let Ok(text) = serde_json::to_vec(&failure) {
                     let _ = report.write_all(&text);
                 }
@@ -549,11 +556,46 @@ fn failure(step: Step, error: &io::Error) -> Failure {
     Failure { step, errno: error.raw_os_error().unwrap_or(Errno::EINVAL as i32) }
 }
 
+/// Descriptors for a command.
+struct Inheritance {
+    streams: [Option<OwnedFd>; 3],
+    listeners: Vec<OwnedFd>,
+}
+
+impl Inheritance {
+    /// In the child: puts the listeners where the command finds them, and returns the
+    /// standard streams.
+    fn settle(self) -> io::Result<[Option<OwnedFd>; 3]> {
+        let count = self.listeners.len();
+        let mut streams = [None, None, None];
+        for (settled, stream) in streams.iter_mut().zip(self.streams) {
+            *settled = stream.map(|stream| move_up(stream, count)).transpose()?;
+        }
+        // Each place may be the one that another has now.
+        let moved = self.listeners.into_iter().map(|listener| move_up(listener, count));
+        let moved: Vec<OwnedFd> = moved.collect::<io::Result<_>>()?;
+        for (number, listener) in (FIRST_LISTENER..).zip(&moved) {
+            raw::place(listener, number)?;
+        }
+        Ok(streams)
+    }
+}
+
+/// The same descriptor, out of the way of so many listeners.
+fn move_up(fd: OwnedFd, listeners: usize) -> io::Result<OwnedFd> {
+    let first_free = FIRST_LISTENER + RawFd::try_from(listeners).unwrap_or(RawFd::MAX);
+    if fd.as_raw_fd() >= first_free {
+        return Ok(fd);
+    }
+    Ok(raw::own(fcntl(&fd, FcntlArg::F_DUPFD_CLOEXEC(first_free))?))
+}
+
 /// In the child: makes it what it is to be. Returns only if that fails.
-fn become_command(launch: &Launch, fds: Vec<Option<OwnedFd>>, guardian: Pid) -> Failure {
-    let mut fds = fds.into_iter();
-    let mut next = || fds.next().flatten();
-    let (stdin, stdout, stderr) = (next(), next(), next());
+fn become_command(launch: &Launch, fds: Inheritance, guardian: Pid) -> Failure {
+    let [stdin, stdout, stderr] = match fds.settle() {
+        Ok(streams) => streams,
+        Err(error) => return failure(Step::Prepare, &error),
+    };
     let prepared = || -> io::Result<()> {
         platform::die_with(guardian)?;
         // tmux, for one, has its children ignore these: they would find the terminal empty
@@ -585,15 +627,18 @@ fn become_command(launch: &Launch, fds: Vec<Option<OwnedFd>>, guardian: Pid) -> 
     if let Err(error) = std::env::set_current_dir(&launch.directory) {
         return failure(Step::Enter, &error);
     }
-    let Some((program, args)) = launch.argv.split_first() else {
+    let Some((name, args)) = launch.argv.split_first() else {
         return Failure { step: Step::Execute, errno: Errno::ENOENT as i32 };
     };
-    let mut command = Command::new(program);
-    command.args(args);
+    let mut command = Command::new(launch.program.as_ref().unwrap_or(name));
+    command.arg0(name).args(args);
     for name in &launch.unset {
         command.env_remove(name);
     }
     command.envs(launch.env.iter().map(|(name, value)| (name, value)));
+    if launch.takes_listeners {
+        command.env(LISTEN_PID, getpid().to_string());
+    }
     command.stdin(stdin.map_or_else(Stdio::null, Stdio::from));
     if let Some(stdout) = stdout {
         command.stdout(stdout);

@@ -31,9 +31,30 @@ const GRACE: Duration = Duration::from_millis(300);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// How everything that this process starts is marked: its pid and its start.
-pub(super) fn owner() -> String {
+pub(crate) fn owner() -> String {
     let me = getpid();
     format!("{me}.{}", platform::start_of(me).unwrap_or_default())
+}
+
+/// A file of this hotrun beside its record, for a purpose of this name. `None` where there is
+/// no place for it.
+pub(crate) fn own_file(purpose: &str) -> Option<PathBuf> {
+    Some(directory()?.join(format!("{purpose}.{}", owner())))
+}
+
+/// All files for a purpose, of whatever hotrun runs.
+pub(crate) fn files_for(purpose: &str) -> Vec<PathBuf> {
+    let entries = directory().and_then(|directory| fs::read_dir(directory).ok());
+    let paths = entries.into_iter().flatten().flatten().map(|entry| entry.path());
+    paths.filter(|path| purpose_of(path).is_some_and(|(one, _)| one == purpose)).collect()
+}
+
+/// What a file beside the records is for, and the owner's mark.
+fn purpose_of(path: &Path) -> Option<(&str, &str)> {
+    let (purpose, rest) = path.file_name()?.to_str()?.split_once('.')?;
+    let is_word = !purpose.is_empty() && purpose.bytes().all(|byte| byte.is_ascii_lowercase());
+    let end = rest.match_indices('.').nth(1).map_or(rest.len(), |(at, _)| at);
+    (is_word && rest.contains('.')).then_some((purpose, &rest[..end]))
 }
 
 /// The file of this hotrun. Dropped, it is deleted.
@@ -96,6 +117,7 @@ impl Drop for Record {
 /// Ends what earlier hotruns in this project have left behind: the pids and command lines.
 pub(crate) async fn sweep(project: &Path, spare: &Spare) -> Vec<(i32, String)> {
     platform::remove_abandoned();
+    remove_files_of_the_dead();
     let mut ended = Vec::new();
     for (path, owner) in of_the_dead() {
         let Some((groups, theirs)) = fs::read(&path).ok().as_deref().and_then(parse) else {
@@ -143,6 +165,17 @@ pub(crate) async fn sweep(project: &Path, spare: &Spare) -> Vec<(i32, String)> {
     ended
 }
 
+/// Sockets that nobody reads from any more.
+fn remove_files_of_the_dead() {
+    let entries = directory().and_then(|directory| fs::read_dir(directory).ok());
+    for entry in entries.into_iter().flatten().flatten() {
+        let path = entry.path();
+        if purpose_of(&path).is_some_and(|(_, owner)| !is_alive(owner)) {
+            let _ = fs::remove_file(&path);
+        }
+    }
+}
+
 async fn until_guardians_have_ended(owner: &str) {
     let until = Instant::now() + GUARDIANS_WORK;
     let is_one = |one: &Member| {
@@ -182,7 +215,7 @@ fn ports_file(project: &Path) -> Option<PathBuf> {
 }
 
 /// True if a hotrun of this mark runs. The same pid may be somebody else by now.
-pub(super) fn is_alive(owner: &str) -> bool {
+pub(crate) fn is_alive(owner: &str) -> bool {
     let Some((pid, start)) = owner.split_once('.') else { return false };
     let (pid, start) = (pid.parse().ok().map(Pid::from_raw), start.parse().ok());
     start.is_some() && pid.and_then(platform::start_of) == start

@@ -16,10 +16,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::raw;
+use crate::config::MOST_LISTENERS;
 use crate::event::Ended;
 
-/// More descriptors than this never travel at once: the three standard streams.
-const MOST_FDS: usize = 3;
+/// More descriptors than this never travel at once: the three standard streams, and
+/// listeners.
+const MOST_FDS: usize = 3 + MOST_LISTENERS;
 
 /// What a guardian is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -48,6 +50,8 @@ pub(super) enum ToGuardian {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Launch {
     pub(super) argv: Vec<OsString>,
+    /// What is executed, where that is not the first of these.
+    pub(super) program: Option<OsString>,
     /// Variables that are set beside those of the guardian.
     pub(super) env: Vec<(OsString, OsString)>,
     /// Those that are taken out.
@@ -56,6 +60,10 @@ pub(super) struct Launch {
     /// For which of stdin, stdout and stderr a descriptor travels beside this. Without one
     /// stdin is empty, and the others are hotrun's own.
     pub(super) streams: [bool; 3],
+    /// So many descriptors more travel, which the command finds from 3 on.
+    pub(super) listeners: usize,
+    /// It is the command itself that is meant to take them: it is told that by its pid.
+    pub(super) takes_listeners: bool,
     pub(super) place: Place,
     /// By what it is asked to end when nobody is left to say so.
     pub(super) farewell: i32,

@@ -15,6 +15,7 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{Pid, SysconfVar, Uid, getpid, getppid, sysconf};
 
 use super::Member;
+use super::ports::Listening;
 
 mod cgroup;
 
@@ -178,6 +179,11 @@ fn read_stat(pid: Pid, stat: &[u8]) -> Option<Member> {
     Some(Member { pid, parent, group, session, start, is_zombie })
 }
 
+/// Who has started it, or has inherited it.
+pub(super) fn parent_of(pid: Pid) -> Option<Pid> {
+    member(pid).map(|one| one.parent)
+}
+
 /// When a process started that has not ended; with its pid it is unmistakable.
 pub(super) fn start_of(pid: Pid) -> Option<u64> {
     member(pid).filter(|one| !one.is_zombie).map(|one| one.start)
@@ -204,7 +210,7 @@ pub(super) fn variable(pid: Pid, name: &str) -> Option<String> {
 
 /// Who listens on which TCP port: only these processes, or all whose descriptors may be
 /// seen; only this port, or all.
-pub(super) fn listening(pids: Option<&[Pid]>, port: Option<u16>) -> Vec<(Pid, u16)> {
+pub(super) fn listening(pids: Option<&[Pid]>, port: Option<u16>) -> Vec<Listening> {
     let sockets: HashMap<u64, u16> =
         listeners().filter(|(_, one)| port.is_none_or(|port| port == *one)).collect();
     if sockets.is_empty() {
@@ -218,10 +224,26 @@ pub(super) fn listening(pids: Option<&[Pid]>, port: Option<u16>) -> Vec<(Pid, u1
             let link = fs::read_link(descriptor.path()).unwrap_or_default();
             let inode = link.to_str().and_then(|link| link.strip_prefix("socket:["));
             let inode = inode.and_then(|inode| inode.trim_end_matches(']').parse().ok());
-            found.extend(inode.and_then(|inode: u64| Some((pid, *sockets.get(&inode)?))));
+            let socket = inode.and_then(|inode: u64| Some((inode, *sockets.get(&inode)?)));
+            found.extend(socket.map(|(socket, port)| Listening { pid, port, socket }));
         }
     }
     found
+}
+
+/// So many connections wait to be accepted on this TCP port.
+pub(super) fn waiting(port: u16) -> Option<u32> {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(fs::read_to_string);
+    let tables: Vec<String> = tables.into_iter().flatten().collect();
+    let lines = tables.iter().flat_map(|table| table.lines());
+    let of_port = lines.filter(|line| listener(line).is_some_and(|(_, one)| one == port));
+    of_port.filter_map(accept_queue).max()
+}
+
+/// The fifth field holds the lengths of two queues, of which a listener uses the second.
+fn accept_queue(line: &str) -> Option<u32> {
+    let (_, waiting) = line.split_whitespace().nth(4)?.split_once(':')?;
+    u32::from_str_radix(waiting, 16).ok()
 }
 
 /// Somebody listens on this TCP port.

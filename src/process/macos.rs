@@ -16,6 +16,7 @@ use nix::sys::event::{EvFlags, EventFilter, FilterFlag, KEvent, Kqueue};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, Uid, getpid};
 
+use super::ports::Listening;
 use super::{Member, TREE};
 
 /// While waiting for the rest of a tree: how often it is looked at.
@@ -126,6 +127,11 @@ pub(super) fn everybody() -> Vec<Member> {
     list("-w").into_iter().map(|(one, _)| one).collect()
 }
 
+/// Who has started it, or has inherited it.
+pub(super) fn parent_of(pid: Pid) -> Option<Pid> {
+    everybody().into_iter().find(|one| one.pid == pid).map(|one| one.parent)
+}
+
 /// When a process started; with its pid it is unmistakable.
 pub(super) fn start_of(pid: Pid) -> Option<u64> {
     everybody().into_iter().find(|one| one.pid == pid).map(|one| one.start)
@@ -162,22 +168,29 @@ pub(super) fn descendants(root: Pid) -> Vec<Member> {
 }
 
 /// Who listens on which TCP port: only these processes, or all; only this port, or all.
-pub(super) fn listening(pids: Option<&[Pid]>, port: Option<u16>) -> Vec<(Pid, u16)> {
-    let mut pid = None;
-    let (_, text) = run("/usr/sbin/lsof", &["-nP", "-iTCP", "-sTCP:LISTEN", "-Fpn"]);
+pub(super) fn listening(pids: Option<&[Pid]>, port: Option<u16>) -> Vec<Listening> {
+    let (mut pid, mut socket) = (None, 0);
+    let (_, text) = run("/usr/sbin/lsof", &["-nP", "-iTCP", "-sTCP:LISTEN", "-Fpdn"]);
     let mut found = Vec::new();
     for line in text.lines() {
         if let Some(number) = line.strip_prefix('p') {
             pid = number.parse().ok().map(Pid::from_raw);
+        } else if let Some(address) = line.strip_prefix("d0x") {
+            socket = u64::from_str_radix(address, 16).unwrap_or_default();
         } else if let (Some(pid), Some(name)) = (pid, line.strip_prefix('n')) {
-            let one = name.rsplit(':').next().and_then(|one| one.parse().ok());
-            found.extend(one.map(|one| (pid, one)));
+            let port = name.rsplit(':').next().and_then(|one| one.parse().ok());
+            found.extend(port.map(|port| Listening { pid, port, socket }));
         }
     }
-    found.retain(|(pid, one)| {
-        pids.is_none_or(|pids| pids.contains(pid)) && port.is_none_or(|port| port == *one)
+    found.retain(|one| {
+        pids.is_none_or(|pids| pids.contains(&one.pid)) && port.is_none_or(|port| port == one.port)
     });
     found
+}
+
+/// The system does not tell.
+pub(super) fn waiting(_port: u16) -> Option<u32> {
+    None
 }
 
 /// Somebody listens on this TCP port.

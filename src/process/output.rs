@@ -17,6 +17,7 @@ use std::time::Duration;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::pty::{Winsize, openpty};
 use nix::sys::termios::{OutputFlags, SetArg, tcgetattr, tcsetattr};
+use regex::bytes::Regex;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::unix::pipe;
 use tokio::time::timeout;
@@ -31,11 +32,16 @@ const MOST_KEPT: usize = 8 << 20;
 const LINGER: Duration = Duration::from_millis(50);
 const MOST_LINGER: Duration = Duration::from_millis(500);
 
+/// In a line that is longer nothing is looked for, in bytes.
+const MOST_OF_A_LINE: usize = 64 << 10;
+
 /// The reading end of one stream.
 struct Reader {
     from: pipe::Receiver,
     copy_to: Option<Stream>,
     into: Kept,
+    /// The beginning of a line in which something is looked for.
+    line: Vec<u8>,
 }
 
 /// What is kept, and apart from what else.
@@ -47,6 +53,8 @@ pub(super) enum Kept {
     Messages,
     /// Neither: it is only copied.
     Nothing,
+    /// It is copied, and a line is looked for in it.
+    Searched,
 }
 
 /// What one command prints.
@@ -58,6 +66,13 @@ pub(super) struct Output {
     pub(super) printed: Vec<u8>,
     /// See [`Kept::Messages`].
     pub(super) messages: Vec<u8>,
+    search: Option<Search>,
+}
+
+/// A line is looked for.
+struct Search {
+    pattern: Regex,
+    is_found: bool,
 }
 
 impl Output {
@@ -74,25 +89,36 @@ impl Output {
         &mut self,
         console: &Console,
         stdout: bool,
+        into: Kept,
     ) -> io::Result<(Option<OwnedFd>, OwnedFd)> {
         self.console = Some(console.clone());
         let (out, err) = (io::stdout(), io::stderr());
         if stdout && is_same(out.as_fd(), err.as_fd()) {
             // One stream, so that lines stay in their order.
-            let writer = self.branch(out.is_terminal(), Stream::Stdout)?;
+            let writer = self.branch(out.is_terminal(), Stream::Stdout, into)?;
             return Ok((Some(writer.try_clone()?), writer));
         }
-        let for_stderr = self.branch(err.is_terminal(), Stream::Stderr)?;
-        let for_stdout = stdout.then(|| self.branch(out.is_terminal(), Stream::Stdout));
+        let for_stderr = self.branch(err.is_terminal(), Stream::Stderr, into)?;
+        let for_stdout = stdout.then(|| self.branch(out.is_terminal(), Stream::Stdout, into));
         Ok((for_stdout.transpose()?, for_stderr))
     }
 
     /// A terminal of its own for a command, copied to hotrun's stdout.
-    pub(super) fn terminal(&mut self, console: &Console) -> io::Result<OwnedFd> {
+    pub(super) fn terminal(&mut self, console: &Console, into: Kept) -> io::Result<OwnedFd> {
         self.console = Some(console.clone());
         let (master, slave) = pseudoterminal()?;
-        self.readers.push(Reader::new(master, Some(Stream::Stdout), Kept::Nothing)?);
+        self.readers.push(Reader::new(master, Some(Stream::Stdout), into)?);
         Ok(slave)
+    }
+
+    /// Looks for a line in what is [`Kept::Searched`].
+    pub(super) fn look_for(&mut self, pattern: Option<&Regex>) {
+        self.search = pattern.cloned().map(|pattern| Search { pattern, is_found: false });
+    }
+
+    /// It was found just now.
+    pub(super) fn has_found(&mut self) -> bool {
+        self.search.take_if(|search| search.is_found).is_some()
     }
 
     /// The window has another size.
@@ -106,11 +132,11 @@ impl Output {
     }
 
     /// A pipe, or a pseudoterminal in the place of a terminal.
-    fn branch(&mut self, is_terminal: bool, copy_to: Stream) -> io::Result<OwnedFd> {
+    fn branch(&mut self, is_terminal: bool, copy_to: Stream, into: Kept) -> io::Result<OwnedFd> {
         // There may be no pseudoterminal left, or none at all in a sandbox.
         let pty = is_terminal.then(|| pseudoterminal().ok()).flatten();
         let (reader, writer) = pty.map_or_else(new_pipe, Ok)?;
-        self.readers.push(Reader::new(reader, Some(copy_to), Kept::Printed)?);
+        self.readers.push(Reader::new(reader, Some(copy_to), into)?);
         Ok(writer)
     }
 
@@ -153,6 +179,12 @@ impl Output {
                 Kept::Printed => &mut self.printed,
                 Kept::Messages => &mut self.messages,
                 Kept::Nothing => return Poll::Ready(()),
+                Kept::Searched => {
+                    if let Some(search) = &mut self.search {
+                        search.look_at(&mut reader.line, bytes);
+                    }
+                    return Poll::Ready(());
+                }
             };
             if reader.copy_to.is_some() {
                 let room = MOST_KEPT.saturating_sub(kept.len());
@@ -167,12 +199,53 @@ impl Output {
     }
 }
 
+impl Search {
+    /// `line` is what came before on the same line. Colours are no part of it.
+    fn look_at(&mut self, line: &mut Vec<u8>, bytes: &[u8]) {
+        line.extend_from_slice(bytes);
+        let text = without_escapes(line);
+        self.is_found |= text
+            .split(|byte| *byte == b'\n')
+            .any(|one| self.pattern.is_match(one.strip_suffix(b"\r").unwrap_or(one)));
+        let start = line.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        line.drain(..start);
+        if line.len() > MOST_OF_A_LINE {
+            line.clear();
+        }
+    }
+}
+
+/// What was said to a terminal, as text: without the sequences that begin with ESC.
+pub(crate) fn without_escapes(said: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(said.len());
+    let mut bytes = said.iter().copied();
+    while let Some(byte) = bytes.next() {
+        if byte != 0x1b {
+            text.push(byte);
+            continue;
+        }
+        match bytes.next() {
+            // Colours and the like end with a letter or one of `@[\\]^_{|}~`.
+            Some(b'[') => while bytes.next().is_some_and(|byte| !(0x40..=0x7e).contains(&byte)) {},
+            // Titles and links end with a bell, or with ESC and a backslash.
+            Some(b']') => while bytes.next().is_some_and(|byte| byte != 0x07 && byte != b'\\') {},
+            _ => {}
+        }
+    }
+    text
+}
+
 impl Reader {
     fn new(from: OwnedFd, copy_to: Option<Stream>, into: Kept) -> io::Result<Self> {
         fcntl(&from, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         fcntl(&from, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
         // Unchecked, as a pseudoterminal is no pipe; it can be waited for all the same.
-        Ok(Self { from: pipe::Receiver::from_owned_fd_unchecked(from)?, copy_to, into })
+        Ok(Self {
+            from: pipe::Receiver::from_owned_fd_unchecked(from)?,
+            copy_to,
+            into,
+            line: Vec::new(),
+        })
     }
 }
 
@@ -210,5 +283,34 @@ fn is_same(one: impl AsFd, other: impl AsFd) -> bool {
     match (identity(one.as_fd()), identity(other.as_fd())) {
         (Ok(one), Ok(other)) => one == other,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_what_was_said_without_escapes() {
+        let said = b"\x1b[1;31merror\x1b[0m: \x1b]8;;http://x\x1b\\E1\x1b]8;;\x07 done\r\n\x1b";
+        assert_eq!(without_escapes(said), b"error: E1 done\r\n");
+    }
+
+    #[test]
+    fn a_line_is_found_in_whatever_pieces_and_colours_it_comes() {
+        let found_in = |pieces: &[&str]| {
+            let pattern = Regex::new("^on port [0-9]+$").unwrap();
+            let mut search = Search { pattern, is_found: false };
+            let mut line = Vec::new();
+            for piece in pieces {
+                search.look_at(&mut line, piece.as_bytes());
+            }
+            search.is_found
+        };
+        assert!(found_in(&["x\non port 80\ny"]));
+        assert!(found_in(&["on p", "ort 8", "0\r\n"]));
+        assert!(found_in(&["on \u{1b}[1mport\u{1b}[0m 8", "\n"]));
+        assert!(!found_in(&["not on port 80\n"]));
+        assert!(!found_in(&["on\n port 80\n"]));
     }
 }

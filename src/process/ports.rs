@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, getuid};
+use nix::unistd::{Pid, getpid, getuid};
 use tokio::time::{Instant, sleep};
 
 use super::{TREE, leftovers, platform};
@@ -24,10 +24,36 @@ pub struct Freeing {
     pub project: PathBuf,
 }
 
-/// The ports on which this process or any below it listens.
+/// Somebody who listens on a TCP port.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Listening {
+    pub(super) pid: Pid,
+    pub(super) port: u16,
+    /// What tells the socket from all others of the system.
+    pub(super) socket: u64,
+}
+
+/// The ports on which anybody below this process listens by a socket of their own, not one
+/// of hotrun's that they have inherited.
 pub(super) fn of_tree(root: Pid) -> BTreeSet<u16> {
     let members: Vec<Pid> = platform::descendants(root).iter().map(|one| one.pid).collect();
-    platform::listening(Some(&members), None).into_iter().map(|(_, port)| port).collect()
+    let theirs = platform::listening(Some(&members), None);
+    if theirs.is_empty() {
+        return BTreeSet::new();
+    }
+    let ours = platform::listening(Some(&[getpid()]), None);
+    let is_theirs = |one: &Listening| ours.iter().all(|our| our.socket != one.socket);
+    theirs.into_iter().filter(is_theirs).map(|one| one.port).collect()
+}
+
+/// The same of all that a guardian guards, given by its first process.
+pub(crate) fn of_app(pid: i32) -> BTreeSet<u16> {
+    platform::parent_of(Pid::from_raw(pid)).map(of_tree).unwrap_or_default()
+}
+
+/// So many connections wait on this port for somebody to accept them, where the system tells.
+pub(crate) fn waiting(port: u16) -> Option<u32> {
+    platform::waiting(port)
 }
 
 /// Sees who holds a port, and frees it if that is wanted and right. `None`: nobody does, or
@@ -37,7 +63,10 @@ pub(crate) async fn see_to(port: u16, freeing: &Freeing) -> Option<Holder> {
         return None;
     }
     let me = leftovers::owner();
-    let (pid, _) = *platform::listening(None, Some(port)).first()?;
+    let pid = platform::listening(None, Some(port)).first()?.pid;
+    if pid == getpid() {
+        return None;
+    }
     let owner = platform::variable(pid, TREE);
     let owner = owner.as_deref().and_then(|mark| mark.rsplit_once('.')).map(|(owner, _)| owner);
     let whose = match owner {

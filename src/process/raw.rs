@@ -93,6 +93,16 @@ pub(super) fn own(fd: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
+/// Gives a descriptor this number, under which a program finds it that is executed next.
+/// Only for a child that either executes one or ends: whatever had the number is closed.
+pub(super) fn place(fd: &OwnedFd, number: RawFd) -> nix::Result<()> {
+    // SAFETY: both are numbers to the kernel. Some owner in this process may believe that the
+    // number is still its own; but this is a forked child, which touches nothing any more of
+    // what it has inherited, runs no destructor, and is about to execute another program.
+    let result = unsafe { libc::dup2(fd.as_raw_fd(), number) };
+    Errno::result(result).map(drop)
+}
+
 /// Tells a terminal how large its window is.
 pub(super) fn set_window_size(terminal: impl AsFd, size: Winsize) -> nix::Result<()> {
     // SAFETY: the descriptor is open, and the kernel reads one `Winsize`.

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::guardians::Guardian;
 use super::link::{Failure, FromGuardian, Launch, Place, Step, ToGuardian};
 use super::output::{Kept, Output};
-use super::{Job, Means, Member, TREE, Terminal, part_spared, platform, ports};
+use super::{Job, LISTEN_PID, Means, Member, TREE, Terminal, part_spared, platform, ports};
 use crate::config::{Command, Scope, Spare, Stage};
 use crate::event::{Ended, Event, Message, Notice, Proc};
 
@@ -33,12 +33,20 @@ const LAST_LOOK: Duration = Duration::from_millis(200);
 
 /// Variables by which somebody else's supervisor speaks to hotrun; they are not for its
 /// children.
-const NOT_FOR_CHILDREN: [&str; 5] =
-    ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "NOTIFY_SOCKET"];
+const NOT_FOR_CHILDREN: [&str; 6] = [
+    "LISTEN_FDS",
+    "LISTEN_FDS_FIRST_FD",
+    LISTEN_PID,
+    "LISTEN_FDNAMES",
+    "LISTEN_PIDFDID",
+    "NOTIFY_SOCKET",
+];
 
 pub(super) enum Order {
     /// Ask it to end; report `Overdue` when its grace is over.
     Dismiss(Signal, Duration),
+    /// The grace lasts at least so much longer.
+    Extend(Duration),
     Kill,
     Signal(Signal),
     Pass(Signal),
@@ -215,7 +223,8 @@ impl Tree {
             Err(error) => return Ok(Some(Ended::NotStarted(format!("no pipe: {error}")))),
         };
         let launch = launch(stage, job, &streams, is_last);
-        let fds: Vec<_> = streams.iter().flatten().map(AsFd::as_fd).collect();
+        let listeners = job.listeners.iter().map(|listener| listener.as_fd());
+        let fds: Vec<_> = streams.iter().flatten().map(AsFd::as_fd).chain(listeners).collect();
         for tries in 0.. {
             if let Some(guardian) = &self.guardian {
                 guardian.tell(&ToGuardian::Start(launch.clone()), &fds).await;
@@ -262,7 +271,8 @@ impl Tree {
                 streams[0] = Some(io::stdin().as_fd().try_clone_to_owned()?);
             }
             Terminal::Copied => {
-                let terminal = output.terminal(&self.means.console)?;
+                let into = if job.look_for.is_some() { Kept::Searched } else { Kept::Nothing };
+                let terminal = output.terminal(&self.means.console, into)?;
                 streams[1] = Some(terminal.try_clone()?);
                 streams[2] = Some(terminal);
             }
@@ -271,8 +281,14 @@ impl Tree {
         if has_messages {
             streams[1] = Some(output.pipe(Kept::Messages)?);
         }
+        output.look_for(job.look_for.as_ref());
+        if job.look_for.is_some() && job.terminal != Terminal::Copied {
+            let (stdout, stderr) = output.copy(&self.means.console, true, Kept::Searched)?;
+            (streams[1], streams[2]) = (stdout, Some(stderr));
+        }
         if job.keeps_output {
-            let (stdout, stderr) = output.copy(&self.means.console, !has_messages)?;
+            let (stdout, stderr) =
+                output.copy(&self.means.console, !has_messages, Kept::Printed)?;
             streams[1] = stdout.or(streams[1].take());
             streams[2] = Some(stderr);
         }
@@ -315,7 +331,11 @@ impl Tree {
                     self.ask_who = None;
                     guardian.tell(&ToGuardian::Who, &[]).await;
                 }
-                () = output.read() => {}
+                () = output.read() => {
+                    if output.has_found() {
+                        self.tell(Message::LogMatched(self.proc));
+                    }
+                }
             }
         };
         self.guardian = Some(guardian);
@@ -372,6 +392,10 @@ impl Tree {
                 self.asked_by = Some(signal);
                 self.ask_who = (grace > PATIENCE).then(|| Instant::now() + PATIENCE);
                 ToGuardian::Dismiss(signal as i32)
+            }
+            Order::Extend(more) => {
+                self.deadline = self.deadline.map(|at| at.max(Instant::now() + more));
+                return;
             }
             Order::Pass(signal) => ToGuardian::Pass(signal as i32),
             Order::Suspend => ToGuardian::Suspend,
@@ -453,13 +477,22 @@ async fn due(deadline: Option<Instant>) {
 fn launch(stage: &Stage, job: &Job, streams: &[Option<OwnedFd>; 3], is_last: bool) -> Launch {
     let mut launch = bare_launch(&stage.command, &job.directory);
     launch.env.extend(job.env.iter().cloned());
+    let names: Vec<&str> = job.listeners.iter().map(|listener| listener.name.as_str()).collect();
+    if !names.is_empty() {
+        launch.env.push(("LISTEN_FDS".into(), names.len().to_string().into()));
+        launch.env.push(("LISTEN_FDNAMES".into(), names.join(":").into()));
+    }
     let place = match job.terminal {
         Terminal::OutputOnly | Terminal::Background => Place::Background,
         Terminal::Foreground => Place::Foreground,
         Terminal::Copied => Place::OwnTerminal,
     };
     Launch {
+        program: job.program.clone().map(OsString::from),
         streams: [0, 1, 2].map(|number: usize| streams[number].is_some()),
+        listeners: names.len(),
+        // Of a shell it would be the shell's, and no one else's.
+        takes_listeners: !names.is_empty() && matches!(stage.command, Command::Argv(_)),
         place,
         farewell: job.farewell as i32,
         leader_only: job.scope == Scope::Leader,
@@ -489,10 +522,13 @@ pub(super) fn bare_launch(command: &Command, directory: &Path) -> Launch {
     }
     Launch {
         argv,
+        program: None,
         env,
         unset: NOT_FOR_CHILDREN.map(OsString::from).to_vec(),
         directory: directory.into(),
         streams: [false; 3],
+        listeners: 0,
+        takes_listeners: false,
         place: Place::Background,
         farewell: Signal::SIGTERM as i32,
         leader_only: false,

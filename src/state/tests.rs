@@ -20,6 +20,8 @@ struct Scope {
     follow_ups: bool,
     /// Files of rules, and files that only the app reads, are saved too.
     rules: bool,
+    /// There may be good artifacts to go back to, and somebody may want that.
+    rollbacks: bool,
     /// States with more living processes are not explored further.
     most_living: usize,
 }
@@ -35,6 +37,10 @@ struct Living {
     ready: bool,
     /// It comes from the newest source.
     fresh: bool,
+    /// It comes from what was last built.
+    latest: bool,
+    /// It was started from an older artifact.
+    kept: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
@@ -52,6 +58,11 @@ struct World {
     rules_due: bool,
     /// The app is yet to be started again.
     restart_due: bool,
+    /// What was last built does not start, or is not wanted.
+    is_given_up: bool,
+    /// The start of something new has failed, or somebody wants the older one; as long as
+    /// nothing newer was built.
+    may_go_back: bool,
 }
 
 impl World {
@@ -70,6 +81,8 @@ impl World {
             killed: false,
             ready: false,
             fresh,
+            latest: role == Role::App,
+            kept: false,
         };
         assert!(self.living.insert(proc, one).is_none(), "{proc:?} is used twice");
     }
@@ -78,6 +91,13 @@ impl World {
     fn is_building(&self) -> bool {
         let builds = |one: &&Living| matches!(one.role, Role::Build | Role::Rules);
         self.living.values().filter(builds).any(|one| !one.exited || one.cut_short)
+    }
+
+    /// Something was built that takes the place of what was before.
+    fn built(&mut self) {
+        self.living.values_mut().for_each(|one| one.latest = false);
+        self.is_given_up = false;
+        self.may_go_back = false;
     }
 
     fn apps(&self) -> impl Iterator<Item = &Living> {
@@ -116,14 +136,39 @@ fn happen(world: &mut World, state: &State, event: &Event) {
             one.exited = true;
             one.ready = false;
             match one.role {
-                Role::Build if ended.succeeded() => world.artifact = Some(one.fresh),
+                Role::Build if ended.succeeded() => {
+                    // Overtaken in the moment of its end: what it made is there all the same.
+                    let (fresh, was_overtaken) = (one.fresh, one.dismissed);
+                    world.artifact = Some(fresh);
+                    if !was_overtaken {
+                        world.built();
+                    }
+                }
                 Role::Build if one.fresh && !one.dismissed => world.newest_fails = true,
+                Role::App if !one.dismissed => {
+                    world.is_given_up |= one.latest;
+                    let is_failed_start = state.unproven == Some(*proc) && !ended.succeeded();
+                    world.may_go_back |= is_failed_start;
+                }
                 // The build that it delays is not made: the newest source does not build.
                 _ => {}
             }
         }
         Event::Gone(proc) => {
             world.living.remove(proc);
+        }
+        Event::Unready(proc) => {
+            if let Phase::Starting { new, app } = state.phase
+                && new == *proc
+                && (app.is_some() || state.policy.rollback)
+            {
+                world.is_given_up = true;
+                world.may_go_back |= state.unproven == Some(new);
+            }
+        }
+        Event::Ordered(Order::Rollback) => {
+            world.is_given_up = true;
+            world.may_go_back = true;
         }
         Event::Ready(proc) => {
             if let Some(one) = world.living.get_mut(proc) {
@@ -156,16 +201,18 @@ fn perform(
                 }
                 world.spawn(*proc, Role::Build, true);
             }
-            Effect::SpawnApp(proc, _) => {
+            Effect::SpawnApp(proc, _, source) => {
+                let is_kept = *source == Source::Kept;
                 if after.policy.mode == Mode::Restart {
                     promise(world.apps().count() == 0, "P3: never two apps at once")?;
                 }
                 promise(
-                    world.apps().filter(|one| !one.dismissed && !one.ready).count() == 0
-                        || after.policy.mode == Mode::Restart
-                        || !after.policy.builds
-                        || world.apps().any(|one| one.fresh || !one.dismissed),
+                    world.apps().all(|one| one.dismissed || one.ready),
                     "at most one app is not ready",
+                )?;
+                promise(
+                    !is_kept || world.may_go_back,
+                    "nothing older is started unless a start has failed",
                 )?;
                 let builds = |one: &&Living| matches!(one.role, Role::Build | Role::Rules);
                 promise(
@@ -173,7 +220,7 @@ fn perform(
                     "no app starts while a build runs",
                 )?;
                 world.restart_due = false;
-                if after.policy.builds {
+                if after.policy.builds && !is_kept {
                     let artifact = world.artifact;
                     promise(artifact.is_some(), "no app starts before anything was built")?;
                     promise(
@@ -182,8 +229,15 @@ fn perform(
                         "P3: never an app from a stale artifact",
                     )?;
                 }
-                let fresh = !after.policy.builds || world.artifact == Some(true);
+                let fresh = !is_kept && (!after.policy.builds || world.artifact == Some(true));
+                if !after.policy.builds && !is_kept {
+                    // Everything is as new as what is on the disk.
+                    world.built();
+                }
                 world.spawn(*proc, Role::App, fresh);
+                if let Some(one) = world.living.get_mut(proc) {
+                    (one.latest, one.kept) = (!is_kept, is_kept);
+                }
             }
             Effect::SpawnHook(proc, _) => world.spawn(*proc, Role::Hook, true),
             Effect::Dismiss(proc) => {
@@ -217,6 +271,9 @@ fn perform(
                 world.living.is_empty() || *code == ABANDONED,
                 "P4: hotrun does not end before its processes",
             )?,
+            Effect::GoBack => {
+                promise(world.may_go_back, "nothing older is wanted unless a start has failed")?;
+            }
             Effect::TakeUp | Effect::Arm(_) | Effect::Say(_) => {}
         }
     }
@@ -228,23 +285,29 @@ fn may_take_down(before: &State, event: &Event, app: Living, serving: usize, pro
     let policy = before.pending.unwrap_or(before.policy);
     match event {
         Event::Exited(ended_proc, ended) => match before.phase {
-            Phase::Building { build, app, .. } if build == *ended_proc => {
-                let installs = ended.succeeded() && before.policy.mode == Mode::Restart;
+            Phase::Building { build, app: in_phase, .. } if build == *ended_proc => {
+                let is_replaced = before.policy.mode == Mode::Restart || !app.ready;
+                let installs = ended.succeeded() && is_replaced;
                 let builds_only = ended.succeeded() && !before.policy.runs;
                 let stops = !ended.succeeded() && before.policy.stop_on_error;
                 let ends = before.policy.once;
                 let asked = before.restart;
-                app == Some(proc) && (installs || builds_only || stops || ends || asked)
+                in_phase == Some(proc) && (installs || builds_only || stops || ends || asked)
             }
-            Phase::Ruling { rules, app } if rules == *ended_proc => {
-                app == Some(proc) && (before.restart || !policy.builds)
+            Phase::Ruling { rules, app: in_phase } if rules == *ended_proc => {
+                in_phase == Some(proc) && (before.restart || !policy.builds)
             }
             Phase::Closing { .. } => true,
             _ => false,
         },
         Event::Ready(new) => *new != proc,
-        Event::Unready(new) => *new == proc && before.policy.mode == Mode::Handover,
-        Event::Interrupted | Event::Ordered(Order::Restart) | Event::AppInput(_) => true,
+        Event::Unready(new) => {
+            let has_other = before.policy.mode == Mode::Handover;
+            *new == proc && (has_other || before.policy.rollback)
+        }
+        Event::Interrupted
+        | Event::Ordered(Order::Restart | Order::Rollback)
+        | Event::AppInput(_) => true,
         Event::Ordered(Order::Resume | Order::PauseOrResume) if before.restart => true,
         Event::Saved(_)
         | Event::Ruled(_)
@@ -310,6 +373,11 @@ fn events(scope: &Scope, state: &State, world: &World) -> Vec<Event> {
         events.extend([Event::Ruled(none()), Event::RuledByBuild(none())]);
         events.extend([Event::AppInput(none()), Event::Unbuilt]);
     }
+    if scope.rollbacks {
+        events.push(Event::Ordered(Order::Rollback));
+        events.push(Event::Fallback(!state.fallback));
+        events.extend(state.unproven.map(Event::Proven));
+    }
     if scope.pauses {
         let orders = [Order::Pause, Order::Resume, Order::PauseOrResume];
         events.extend(orders.map(Event::Ordered));
@@ -349,6 +417,7 @@ fn late_events() -> Vec<Event> {
         Event::Gone(gone),
         Event::Ready(gone),
         Event::Unready(gone),
+        Event::Proven(gone),
         Event::Overdue(gone),
         Event::Due(Timer::Spacing(gone)),
         Event::Due(Timer::Backoff(gone)),
@@ -403,7 +472,9 @@ fn canonical(state: &State, world: &World) -> (State, World) {
     state.follow_up = state.follow_up.as_ref().map(|_| none());
     state.rules = state.rules.as_ref().map(|_| none());
     state.owed = state.owed.as_ref().map(|_| none());
-    state.unready = state.unready.filter(|app| world.living.contains_key(app)).as_ref().map(to);
+    let living = |app: &Proc| world.living.get(app).is_some_and(|one| !one.exited);
+    state.unready = state.unready.filter(living).as_ref().map(to);
+    state.unproven = state.unproven.filter(living).as_ref().map(to);
     if let Pause::On(kept) = &mut state.pause {
         *kept = kept.as_ref().map(|_| none());
     }
@@ -416,9 +487,15 @@ fn canonical(state: &State, world: &World) -> (State, World) {
     world.rules_due = false;
     world.restart_due = false;
     world.living = world.living.iter().map(|(proc, one)| (to(proc), *one)).collect();
+    // Where nothing older serves or is to, nothing needs an excuse.
+    let is_pending = state.source == Source::Kept || state.failed_start;
+    let older_serves = world.apps().any(|one| !one.dismissed && !one.latest);
+    world.is_given_up &= older_serves || is_pending;
+    world.may_go_back &= is_pending || state.fallback || state.policy.rollback;
     for one in world.living.values_mut().filter(|one| one.exited || one.dismissed) {
         one.fresh = false;
         one.cut_short &= one.role == Role::Build;
+        (one.latest, one.kept) = (false, false);
     }
     (state, world)
 }
@@ -471,6 +548,10 @@ fn explore(step: Step, scope: &Scope) -> Result<Explored, String> {
         ends_when_asked(step, &state, &world, true)?;
         ends_when_asked(step, &state, &world, false)?;
         serves_the_newest_save(step, &state, &world)?;
+        serves_the_newest_that_builds(step, &state, &world)?;
+        if scope.rollbacks {
+            goes_back_when_a_start_fails(step, &state, &world)?;
+        }
         follows_up(step, &state, &world)?;
         if scope.rules {
             runs_rules_and_restarts(step, &state, &world)?;
@@ -605,10 +686,69 @@ fn serves_the_newest_save(step: Step, state: &State, world: &World) -> Broken {
     Err(format!("P1: a save is not served from {state:?}; ends in {after:?} with {world:?}"))
 }
 
+/// Liveness: after a save that does not build, what was last built serves, unless that does
+/// not start either.
+fn serves_the_newest_that_builds(step: Step, state: &State, world: &World) -> Broken {
+    let ends = matches!(state.phase, Phase::Closing { .. } | Phase::Quitting { .. });
+    if ends || state.policy.once || state.policy.stop_on_error {
+        return Ok(());
+    }
+    let mut now = (state.clone(), world.clone());
+    if state.pause != Pause::Off {
+        now = transition(step, &now.0, &now.1, &Event::Ordered(Order::Resume))?;
+    }
+    now = transition(step, &now.0, &now.1, &save())?;
+    for _ in 0..20 {
+        let build = match now.0.phase {
+            Phase::Cancelling { build, .. } if now.1.living[&build].exited => Event::Gone(build),
+            Phase::Building { build, .. } | Phase::Cancelling { build, .. } => {
+                Event::Exited(build, Ended::Code(1))
+            }
+            Phase::Ruling { rules, .. } => Event::Exited(rules, Ended::Code(0)),
+            Phase::Waiting { due: Due::Build(_), .. } => {
+                let Some(build) = now.0.spacing else { break };
+                Event::Due(Timer::Spacing(build))
+            }
+            _ => break,
+        };
+        now = transition(step, &now.0, &now.1, &build)?;
+    }
+    let (after, world) = come_to_rest(step, now)?;
+    let is_kept_down = world.is_given_up || !after.policy.builds || !after.built;
+    let good = is_kept_down || world.apps().all(|one| one.latest);
+    let from = || format!("from {state:?}; ends in {after:?} with {world:?}");
+    promise(good, &format!("P1: an older app than the last built serves {}", from()))
+}
+
+/// Liveness: where there is something good to go back to, a failed start leaves nobody
+/// without an app; should that one fail, too, that is the end of it.
+fn goes_back_when_a_start_fails(step: Step, state: &State, world: &World) -> Broken {
+    let Phase::Starting { new, .. } = state.phase else { return Ok(()) };
+    if !state.policy.rollback || !state.fallback || state.unproven != Some(new) {
+        return Ok(());
+    }
+    let now = transition(step, state, world, &Event::Exited(new, Ended::Code(1)))?;
+    let (after, world) = come_to_rest(step, now)?;
+    if after.phase == Phase::Done {
+        return Ok(());
+    }
+    let Phase::Idle { app: Some(app) } = after.phase else {
+        return Err(format!("P2: nobody serves after a failed start from {state:?}: {after:?}"));
+    };
+    if after.source != Source::Kept || !world.living[&app].kept {
+        // A build came between, or the old one has never left.
+        return Ok(());
+    }
+    let (after, _) = transition(step, &after, &world, &Event::Exited(app, Ended::Code(1)))?;
+    let waits = !matches!(after.phase, Phase::Starting { .. } | Phase::Stopping);
+    promise(waits, &format!("an artifact that was gone back to is no failed start: {after:?}"))
+}
+
 const PLAIN: Policy = Policy {
     mode: Mode::Restart,
     on_exit: OnExit::Wait,
     stop_on_error: false,
+    rollback: false,
     builds: true,
     runs: true,
     hooks: 0,
@@ -620,9 +760,54 @@ const STOPPING: Policy = Policy { stop_on_error: true, ..PLAIN };
 
 const HANDOVER: Policy = Policy { mode: Mode::Handover, ..PLAIN };
 
+const BACK: Policy = Policy { rollback: true, ..PLAIN };
+
 const fn scope(name: &'static str, policy: Policy) -> Scope {
-    let (pauses, follow_ups, rules) = (false, false, false);
-    Scope { name, policy, other: None, pauses, follow_ups, rules, most_living: 4 }
+    let (pauses, follow_ups, rules, rollbacks) = (false, false, false, false);
+    Scope { name, policy, other: None, pauses, follow_ups, rules, rollbacks, most_living: 4 }
+}
+
+fn scopes_of_rollback() -> Vec<Scope> {
+    let on_exit = |on_exit, policy| Policy { on_exit, ..policy };
+    vec![
+        Scope { rollbacks: true, most_living: 3, ..scope("rollback", BACK) },
+        Scope { rollbacks: true, most_living: 3, ..scope("rollback by hand alone", PLAIN) },
+        Scope {
+            rollbacks: true,
+            most_living: 3,
+            ..scope("rollback, handover", Policy { mode: Mode::Handover, ..BACK })
+        },
+        Scope {
+            rollbacks: true,
+            rules: true,
+            most_living: 2,
+            ..scope("rollback, rules, on_exit = restart", on_exit(OnExit::Restart, BACK))
+        },
+        Scope {
+            rollbacks: true,
+            pauses: true,
+            follow_ups: true,
+            most_living: 2,
+            ..scope(
+                "rollback, pauses, on_exit = quit, hooks",
+                on_exit(OnExit::Quit, Policy { hooks: 1, spaced: true, ..BACK }),
+            )
+        },
+        Scope {
+            rollbacks: true,
+            most_living: 2,
+            ..scope("rollback, run only", Policy { builds: false, ..BACK })
+        },
+        Scope {
+            rollbacks: true,
+            other: Some(Policy { mode: Mode::Handover, ..PLAIN }),
+            most_living: 2,
+            ..scope(
+                "rollback, stop_on_error, then handover",
+                Policy { stop_on_error: true, ..BACK },
+            )
+        },
+    ]
 }
 
 fn scopes() -> Vec<Scope> {
@@ -699,7 +884,7 @@ fn scopes() -> Vec<Scope> {
 #[test]
 fn every_promise_holds_on_every_transition() {
     std::thread::scope(|threads| {
-        for scope in scopes() {
+        for scope in scopes().into_iter().chain(scopes_of_rollback()) {
             threads.spawn(move || {
                 let explored = explore(State::step, &scope).unwrap_or_else(|why| {
                     panic!("{}: {why}", scope.name);
@@ -718,7 +903,7 @@ fn every_promise_holds_on_every_transition() {
 fn spawn_app(state: &mut State, effects: &mut Vec<Effect>, app: Option<Proc>) {
     state.last_proc += 1;
     let new = Proc(state.last_proc);
-    effects.push(Effect::SpawnApp(new, 1));
+    effects.push(Effect::SpawnApp(new, 1, Source::Built));
     state.phase = Phase::Starting { new, app };
 }
 

@@ -147,12 +147,12 @@ fn what_was_killed_together_with_its_guardians_has_left_is_ended_by_the_next_and
     let [ours, spared, elsewhere] = [(); 3].map(|()| pid_in(&hotrun.wait_for("left ")));
     let app = hotrun.wait_serving("one");
     hotrun.wait_for("ready");
-    let record = || fs::read_dir(runtime.path().join("hotrun")).unwrap().flatten().next();
+    let files = || fs::read_dir(runtime.path().join("hotrun")).unwrap().flatten();
     let is_recorded = || {
-        let text = fs::read_to_string(record()?.path()).ok()?;
-        text.lines().any(|line| line == app.to_string()).then_some(())
+        let mut texts = files().filter_map(|file| fs::read_to_string(file.path()).ok());
+        texts.any(|text| text.lines().any(|line| line == app.to_string()))
     };
-    wait_until("it is recorded", || is_recorded().is_some());
+    wait_until("it is recorded", is_recorded);
     kill_with_guardians(&mut hotrun);
     // The program itself dies with its guardian.
     wait_until("it is dead", || !is_alive(app));

@@ -1,0 +1,439 @@
+//! The last artifacts that were good, kept to go back to.
+//!
+//! An artifact has proven good when the app that was started from it was ready and has lived
+//! for a while. By then the next build may have replaced the file; so it is opened when the
+//! app starts, and copied when it has proven good, unless it was written over meanwhile.
+//!
+//! Invariant: a copy is never a link to the file that builds write.
+
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::config::KEPT;
+use crate::event::{Message, Proc};
+
+/// So many are kept.
+const MOST: usize = 3;
+/// The names of more changed files than this are not remembered.
+const MOST_SAVED: usize = 1000;
+/// A program begins with these if it is for an interpreter.
+const SCRIPT: [u8; 2] = *b"#!";
+
+/// Everything that was kept, and what may yet be. Dropped, it is deleted.
+pub struct Artifacts {
+    /// Where the copies are: a directory of this hotrun's own.
+    directory: PathBuf,
+    /// Directories that were made for that one, the innermost first.
+    made: Vec<PathBuf>,
+    /// In the order in which they were built.
+    kept: Vec<Kept>,
+    /// What the newest app was started from, if it may be kept.
+    candidate: Option<Candidate>,
+    /// Why not, otherwise.
+    unfit: Option<String>,
+    /// The number of the artifact that was started last.
+    current: u32,
+    /// The newest number.
+    newest: u32,
+    /// The one that was gone back to.
+    chosen: Option<u32>,
+    inbox: UnboundedSender<Message>,
+}
+
+/// A good artifact.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    number: u32,
+    identity: Identity,
+    /// Where it was, and as what it is started.
+    pub original: PathBuf,
+    /// Where it is.
+    pub copy: PathBuf,
+    /// The generation that proved it good.
+    pub generation: u32,
+    /// When it was built.
+    pub built: SystemTime,
+    /// What was saved since it was built.
+    pub saved_since: Vec<PathBuf>,
+}
+
+struct Candidate {
+    proc: Proc,
+    file: File,
+    is_being_copied: bool,
+    kept: Kept,
+}
+
+/// By which a file is known to hold what it held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+}
+
+impl Identity {
+    fn of(meta: &fs::Metadata) -> Self {
+        Self {
+            device: meta.dev(),
+            inode: meta.ino(),
+            size: meta.size(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+        }
+    }
+}
+
+impl Artifacts {
+    /// None are kept yet. `owner` tells this hotrun from all others.
+    pub fn new(tmp_dir: &Path, owner: &str, inbox: UnboundedSender<Message>) -> Self {
+        Self {
+            directory: tmp_dir.join(KEPT).join(owner),
+            made: Vec::new(),
+            kept: Vec::new(),
+            candidate: None,
+            unfit: None,
+            current: 0,
+            newest: 0,
+            chosen: None,
+            inbox,
+        }
+    }
+
+    /// Deletes what hotruns have left that were killed.
+    pub fn sweep(&self, is_alive: impl Fn(&str) -> bool) {
+        let entries = self.directory.parent().and_then(|all| fs::read_dir(all).ok());
+        for entry in entries.into_iter().flatten().flatten() {
+            let is_left = entry.file_name().to_str().is_some_and(|owner| !is_alive(owner));
+            if is_left && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+
+    /// An app is about to be started from this file. True when that has proven good before.
+    pub fn started(&mut self, proc: Proc, generation: u32, file: Result<&Path, String>) -> bool {
+        self.candidate = None;
+        self.unfit = None;
+        self.chosen = None;
+        let opened = file.and_then(|path| {
+            let opened = open(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            opened.map(|opened| (path, opened)).ok_or_else(|| {
+                format!("{} is a script, and what it runs is not all in it", path.display())
+            })
+        });
+        let (path, (file, meta)) = match opened {
+            Ok(opened) => opened,
+            Err(why) => {
+                self.unfit = Some(why);
+                self.newest += 1;
+                self.current = self.newest;
+                return false;
+            }
+        };
+        let identity = Identity::of(&meta);
+        if let Some(known) = self.kept.iter().find(|one| one.identity == identity) {
+            self.current = known.number;
+            return true;
+        }
+        self.newest += 1;
+        self.current = self.newest;
+        let name = path.file_name().unwrap_or(OsStr::new("program"));
+        let kept = Kept {
+            number: self.newest,
+            identity,
+            original: path.to_owned(),
+            copy: self.directory.join(self.newest.to_string()).join(name),
+            generation,
+            built: meta.modified().unwrap_or_else(|_| SystemTime::now()),
+            saved_since: Vec::new(),
+        };
+        self.candidate = Some(Candidate { proc, file, is_being_copied: false, kept });
+        false
+    }
+
+    /// An app has proven good: what it was started from is kept. How that went is told to
+    /// the inbox.
+    pub fn keep(&mut self, proc: Proc) {
+        let Some(candidate) = self.candidate.as_mut().filter(|one| one.proc == proc) else {
+            return;
+        };
+        if std::mem::replace(&mut candidate.is_being_copied, true) {
+            return;
+        }
+        let made = match make_directories(&candidate.kept.copy) {
+            Ok(made) => made,
+            Err(error) => {
+                let why = format!("{}: {error}", self.directory.display());
+                // The inbox closes when hotrun ends.
+                let _ = self.inbox.send(Message::Copied(candidate.kept.number, Err(why)));
+                return;
+            }
+        };
+        self.made.extend(made);
+        let (Ok(file), kept) = (candidate.file.try_clone(), candidate.kept.clone()) else { return };
+        let inbox = self.inbox.clone();
+        tokio::task::spawn_blocking(move || {
+            let outcome = copy(&file, &kept).map_err(|error| {
+                let _ = kept.copy.parent().map(fs::remove_dir_all);
+                format!("{}: {error}", kept.copy.display())
+            });
+            let _ = inbox.send(Message::Copied(kept.number, outcome));
+        });
+    }
+
+    /// Its copy is complete, or will never be.
+    pub fn copied(&mut self, number: u32, is_complete: bool) {
+        let Some(candidate) = self.candidate.take_if(|one| one.kept.number == number) else {
+            // A newer app was started meanwhile, from something else.
+            if is_complete {
+                let _ = fs::remove_dir_all(self.directory.join(number.to_string()));
+            }
+            return;
+        };
+        if !is_complete {
+            return;
+        }
+        self.kept.push(candidate.kept);
+        // The one that may be running is not the oldest: it was gone back to, or is the newest.
+        while self.kept.len() > MOST {
+            let oldest = self.kept.remove(0);
+            let _ = oldest.copy.parent().map(fs::remove_dir_all);
+        }
+    }
+
+    /// These were saved, and are built now.
+    pub fn saved(&mut self, paths: &[PathBuf]) {
+        let candidate = self.candidate.iter_mut().map(|one| &mut one.kept);
+        for kept in self.kept.iter_mut().chain(candidate) {
+            for path in paths {
+                if kept.saved_since.len() < MOST_SAVED && !kept.saved_since.contains(path) {
+                    kept.saved_since.push(path.clone());
+                }
+            }
+        }
+    }
+
+    /// There is an older good artifact than the one that was started last.
+    pub fn has_earlier(&self) -> bool {
+        self.earlier().is_some()
+    }
+
+    /// From now on [`chosen`](Self::chosen) is the last good one before the one that was
+    /// started last.
+    pub fn go_back(&mut self) {
+        if let Some(number) = self.earlier().map(|one| one.number) {
+            self.current = number;
+            self.chosen = Some(number);
+        }
+    }
+
+    /// What was gone back to.
+    pub fn chosen(&self) -> Option<&Kept> {
+        self.kept.iter().find(|one| Some(one.number) == self.chosen)
+    }
+
+    /// Why there is nothing to go back to, for a person.
+    pub fn why_none(&self) -> String {
+        match (&self.unfit, &self.candidate) {
+            (Some(why), _) => why.clone(),
+            (None, Some(one)) if one.is_being_copied => {
+                "the last good artifact is still being copied".to_owned()
+            }
+            _ => "no earlier artifact was ready, and ran for 2 s".to_owned(),
+        }
+    }
+
+    fn earlier(&self) -> Option<&Kept> {
+        self.kept.iter().rev().find(|one| one.number < self.current)
+    }
+}
+
+impl Drop for Artifacts {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.directory);
+        // Others may be using these.
+        if let Some(all) = self.directory.parent()
+            && fs::read_dir(all).is_ok_and(|entries| entries.count() == 1)
+            && fs::remove_file(all.join(".gitignore")).is_ok()
+        {
+            let _ = fs::remove_dir(all);
+        }
+        for directory in &self.made {
+            let _ = fs::remove_dir(directory);
+        }
+    }
+}
+
+/// The file and what is known of it; `None` for a script.
+fn open(path: &Path) -> io::Result<Option<(File, fs::Metadata)>> {
+    let mut file = File::open(path)?;
+    let meta = file.metadata()?;
+    let mut begin = [0; SCRIPT.len()];
+    let is_script = file.read_exact(&mut begin).is_ok() && begin == SCRIPT;
+    Ok((!is_script).then_some((file, meta)))
+}
+
+/// Makes the directory of a copy and those above it. Which were not there, the innermost
+/// first.
+fn make_directories(copy: &Path) -> io::Result<Vec<PathBuf>> {
+    let missing: Vec<PathBuf> =
+        copy.ancestors().skip(1).take_while(|one| !one.is_dir()).map(PathBuf::from).collect();
+    if let Some(directory) = missing.first() {
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    }
+    let all = copy.ancestors().nth(3).filter(|all| all.ends_with(KEPT));
+    if let Some(all) = all {
+        fs::write(all.join(".gitignore"), "*\n")?;
+    }
+    // Those further in are deleted by another rule.
+    Ok(missing.into_iter().skip(3).collect())
+}
+
+/// Copies it; where the file system can share blocks between two files, it does.
+fn copy(file: &File, kept: &Kept) -> io::Result<()> {
+    let is_unchanged = || {
+        file.metadata().is_ok_and(|meta| {
+            // It has another inode than its copy, and is the same file as before.
+            Identity::of(&meta) == kept.identity
+        })
+    };
+    let mode = file.metadata()?.mode() & 0o777;
+    let mut options = fs::OpenOptions::new();
+    let mut target = options.write(true).create_new(true).mode(mode).open(&kept.copy)?;
+    let mut source = file;
+    io::Seek::seek(&mut source, io::SeekFrom::Start(0))?;
+    io::copy(&mut source, &mut target)?;
+    if is_unchanged() {
+        return Ok(());
+    }
+    Err(io::Error::other("the program was written over while it ran"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+    use super::*;
+
+    struct Project {
+        place: tempfile::TempDir,
+        artifacts: Artifacts,
+        inbox: UnboundedReceiver<Message>,
+        procs: u32,
+    }
+
+    impl Project {
+        fn new() -> Self {
+            let place = tempfile::tempdir().unwrap();
+            let (sender, inbox) = unbounded_channel();
+            let artifacts = Artifacts::new(&place.path().join("tmp"), "1.2", sender);
+            Self { place, artifacts, inbox, procs: 0 }
+        }
+
+        fn program(&self) -> PathBuf {
+            self.place.path().join("app")
+        }
+
+        /// A build that makes this, and an app that is started from it.
+        fn start(&mut self, text: &str) -> (Proc, bool) {
+            let _ = fs::remove_file(self.program());
+            fs::write(self.program(), text).unwrap();
+            fs::set_permissions(self.program(), fs::Permissions::from_mode(0o755)).unwrap();
+            self.procs += 1;
+            let proc = Proc(self.procs);
+            let is_good = self.artifacts.started(proc, self.procs, Ok(&self.program()));
+            (proc, is_good)
+        }
+
+        async fn prove(&mut self, proc: Proc) -> Result<(), String> {
+            self.artifacts.keep(proc);
+            let Some(Message::Copied(number, outcome)) = self.inbox.recv().await else {
+                panic!("nothing is told");
+            };
+            self.artifacts.copied(number, outcome.is_ok());
+            outcome
+        }
+
+        fn chosen(&self) -> String {
+            let chosen = self.artifacts.chosen().unwrap();
+            fs::read_to_string(&chosen.copy).unwrap()
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn the_last_three_good_ones_are_kept_and_gone_back_to_one_by_one() {
+        let mut project = Project::new();
+        for text in ["one", "two", "three", "four"] {
+            let (proc, _) = project.start(text);
+            project.prove(proc).await.unwrap();
+        }
+        project.artifacts.saved(&["a".into()]);
+        project.start("five");
+        for expected in ["four", "three", "two"] {
+            assert!(project.artifacts.has_earlier());
+            project.artifacts.go_back();
+            assert_eq!(project.chosen(), expected);
+        }
+        assert!(!project.artifacts.has_earlier());
+        let chosen = project.artifacts.chosen().unwrap().clone();
+        assert_eq!(chosen.saved_since, [PathBuf::from("a")]);
+        assert_eq!(chosen.original, project.program());
+        assert_eq!(chosen.copy.file_name(), project.program().file_name());
+        assert_eq!(fs::metadata(&chosen.copy).unwrap().mode() & 0o777, 0o755);
+        drop(project.artifacts);
+        assert!(!project.place.path().join("tmp").exists(), "nothing is left");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_a_build_has_replaced_is_kept_and_what_it_has_written_over_is_not() {
+        let mut project = Project::new();
+        let (proc, _) = project.start("replaced");
+        fs::remove_file(project.program()).unwrap();
+        fs::write(project.program(), "new").unwrap();
+        project.prove(proc).await.unwrap();
+        project.start("bad");
+        project.artifacts.go_back();
+        assert_eq!(project.chosen(), "replaced");
+
+        let (proc, _) = project.start("written over");
+        fs::write(project.program(), "something else").unwrap();
+        let why = project.prove(proc).await.unwrap_err();
+        assert!(why.ends_with("the program was written over while it ran"), "{why}");
+        project.start("bad again");
+        project.artifacts.go_back();
+        assert_eq!(project.chosen(), "replaced");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_script_is_not_kept_and_it_is_told_why() {
+        let mut project = Project::new();
+        project.start("#!/bin/sh\n");
+        assert!(!project.artifacts.has_earlier());
+        assert!(project.artifacts.why_none().contains("is a script"));
+        let (proc, _) = project.start("program");
+        assert!(project.artifacts.why_none().contains("ran for 2 s"));
+        project.prove(proc).await.unwrap();
+        let file = Err("by a shell".to_owned());
+        assert!(!project.artifacts.started(Proc(9), 9, file));
+        assert!(project.artifacts.has_earlier());
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_has_proven_good_is_known_again() {
+        let mut project = Project::new();
+        let (proc, is_good) = project.start("one");
+        assert!(!is_good);
+        project.prove(proc).await.unwrap();
+        assert!(project.artifacts.started(Proc(7), 7, Ok(&project.program())));
+        assert!(!project.artifacts.has_earlier(), "it is no older one of itself");
+    }
+}

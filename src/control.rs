@@ -1,0 +1,183 @@
+//! Orders from another terminal, over a socket of this hotrun's own: `hotrun rollback`.
+//!
+//! One line of JSON asks, one answers. Only the user whom hotrun belongs to can get at the
+//! socket.
+
+use std::ffi::OsString;
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::timeout;
+
+use crate::error::{Error, Result};
+use crate::event::{Message, Order};
+use crate::process;
+
+const PURPOSE: &str = "control";
+/// Whoever asks does so within this, and is answered within this.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// A question is no longer than this, in bytes.
+const LONGEST: usize = 16 << 10;
+
+/// What is asked.
+#[derive(Debug, Serialize, Deserialize)]
+struct Question {
+    /// Where the project is that is meant.
+    project: OsString,
+    order: Word,
+}
+
+/// Which order, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Word {
+    Rollback,
+}
+
+impl From<Word> for Order {
+    fn from(word: Word) -> Self {
+        match word {
+            Word::Rollback => Order::Rollback,
+        }
+    }
+}
+
+/// What is answered.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Answer {
+    /// It is done, in these words.
+    Done(String),
+    /// It is not, for this reason.
+    Refused(String),
+    /// Another project is meant.
+    Elsewhere,
+}
+
+/// Answers as long as this lives.
+#[derive(Debug)]
+pub struct Server {
+    path: PathBuf,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    /// Passes what is asked of this project on to the inbox. `None` where there is no place
+    /// for the socket; then nobody can ask.
+    pub fn start(project: &Path, inbox: UnboundedSender<Message>) -> Option<Self> {
+        let path = process::own_file(PURPOSE)?;
+        let listener = UnixListener::bind(&path)
+            .inspect_err(|error| tracing::warn!(%error, "nobody can ask for anything"))
+            .ok()?;
+        let project = canonical(project);
+        let task = spawn_local(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (project, inbox) = (project.clone(), inbox.clone());
+                spawn_local(async move {
+                    // Whoever does not wait for the answer gets none.
+                    let _ = timeout(PATIENCE, answer(&stream, &project, &inbox)).await;
+                });
+            }
+        });
+        Some(Self { path, task })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+async fn answer(
+    stream: &UnixStream,
+    project: &Path,
+    inbox: &UnboundedSender<Message>,
+) -> io::Result<()> {
+    let mut received = Vec::new();
+    while !received.contains(&b'\n') && received.len() < LONGEST {
+        stream.readable().await?;
+        let mut buffer = [0; 1024];
+        match stream.try_read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => received.extend_from_slice(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let answer = match serde_json::from_slice::<Question>(&received) {
+        Err(error) => Answer::Refused(format!("not understood: {error}")),
+        Ok(question) if Path::new(&question.project) != project => Answer::Elsewhere,
+        Ok(question) => {
+            let (sender, answer) = oneshot::channel();
+            let is_sent = inbox.send(Message::Asked(question.order.into(), sender)).is_ok();
+            match answer.await {
+                Ok(Ok(said)) if is_sent => Answer::Done(said),
+                Ok(Err(why)) => Answer::Refused(why),
+                _ => Answer::Refused("it ends".to_owned()),
+            }
+        }
+    };
+    let mut line = serde_json::to_vec(&answer)?;
+    line.push(b'\n');
+    let mut rest = line.as_slice();
+    while !rest.is_empty() {
+        stream.writable().await?;
+        match stream.try_write(rest) {
+            Ok(count) => rest = &rest[count..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Has every hotrun that runs in this project start its last good artifact. What they said.
+///
+/// # Errors
+///
+/// None runs there, or one has refused.
+pub fn roll_back(project: &Path) -> Result<Vec<String>> {
+    let input = "hotrun rollback";
+    let project = canonical(project);
+    let question = Question { project: project.clone().into(), order: Word::Rollback };
+    let answers = process::files_for(PURPOSE);
+    // Some may be of a hotrun that was killed.
+    let answers = answers.iter().filter_map(|path| ask(path, &question).ok());
+    let mut said = Vec::new();
+    for answer in answers {
+        match answer {
+            Answer::Done(words) => said.push(words),
+            Answer::Refused(why) => return Err(Error::failed(input, why)),
+            Answer::Elsewhere => {}
+        }
+    }
+    if said.is_empty() {
+        let why = format!("no hotrun runs in {}", project.display());
+        return Err(Error::failed(input, why).remedy("name its directory: hotrun -C DIR rollback"));
+    }
+    Ok(said)
+}
+
+fn ask(path: &Path, question: &Question) -> io::Result<Answer> {
+    let mut stream = StdUnixStream::connect(path)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut line = serde_json::to_vec(question)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer)?;
+    Ok(serde_json::from_str(&answer)?)
+}
+
+fn canonical(project: &Path) -> PathBuf {
+    project.canonicalize().unwrap_or_else(|_| project.to_owned())
+}

@@ -1,0 +1,126 @@
+//! The lines about sockets, readiness and going back.
+
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
+
+use super::{Part, Report, Tone};
+use crate::event::{Notice, WentBack, name_paths};
+
+impl Report {
+    pub(super) fn about_serving(&self, notice: &Notice) {
+        match notice {
+            Notice::Ready(app) => {
+                let text = format!("{} in {}", self.name(*app), self.took(*app));
+                self.line(Part::Runner, Tone::Good, "ready", &text);
+            }
+            Notice::Unready { new, app, goes_back } => {
+                let follows = match app {
+                    Some(_) => self.serving(*app),
+                    None if *goes_back => "the last good one is started".to_owned(),
+                    None => "it is given more time".to_owned(),
+                };
+                let why = self.facts.get(new).and_then(|facts| facts.unready.clone());
+                let why = why.filter(|why| !why.is_empty()).map(|why| format!(": {why}"));
+                let (why, name) = (why.unwrap_or_default(), self.name(*new));
+                let text = format!("{name} after {}{why}; {follows}", self.took(*new));
+                self.line(Part::Runner, Tone::Warn, "not ready", &text);
+            }
+            Notice::Assumed(app) => {
+                let text = format!(
+                    "{} has lived 1 s and counts as ready, as it has sent no READY=1 and there is \
+                     no [ready] that says what to wait for",
+                    self.name(*app)
+                );
+                self.line(Part::Main, Tone::Warn, "note", &text);
+            }
+            Notice::Status(app, status) => {
+                let status: String =
+                    status.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+                let text = format!("{}: {status}", self.name(*app));
+                self.line(Part::Runner, Tone::Plain, "status", &text);
+            }
+            Notice::AppStopping(app) => {
+                let text = format!("{} says that it ends", self.name(*app));
+                self.line(Part::Runner, Tone::Plain, "ending", &text);
+            }
+            Notice::Kept(app) => self.line(Part::Runner, Tone::Good, "kept", &self.name(*app)),
+            Notice::RolledBack(to) => self.rolled_back(to),
+            _ => self.about_listeners(notice),
+        }
+    }
+
+    fn about_listeners(&self, notice: &Notice) {
+        match notice {
+            Notice::Listening { address, descriptor, name } => {
+                let name = name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
+                let text = format!("{address} for the program, as descriptor {descriptor}{name}");
+                self.line(Part::Main, Tone::Good, "listening", &text);
+            }
+            Notice::ListenerShut(address, is_heard) => {
+                let then = if *is_heard {
+                    "hotrun listens again; it should close it, and not shut it down"
+                } else {
+                    "hotrun has made it anew, for the next program that starts"
+                };
+                let text = format!("a program has shut {address} down for everybody; {then}");
+                self.line(Part::Main, Tone::Warn, "note", &text);
+            }
+            Notice::MayHaveBound { addresses, by_shell } => {
+                let shell = if *by_shell {
+                    "; behind a shell, as full_bin = \"hotrun exec -- PROGRAM\""
+                } else {
+                    ""
+                };
+                let text = format!(
+                    "if it says that the address is in use: your program bound {} itself, and \
+                     hotrun holds that for it; take descriptor 3 (LISTEN_FDS){shell}, or remove \
+                     [[listen]]",
+                    addresses.join(" or ")
+                );
+                self.line(Part::Main, Tone::Warn, "note", &text);
+            }
+            Notice::BoundBeside(app, port) => {
+                let text = format!(
+                    "{} listens on {port} by a socket of its own, so connections to hotrun's \
+                     wait for nobody; take descriptor 3 (LISTEN_FDS), or remove [[listen]]",
+                    self.name(*app)
+                );
+                self.line(Part::Main, Tone::Warn, "note", &text);
+            }
+            Notice::NobodyAccepts(waiting, port) => {
+                let text = format!(
+                    "{waiting} wait on {port}, and the program accepts nobody; does it take \
+                     descriptor 3 (LISTEN_FDS)?"
+                );
+                self.line(Part::Main, Tone::Warn, "note", &text);
+            }
+            Notice::PortNeedsHandover(_, ports) => {
+                let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+                let text = format!(
+                    "the old program still listens on {}, so one beside it cannot, unless hotrun \
+                     opens it for both: [[listen]] address = {}; or run.mode = \"restart\"",
+                    ports.join(" and "),
+                    ports[0]
+                );
+                self.line(Part::Main, Tone::Warn, "note", &text);
+            }
+            _ => {}
+        }
+    }
+
+    fn rolled_back(&self, to: &WentBack) {
+        let built = Timestamp::try_from(to.built).unwrap_or_else(|_| Timestamp::now());
+        let built = Zoned::new(built, TimeZone::system()).strftime("%H:%M:%S").to_string();
+        let without = match &to.saved_since[..] {
+            [] => String::new(),
+            saved => format!(", without what was saved since: {}", name_paths(saved, &self.base)),
+        };
+        let text = format!("to what generation {} ran, built at {built}{without}", to.generation);
+        self.line(Part::Main, Tone::Warn, "rollback", &text);
+    }
+
+    /// Says that nothing older is started, and why.
+    pub fn no_rollback(&self, why: &str) {
+        self.line(Part::Main, Tone::Warn, "note", &format!("rollback is not possible: {why}"));
+    }
+}

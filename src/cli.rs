@@ -34,7 +34,7 @@ use words::Words;
     version,
     disable_version_flag = true,
     disable_help_subcommand = true,
-    override_usage = "hotrun [run] [OPTIONS] [--] [ARGS...]\n       hotrun init | check | explain PATH... | rollback\n       hotrun exec -- PROGRAM [ARGS...]",
+    override_usage = "hotrun [run] [OPTIONS] [--] [ARGS...]\n       hotrun init | check | explain PATH... | rollback | exec -- PROGRAM...",
     after_help = "Reads hotrun.toml or .air.toml; Cargo and Go projects need neither. Every key is\n\
                   an option too: --build.cmd \"make app\". The first word that is neither an option\n\
                   nor a command goes to the program, with all after it."
@@ -93,7 +93,7 @@ struct Common {
     /// A socket for the program: 8080, HOST:PORT, unix:PATH
     #[arg(long, value_name = "ADDRESS", global = true)]
     listen: Vec<String>,
-    /// End who holds the program's port, if it is this project's
+    /// End who holds the program's port, if of this project
     #[arg(long, global = true)]
     free_port: bool,
     /// Find changes by looking at intervals, not by events

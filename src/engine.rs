@@ -284,6 +284,9 @@ impl Engine {
         let gone = if let Event::Gone(proc) = event { Some(proc) } else { None };
         let (state, effects) = self.state.clone().step(event);
         self.state = state;
+        if let Some(proc) = gone {
+            self.roles.remove(&proc);
+        }
         for effect in effects {
             tracing::debug!(?effect);
             if let Some(code) = self.perform(effect) {
@@ -293,7 +296,6 @@ impl Engine {
         if let Some(proc) = gone {
             self.processes.forget(proc);
             self.report.facts.remove(&proc);
-            self.roles.remove(&proc);
         }
         None
     }

@@ -554,7 +554,7 @@ pub enum Notice {
     /// An app listens on this port, which hotrun holds, by a socket of its own.
     BoundBeside(Proc, u16),
     /// So many connections wait on this port, and nobody accepts them.
-    NobodyAccepts(u32, u16),
+    NobodyAccepts(usize, u16),
     /// An app has ended at once, beside another that listens on these ports.
     PortNeedsHandover(Proc, Vec<u16>),
     /// What was gone back to.

@@ -266,9 +266,11 @@ impl Document {
     /// The tables of a list of tables.
     pub(super) fn tables(&self, key: &'static str) -> Result<&[Document]> {
         let expected = format!("tables, each under [[{key}]]");
-        let empty = self.get::<Vec<toml::Value>>(key, &expected, |_| None)?;
-        if empty.is_some_and(|list| !list.is_empty()) {
-            return Err(self.wrong(key, expected));
+        if self.options(key).is_none() {
+            let empty = self.get::<Vec<toml::Value>>(key, &expected, |_| None)?;
+            if empty.is_some_and(|list| !list.is_empty()) {
+                return Err(self.wrong(key, expected));
+            }
         }
         let below = |one: &&String| one.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'));
         if let Some(first) = self.entries.keys().find(below) {

@@ -174,22 +174,26 @@ impl fmt::Display for Target {
 impl Resolver<'_> {
     /// The command line's sockets, or else those of the file.
     pub(super) fn listen(&self) -> Result<Vec<Listen>> {
-        let mut all: Vec<Listen> = Vec::new();
-        if let Some(options) = self.document.options("listen") {
-            for option in options {
-                let wrong = || {
-                    Error::usage(format!("--listen {option}"), format!("expected {ADDRESS}"))
-                        .remedy("--listen 8080, or with a name: --listen api=127.0.0.1:8080")
-                };
-                let (name, address) = match option.split_once('=') {
-                    Some((name, address)) if is_name(name) => (Some(name.to_owned()), address),
-                    _ => (None, option.as_str()),
-                };
-                let address = self.address(address).ok_or_else(wrong)?;
-                add(&mut all, Listen { address, name }, || format!("--listen {option}"))?;
-            }
-            return Ok(all);
+        let of_file = self.listen_of_file()?;
+        let Some(options) = self.document.options("listen") else { return Ok(of_file) };
+        let mut all = Vec::new();
+        for option in options {
+            let place = || format!("--listen {option}");
+            let (name, address) = match option.split_once('=') {
+                Some((name, address)) if is_name(name) => (Some(name.to_owned()), address),
+                _ => (None, option.as_str()),
+            };
+            let address = self.address(address).ok_or_else(|| {
+                Error::usage(place(), format!("expected {ADDRESS}"))
+                    .remedy("--listen 8080, or with a name: --listen api=127.0.0.1:8080")
+            })?;
+            add(&mut all, Listen { address, name }, place)?;
         }
+        Ok(all)
+    }
+
+    fn listen_of_file(&self) -> Result<Vec<Listen>> {
+        let mut all = Vec::new();
         for table in self.document.tables("listen")? {
             let written = match table.number_or_text("address", ADDRESS)? {
                 None => {

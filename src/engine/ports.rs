@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::task::spawn_local;
 
-use super::Engine;
+use super::{Engine, KNOWS_PORTS};
 use crate::config::Command;
 use crate::event::{Ended, Event, Message, Notice, OnExit, Order, Proc, Remedy, Role};
 use crate::process::{self, Freeing, ports};
@@ -26,7 +26,9 @@ impl Engine {
         match self.roles.get(&proc) {
             Some(Role::App) => {
                 self.listens = !ports.is_empty();
-                self.look_at_listeners(proc, &ports);
+                if self.lived(proc) >= KNOWS_PORTS {
+                    self.look_at_listeners(proc, &ports);
+                }
                 if !ports.is_empty() && ports != self.ports {
                     self.ports = ports;
                     process::remember_ports(&self.config.directory, &self.ports);

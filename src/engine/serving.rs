@@ -206,7 +206,7 @@ impl Engine {
             let Some(port) = address.port() else { continue };
             if own.contains(&port) {
                 self.report.say(&Notice::BoundBeside(app, port));
-            } else if let Some(waiting) = ports::waiting(port).filter(|waiting| *waiting > 0) {
+            } else if let Some(waiting) = ports::waiting_in_vain(port) {
                 self.report.say(&Notice::NobodyAccepts(waiting, port));
             }
         }

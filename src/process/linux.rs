@@ -231,19 +231,29 @@ pub(super) fn listening(pids: Option<&[Pid]>, port: Option<u16>) -> Vec<Listenin
     found
 }
 
-/// So many connections wait to be accepted on this TCP port.
-pub(super) fn waiting(port: u16) -> Option<u32> {
+/// So many connections wait on this TCP port for somebody to accept them, where nobody has
+/// accepted any for a while.
+pub(super) fn waiting_in_vain(port: u16) -> Option<usize> {
+    const ESTABLISHED: &str = "01";
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(fs::read_to_string);
-    let tables: Vec<String> = tables.into_iter().flatten().collect();
-    let lines = tables.iter().flat_map(|table| table.lines());
-    let of_port = lines.filter(|line| listener(line).is_some_and(|(_, one)| one == port));
-    of_port.filter_map(accept_queue).max()
-}
-
-/// The fifth field holds the lengths of two queues, of which a listener uses the second.
-fn accept_queue(line: &str) -> Option<u32> {
-    let (_, waiting) = line.split_whitespace().nth(4)?.split_once(':')?;
-    u32::from_str_radix(waiting, 16).ok()
+    let mut waiting = 0;
+    for line in tables.iter().flatten().flat_map(|table| table.lines().skip(1)) {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [_, local, remote, state, ..] = fields[..] else { continue };
+        let is_on_port =
+            local.rsplit(':').next().map(|one| u16::from_str_radix(one, 16)) == Some(Ok(port));
+        if !is_on_port || remote.ends_with(":0000") {
+            continue;
+        }
+        // What nobody has accepted belongs to no descriptor; and whatever has been closed was
+        // accepted by somebody.
+        let is_accepted = fields.get(9).is_none_or(|inode| *inode != "0");
+        if is_accepted || state != ESTABLISHED {
+            return None;
+        }
+        waiting += 1;
+    }
+    (waiting > 0).then_some(waiting)
 }
 
 /// Somebody listens on this TCP port.

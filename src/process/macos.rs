@@ -189,7 +189,7 @@ pub(super) fn listening(pids: Option<&[Pid]>, port: Option<u16>) -> Vec<Listenin
 }
 
 /// The system does not tell.
-pub(super) fn waiting(_port: u16) -> Option<u32> {
+pub(super) fn waiting_in_vain(_port: u16) -> Option<usize> {
     None
 }
 

@@ -51,9 +51,10 @@ pub(crate) fn of_app(pid: i32) -> BTreeSet<u16> {
     platform::parent_of(Pid::from_raw(pid)).map(of_tree).unwrap_or_default()
 }
 
-/// So many connections wait on this port for somebody to accept them, where the system tells.
-pub(crate) fn waiting(port: u16) -> Option<u32> {
-    platform::waiting(port)
+/// So many connections wait on this port for somebody to accept them, and nobody does, where
+/// the system tells.
+pub(crate) fn waiting_in_vain(port: u16) -> Option<usize> {
+    platform::waiting_in_vain(port)
 }
 
 /// Sees who holds a port, and frees it if that is wanted and right. `None`: nobody does, or

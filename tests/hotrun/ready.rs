@@ -1,0 +1,311 @@
+//! When a program counts as serving, and what follows when it does not.
+
+use crate::sandbox::{Sandbox, free_port, has, is_alive};
+
+/// Says in which version it runs, and does what `source.txt` asks for behind that, in Python.
+const APP: &str = "
+import os, signal, socket, sys, time
+version, script = (open('built').read() + '\\n').split('\\n', 1)
+print('serving', version, 'as', os.getpid(), flush=True)
+def notify(text):
+    out = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    out.sendto(text.encode(), os.environ['NOTIFY_SOCKET'])
+def wait_for(name):
+    while not os.path.exists(name): time.sleep(0.01)
+exec(script)
+while True: time.sleep(1000)
+";
+
+fn project(more: &str, script: &str) -> Sandbox {
+    let config = format!(
+        "[build]\ncmd = \"cp source.txt built\"\nentrypoint = [\"python3\", \"app.py\"]\n\
+         include_ext = [\"txt\"]\nkill_delay = \"20s\"\n{more}"
+    );
+    let source = format!("one\n{script}\n");
+    Sandbox::empty().file("hotrun.toml", &config).file("app.py", APP).file("source.txt", &source)
+}
+
+/// True when there is Python; else says what is skipped.
+fn has_python(test: &str) -> bool {
+    has(test, &["python3"])
+}
+
+#[test]
+fn it_is_ready_when_it_says_so_and_its_words_are_passed_on() {
+    if !has_python("it_is_ready_when_it_says_so_and_its_words_are_passed_on") {
+        return;
+    }
+    let script = "notify('STATUS=loading\\x1b[2J'); wait_for('go')\n\
+                  notify('STATUS=up\\nREADY=1'); wait_for('stop'); notify('STOPPING=1')";
+    let project = project("[ready]\nnotify = true\n", script);
+    let mut hotrun = project.start(&[]);
+    let app = hotrun.wait_serving("one");
+    hotrun.wait_for(&format!("status  pid {app}: loading [2J"));
+    assert_eq!(hotrun.count("ready  pid"), 0);
+    project.save("go", "");
+    hotrun.wait_for(&format!("status  pid {app}: up"));
+    let line = hotrun.wait_for(&format!("ready  pid {app} in "));
+    assert!(line.ends_with('s'), "{line}");
+    project.save("stop", "");
+    hotrun.wait_for(&format!("ending  pid {app} says that it ends"));
+    hotrun.end();
+}
+
+#[test]
+fn all_that_is_configured_must_be_so() {
+    if !has_python("all_that_is_configured_must_be_so") {
+        return;
+    }
+    let (health, port) = (free_port(), free_port());
+    let script = format!(
+        "import http.server, threading\n\
+         class Health(http.server.BaseHTTPRequestHandler):\n    \
+             def do_GET(self):\n        \
+                 good = os.path.exists('healthy') and self.path == '/health?full'\n        \
+                 self.send_response(204 if good else 503); self.end_headers()\n    \
+             def log_message(self, *_): pass\n\
+         server = http.server.ThreadingHTTPServer(('127.0.0.1', {health}), Health)\n\
+         threading.Thread(target=server.serve_forever, daemon=True).start()\n\
+         print('healthy is next', flush=True)\n\
+         wait_for('healthy'); print('tcp is next', flush=True)\n\
+         wait_for('tcp'); other = socket.create_server(('127.0.0.1', {port}))\n\
+         print('log is next', flush=True)\n\
+         wait_for('log'); print('\\x1b[32mlistening\\x1b[0m on', flush=True)"
+    );
+    let more = format!(
+        "[ready]\nhttp = \"http://localhost:{health}/health?full\"\nstatus = 204\ntcp = {port}\n\
+         log = \"^listening on$\"\nafter = \"10ms\"\n"
+    );
+    let project = project(&more, &script);
+    let mut hotrun = project.start(&[]);
+    let app = hotrun.wait_serving("one");
+    for name in ["healthy", "tcp", "log"] {
+        hotrun.wait_for(&format!("{name} is next"));
+        assert_eq!(hotrun.count("ready  pid"), 0, "before {name}");
+        project.save(name, "");
+    }
+    hotrun.wait_for("listening");
+    hotrun.wait_for(&format!("ready  pid {app} in "));
+    hotrun.end();
+}
+
+#[test]
+fn nothing_configured_it_is_ready_when_it_listens() {
+    if !has_python("nothing_configured_it_is_ready_when_it_listens") {
+        return;
+    }
+    let port = free_port();
+    let script = format!(
+        "print('wait' if os.path.exists('slow') else 'go', flush=True)\n\
+                          if os.path.exists('slow'): wait_for('go')\n\
+                          server = socket.create_server(('127.0.0.1', {port}))"
+    );
+    let project = project("", &script);
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_for("ready  pid");
+    // So it is known that it listens; the next is not called ready before it does.
+    project.save("slow", "");
+    let source = std::fs::read_to_string(project.root().join("source.txt")).unwrap();
+    project.save("source.txt", &source.replacen("one", "two", 1));
+    let app = hotrun.wait_serving("two");
+    hotrun.wait_for("wait");
+    assert_eq!(hotrun.count("ready  pid"), 1);
+    project.save("go", "");
+    hotrun.wait_for(&format!("ready  pid {app} in "));
+    hotrun.end();
+}
+
+#[test]
+fn who_is_not_ready_in_time_is_told_of_once_and_given_more_time() {
+    if !has_python("who_is_not_ready_in_time_is_told_of_once_and_given_more_time") {
+        return;
+    }
+    let more = "[ready]\nnotify = true\nlog = \"up\"\ntimeout = \"100ms\"\n";
+    let project = project(more, "wait_for('go'); notify('READY=1'); print('up', flush=True)");
+    let mut hotrun = project.start(&[]);
+    let line = hotrun.wait_for("not ready  pid ");
+    let why = ": it has not sent READY=1 to $NOTIFY_SOCKET; it has printed no line with /up/; \
+               it is given more time";
+    assert!(line.ends_with(why), "{line}");
+    project.save("go", "");
+    hotrun.wait_for("    ready  pid ");
+    let output = hotrun.end();
+    assert_eq!(output.matches("not ready").count(), 1, "{output}");
+}
+
+#[test]
+fn in_a_handover_who_is_not_ready_in_time_is_dismissed_and_the_old_one_stays() {
+    if !has_python("in_a_handover_who_is_not_ready_in_time_is_dismissed") {
+        return;
+    }
+    let more = "[run]\nmode = \"handover\"\n[ready]\nnotify = true\ntimeout = \"500ms\"\n";
+    let project = project(more, "notify('READY=1')");
+    let mut hotrun = project.start(&[]);
+    let old = hotrun.wait_serving("one");
+    hotrun.wait_for("ready");
+    project.save("source.txt", "two\n");
+    let new = hotrun.wait_serving("two");
+    let line = hotrun.wait_for(&format!("not ready  pid {new} after "));
+    assert!(line.ends_with(&format!("; pid {old} keeps running")), "{line}");
+    hotrun.wait_for(&format!("stopped  pid {new}"));
+    assert!(is_alive(old));
+    // Whoever asks for more time in time gets it.
+    project.save(
+        "source.txt",
+        "three\nnotify('EXTEND_TIMEOUT_USEC=60000000'); wait_for('go'); notify('READY=1')\n",
+    );
+    let new = hotrun.wait_serving("three");
+    std::thread::park_timeout(std::time::Duration::from_millis(700));
+    project.save("go", "");
+    hotrun.wait_for(&format!("ready  pid {new}"));
+    hotrun.wait_for(&format!("stopped  pid {old}"));
+    assert!(!is_alive(old));
+    let output = hotrun.end();
+    assert_eq!(output.matches("not ready").count(), 1, "{output}");
+}
+
+#[test]
+fn a_save_during_a_handover_replaces_the_one_that_is_not_ready() {
+    if !has_python("a_save_during_a_handover_replaces_the_one_that_is_not_ready") {
+        return;
+    }
+    let more = "[run]\nmode = \"handover\"\n[ready]\nnotify = true\n";
+    let project = project(more, "notify('READY=1')");
+    let mut hotrun = project.start(&[]);
+    let first = hotrun.wait_serving("one");
+    hotrun.wait_for("ready");
+    project.save("source.txt", "two\n");
+    let second = hotrun.wait_serving("two");
+    project.save("source.txt", "three\nnotify('READY=1')\n");
+    let third = hotrun.wait_serving("three");
+    hotrun.wait_for(&format!("ready  pid {third}"));
+    hotrun.wait_for(&format!("stopped  pid {first}"));
+    assert_eq!(hotrun.children(), [third]);
+    assert!(!is_alive(second));
+    // A save that does not build, meanwhile: what was built before it is what serves.
+    project.save("source.txt", "four\nwait_for('go'); notify('READY=1')\n");
+    hotrun.wait_serving("four");
+    project.sh("sed -i 's/^cmd = .*/cmd = \"grep -v broken source.txt > built\"/' hotrun.toml");
+    hotrun.wait_serving("four");
+    project.save("source.txt", "broken\n");
+    hotrun.wait_for("failed");
+    hotrun.wait_for("serving");
+    project.save("go", "");
+    hotrun.end();
+}
+
+#[test]
+fn in_a_handover_where_nothing_is_said_it_is_ready_after_a_second_which_is_told_once() {
+    if !has_python("in_a_handover_where_nothing_is_said_it_is_ready_after_a_second") {
+        return;
+    }
+    let project = project("[run]\nmode = \"handover\"\n", "");
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_serving("one");
+    hotrun.wait_for("has lived 1 s and counts as ready, as it has sent no READY=1");
+    hotrun.wait_for("ready");
+    project.save("source.txt", "two\n");
+    hotrun.wait_serving("two");
+    hotrun.wait_for("ready");
+    hotrun.wait_for("stopped");
+    let source = "three\nnotify('READY=1')\n";
+    project.save("source.txt", source);
+    hotrun.wait_serving("three");
+    hotrun.wait_for("ready");
+    let output = hotrun.end();
+    assert_eq!(output.matches("has lived 1 s").count(), 1, "{output}");
+}
+
+#[test]
+fn in_a_handover_the_old_ones_answer_proves_nothing() {
+    if !has_python("in_a_handover_the_old_ones_answer_proves_nothing") {
+        return;
+    }
+    let port = free_port();
+    let more = format!("[run]\nmode = \"handover\"\n[ready]\ntcp = {port}\ntimeout = \"1s\"\n");
+    let project = project(&more, &format!("server = socket.create_server(('127.0.0.1', {port}))"));
+    let mut hotrun = project.start(&[]);
+    let old = hotrun.wait_serving("one");
+    hotrun.wait_for("ready");
+    project.save("source.txt", "two\n");
+    let new = hotrun.wait_serving("two");
+    let line = hotrun.wait_for(&format!("not ready  pid {new}"));
+    assert!(
+        line.contains(&format!("127.0.0.1:{port}: the new program does not listen there")),
+        "{line}"
+    );
+    assert!(is_alive(old));
+    // And one that opens the port itself is told why it cannot.
+    project.save(
+        "source.txt",
+        &format!("three\nserver = socket.create_server(('127.0.0.1', {port}))\n"),
+    );
+    hotrun.wait_for("Address already in use");
+    let line = hotrun.wait_for("the old program still listens on");
+    assert!(line.contains(&format!("[[listen]] address = {port}")), "{line}");
+    hotrun.wait_for(&format!("pid {old} keeps running"));
+    hotrun.end();
+}
+
+#[test]
+fn what_drains_for_longer_asks_for_it() {
+    if !has_python("what_drains_for_longer_asks_for_it") {
+        return;
+    }
+    let script = "def drain(*_):\n    notify('EXTEND_TIMEOUT_USEC=60000000'); wait_for('drained'); sys.exit(0)\n\
+                  signal.signal(signal.SIGTERM, drain)\nprint('handles', flush=True)";
+    let project = project("", script);
+    project.sh("sed -i 's/^kill_delay = .*/kill_delay = \"500ms\"/' hotrun.toml");
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_for("handles");
+    project.save("source.txt", "two\n");
+    hotrun.wait_for("built");
+    hotrun.wait_for("built");
+    std::thread::park_timeout(std::time::Duration::from_millis(800));
+    assert_eq!(hotrun.count("killing"), 0, "{}", hotrun.output());
+    project.save("drained", "");
+    hotrun.wait_serving("two");
+    hotrun.end();
+}
+
+#[test]
+fn a_machine_that_nobody_knows_is_told_at_once() {
+    let more = "[ready]\ntcp = \"no.such.machine.invalid:80\"\ntimeout = \"300ms\"\n";
+    if !has_python("a_machine_that_nobody_knows_is_told_at_once") {
+        return;
+    }
+    let project = project(more, "");
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_for("no machine of the name no.such.machine.invalid is known");
+    hotrun.wait_for("not ready");
+    hotrun.end();
+}
+
+#[test]
+fn what_a_program_prints_to_a_terminal_stays_what_it_is_while_a_line_is_looked_for() {
+    let test = "what_a_program_prints_to_a_terminal_stays_what_it_is";
+    if !has(test, &["script"]) {
+        return;
+    }
+    let project = Sandbox::new()
+        .script(
+            "app",
+            "test -t 1 && test -t 2 && echo on a terminal $(cat built)\nexec sleep 1000\n",
+        )
+        .file(
+            "hotrun.toml",
+            &format!("{}[ready]\nlog = \"on a terminal two\"\n", crate::sandbox::CONFIG),
+        );
+    let mut command =
+        project.program("script", &["-qfc", env!("CARGO_BIN_EXE_hotrun"), "/dev/null"]);
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    command.stdin(std::process::Stdio::piped());
+    let mut hotrun = project.start_with(command);
+    hotrun.wait_for("on a terminal one");
+    project.save("source.txt", "two\n");
+    hotrun.wait_for("on a terminal two");
+    hotrun.wait_for("ready");
+    std::io::Write::write_all(hotrun.stdin(), b"q").unwrap();
+    hotrun.wait();
+    hotrun.leaves_nobody();
+}

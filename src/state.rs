@@ -919,7 +919,7 @@ impl Turn {
 
     fn restart(&mut self, phase: Phase) -> Phase {
         // Whoever asks for it may have mended what the newest needs.
-        if self.has_something_to_run() {
+        if self.has_something_built() {
             self.state.source = Source::Built;
         }
         match phase {
@@ -1053,6 +1053,10 @@ impl Turn {
     // Small words
 
     fn has_something_to_run(&self) -> bool {
+        self.has_something_built() || self.state.source == Source::Kept
+    }
+
+    fn has_something_built(&self) -> bool {
         self.state.built || !self.state.policy.builds
     }
 

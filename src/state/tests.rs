@@ -525,6 +525,12 @@ fn transition(
         let all = world.living.values().all(|one| one.killed);
         promise(all, "a second Ctrl-C kills everyone").map_err(context)?;
     }
+    if let Phase::Starting { new, app: Some(_) } = state.phase
+        && *event == Event::Unready(new)
+    {
+        let is_dismissed = world.living.get(&new).is_none_or(|one| one.dismissed);
+        promise(is_dismissed, "who is not ready in time is dismissed").map_err(context)?;
+    }
     Ok((after, world))
 }
 
@@ -717,17 +723,33 @@ fn serves_the_newest_that_builds(step: Step, state: &State, world: &World) -> Br
     let is_kept_down = world.is_given_up || !after.policy.builds || !after.built;
     let good = is_kept_down || world.apps().all(|one| one.latest);
     let from = || format!("from {state:?}; ends in {after:?} with {world:?}");
+    let was_to_start = matches!(state.phase, Phase::Stopping | Phase::Starting { .. });
+    let serves = world.apps().any(|one| one.ready && !one.dismissed);
+    let has_nothing = !after.built && after.policy.builds && after.source == Source::Built;
+    let kept = serves || has_nothing || !was_to_start || !after.policy.runs;
+    promise(kept, &format!("P2: what was to start is forgotten {}", from()))?;
     promise(good, &format!("P1: an older app than the last built serves {}", from()))
 }
 
 /// Liveness: where there is something good to go back to, a failed start leaves nobody
-/// without an app; should that one fail, too, that is the end of it.
+/// without an app, also while a build runs that then fails. Should what was gone back to fail,
+/// too, that is the end of it.
 fn goes_back_when_a_start_fails(step: Step, state: &State, world: &World) -> Broken {
-    let Phase::Starting { new, .. } = state.phase else { return Ok(()) };
-    if !state.policy.rollback || !state.fallback || state.unproven != Some(new) {
+    if !state.policy.rollback || !state.fallback || state.policy.stop_on_error {
         return Ok(());
     }
-    let now = transition(step, state, world, &Event::Exited(new, Ended::Code(1)))?;
+    let (new, build) = match state.phase {
+        Phase::Starting { new, .. } => (new, None),
+        Phase::Building { build, app: Some(app), .. } => (app, Some(build)),
+        _ => return Ok(()),
+    };
+    if state.unproven != Some(new) {
+        return Ok(());
+    }
+    let mut now = transition(step, state, world, &Event::Exited(new, Ended::Code(1)))?;
+    if let Some(build) = build {
+        now = transition(step, &now.0, &now.1, &Event::Exited(build, Ended::Code(1)))?;
+    }
     let (after, world) = come_to_rest(step, now)?;
     if after.phase == Phase::Done {
         return Ok(());
@@ -1136,10 +1158,97 @@ fn takes_the_new_config_for_itself_only(state: State, event: Event) -> (State, V
     state.step(event)
 }
 
+fn believes_that_what_was_kept_may_fail_to_start(
+    state: State,
+    event: Event,
+) -> (State, Vec<Effect>) {
+    let (mut after, effects) = state.step(event);
+    if let (Phase::Starting { new, .. }, Source::Kept) = (&after.phase, after.source) {
+        after.unproven = Some(*new);
+    }
+    (after, effects)
+}
+
+fn takes_every_crash_for_a_failed_start(state: State, event: Event) -> (State, Vec<Effect>) {
+    let mut state = state;
+    if let (Phase::Idle { app: Some(app) }, Event::Exited(proc, _)) = (&state.phase, &event)
+        && app == proc
+        && state.source == Source::Built
+    {
+        state.unproven = Some(*app);
+    }
+    state.step(event)
+}
+
+fn stays_with_what_was_kept(state: State, event: Event) -> (State, Vec<Effect>) {
+    let was_kept = state.source == Source::Kept;
+    let (mut after, mut effects) = state.step(event);
+    if was_kept {
+        after.source = Source::Kept;
+        for effect in &mut effects {
+            if let Effect::SpawnApp(_, _, source) = effect {
+                *source = Source::Kept;
+            }
+        }
+    }
+    (after, effects)
+}
+
+fn forgets_a_failed_start_while_building(state: State, event: Event) -> (State, Vec<Effect>) {
+    let (mut after, effects) = state.step(event);
+    if after.is_building() {
+        after.failed_start = false;
+    }
+    (after, effects)
+}
+
+fn starts_a_second_beside_one_that_is_not_ready(
+    state: State,
+    event: Event,
+) -> (State, Vec<Effect>) {
+    let mut state = state;
+    if let (Phase::Building { build, .. }, Event::Exited(proc, _)) = (&state.phase, &event)
+        && build == proc
+    {
+        state.unready = None;
+    }
+    state.step(event)
+}
+
+fn takes_down_who_is_not_ready_for_nothing(state: State, event: Event) -> (State, Vec<Effect>) {
+    let late = match (&state.phase, &event) {
+        (Phase::Starting { new, app: None }, Event::Unready(proc)) if new == proc => Some(*new),
+        _ => None,
+    };
+    let (mut after, mut effects) = state.step(event);
+    if let Some(late) = late {
+        effects.push(Effect::Dismiss(late));
+        after.leaving.insert(late, Leaving::new(Role::App));
+        after.phase = Phase::Idle { app: None };
+    }
+    (after, effects)
+}
+
+fn waits_for_ever_for_who_is_not_ready(state: State, event: Event) -> (State, Vec<Effect>) {
+    if matches!((&state.phase, &event), (Phase::Starting { app: Some(_), .. }, Event::Unready(_))) {
+        return (state, Vec::new());
+    }
+    state.step(event)
+}
+
+fn forgets_what_was_to_start(state: State, event: Event) -> (State, Vec<Effect>) {
+    let was_stopping = state.phase == Phase::Stopping;
+    let (mut after, effects) = state.step(event);
+    if was_stopping && after.is_building() {
+        after.restart = false;
+    }
+    (after, effects)
+}
+
 #[test]
 fn every_planted_fault_is_caught() {
     let spaced = Policy { spaced: true, hooks: 1, ..PLAIN };
-    let faults: [(&str, Step, Policy, &str); 25] = [
+    let faults: [(&str, Step, Policy, &str); 33] = [
         ("starts without waiting", starts_without_waiting_for_the_old, PLAIN, "two apps"),
         ("forgets who leaves", forgets_who_leaves, PLAIN, "P4"),
         ("deaf while stopping", ignores_a_save_while_stopping, PLAIN, "stale artifact"),
@@ -1170,6 +1279,24 @@ fn every_planted_fault_is_caught() {
         ("builds beside rules", builds_beside_rules, PLAIN, "two builds"),
         ("forgets a restart", forgets_a_restart_while_building, PLAIN, "forgotten"),
         ("ignores the new config", takes_the_new_config_for_itself_only, PLAIN, "stale artifact"),
+        ("back and back", believes_that_what_was_kept_may_fail_to_start, BACK, "no failed start"),
+        ("back for any crash", takes_every_crash_for_a_failed_start, BACK, "nothing older"),
+        ("stays back", stays_with_what_was_kept, BACK, "nothing older"),
+        (
+            "not back after a build",
+            forgets_a_failed_start_while_building,
+            BACK,
+            "P2: nobody serves",
+        ),
+        (
+            "two that are not ready",
+            starts_a_second_beside_one_that_is_not_ready,
+            HANDOVER,
+            "at most one app is not ready",
+        ),
+        ("kills the slow", takes_down_who_is_not_ready_for_nothing, PLAIN, "P2: the good app"),
+        ("waits for ever", waits_for_ever_for_who_is_not_ready, HANDOVER, "not ready in time"),
+        ("forgets what was to start", forgets_what_was_to_start, PLAIN, "what was to start"),
     ];
     for (name, step, policy, promise) in faults {
         let other = Some(Policy { on_exit: OnExit::Restart, ..policy });
@@ -1178,6 +1305,8 @@ fn every_planted_fault_is_caught() {
         let with_rules = Scope { rules: true, most_living: 3, ..scope(name, policy) };
         let is_of_rules = name.contains("rule") || name.contains("restart");
         let everything = if is_of_rules { with_rules } else { everything };
+        let going_back = Scope { rollbacks: true, most_living: 3, ..scope(name, policy) };
+        let everything = if policy.rollback { going_back } else { everything };
         match explore(step, &everything) {
             Ok(explored) => {
                 panic!("{name}: not caught in {} transitions", explored.transitions)

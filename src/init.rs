@@ -94,6 +94,7 @@ struct Draft {
     head: String,
     values: BTreeMap<String, Value>,
     rules: Vec<Vec<(&'static str, Value)>>,
+    listeners: Vec<Vec<(&'static str, Value)>>,
     lost: Vec<String>,
 }
 
@@ -150,6 +151,10 @@ impl Draft {
                     lines.extend(rule.iter().map(|(name, value)| format!("{name} = {value}")));
                 }
             }
+        }
+        for listener in &self.listeners {
+            lines.extend([String::new(), "[[listen]]".to_owned()]);
+            lines.extend(listener.iter().map(|(name, value)| format!("{name} = {value}")));
         }
         lines.join("\n") + "\n"
     }

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use toml::Value;
 
 use super::Draft;
-use crate::config::{self, Action, Command, Extensions, Options, Program, Rule, Setting, example};
+use crate::config::{
+    self, Action, Command, Extensions, Listen, Options, Program, Rule, Setting, example,
+};
 use crate::error::{Error, Result};
 use crate::project::{Ask, Question};
 
@@ -93,11 +95,17 @@ pub(super) async fn convert(options: &Options) -> Result<Draft> {
     // air knows no .gitignore.
     draft.set("watch.gitignore", false);
     draft.rules = config.watch.rules.iter().map(|rule| as_table(rule, base)).collect();
+    draft.listeners = config.listen.iter().map(listener).collect();
     if !config.build.stop_on_error && config.build.stages.len() > 1 {
         draft.lose("that a pre_cmd may fail: append || true to one that may");
     }
     draft.lost.extend(config.warnings.iter().cloned());
     Ok(draft)
+}
+
+fn listener(one: &Listen) -> Vec<(&'static str, Value)> {
+    let name = one.name.iter().map(|name| ("name", name.clone().into()));
+    [("address", one.address.to_string().into())].into_iter().chain(name).collect()
 }
 
 fn as_table(rule: &Rule, base: &Path) -> Vec<(&'static str, Value)> {

@@ -31,10 +31,11 @@ fn a_tree_that_is_polled_is_seen_as_any_other() {
         hotrun.wait_serving("one-");
         hotrun.wait_for("ready");
         every_change_is_found(&project, &mut hotrun, "");
+        let before = hotrun.count("serving");
         project.sh("chmod 600 source.txt; touch source.txt; cat source.txt > /dev/null");
         project.save("source.txt", "last\n");
         hotrun.wait_serving("last-");
-        assert_eq!(hotrun.count("serving"), 11, "{}", hotrun.output());
+        assert_eq!(hotrun.count("serving"), before + 1, "{}", hotrun.output());
         hotrun.end();
     }
 }

@@ -33,11 +33,13 @@ pub struct Artifacts {
     made: Vec<PathBuf>,
     /// In the order in which they were built.
     kept: Vec<Kept>,
-    /// What the newest app was started from, if it may be kept.
-    candidate: Option<Candidate>,
-    /// Why not, otherwise.
+    /// What apps were started from that may yet prove good.
+    candidates: Vec<Candidate>,
+    /// Why what was started last cannot be kept, if it cannot.
     unfit: Option<String>,
-    /// The number of the artifact that was started last.
+    /// Who runs, and from the artifact of which number; in the order of their starts.
+    running: Vec<(Proc, u32)>,
+    /// The number of the artifact that the app runs from, or else ran from last.
     current: u32,
     /// The newest number.
     newest: u32,
@@ -97,8 +99,9 @@ impl Artifacts {
             directory: tmp_dir.join(KEPT).join(owner),
             made: Vec::new(),
             kept: Vec::new(),
-            candidate: None,
+            candidates: Vec::new(),
             unfit: None,
+            running: Vec::new(),
             current: 0,
             newest: 0,
             chosen: None,
@@ -119,7 +122,6 @@ impl Artifacts {
 
     /// An app is about to be started from this file. True when that has proven good before.
     pub fn started(&mut self, proc: Proc, generation: u32, file: Result<&Path, String>) -> bool {
-        self.candidate = None;
         self.unfit = None;
         self.chosen = None;
         let opened = file.and_then(|path| {
@@ -133,17 +135,17 @@ impl Artifacts {
             Err(why) => {
                 self.unfit = Some(why);
                 self.newest += 1;
-                self.current = self.newest;
+                self.runs(proc, self.newest);
                 return false;
             }
         };
         let identity = Identity::of(&meta);
         if let Some(known) = self.kept.iter().find(|one| one.identity == identity) {
-            self.current = known.number;
+            self.runs(proc, known.number);
             return true;
         }
         self.newest += 1;
-        self.current = self.newest;
+        self.runs(proc, self.newest);
         let name = path.file_name().unwrap_or(OsStr::new("program"));
         let kept = Kept {
             number: self.newest,
@@ -154,14 +156,33 @@ impl Artifacts {
             built: meta.modified().unwrap_or_else(|_| SystemTime::now()),
             saved_since: Vec::new(),
         };
-        self.candidate = Some(Candidate { proc, file, is_being_copied: false, kept });
+        self.candidates.push(Candidate { proc, file, is_being_copied: false, kept });
         false
+    }
+
+    /// An app is about to be started from what was gone back to.
+    pub fn started_again(&mut self, proc: Proc) {
+        self.runs(proc, self.current);
+    }
+
+    /// An app has ended, or was asked to: who was started before it, and runs, is the app now.
+    pub fn left(&mut self, proc: Proc) {
+        self.candidates.retain(|one| one.proc != proc || one.is_being_copied);
+        self.running.retain(|(one, _)| *one != proc);
+        if let Some((_, number)) = self.running.last() {
+            self.current = *number;
+        }
+    }
+
+    fn runs(&mut self, proc: Proc, number: u32) {
+        self.running.push((proc, number));
+        self.current = number;
     }
 
     /// An app has proven good: what it was started from is kept. How that went is told to
     /// the inbox.
     pub fn keep(&mut self, proc: Proc) {
-        let Some(candidate) = self.candidate.as_mut().filter(|one| one.proc == proc) else {
+        let Some(candidate) = self.candidates.iter_mut().find(|one| one.proc == proc) else {
             return;
         };
         if std::mem::replace(&mut candidate.is_being_copied, true) {
@@ -190,18 +211,14 @@ impl Artifacts {
 
     /// Its copy is complete, or will never be.
     pub fn copied(&mut self, number: u32, is_complete: bool) {
-        let Some(candidate) = self.candidate.take_if(|one| one.kept.number == number) else {
-            // A newer app was started meanwhile, from something else.
-            if is_complete {
-                let _ = fs::remove_dir_all(self.directory.join(number.to_string()));
-            }
-            return;
-        };
+        let place = self.candidates.iter().position(|one| one.kept.number == number);
+        let Some(candidate) = place.map(|place| self.candidates.remove(place)) else { return };
         if !is_complete {
             return;
         }
         self.kept.push(candidate.kept);
-        // The one that may be running is not the oldest: it was gone back to, or is the newest.
+        self.kept.sort_by_key(|one| one.number);
+        // Who runs from one of these goes on: only its name is deleted.
         while self.kept.len() > MOST {
             let oldest = self.kept.remove(0);
             let _ = oldest.copy.parent().map(fs::remove_dir_all);
@@ -210,8 +227,8 @@ impl Artifacts {
 
     /// These were saved, and are built now.
     pub fn saved(&mut self, paths: &[PathBuf]) {
-        let candidate = self.candidate.iter_mut().map(|one| &mut one.kept);
-        for kept in self.kept.iter_mut().chain(candidate) {
+        let candidates = self.candidates.iter_mut().map(|one| &mut one.kept);
+        for kept in self.kept.iter_mut().chain(candidates) {
             for path in paths {
                 if kept.saved_since.len() < MOST_SAVED && !kept.saved_since.contains(path) {
                     kept.saved_since.push(path.clone());
@@ -220,13 +237,13 @@ impl Artifacts {
         }
     }
 
-    /// There is an older good artifact than the one that was started last.
+    /// There is an older good artifact than the one that the app runs from.
     pub fn has_earlier(&self) -> bool {
         self.earlier().is_some()
     }
 
-    /// From now on [`chosen`](Self::chosen) is the last good one before the one that was
-    /// started last.
+    /// From now on [`chosen`](Self::chosen) is the last good one before the one that the app runs
+    /// from.
     pub fn go_back(&mut self) {
         if let Some(number) = self.earlier().map(|one| one.number) {
             self.current = number;
@@ -241,17 +258,19 @@ impl Artifacts {
 
     /// Why there is nothing to go back to, for a person.
     pub fn why_none(&self) -> String {
-        match (&self.unfit, &self.candidate) {
-            (Some(why), _) => why.clone(),
-            (None, Some(one)) if one.is_being_copied => {
+        let is_copying = |one: &Candidate| one.is_being_copied && one.kept.number < self.current;
+        match &self.unfit {
+            Some(why) => why.clone(),
+            None if self.candidates.iter().any(is_copying) => {
                 "the last good artifact is still being copied".to_owned()
             }
-            _ => "no earlier artifact was ready, and ran for 2 s".to_owned(),
+            None => "no earlier artifact was ready, and ran for 2 s".to_owned(),
         }
     }
 
     fn earlier(&self) -> Option<&Kept> {
-        self.kept.iter().rev().find(|one| one.number < self.current)
+        let is_earlier = |one: &&Kept| one.number < self.current && one.copy.exists();
+        self.kept.iter().rev().find(is_earlier).filter(|_| self.unfit.is_none())
     }
 }
 
@@ -424,7 +443,41 @@ mod tests {
         project.prove(proc).await.unwrap();
         let file = Err("by a shell".to_owned());
         assert!(!project.artifacts.started(Proc(9), 9, file));
+        assert!(!project.artifacts.has_earlier());
+        assert_eq!(project.artifacts.why_none(), "by a shell");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn in_a_handover_that_failed_the_one_before_is_the_one_before_the_old() {
+        let mut project = Project::new();
+        for text in ["one", "two"] {
+            let (proc, _) = project.start(text);
+            project.prove(proc).await.unwrap();
+        }
+        let (new, _) = project.start("three");
+        project.artifacts.left(new);
+        project.artifacts.go_back();
+        assert_eq!(project.chosen(), "one");
+        // The old one may still prove good, whatever has been started beside it.
+        let mut project = Project::new();
+        let (old_again, _) = project.start("old");
+        let (new, _) = project.start("new");
+        project.artifacts.left(new);
+        project.prove(old_again).await.unwrap();
+        project.start("newer");
+        project.artifacts.go_back();
+        assert_eq!(project.chosen(), "old");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_copy_that_somebody_has_deleted_is_none() {
+        let mut project = Project::new();
+        let (proc, _) = project.start("one");
+        project.prove(proc).await.unwrap();
+        project.start("two");
         assert!(project.artifacts.has_earlier());
+        fs::remove_dir_all(project.place.path().join("tmp")).unwrap();
+        assert!(!project.artifacts.has_earlier());
     }
 
     #[tokio::test(flavor = "current_thread")]

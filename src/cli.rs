@@ -282,7 +282,10 @@ fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
         .enable_all()
         .build()
         .map_err(|error| Error::failed("cannot start", error))?;
-    LocalSet::new().block_on(&runtime, future)
+    let outcome = LocalSet::new().block_on(&runtime, future);
+    // A name that is being looked up, or a large file that is being copied, holds nobody up.
+    runtime.shutdown_background();
+    outcome
 }
 
 fn log_diagnostics(verbose: bool) {

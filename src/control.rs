@@ -14,13 +14,14 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_local};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::error::{Error, Result};
 use crate::event::{Message, Order};
 use crate::process;
 
 const PURPOSE: &str = "control";
+const PAUSE: Duration = Duration::from_secs(1);
 /// Whoever asks does so within this, and is answered within this.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A question is no longer than this, in bytes.
@@ -78,7 +79,12 @@ impl Server {
             .ok()?;
         let project = canonical(project);
         let task = spawn_local(async move {
-            while let Ok((stream, _)) = listener.accept().await {
+            loop {
+                let Ok((stream, _)) = listener.accept().await else {
+                    // No descriptor is left, for one; there may be one later.
+                    sleep(PAUSE).await;
+                    continue;
+                };
                 let (project, inbox) = (project.clone(), inbox.clone());
                 spawn_local(async move {
                     // Whoever does not wait for the answer gets none.
@@ -144,27 +150,35 @@ async fn answer(
 ///
 /// # Errors
 ///
-/// None runs there, or one has refused.
+/// None runs there, or all have refused.
 pub fn roll_back(project: &Path) -> Result<Vec<String>> {
     let input = "hotrun rollback";
     let project = canonical(project);
     let question = Question { project: project.clone().into(), order: Word::Rollback };
-    let answers = process::files_for(PURPOSE);
-    // Some may be of a hotrun that was killed.
-    let answers = answers.iter().filter_map(|path| ask(path, &question).ok());
-    let mut said = Vec::new();
-    for answer in answers {
-        match answer {
-            Answer::Done(words) => said.push(words),
-            Answer::Refused(why) => return Err(Error::failed(input, why)),
-            Answer::Elsewhere => {}
+    let (mut said, mut refused, mut is_silent) = (Vec::new(), Vec::new(), false);
+    for path in process::files_for(PURPOSE) {
+        match ask(&path, &question) {
+            Ok(Answer::Done(words)) => said.push(words),
+            Ok(Answer::Refused(why)) => refused.push(why),
+            Ok(Answer::Elsewhere) => {}
+            Err(error) => {
+                // Nobody is there: it was killed.
+                is_silent |= error.kind() != io::ErrorKind::ConnectionRefused;
+            }
         }
     }
-    if said.is_empty() {
-        let why = format!("no hotrun runs in {}", project.display());
-        return Err(Error::failed(input, why).remedy("name its directory: hotrun -C DIR rollback"));
+    if !said.is_empty() {
+        return Ok(said);
     }
-    Ok(said)
+    if !refused.is_empty() {
+        return Err(Error::failed(input, refused.join("; ")));
+    }
+    let error = Error::failed(input, format!("no hotrun runs in {}", project.display()));
+    Err(if is_silent {
+        error.remedy("one does not answer: if it was stopped by Ctrl-Z, fg has it go on")
+    } else {
+        error.remedy("name its directory: hotrun -C DIR rollback")
+    })
 }
 
 fn ask(path: &Path, question: &Question) -> io::Result<Answer> {

@@ -20,7 +20,7 @@ use tokio::task::{JoinHandle, spawn_local};
 use crate::artifact::Artifacts;
 use crate::config::{self, Action, Color, Command, Config, Options, Program, Scope, Spare, Stage};
 use crate::control::Server;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::{
     Cause, Ended, Event, Found, Message, Next, Notice, Proc, Role, Source, Timer, name_paths,
     quoted,
@@ -41,8 +41,10 @@ use crate::watch::{Watch, coarse_now};
 
 mod files;
 mod ports;
+mod rollback;
 mod saves;
 mod serving;
+mod sockets;
 mod terminal;
 
 use saves::Window;
@@ -97,7 +99,7 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
     let spare = Spare::new(&config.spare).unwrap_or_default();
     let swept = process::sweep(&options.directory, &spare).await;
     let mut listeners = Listeners::new(sender.clone());
-    serving::open_listeners(&mut listeners, &config).await?;
+    sockets::open_listeners(&mut listeners, &config).await?;
     let artifacts = Artifacts::new(&config.tmp_dir, &process::owner(), sender.clone());
     artifacts.sweep(process::is_alive);
     let control = Server::start(&options.directory, sender.clone());
@@ -137,7 +139,8 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
         asked: None,
         _control: control,
         listens: false,
-        has_proven: false,
+        told_bound: false,
+        told_listeners: BTreeSet::new(),
         told_assumed: false,
         told_no_socket: false,
         told_not_kept: false,
@@ -234,8 +237,10 @@ struct Engine {
     _control: Option<Server>,
     /// The app that was started last listened on a port of its own.
     listens: bool,
-    /// An app has proven good.
-    has_proven: bool,
+    /// It was told that a program may have bound the port itself, since one was good; and of
+    /// which listeners that nobody may be there to accept.
+    told_bound: bool,
+    told_listeners: BTreeSet<String>,
     /// It was told that an app counts as ready without a sign, that it can give none, and
     /// that no artifact could be kept.
     told_assumed: bool,
@@ -268,7 +273,6 @@ impl Engine {
                     return code;
                 }
             }
-            self.answer_asked();
             if self.artifacts.has_earlier() != self.has_fallback {
                 self.has_fallback = !self.has_fallback;
                 if let Some(code) = self.step(Event::Fallback(self.has_fallback)) {
@@ -390,6 +394,7 @@ impl Engine {
             facts.ended = Some(Instant::now());
         }
         self.probes.remove(&proc);
+        self.artifacts.left(proc);
         if let Some(window) = self.window.as_mut().filter(|window| window.proc == proc) {
             window.end();
         }
@@ -527,12 +532,14 @@ impl Engine {
         let mut config = match loaded {
             Ok(config) => config,
             Err(error) => {
-                self.report.say(&Notice::Warning(format!(
-                    "{error}\n  until that is mended, the configuration before it holds"
-                )));
+                self.keep_old_config(&error);
                 return Vec::new();
             }
         };
+        if let Err(error) = self.open_ahead(&config) {
+            self.keep_old_config(&error);
+            return Vec::new();
+        }
         self.warn_about(&config);
         config.watch.inputs.clone_from(&self.config.watch.inputs);
         if let Some(watch) = &self.watch {
@@ -546,6 +553,12 @@ impl Engine {
             return Vec::new();
         }
         vec![Event::Reconfigured(policy)]
+    }
+
+    fn keep_old_config(&self, error: &Error) {
+        self.report.say(&Notice::Warning(format!(
+            "{error}\n  until that is mended, the configuration before it holds"
+        )));
     }
 
     fn take_up_next(&mut self) {
@@ -568,7 +581,7 @@ impl Engine {
             Effect::SpawnBuild(proc, cause) => self.spawn_build(proc, &cause),
             Effect::SpawnRules(proc, cause) => self.spawn_rules(proc, &cause),
             Effect::SpawnApp(proc, generation, source) => self.spawn_app(proc, generation, source),
-            Effect::GoBack => self.artifacts.go_back(),
+            Effect::GoBack => self.go_back(),
             Effect::SpawnHook(proc, index) => self.spawn_hook(proc, index),
             Effect::Dismiss(proc) => self.dismiss(proc),
             Effect::Kill(proc) => self.processes.kill(proc),
@@ -647,7 +660,7 @@ impl Engine {
             return self.nothing_to_start(proc, why);
         }
         if source == Source::Kept {
-            let Some((command, file)) = self.kept_command() else {
+            let Some((command, file)) = self.kept_command(proc) else {
                 return self.nothing_to_start(proc, "what was kept is not there".to_owned());
             };
             let stages = vec![Stage::alone(command)];
@@ -785,6 +798,7 @@ impl Engine {
             }
             _ => (Signal::SIGTERM, self.config.build.cancel_grace),
         };
+        self.artifacts.left(proc);
         if let Some(facts) = self.report.facts.get_mut(&proc) {
             facts.dismissed = Some(Instant::now());
             facts.grace = Some((grace, signal.as_str()));
@@ -811,6 +825,9 @@ impl Engine {
     fn say(&mut self, notice: &Notice) {
         if let Notice::NoRollback(refusal) = notice {
             return self.say_no_rollback(*refusal);
+        }
+        if let Notice::Kept(_) = notice {
+            self.answer(Ok("the program that serves stays".to_owned()));
         }
         if let Notice::AppEnded { app, next: Next::Restart, .. } = notice {
             self.lengthen_pause(*app);

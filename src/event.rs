@@ -218,6 +218,8 @@ pub enum Refusal {
     NothingKept,
     /// A build, or a rule, runs, and goes forward when it has ended.
     BuildUnderWay,
+    /// hotrun ends.
+    Ending,
 }
 
 /// What follows when the app ends by itself.
@@ -446,6 +448,19 @@ pub enum Remedy {
     None,
 }
 
+/// What was done about a listener to which nobody could connect any more.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Repair {
+    /// It is listened on again, by whoever has it.
+    Again,
+    /// Its file is there again.
+    FileBack,
+    /// There is a new one, for the next program.
+    Anew,
+    /// Nothing could be done, for this reason; it is tried again when a program has ended.
+    Failed(String),
+}
+
 /// A good artifact that was gone back to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WentBack {
@@ -507,6 +522,8 @@ pub enum Notice {
     Started(Proc),
     /// This process has the terminal from now on.
     TerminalGiven(Proc),
+    /// It wants the terminal, which the older app beside it has.
+    TerminalKept(Proc),
     /// It wants the terminal, which is not hotrun's to give.
     TerminalWanted(Proc),
     /// An earlier hotrun had left these behind, by pid and command line; they are ended.
@@ -532,6 +549,8 @@ pub enum Notice {
     Status(Proc, String),
     /// It says that it ends.
     AppStopping(Proc),
+    /// It was asked to end, and asks for so much more time.
+    Extended(Proc, Duration),
     /// hotrun listens on this address, for the program; the descriptor, and the name.
     Listening {
         /// The address.
@@ -541,9 +560,8 @@ pub enum Notice {
         /// By which it is told from others.
         name: Option<String>,
     },
-    /// Somebody has shut this listener down for all, or has deleted its file. It was opened
-    /// again; whether those hear of it who have it now.
-    ListenerShut(String, bool),
+    /// Somebody has shut this listener down for all, or has deleted its file; what was done.
+    ListenerShut(String, Repair),
     /// An app has ended at once: it may have listened on these addresses itself.
     MayHaveBound {
         /// The addresses.
@@ -551,10 +569,10 @@ pub enum Notice {
         /// A shell stands between hotrun and the program.
         by_shell: bool,
     },
-    /// An app listens on this port, which hotrun holds, by a socket of its own.
-    BoundBeside(Proc, u16),
-    /// So many connections wait on this port, and nobody accepts them.
-    NobodyAccepts(usize, u16),
+    /// An app listens on the port of this listener by a socket of its own.
+    BoundBeside(Proc, String),
+    /// So many connections wait on this listener, and nobody accepts them.
+    NobodyAccepts(usize, String),
     /// An app has ended at once, beside another that listens on these ports.
     PortNeedsHandover(Proc, Vec<u16>),
     /// What was gone back to.

@@ -7,24 +7,25 @@
 //! Invariant: the flags of a socket are not touched while a generation holds it. (An event
 //! loop that finds it blocking would hang in `accept`.)
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, PipeWriter};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::thread::{self, JoinHandle};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{Backlog, getsockopt, sockopt};
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, getsockopt, sockopt};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::config::{Address, Listen};
-use crate::event::Message;
+use crate::event::{Message, Repair};
 
 /// So many connections wait to be accepted, while nobody does.
 const BACKLOG: i32 = 4096;
@@ -59,6 +60,8 @@ pub struct NotOpened {
 /// All sockets that hotrun holds. Dropped, they are closed, and files of Unix sockets go.
 pub struct Listeners {
     open: Vec<Open>,
+    /// Open ahead of need: the next generation is to inherit them.
+    ahead: Vec<Open>,
     inbox: UnboundedSender<Message>,
 }
 
@@ -67,42 +70,69 @@ struct Open {
     /// With the port that the system has chosen, where it was to choose.
     bound: Address,
     socket: Rc<Inherited>,
-    /// Device and inode of a Unix socket's file.
-    file: Option<(u64, u64)>,
+    /// Of a Unix socket.
+    file: Option<SocketFile>,
     /// Tells when somebody has shut the socket down.
     alarm: Option<Alarm>,
-    was_told: bool,
+    told: Option<Repair>,
 }
 
 impl Listeners {
     /// None are open yet.
     pub fn new(inbox: UnboundedSender<Message>) -> Self {
-        Self { open: Vec::new(), inbox }
+        Self { open: Vec::new(), ahead: Vec::new(), inbox }
+    }
+
+    /// Opens what is new in these, so that [`hold`](Self::hold) will not fail later; what must
+    /// wait until one that is held now is closed is left to that.
+    pub fn open_ahead(&mut self, wanted: &[Listen]) -> Result<(), NotOpened> {
+        self.ahead.retain(|one| wanted.iter().any(|listen| listen.address == one.listen.address));
+        for listen in wanted {
+            let all = self.open.iter().chain(&self.ahead);
+            let clashes = |one: &Open| one.listen.address.clashes_with(&listen.address);
+            if !all.into_iter().any(clashes) {
+                self.ahead.push(open(listen)?);
+            }
+        }
+        Ok(())
     }
 
     /// Opens those of these that are not open, and closes all others. Where one cannot be
-    /// opened nothing is changed.
-    pub fn hold(&mut self, wanted: &[Listen]) -> Result<(), NotOpened> {
+    /// opened nothing is changed. True if something is.
+    pub fn hold(&mut self, wanted: &[Listen]) -> Result<bool, NotOpened> {
         if wanted.iter().eq(self.open.iter().map(|one| &one.listen)) {
-            return Ok(());
+            self.ahead.clear();
+            return Ok(false);
         }
         let is_wanted =
             |one: &Open| wanted.iter().any(|listen| listen.address == one.listen.address);
-        let is_open =
-            |listen: &Listen| self.open.iter().any(|one| one.listen.address == listen.address);
-        let mut new = Vec::new();
-        for listen in wanted.iter().filter(|listen| !is_open(listen)) {
-            let opened = open(listen);
-            new.push(opened.map_err(|error| NotOpened { address: listen.address.clone(), error })?);
+        let (mut kept, others): (Vec<Open>, Vec<Open>) =
+            self.open.drain(..).chain(self.ahead.drain(..)).partition(is_wanted);
+        let is_open = |listen: &Listen| kept.iter().any(|one| one.listen.address == listen.address);
+        let new: Vec<&Listen> = wanted.iter().filter(|listen| !is_open(listen)).collect();
+        // These must be closed before the new ones can be opened.
+        let is_in_the_way =
+            |one: &Open| new.iter().any(|listen| listen.address.clashes_with(&one.listen.address));
+        let (in_the_way, others): (Vec<Open>, Vec<Open>) =
+            others.into_iter().partition(is_in_the_way);
+        let closed: Vec<Listen> = in_the_way.into_iter().map(|one| one.listen.clone()).collect();
+        let mut opened = Vec::new();
+        for listen in new {
+            match open(listen) {
+                Ok(one) => opened.push(one),
+                Err(error) => {
+                    drop(opened);
+                    let again = closed.iter().filter_map(|listen| open(listen).ok());
+                    self.open = kept.into_iter().chain(others).chain(again).collect();
+                    return Err(error);
+                }
+            }
         }
-        let (kept, closed): (Vec<Open>, Vec<Open>) =
-            std::mem::take(&mut self.open).into_iter().partition(is_wanted);
-        drop(closed);
-        let mut all: Vec<Open> = kept.into_iter().chain(new).collect();
+        kept.extend(opened);
         for listen in wanted {
             // Two of them may have the same address, where the system is to choose the port.
-            let place = all.iter().position(|one| one.listen.address == listen.address);
-            let Some(mut one) = place.map(|place| all.remove(place)) else { continue };
+            let place = kept.iter().position(|one| one.listen.address == listen.address);
+            let Some(mut one) = place.map(|place| kept.remove(place)) else { continue };
             if one.listen.name != listen.name
                 && let Ok(fd) = one.socket.as_fd().try_clone_to_owned()
             {
@@ -112,7 +142,7 @@ impl Listeners {
             one.watch(&self.inbox);
             self.open.push(one);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// What the next generation inherits, in this order.
@@ -137,19 +167,22 @@ impl Listeners {
         }
     }
 
-    /// Opens those again that a program has shut down, or whose file it has deleted. Those of
-    /// which it is told for the first time, and whether the programs that hold them now hear
-    /// of new connections.
-    pub fn repair(&mut self) -> Vec<(Address, bool)> {
-        let mut told = Vec::new();
+    /// Opens those again that a program has shut down, or whose file it has deleted. What is
+    /// news of that.
+    pub fn repair(&mut self) -> Vec<(Address, Repair)> {
+        let mut news = Vec::new();
         for one in &mut self.open {
-            let Some(is_heard) = one.repair() else { continue };
-            one.watch(&self.inbox);
-            if !std::mem::replace(&mut one.was_told, true) {
-                told.push((one.bound.clone(), is_heard));
+            let Some(repair) = one.repair() else { continue };
+            one.alarm = None;
+            if !matches!(repair, Repair::Failed(_)) {
+                one.watch(&self.inbox);
+            }
+            if one.told.as_ref() != Some(&repair) {
+                one.told = Some(repair.clone());
+                news.push((one.bound.clone(), repair));
             }
         }
-        told
+        news
     }
 }
 
@@ -160,47 +193,107 @@ impl Open {
         }
     }
 
-    /// Whether it is heard again by who holds it; `None` where there is nothing to repair.
-    fn repair(&mut self) -> Option<bool> {
+    /// What was done; `None` where there is nothing to do.
+    fn repair(&mut self) -> Option<Repair> {
         match &self.bound {
             Address::Udp(_) => None,
             Address::Tcp(_) => {
-                let is_shut = getsockopt(&self.socket, sockopt::AcceptConn).is_ok_and(|on| !on);
-                is_shut.then(|| self.listen_again()).map(|()| true)
-            }
-            Address::Unix(path) => {
-                let is_shut = self.alarm.as_ref().is_some_and(Alarm::has_rung);
-                if !is_shut && identity(path) == self.file {
+                if !is_shut(&self.socket) {
                     return None;
                 }
-                // It cannot be opened again, only replaced.
-                let path = path.clone();
-                if identity(&path) == self.file {
-                    let _ = fs::remove_file(&path);
+                match set_backlog(&self.socket) {
+                    Ok(()) if !is_shut(&self.socket) => Some(Repair::Again),
+                    Ok(()) => Some(Repair::Failed("it stays closed".to_owned())),
+                    Err(errno) => Some(Repair::Failed(errno.desc().to_owned())),
                 }
-                let (fd, file) = open_unix(&path).ok()?;
-                self.socket = inherited(&self.listen, fd);
-                self.file = file;
-                Some(false)
+            }
+            Address::Unix(path) => {
+                let file = self.file.as_ref()?;
+                if is_shut(&self.socket) {
+                    // It cannot be opened again, only replaced.
+                    return Some(match open_unix(path) {
+                        Ok((fd, new)) => {
+                            self.socket = inherited(&self.listen, fd);
+                            if let Some(old) = self.file.replace(new) {
+                                old.forget();
+                            }
+                            Repair::Anew
+                        }
+                        Err(error) => Repair::Failed(error.to_string()),
+                    });
+                }
+                match identity(path) {
+                    found if found == Some(file.identity) => None,
+                    None => Some(match file.put_back() {
+                        Ok(()) => Repair::FileBack,
+                        Err(error) => Repair::Failed(error.to_string()),
+                    }),
+                    Some(_) => {
+                        Some(Repair::Failed("there is another file in its place".to_owned()))
+                    }
+                }
             }
         }
     }
 
     /// Tells the inbox when the socket is shut down.
     fn watch(&mut self, inbox: &UnboundedSender<Message>) {
-        let is_watched = self.alarm.as_ref().is_some_and(|alarm| !alarm.has_rung());
-        if !is_watched && !matches!(self.bound, Address::Udp(_)) {
+        if self.alarm.is_none() && !matches!(self.bound, Address::Udp(_)) {
             self.alarm = Alarm::set(&self.socket, inbox.clone()).ok();
         }
     }
 }
 
-/// Rings when a socket is shut down, until it is dropped. (macOS refuses to shut down one
-/// that is listened on.)
+/// The file of a Unix socket, and a second name by which it can be put back. Dropped, both are
+/// deleted, if they are still what they were.
+struct SocketFile {
+    path: PathBuf,
+    spare: PathBuf,
+    /// Device and inode.
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> io::Result<Self> {
+        let identity = identity(path).ok_or(io::ErrorKind::NotFound)?;
+        let mut name = OsString::from(".");
+        name.push(path.file_name().unwrap_or_default());
+        name.push(".hotrun");
+        let spare = path.with_file_name(name);
+        // Programs delete the file of a socket that they have inherited as if it were their
+        // own; asyncio does. Without the second name, as where there can be none, it is gone.
+        let _ = fs::remove_file(&spare);
+        let _ = fs::hard_link(path, &spare);
+        Ok(Self { path: path.to_owned(), spare, identity })
+    }
+
+    /// The files are another's now, who may even have been given the same inode.
+    fn forget(mut self) {
+        (self.path, self.spare) = Default::default();
+    }
+
+    fn put_back(&self) -> io::Result<()> {
+        fs::hard_link(&self.spare, &self.path)
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        for path in [&self.path, &self.spare] {
+            if identity(path) == Some(self.identity) {
+                let _ = fs::remove_file(path);
+            }
+        }
+    }
+}
+
+/// Tells once when a socket is shut down, until it is dropped. (macOS refuses to shut down one
+/// that is listened on.) A thread waits for that: what waits in the loop would be woken by
+/// every connection, too.
 struct Alarm {
-    thread: JoinHandle<()>,
-    /// Closed when this is dropped.
-    _stop: PipeWriter,
+    /// Closed, it stops the thread.
+    stop: Option<PipeWriter>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Alarm {
@@ -223,38 +316,47 @@ impl Alarm {
             // The inbox closes when hotrun ends.
             let _ = inbox.send(Message::ListenerShut);
         })?;
-        Ok(Self { thread, _stop: stop })
-    }
-
-    fn has_rung(&self) -> bool {
-        self.thread.is_finished()
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
 }
 
-impl Drop for Open {
+impl Drop for Alarm {
+    /// The thread has the socket open, which is to be closed when this returns.
     fn drop(&mut self) {
-        if let Address::Unix(path) = &self.bound
-            && self.file.is_some()
-            && identity(path) == self.file
-        {
-            let _ = fs::remove_file(path);
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
         }
     }
 }
 
-fn open(listen: &Listen) -> io::Result<Open> {
+/// Nobody can connect to it any more.
+fn is_shut(socket: &impl AsFd) -> bool {
+    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::empty())];
+    let has_ended = poll(&mut fds, PollTimeout::ZERO).is_ok() && fds[0].any() == Some(true);
+    has_ended || getsockopt(socket, sockopt::AcceptConn).is_ok_and(|accepts| !accepts)
+}
+
+fn open(listen: &Listen) -> Result<Open, NotOpened> {
     let mut bound = listen.address.clone();
-    let (fd, file) = match &mut bound {
-        Address::Tcp(address) => (open_tcp(address)?.into(), None),
-        Address::Udp(address) => {
-            let socket = UdpSocket::bind(*address)?;
-            *address = socket.local_addr()?;
-            (socket.into(), None)
-        }
-        Address::Unix(path) => open_unix(path)?,
+    let mut opened = || -> io::Result<(OwnedFd, Option<SocketFile>)> {
+        Ok(match &mut bound {
+            Address::Tcp(address) => (open_tcp(address)?.into(), None),
+            Address::Udp(address) => {
+                let socket = UdpSocket::bind(*address)?;
+                *address = socket.local_addr()?;
+                (socket.into(), None)
+            }
+            Address::Unix(path) => {
+                let (fd, file) = open_unix(path)?;
+                (fd, Some(file))
+            }
+        })
     };
+    let (fd, file) =
+        opened().map_err(|error| NotOpened { address: listen.address.clone(), error })?;
     let socket = inherited(listen, fd);
-    Ok(Open { listen: listen.clone(), bound, socket, file, alarm: None, was_told: false })
+    Ok(Open { listen: listen.clone(), bound, socket, file, alarm: None, told: None })
 }
 
 fn inherited(listen: &Listen, fd: OwnedFd) -> Rc<Inherited> {
@@ -291,17 +393,18 @@ fn open_tcp(address: &mut SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// A file that nobody listens on any more is replaced; the new one gets its mode.
-fn open_unix(path: &Path) -> io::Result<(OwnedFd, Option<(u64, u64)>)> {
+fn open_unix(path: &Path) -> io::Result<(OwnedFd, SocketFile)> {
     let mut mode = None;
     if let Ok(meta) = fs::symlink_metadata(path) {
         if !meta.file_type().is_socket() {
             let why = "there is a file of this name, and it is no socket";
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
         }
-        match UnixStream::connect(path) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
-            _ => return Err(io::ErrorKind::AddrInUse.into()),
+        match connect(path) {
+            Err(Errno::ECONNREFUSED) => {}
+            // It has no room for another connection, but somebody has it.
+            Ok(()) | Err(Errno::EAGAIN) => return Err(io::ErrorKind::AddrInUse.into()),
+            Err(errno) => return Err(errno.into()),
         }
         fs::remove_file(path)?;
         mode = Some(meta.permissions().mode());
@@ -311,7 +414,16 @@ fn open_unix(path: &Path) -> io::Result<(OwnedFd, Option<(u64, u64)>)> {
         fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     }
     set_backlog(&listener)?;
-    Ok((listener.into(), identity(path)))
+    Ok((listener.into(), SocketFile::new(path)?))
+}
+
+/// Without waiting.
+fn connect(path: &Path) -> nix::Result<()> {
+    let (stream, none) = (SockType::Stream, SockFlag::empty());
+    let socket = nix::sys::socket::socket(AddressFamily::Unix, stream, none, None)?;
+    fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    nix::sys::socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?)
 }
 
 fn set_backlog(listener: &impl AsFd) -> nix::Result<()> {

@@ -24,6 +24,7 @@ use nix::unistd::Pid;
 use regex::bytes::Regex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
+use tokio::time::{Instant, sleep_until};
 
 use crate::config::{Command, Scope, Spare, Stage};
 use crate::error::{Error, Result};
@@ -326,7 +327,7 @@ impl Ask for Helper {
                 told = guardian.hear() => match told {
                     Some(FromGuardian::Exited(ended)) => break ended,
                     Some(FromGuardian::NotStarted(failure)) => {
-                        let why = not_started(&command, &question.directory, failure);
+                        let why = not_started(&command, None, &question.directory, failure);
                         return Err(failed(&why).remedy("install it, or put it on the PATH"));
                     }
                     Some(FromGuardian::Stopped(signal))
@@ -347,6 +348,14 @@ impl Ask for Helper {
         }
         let complained = String::from_utf8_lossy(&output.messages);
         Err(failed(&format!("{ended}\n{}", complained.trim_end())))
+    }
+}
+
+/// Until this time; for ever, if there is none.
+pub(crate) async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

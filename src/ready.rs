@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::future::pending;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::time::Duration;
@@ -30,7 +30,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::config::{Http, Ready, Target};
 use crate::event::{Event, Message, Mode, Notice, Proc};
-use crate::process::{self, ports};
+use crate::process::{self, at, ports};
 
 /// An app that has lived this long has got over the errors of its start: alone, and beside
 /// another that serves.
@@ -41,10 +41,15 @@ const LISTENS: Duration = Duration::from_secs(3);
 /// One that is ready and has lived this long has proven good.
 const PROVEN: Duration = Duration::from_secs(2);
 /// Between two looks, or two tries: at first, and in the end.
-const LOOK: Duration = Duration::from_millis(5);
+/// (On macOS a look takes the time of several programs.)
+const LOOK: Duration = Duration::from_millis(if cfg!(target_os = "macos") { 250 } else { 5 });
 const LAST_LOOK: Duration = Duration::from_millis(250);
 /// An answer takes no longer than this.
 const ANSWER: Duration = Duration::from_secs(5);
+/// What an app says of its state is passed on no oftener than this.
+const STATUS_PAUSE: Duration = Duration::from_secs(1);
+/// An app is granted at most so much more time at once.
+const MOST_EXTENSION: Duration = Duration::from_secs(3600);
 /// The longest message, in bytes; systemd's own are at most 4096.
 const LONGEST: usize = 8192;
 
@@ -146,6 +151,35 @@ struct Seen {
     printed: bool,
     /// Whatever can be found out from outside.
     probed: bool,
+    /// It has said that it ends.
+    stopping: bool,
+}
+
+/// What an app says of its state: only what is new, and not in too quick a succession.
+#[derive(Default)]
+struct Status {
+    said: String,
+    to_say: Option<String>,
+    last: Option<Instant>,
+}
+
+impl Status {
+    fn hear(&mut self, text: &str) {
+        self.to_say = (text != self.said).then(|| text.to_owned());
+    }
+
+    /// When it is to be said.
+    fn due(&self) -> Option<Instant> {
+        let at = self.last.map_or_else(Instant::now, |last| last + STATUS_PAUSE);
+        self.to_say.is_some().then_some(at)
+    }
+
+    fn take(&mut self) -> Option<String> {
+        self.last = Some(Instant::now());
+        let text = self.to_say.take()?;
+        self.said.clone_from(&text);
+        Some(text)
+    }
 }
 
 impl Watcher {
@@ -162,6 +196,7 @@ impl Watcher {
         let configured = &self.expected.ready;
         let mut deadline = Some(began + configured.timeout).filter(|_| configured.is_configured());
         let (mut is_ready, mut is_proven) = (false, false);
+        let mut status = Status::default();
         let why = RefCell::new(String::new());
         let mut probing = pin!(self.probe(pid, began, &why));
         loop {
@@ -182,28 +217,6 @@ impl Watcher {
                     Some(Fact::Began(_)) => {}
                     None => return,
                 },
-                text = self.hear() => {
-                    for word in text.lines() {
-                        match word.split_once('=') {
-                            Some(("READY", "1")) => seen.notified = true,
-                            Some(("STATUS", status)) => {
-                                self.tell(Message::Status(self.proc, status.to_owned()));
-                            }
-                            Some(("STOPPING", "1")) => {
-                                self.tell(Message::Stopping(self.proc));
-                            }
-                            Some(("EXTEND_TIMEOUT_USEC", more)) => {
-                                let Ok(more) = more.parse().map(Duration::from_micros) else {
-                                    continue;
-                                };
-                                let later = Instant::now() + more;
-                                deadline = deadline.map(|deadline| deadline.max(later));
-                                self.tell(Message::Extend(self.proc, more));
-                            }
-                            _ => {}
-                        }
-                    }
-                }
                 () = &mut probing, if !seen.probed => seen.probed = true,
                 () = at(deadline) => {
                     deadline = None;
@@ -213,6 +226,34 @@ impl Watcher {
                 () = at(proven) => {
                     is_proven = true;
                     self.tell(Event::Proven(self.proc).into());
+                }
+                () = at(status.due()) => {
+                    if let Some(text) = status.take() {
+                        self.tell(Message::Status(self.proc, text));
+                    }
+                }
+                // After the clocks, which an app that never stops talking would hold up.
+                text = self.hear() => {
+                    for word in text.lines() {
+                        match word.split_once('=') {
+                            Some(("READY", "1")) => seen.notified = true,
+                            Some(("STATUS", text)) => status.hear(text),
+                            Some(("STOPPING", "1")) if !seen.stopping => {
+                                seen.stopping = true;
+                                self.tell(Message::Stopping(self.proc));
+                            }
+                            Some(("EXTEND_TIMEOUT_USEC", more)) => {
+                                let Ok(more) = more.parse().map(Duration::from_micros) else {
+                                    continue;
+                                };
+                                let more = more.min(MOST_EXTENSION);
+                                let later = Instant::now() + more;
+                                deadline = deadline.map(|deadline| deadline.max(later));
+                                self.tell(Message::Extend(self.proc, more));
+                            }
+                            _ => {}
+                        }
+                    }
                 }
             }
         }
@@ -296,11 +337,10 @@ impl Watcher {
         let mut tries = Tries::default();
         loop {
             let answer = match self.is_its_own(pid, &http.target) {
-                Ok(()) => match timeout(ANSWER, ask(http)).await {
-                    Ok(Ok(status)) if is_good(http, status) => return,
-                    Ok(Ok(status)) => Err(format!("answers {status}")),
-                    Ok(Err(error)) => Err(error),
-                    Err(_) => Err("does not answer".to_owned()),
+                Ok(()) => match ask(http).await {
+                    Ok(status) if is_good(http, status) => return,
+                    Ok(status) => Err(format!("answers {status}")),
+                    Err(error) => Err(error),
                 },
                 Err(why) => Err(why),
             };
@@ -312,10 +352,9 @@ impl Watcher {
         let mut tries = Tries::default();
         loop {
             let connected = match self.is_its_own(pid, target) {
-                Ok(()) => match timeout(ANSWER, connect(target)).await {
-                    Ok(Ok(_)) => return,
-                    Ok(Err(error)) => Err(error.to_string()),
-                    Err(_) => Err("does not answer".to_owned()),
+                Ok(()) => match connect(target).await {
+                    Ok(_) => return,
+                    Err(error) => Err(error.to_string()),
                 },
                 Err(why) => Err(why),
             };
@@ -380,8 +419,13 @@ fn is_good(http: &Http, status: StatusCode) -> bool {
     }
 }
 
+/// The name is looked up as long as that takes: it cannot be stopped, and must not be done
+/// twice at a time.
 async fn connect(target: &Target) -> io::Result<TcpStream> {
-    TcpStream::connect((&*target.host, target.port)).await
+    let addresses: Vec<SocketAddr> =
+        tokio::net::lookup_host((&*target.host, target.port)).await?.collect();
+    let connecting = TcpStream::connect(&*addresses);
+    timeout(ANSWER, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// The status of the answer.
@@ -396,18 +440,17 @@ async fn ask(http: &Http) -> Result<StatusCode, String> {
         .map_err(|error| error.to_string())?;
     let mut connection = pin!(connection);
     let mut answer = pin!(sender.send_request(request));
-    tokio::select! {
-        answer = &mut answer => answer.map(|answer| answer.status()).map_err(failed),
-        ended = &mut connection => {
-            ended.map_err(failed)?;
-            answer.await.map(|answer| answer.status()).map_err(failed)
+    let asking = async {
+        tokio::select! {
+            answer = &mut answer => answer,
+            ended = &mut connection => {
+                ended?;
+                answer.await
+            }
         }
-    }
-}
-
-async fn at(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time).await,
-        None => pending().await,
+    };
+    match timeout(ANSWER, asking).await {
+        Ok(answer) => answer.map(|answer| answer.status()).map_err(failed),
+        Err(_) => Err("does not answer".to_owned()),
     }
 }

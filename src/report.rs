@@ -83,6 +83,8 @@ pub struct Facts {
     pub grace: Option<(Duration, &'static str)>,
     /// Why it was not ready in time.
     pub unready: Option<String>,
+    /// It has asked for more time to end, and got it.
+    pub extended: bool,
 }
 
 impl Facts {
@@ -95,6 +97,7 @@ impl Facts {
             ended: None,
             grace: None,
             unready: None,
+            extended: false,
         }
     }
 }
@@ -223,6 +226,7 @@ impl Report {
             | Notice::Unkillable(_)
             | Notice::TerminalGiven(_)
             | Notice::TerminalWanted(_)
+            | Notice::TerminalKept(_)
             | Notice::Swept(_)
             | Notice::CrashLoop(..)
             | Notice::PortHeld(_)
@@ -235,6 +239,7 @@ impl Report {
             | Notice::Assumed(_)
             | Notice::Status(..)
             | Notice::AppStopping(_)
+            | Notice::Extended(..)
             | Notice::Kept(_)
             | Notice::RolledBack(_)
             | Notice::Listening { .. }
@@ -295,6 +300,11 @@ impl Report {
             Notice::TerminalWanted(proc) => {
                 let name = self.name(*proc);
                 let text = format!("{name} waits for it: bring hotrun to the foreground (fg)");
+                self.line(Part::Main, Tone::Warn, "terminal", &text);
+            }
+            Notice::TerminalKept(proc) => {
+                let name = self.name(*proc);
+                let text = format!("{name} waits for it until the program before it has ended");
                 self.line(Part::Main, Tone::Warn, "terminal", &text);
             }
             Notice::Swept(who) => {
@@ -372,7 +382,11 @@ impl Report {
 
     fn killing(&self, proc: Proc) {
         let name = self.name(proc);
-        let text = match self.facts.get(&proc).and_then(|facts| facts.grace) {
+        let facts = self.facts.get(&proc);
+        let text = match facts.and_then(|facts| facts.grace) {
+            Some(_) if facts.is_some_and(|facts| facts.extended) => {
+                format!("{name}: it did not end in the time that it had asked for")
+            }
             Some((grace, signal)) => {
                 format!("{name}: it did not end within {} of {signal}", duration(grace))
             }

@@ -153,6 +153,8 @@ pub struct State {
     unproven: Option<Proc>,
     /// Its start has failed, and nothing has followed yet.
     failed_start: bool,
+    /// The app that was not ready in time, and about which nothing has been done.
+    late: Option<Proc>,
     /// There is an older good artifact to go back to.
     fallback: bool,
     pause: Pause,
@@ -183,6 +185,7 @@ impl State {
             source: Source::Built,
             unproven: None,
             failed_start: false,
+            late: None,
             fallback: false,
             pause: Pause::Off,
             built: false,
@@ -534,6 +537,7 @@ impl Turn {
         self.state.signal = None;
         self.state.restart = false;
         self.state.failed_start = false;
+        self.state.late = None;
         let new = self.number();
         self.state.unready = Some(new);
         self.state.unproven = (self.state.source == Source::Built).then_some(new);
@@ -550,8 +554,20 @@ impl Turn {
             Phase::Idle { app: None } if self.state.failed_start && self.can_follow() => {
                 self.go_back(None)
             }
+            Phase::Idle { app: Some(app) } | Phase::Starting { new: app, app: None }
+                if self.is_to_be_replaced(app) =>
+            {
+                self.go_back(Some(app))
+            }
             phase => phase,
         }
+    }
+
+    /// It was not ready in time, and is not yet; there is something better.
+    fn is_to_be_replaced(&self, app: Proc) -> bool {
+        let is_app = |one: Option<Proc>| one == Some(app);
+        let is_late = is_app(self.state.late) && is_app(self.state.unready);
+        is_late && is_app(self.state.unproven) && self.can_follow()
     }
 
     fn can_follow(&self) -> bool {
@@ -559,19 +575,19 @@ impl Turn {
     }
 
     fn go_back(&mut self, app: Option<Proc>) -> Phase {
-        self.state.failed_start = false;
         self.keep_to_the_last_good();
         self.install(app)
     }
 
     fn keep_to_the_last_good(&mut self) {
+        self.state.failed_start = false;
+        self.state.late = None;
         self.effects.push(Effect::GoBack);
         self.state.source = Source::Kept;
     }
 
-    /// An app ended, or did not become ready, before it had proven good.
+    /// An app ended before it had proven good, and nothing else is under way.
     fn start_failed(&mut self) {
-        self.state.unproven = None;
         self.state.failed_start = true;
         if self.state.policy.rollback && !self.state.fallback {
             self.say(Notice::NoRollback(Refusal::NothingKept));
@@ -580,7 +596,10 @@ impl Turn {
 
     fn roll_back(&mut self, phase: Phase) -> Phase {
         match phase {
-            Phase::Closing { .. } | Phase::Quitting { .. } | Phase::Done => phase,
+            Phase::Closing { .. } | Phase::Quitting { .. } | Phase::Done => {
+                self.say(Notice::NoRollback(Refusal::Ending));
+                phase
+            }
             Phase::Waiting { due: Due::Build(_), .. }
             | Phase::Ruling { .. }
             | Phase::Building { .. }
@@ -591,9 +610,6 @@ impl Turn {
             // The old one is still there.
             Phase::Starting { new, app: Some(app) } => {
                 self.dismiss(new, Role::App);
-                if self.state.fallback {
-                    self.keep_to_the_last_good();
-                }
                 self.say(Notice::Kept(app));
                 Phase::Idle { app: Some(app) }
             }
@@ -621,7 +637,7 @@ impl Turn {
                 Phase::Idle { app: Some(new) }
             }
             other => {
-                if self.is_unready_beside_work(&other, proc) {
+                if self.is_the_unready(&other, proc) {
                     self.say(Notice::Ready(proc));
                     self.send_kept_signal(proc);
                 }
@@ -630,8 +646,8 @@ impl Turn {
         }
     }
 
-    /// It is the app, not yet ready, and something newer was begun meanwhile.
-    fn is_unready_beside_work(&self, phase: &Phase, proc: Proc) -> bool {
+    /// It is the only app, and not yet ready; something newer may have begun meanwhile.
+    fn is_the_unready(&self, phase: &Phase, proc: Proc) -> bool {
         let is_closing = matches!(phase, Phase::Closing { .. });
         self.state.unready == Some(proc) && current_app(phase) == Some(proc) && !is_closing
     }
@@ -658,20 +674,12 @@ impl Turn {
                 self.dismiss(new, Role::App);
                 Phase::Idle { app: Some(app) }
             }
-            Phase::Starting { new, app: None } if new == proc => {
-                let is_unproven = self.state.unproven == Some(new);
-                let goes_back = is_unproven && self.can_follow();
-                self.say(Notice::Unready { new, app: None, goes_back });
-                if !goes_back {
-                    return phase;
-                }
-                self.start_failed();
-                self.dismiss(new, Role::App);
-                Phase::Idle { app: None }
-            }
             other => {
-                if self.is_unready_beside_work(&other, proc) {
-                    self.say(Notice::Unready { new: proc, app: None, goes_back: false });
+                if self.is_the_unready(&other, proc) {
+                    self.state.late = Some(proc);
+                    let is_alone = matches!(other, Phase::Idle { .. } | Phase::Starting { .. });
+                    let goes_back = is_alone && self.is_to_be_replaced(proc);
+                    self.say(Notice::Unready { new: proc, app: None, goes_back });
                 }
                 other
             }
@@ -742,6 +750,7 @@ impl Turn {
         let code = ended.exit_code();
         if self.state.policy.stop_on_error {
             self.state.restart = false;
+            self.state.failed_start = false;
             if let Some(app) = app.take() {
                 self.dismiss(app, Role::App);
             }
@@ -753,6 +762,9 @@ impl Turn {
         // Asked for while the build ran, in the hope that it would do.
         if std::mem::take(&mut self.state.restart) && self.has_something_to_run() {
             return self.install(app);
+        }
+        if self.state.failed_start && app.is_none() {
+            self.start_failed();
         }
         Phase::Idle { app }
     }

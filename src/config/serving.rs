@@ -14,7 +14,8 @@ use crate::error::{Error, Result};
 
 /// The deadline for a program to become ready.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// More sockets than this cannot be handed to a program.
+/// More sockets than this are not handed to a program. (With its standard streams that makes
+/// 64; the kernel passes 253 descriptors at once.)
 pub const MOST_LISTENERS: usize = 61;
 /// The longest path that a Unix socket can have, in bytes.
 const LONGEST_PATH: usize = 107;
@@ -57,6 +58,21 @@ impl fmt::Display for Address {
 }
 
 impl Address {
+    /// Two such sockets cannot both be open.
+    pub fn clashes_with(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Address::Tcp(one), Address::Tcp(other)) | (Address::Udp(one), Address::Udp(other)) => {
+                // `[::]` takes connections to addresses of both kinds.
+                let holds = |one: &SocketAddr, other: &SocketAddr| {
+                    one.ip().is_unspecified() && (one.is_ipv6() || other.is_ipv4())
+                };
+                let is_same = one.ip() == other.ip() || holds(one, other) || holds(other, one);
+                one.port() == other.port() && one.port() != 0 && is_same
+            }
+            (one, other) => one == other,
+        }
+    }
+
     /// The TCP port, if it is one.
     pub fn port(&self) -> Option<u16> {
         match self {
@@ -321,8 +337,8 @@ fn add(all: &mut Vec<Listen>, one: Listen, place: impl Fn() -> String) -> Result
     let twice = |what: String| {
         Error::usage(place(), what).remedy("leave one of the two out, or change one of them")
     };
-    if all.iter().any(|other| other.address == one.address && other.address.port() != Some(0)) {
-        return Err(twice(format!("{} is listened on already", one.address)));
+    if let Some(other) = all.iter().find(|other| other.address.clashes_with(&one.address)) {
+        return Err(twice(format!("{} is listened on already", other.address)));
     }
     if let Some(name) = &one.name
         && all.iter().any(|other| other.name.as_ref() == Some(name))
@@ -330,7 +346,8 @@ fn add(all: &mut Vec<Listen>, one: Listen, place: impl Fn() -> String) -> Result
         return Err(twice(format!("there is a listener {name:?} already")));
     }
     if all.len() == MOST_LISTENERS {
-        return Err(twice(format!("more than {MOST_LISTENERS} listeners")));
+        let why = format!("more than {MOST_LISTENERS} listeners");
+        return Err(Error::usage(place(), why).remedy("leave this one out"));
     }
     all.push(one);
     Ok(())

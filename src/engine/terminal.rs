@@ -149,6 +149,10 @@ impl Engine {
             Signal::SIGTTIN | Signal::SIGTTOU if self.has_lent_the_terminal(proc) => {
                 self.lend_terminal();
             }
+            // Beside an old one that has it, a new one waits until that one is asked to end.
+            Signal::SIGTTIN | Signal::SIGTTOU if self.is_an_olders(proc) => {
+                self.report.say(&Notice::TerminalKept(proc));
+            }
             Signal::SIGTTIN | Signal::SIGTTOU => self.give_terminal(proc),
             // Ctrl-Z was typed while the app had the terminal: it is meant for the whole job,
             // which is hotrun's own process group, and that of the shell's.
@@ -197,6 +201,13 @@ impl Engine {
             self.report.say(&Notice::TerminalGiven(proc));
         }
         self.processes.resume_one(proc);
+    }
+
+    /// Another app has the terminal, which was not asked to end.
+    fn is_an_olders(&self, proc: Proc) -> bool {
+        let Some(owner) = self.seat.owner.filter(|owner| *owner != proc) else { return false };
+        let is_app = self.roles.get(&owner) == Some(&Role::App);
+        is_app && self.report.facts.get(&owner).is_some_and(|facts| facts.dismissed.is_none())
     }
 
     /// This is an app, and a build has the terminal.

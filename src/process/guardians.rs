@@ -15,11 +15,11 @@ use nix::unistd::{Pid, getpid};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::link::{FromGuardian, ToGuardian, decode, encode, send};
 use super::reaper::Reaper;
-use super::{GUARDIAN, TREE, pid_of, platform};
+use super::{GUARDIAN, TREE, at, pid_of, platform};
 use crate::event::Ended;
 
 /// So many wait: for a build, and for the app that follows it.
@@ -205,13 +205,6 @@ async fn has_ended(guardian: &mut Guardian) -> bool {
         biased;
         _ = guardian.hear() => true,
         () = std::future::ready(()) => false,
-    }
-}
-
-async fn at(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -203,12 +203,13 @@ impl Search {
     /// `line` is what came before on the same line. Colours are no part of it.
     fn look_at(&mut self, line: &mut Vec<u8>, bytes: &[u8]) {
         line.extend_from_slice(bytes);
-        let text = without_escapes(line);
-        self.is_found |= text
-            .split(|byte| *byte == b'\n')
-            .any(|one| self.pattern.is_match(one.strip_suffix(b"\r").unwrap_or(one)));
-        let start = line.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        line.drain(..start);
+        if let Some(end) = line.iter().rposition(|byte| *byte == b'\n') {
+            let text = without_escapes(&line[..end]);
+            self.is_found |= text
+                .split(|byte| *byte == b'\n')
+                .any(|one| self.pattern.is_match(one.strip_suffix(b"\r").unwrap_or(one)));
+            line.drain(..=end);
+        }
         if line.len() > MOST_OF_A_LINE {
             line.clear();
         }
@@ -309,6 +310,7 @@ mod tests {
         };
         assert!(found_in(&["x\non port 80\ny"]));
         assert!(found_in(&["on p", "ort 8", "0\r\n"]));
+        assert!(!found_in(&["on port 8"]), "more of it may come");
         assert!(found_in(&["on \u{1b}[1mport\u{1b}[0m 8", "\n"]));
         assert!(!found_in(&["not on port 80\n"]));
         assert!(!found_in(&["on\n port 80\n"]));

@@ -57,6 +57,13 @@ pub(crate) fn waiting_in_vain(port: u16) -> Option<usize> {
     platform::waiting_in_vain(port)
 }
 
+/// Somebody who belongs to this hotrun, but not hotrun itself, listens on this port.
+pub(crate) fn is_ours(port: u16) -> bool {
+    let me = leftovers::owner();
+    let all = platform::listening(None, Some(port));
+    all.iter().any(|one| one.pid != getpid() && leftovers::is_marked_as(one.pid, &me))
+}
+
 /// Sees who holds a port, and frees it if that is wanted and right. `None`: nobody does, or
 /// only who belongs to this hotrun.
 pub(crate) async fn see_to(port: u16, freeing: &Freeing) -> Option<Holder> {

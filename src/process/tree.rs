@@ -12,12 +12,12 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::getpid;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 
 use super::guardians::Guardian;
 use super::link::{Failure, FromGuardian, Launch, Place, Step, ToGuardian};
 use super::output::{Kept, Output};
-use super::{Job, LISTEN_PID, Means, Member, TREE, Terminal, part_spared, platform, ports};
+use super::{Job, LISTEN_PID, Means, Member, TREE, Terminal, at, part_spared, platform, ports};
 use crate::config::{Command, Scope, Spare, Stage};
 use crate::event::{Ended, Event, Message, Notice, Proc};
 
@@ -244,7 +244,8 @@ impl Tree {
                 }
             };
             if failure.errno != Errno::ETXTBSY as i32 || tries >= BUSY_TRIES {
-                return Ok(Some(not_started(&stage.command, &job.directory, failure)));
+                let program = job.program.as_deref();
+                return Ok(Some(not_started(&stage.command, program, &job.directory, failure)));
             }
             tokio::select! {
                 Some(order) = self.orders.recv() => self.obey(order, output).await,
@@ -318,16 +319,16 @@ impl Tree {
                 biased;
                 Some(order) = self.orders.recv() => self.pass_on(&guardian, order, output).await,
                 told = guardian.hear() => break told,
-                () = due(self.deadline) => {
+                () = at(self.deadline) => {
                     self.deadline = None;
                     self.tell(Event::Overdue(self.proc).into());
                 }
-                () = due(self.look_at_ports) => {
+                () = at(self.look_at_ports) => {
                     self.look_at_ports = None;
                     let found = ports::of_tree(guardian.pid);
                     self.tell(Message::Listens(self.proc, found));
                 }
-                () = due(self.ask_who) => {
+                () = at(self.ask_who) => {
                     self.ask_who = None;
                     guardian.tell(&ToGuardian::Who, &[]).await;
                 }
@@ -467,13 +468,6 @@ impl Drop for Tree {
     }
 }
 
-async fn due(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
-}
-
 fn launch(stage: &Stage, job: &Job, streams: &[Option<OwnedFd>; 3], is_last: bool) -> Launch {
     let mut launch = bare_launch(&stage.command, &job.directory);
     launch.env.extend(job.env.iter().cloned());
@@ -545,10 +539,16 @@ fn without_jobserver(flags: &OsStr) -> String {
     kept.join(" ")
 }
 
-pub(super) fn not_started(command: &Command, directory: &Path, failure: Failure) -> Ended {
-    let name = match command {
-        Command::Argv(argv) => Path::new(&argv[0]).display().to_string(),
-        Command::Shell(..) => "/bin/sh".to_owned(),
+pub(super) fn not_started(
+    command: &Command,
+    program: Option<&Path>,
+    directory: &Path,
+    failure: Failure,
+) -> Ended {
+    let name = match (program, command) {
+        (Some(program), _) => program.display().to_string(),
+        (None, Command::Argv(argv)) => Path::new(&argv[0]).display().to_string(),
+        (None, Command::Shell(..)) => "/bin/sh".to_owned(),
     };
     let error = Errno::from_raw(failure.errno);
     let why = match (failure.step, error) {

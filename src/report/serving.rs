@@ -3,8 +3,8 @@
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
-use super::{Part, Report, Tone};
-use crate::event::{Notice, WentBack, name_paths};
+use super::{Part, Report, Tone, duration};
+use crate::event::{Notice, Repair, WentBack, name_paths};
 
 impl Report {
     pub(super) fn about_serving(&self, notice: &Notice) {
@@ -43,6 +43,11 @@ impl Report {
                 let text = format!("{} says that it ends", self.name(*app));
                 self.line(Part::Runner, Tone::Plain, "ending", &text);
             }
+            Notice::Extended(app, more) => {
+                let text =
+                    format!("for {}, which asks for {} to end", self.name(*app), duration(*more));
+                self.line(Part::Runner, Tone::Warn, "waiting", &text);
+            }
             Notice::Kept(app) => self.line(Part::Runner, Tone::Good, "kept", &self.name(*app)),
             Notice::RolledBack(to) => self.rolled_back(to),
             _ => self.about_listeners(notice),
@@ -56,13 +61,25 @@ impl Report {
                 let text = format!("{address} for the program, as descriptor {descriptor}{name}");
                 self.line(Part::Main, Tone::Good, "listening", &text);
             }
-            Notice::ListenerShut(address, is_heard) => {
-                let then = if *is_heard {
-                    "hotrun listens again; it should close it, and not shut it down"
-                } else {
-                    "hotrun has made it anew, for the next program that starts"
+            Notice::ListenerShut(address, repair) => {
+                let shut = format!("a program has shut {address} down for everybody");
+                let text = match repair {
+                    Repair::Again => format!(
+                        "{shut}; hotrun listens again (it should close it, and not shut it down)"
+                    ),
+                    Repair::Anew => {
+                        format!("{shut}; hotrun has made it anew, for the next program that starts")
+                    }
+                    Repair::FileBack => {
+                        format!(
+                            "a program has deleted the file of {address}; hotrun has put it back"
+                        )
+                    }
+                    Repair::Failed(why) => format!(
+                        "nobody can connect to {address} any more ({why}); hotrun tries again when \
+                         a program ends"
+                    ),
                 };
-                let text = format!("a program has shut {address} down for everybody; {then}");
                 self.line(Part::Main, Tone::Warn, "note", &text);
             }
             Notice::MayHaveBound { addresses, by_shell } => {
@@ -79,17 +96,18 @@ impl Report {
                 );
                 self.line(Part::Main, Tone::Warn, "note", &text);
             }
-            Notice::BoundBeside(app, port) => {
+            Notice::BoundBeside(app, address) => {
                 let text = format!(
-                    "{} listens on {port} by a socket of its own, so connections to hotrun's \
-                     wait for nobody; take descriptor 3 (LISTEN_FDS), or remove [[listen]]",
+                    "{} listens on the same port by a socket of its own, beside hotrun's \
+                     {address}, where connections may wait for nobody; does it take descriptor 3 \
+                     (LISTEN_FDS)?",
                     self.name(*app)
                 );
                 self.line(Part::Main, Tone::Warn, "note", &text);
             }
-            Notice::NobodyAccepts(waiting, port) => {
+            Notice::NobodyAccepts(waiting, address) => {
                 let text = format!(
-                    "{waiting} wait on {port}, and the program accepts nobody; does it take \
+                    "{waiting} wait on {address}, and the program accepts nobody; does it take \
                      descriptor 3 (LISTEN_FDS)?"
                 );
                 self.line(Part::Main, Tone::Warn, "note", &text);

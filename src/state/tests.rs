@@ -41,6 +41,8 @@ struct Living {
     latest: bool,
     /// It was started from an older artifact.
     kept: bool,
+    /// It was not ready in time.
+    late: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
@@ -60,9 +62,11 @@ struct World {
     restart_due: bool,
     /// What was last built does not start, or is not wanted.
     is_given_up: bool,
-    /// The start of something new has failed, or somebody wants the older one; as long as
-    /// nothing newer was built.
+    /// The start of something new has failed, or somebody wants the older one: a reason to go
+    /// back once.
     may_go_back: bool,
+    /// That was done, and nothing newer was built.
+    went_back: bool,
 }
 
 impl World {
@@ -83,6 +87,7 @@ impl World {
             fresh,
             latest: role == Role::App,
             kept: false,
+            late: false,
         };
         assert!(self.living.insert(proc, one).is_none(), "{proc:?} is used twice");
     }
@@ -98,6 +103,7 @@ impl World {
         self.living.values_mut().for_each(|one| one.latest = false);
         self.is_given_up = false;
         self.may_go_back = false;
+        self.went_back = false;
     }
 
     fn apps(&self) -> impl Iterator<Item = &Living> {
@@ -158,25 +164,46 @@ fn happen(world: &mut World, state: &State, event: &Event) {
             world.living.remove(proc);
         }
         Event::Unready(proc) => {
-            if let Phase::Starting { new, app } = state.phase
-                && new == *proc
-                && (app.is_some() || state.policy.rollback)
+            let has_other =
+                matches!(state.phase, Phase::Starting { new, app: Some(_) } if new == *proc);
+            world.is_given_up |= has_other;
+            let is_app = current_app(&state.phase) == Some(*proc);
+            if let Some(one) = world.living.get_mut(proc)
+                && is_app
+                && !(one.ready || one.exited || one.dismissed || has_other)
             {
-                world.is_given_up = true;
-                world.may_go_back |= state.unproven == Some(new);
+                one.late = true;
+                if state.unproven == Some(*proc) {
+                    world.is_given_up = true;
+                    world.may_go_back = true;
+                }
             }
         }
         Event::Ordered(Order::Rollback) => {
-            world.is_given_up = true;
-            world.may_go_back = true;
+            let keeps = matches!(state.phase, Phase::Starting { app: Some(_), .. });
+            world.is_given_up |= keeps || may_roll_back(state);
+            world.may_go_back |= may_roll_back(state);
         }
         Event::Ready(proc) => {
             if let Some(one) = world.living.get_mut(proc) {
                 one.ready = !one.exited && !one.dismissed;
+                one.late = false;
             }
         }
         _ => {}
     }
+}
+
+/// An order to go back is obeyed by starting something older.
+fn may_roll_back(state: &State) -> bool {
+    state.fallback
+        && matches!(
+            state.phase,
+            Phase::Idle { .. }
+                | Phase::Waiting { due: Due::Restart(_), .. }
+                | Phase::Starting { app: None, .. }
+                | Phase::Stopping
+        )
 }
 
 /// Performs the effects in the world, and holds each against the promises.
@@ -211,7 +238,7 @@ fn perform(
                     "at most one app is not ready",
                 )?;
                 promise(
-                    !is_kept || world.may_go_back,
+                    !is_kept || world.went_back,
                     "nothing older is started unless a start has failed",
                 )?;
                 let builds = |one: &&Living| matches!(one.role, Role::Build | Role::Rules);
@@ -273,6 +300,8 @@ fn perform(
             )?,
             Effect::GoBack => {
                 promise(world.may_go_back, "nothing older is wanted unless a start has failed")?;
+                world.may_go_back = false;
+                world.went_back = true;
             }
             Effect::TakeUp | Effect::Arm(_) | Effect::Say(_) => {}
         }
@@ -283,6 +312,10 @@ fn perform(
 /// The only reasons to dismiss an app that runs.
 fn may_take_down(before: &State, event: &Event, app: Living, serving: usize, proc: Proc) -> bool {
     let policy = before.pending.unwrap_or(before.policy);
+    let has_fallback = before.fallback || *event == Event::Fallback(true);
+    if app.late && !app.ready && policy.rollback | before.policy.rollback && has_fallback {
+        return true;
+    }
     match event {
         Event::Exited(ended_proc, ended) => match before.phase {
             Phase::Building { build, app: in_phase, .. } if build == *ended_proc => {
@@ -302,12 +335,16 @@ fn may_take_down(before: &State, event: &Event, app: Living, serving: usize, pro
         },
         Event::Ready(new) => *new != proc,
         Event::Unready(new) => {
-            let has_other = before.policy.mode == Mode::Handover;
-            *new == proc && (has_other || before.policy.rollback)
+            *new == proc && matches!(before.phase, Phase::Starting { app: Some(_), .. })
         }
-        Event::Interrupted
-        | Event::Ordered(Order::Restart | Order::Rollback)
-        | Event::AppInput(_) => true,
+        Event::Ordered(Order::Rollback) => {
+            let is_the_new = matches!(
+                before.phase,
+                Phase::Starting { new, app: Some(_) } if new == proc
+            );
+            is_the_new || may_roll_back(before)
+        }
+        Event::Interrupted | Event::Ordered(Order::Restart) | Event::AppInput(_) => true,
         Event::Ordered(Order::Resume | Order::PauseOrResume) if before.restart => true,
         Event::Saved(_)
         | Event::Ruled(_)
@@ -475,6 +512,7 @@ fn canonical(state: &State, world: &World) -> (State, World) {
     let living = |app: &Proc| world.living.get(app).is_some_and(|one| !one.exited);
     state.unready = state.unready.filter(living).as_ref().map(to);
     state.unproven = state.unproven.filter(living).as_ref().map(to);
+    state.late = state.late.filter(living).as_ref().map(to);
     if let Pause::On(kept) = &mut state.pause {
         *kept = kept.as_ref().map(|_| none());
     }
@@ -488,14 +526,16 @@ fn canonical(state: &State, world: &World) -> (State, World) {
     world.restart_due = false;
     world.living = world.living.iter().map(|(proc, one)| (to(proc), *one)).collect();
     // Where nothing older serves or is to, nothing needs an excuse.
-    let is_pending = state.source == Source::Kept || state.failed_start;
+    let is_late = world.living.values().any(|one| one.late);
+    let is_pending = state.source == Source::Kept || state.failed_start || is_late;
+    world.may_go_back &= state.failed_start || is_late;
     let older_serves = world.apps().any(|one| !one.dismissed && !one.latest);
     world.is_given_up &= older_serves || is_pending;
-    world.may_go_back &= is_pending || state.fallback || state.policy.rollback;
+    world.went_back &= state.source == Source::Kept;
     for one in world.living.values_mut().filter(|one| one.exited || one.dismissed) {
         one.fresh = false;
         one.cut_short &= one.role == Role::Build;
-        (one.latest, one.kept) = (false, false);
+        (one.latest, one.kept, one.late) = (false, false, false);
     }
     (state, world)
 }
@@ -746,24 +786,38 @@ fn goes_back_when_a_start_fails(step: Step, state: &State, world: &World) -> Bro
     if state.unproven != Some(new) {
         return Ok(());
     }
-    let mut now = transition(step, state, world, &Event::Exited(new, Ended::Code(1)))?;
-    if let Some(build) = build {
-        now = transition(step, &now.0, &now.1, &Event::Exited(build, Ended::Code(1)))?;
+    for failure in [Event::Exited(new, Ended::Code(1)), Event::Unready(new)] {
+        let is_late = matches!(failure, Event::Unready(_));
+        let mut now = transition(step, state, world, &failure)?;
+        if let Some(build) = build {
+            now = transition(step, &now.0, &now.1, &Event::Exited(build, Ended::Code(1)))?;
+        }
+        let (after, world) = come_to_rest(step, now)?;
+        if after.phase == Phase::Done {
+            continue;
+        }
+        let Phase::Idle { app: Some(app) } = after.phase else {
+            return Err(format!(
+                "P2: nobody serves after a failed start from {state:?}: {after:?}"
+            ));
+        };
+        if after.source != Source::Kept || !world.living[&app].kept {
+            // A build came between, or the old one has never left.
+            let is_excused = state.restart || state.rules.is_some() || state.owed.is_some();
+            let has_old = matches!(state.phase, Phase::Starting { app: Some(_), .. });
+            let has_more = state.follow_up.is_some() || state.unready != Some(new);
+            let good = !is_late || is_excused || has_old || has_more;
+            promise(good, &format!("P2: who is late stays, from {state:?}: {after:?}"))?;
+            continue;
+        }
+        let (after, _) = transition(step, &after, &world, &Event::Exited(app, Ended::Code(1)))?;
+        let waits = !matches!(after.phase, Phase::Starting { .. } | Phase::Stopping);
+        promise(
+            waits,
+            &format!("an artifact that was gone back to is no failed start: {after:?}"),
+        )?;
     }
-    let (after, world) = come_to_rest(step, now)?;
-    if after.phase == Phase::Done {
-        return Ok(());
-    }
-    let Phase::Idle { app: Some(app) } = after.phase else {
-        return Err(format!("P2: nobody serves after a failed start from {state:?}: {after:?}"));
-    };
-    if after.source != Source::Kept || !world.living[&app].kept {
-        // A build came between, or the old one has never left.
-        return Ok(());
-    }
-    let (after, _) = transition(step, &after, &world, &Event::Exited(app, Ended::Code(1)))?;
-    let waits = !matches!(after.phase, Phase::Starting { .. } | Phase::Stopping);
-    promise(waits, &format!("an artifact that was gone back to is no failed start: {after:?}"))
+    Ok(())
 }
 
 const PLAIN: Policy = Policy {
@@ -798,6 +852,13 @@ fn scopes_of_rollback() -> Vec<Scope> {
             rollbacks: true,
             most_living: 3,
             ..scope("rollback, handover", Policy { mode: Mode::Handover, ..BACK })
+        },
+        Scope {
+            rollbacks: true,
+            rules: true,
+            pauses: true,
+            most_living: 2,
+            ..scope("rollback, handover, all", Policy { mode: Mode::Handover, ..BACK })
         },
         Scope {
             rollbacks: true,
@@ -1236,6 +1297,28 @@ fn waits_for_ever_for_who_is_not_ready(state: State, event: Event) -> (State, Ve
     state.step(event)
 }
 
+fn forgets_who_is_late_while_building(state: State, event: Event) -> (State, Vec<Effect>) {
+    let (mut after, effects) = state.step(event);
+    if after.is_building() {
+        after.late = None;
+    }
+    (after, effects)
+}
+
+fn takes_down_the_app_for_a_rollback_that_is_refused(
+    state: State,
+    event: Event,
+) -> (State, Vec<Effect>) {
+    let is_refused = event == Event::Ordered(Order::Rollback) && !state.fallback;
+    let (mut after, mut effects) = state.step(event);
+    if let (true, Phase::Idle { app: Some(app) }) = (is_refused, after.phase.clone()) {
+        effects.push(Effect::Dismiss(app));
+        after.leaving.insert(app, Leaving::new(Role::App));
+        after.phase = Phase::Idle { app: None };
+    }
+    (after, effects)
+}
+
 fn forgets_what_was_to_start(state: State, event: Event) -> (State, Vec<Effect>) {
     let was_stopping = state.phase == Phase::Stopping;
     let (mut after, effects) = state.step(event);
@@ -1248,7 +1331,7 @@ fn forgets_what_was_to_start(state: State, event: Event) -> (State, Vec<Effect>)
 #[test]
 fn every_planted_fault_is_caught() {
     let spaced = Policy { spaced: true, hooks: 1, ..PLAIN };
-    let faults: [(&str, Step, Policy, &str); 33] = [
+    let faults: [(&str, Step, Policy, &str); 37] = [
         ("starts without waiting", starts_without_waiting_for_the_old, PLAIN, "two apps"),
         ("forgets who leaves", forgets_who_leaves, PLAIN, "P4"),
         ("deaf while stopping", ignores_a_save_while_stopping, PLAIN, "stale artifact"),
@@ -1295,6 +1378,15 @@ fn every_planted_fault_is_caught() {
             "at most one app is not ready",
         ),
         ("kills the slow", takes_down_who_is_not_ready_for_nothing, PLAIN, "P2: the good app"),
+        ("kills the slow, too", takes_down_who_is_not_ready_for_nothing, HANDOVER, "P2: the good"),
+        ("kills the slow anyway", takes_down_who_is_not_ready_for_nothing, BACK, "P2: the good"),
+        ("forgets the late", forgets_who_is_late_while_building, BACK, "who is late stays"),
+        (
+            "goes nowhere",
+            takes_down_the_app_for_a_rollback_that_is_refused,
+            BACK,
+            "P2: the good app lives",
+        ),
         ("waits for ever", waits_for_ever_for_who_is_not_ready, HANDOVER, "not ready in time"),
         ("forgets what was to start", forgets_what_was_to_start, PLAIN, "what was to start"),
     ];

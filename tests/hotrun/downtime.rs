@@ -7,7 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
 
 use crate::sandbox::{PATIENCE, Sandbox, free_port, get, has, may_fetch, wait_until};
 
@@ -101,7 +102,14 @@ fn serves_without_a_gap(
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(example);
         project.sh(&format!("cp -r {}/. . && rm -rf target tmp", path.display()));
         let text = std::fs::read_to_string(project.root().join(source)).unwrap();
-        let mut hotrun = project.start(&["--listen", &port.to_string(), "--run.mode", mode]);
+        let mut hotrun = if mode == "restart" {
+            project.start(&["--listen", &port.to_string(), "--run.mode", mode])
+        } else {
+            // As the example has it.
+            project.sh(&format!("sed -i 's/^address = 3000/address = {port}/' hotrun.toml"));
+            let hotruns = Path::new(env!("CARGO_BIN_EXE_hotrun")).parent().unwrap().display();
+            project.start_by(&format!("PATH={hotruns}:$PATH exec make --silent dev"))
+        };
         hotrun.wait_for("ready");
         let load = Load::on(port);
         let mut expected = BTreeSet::from([greeting.to_owned()]);
@@ -117,7 +125,10 @@ fn serves_without_a_gap(
             expected.insert(new);
         }
         let seen = load.end();
-        let output = hotrun.end();
+        killpg(hotrun.pid(), Signal::SIGINT).unwrap();
+        hotrun.wait();
+        hotrun.leaves_nobody();
+        let output = hotrun.output();
         assert_eq!(seen.failures, [""; 0], "{mode}, {} answers\n{output}", seen.answers);
         assert_eq!(seen.bodies, expected, "{mode}");
     }
@@ -184,7 +195,7 @@ fn a_program_that_opens_its_port_itself_turns_clients_away() {
     project.save("server.js", &server.replace("ONE", "TWO"));
     hotrun.wait_for("stopped");
     assert!(get(port, "/").contains("number TWO"));
-    thread::park_timeout(Duration::from_millis(50));
+    load.go_on();
     let seen = load.end();
     assert!(!seen.failures.is_empty(), "{} answers", seen.answers);
     hotrun.end();

@@ -1,6 +1,8 @@
 //! When a program counts as serving, and what follows when it does not.
 
-use crate::sandbox::{Sandbox, free_port, has, is_alive};
+use std::fs;
+
+use crate::sandbox::{Sandbox, free_port, has, is_alive, wait_until};
 
 /// Says in which version it runs, and does what `source.txt` asks for behind that, in Python.
 const APP: &str = "
@@ -43,9 +45,9 @@ fn it_is_ready_when_it_says_so_and_its_words_are_passed_on() {
     hotrun.wait_for(&format!("status  pid {app}: loading [2J"));
     assert_eq!(hotrun.count("ready  pid"), 0);
     project.save("go", "");
-    hotrun.wait_for(&format!("status  pid {app}: up"));
     let line = hotrun.wait_for(&format!("ready  pid {app} in "));
     assert!(line.ends_with('s'), "{line}");
+    hotrun.wait_for(&format!("status  pid {app}: up"));
     project.save("stop", "");
     hotrun.wait_for(&format!("ending  pid {app} says that it ends"));
     hotrun.end();
@@ -96,16 +98,21 @@ fn nothing_configured_it_is_ready_when_it_listens() {
     }
     let port = free_port();
     let script = format!(
-        "print('wait' if os.path.exists('slow') else 'go', flush=True)\n\
-                          if os.path.exists('slow'): wait_for('go')\n\
-                          server = socket.create_server(('127.0.0.1', {port}))"
+        "if os.path.exists('slow'): print('wait', flush=True); wait_for('go')\n\
+         server = socket.create_server(('127.0.0.1', {port}))"
     );
-    let project = project("", &script);
+    let runtime = tempfile::tempdir().unwrap();
+    let project = project("", &script).env("XDG_RUNTIME_DIR", runtime.path().to_str().unwrap());
     let mut hotrun = project.start(&[]);
     hotrun.wait_for("ready  pid");
-    // So it is known that it listens; the next is not called ready before it does.
+    wait_until("it is known that it listens", || {
+        let files = fs::read_dir(runtime.path().join("hotrun")).unwrap().flatten();
+        let mut texts = files.filter_map(|file| fs::read_to_string(file.path()).ok());
+        texts.any(|text| text == port.to_string())
+    });
+    // So the next is not called ready before it does.
     project.save("slow", "");
-    let source = std::fs::read_to_string(project.root().join("source.txt")).unwrap();
+    let source = fs::read_to_string(project.root().join("source.txt")).unwrap();
     project.save("source.txt", &source.replacen("one", "two", 1));
     let app = hotrun.wait_serving("two");
     hotrun.wait_for("wait");
@@ -138,11 +145,11 @@ fn in_a_handover_who_is_not_ready_in_time_is_dismissed_and_the_old_one_stays() {
     if !has_python("in_a_handover_who_is_not_ready_in_time_is_dismissed") {
         return;
     }
-    let more = "[run]\nmode = \"handover\"\n[ready]\nnotify = true\ntimeout = \"500ms\"\n";
+    let more = "[run]\nmode = \"handover\"\n[ready]\nnotify = true\ntimeout = \"3s\"\n";
     let project = project(more, "notify('READY=1')");
     let mut hotrun = project.start(&[]);
     let old = hotrun.wait_serving("one");
-    hotrun.wait_for("ready");
+    hotrun.wait_for("    ready  pid");
     project.save("source.txt", "two\n");
     let new = hotrun.wait_serving("two");
     let line = hotrun.wait_for(&format!("not ready  pid {new} after "));
@@ -150,18 +157,14 @@ fn in_a_handover_who_is_not_ready_in_time_is_dismissed_and_the_old_one_stays() {
     hotrun.wait_for(&format!("stopped  pid {new}"));
     assert!(is_alive(old));
     // Whoever asks for more time in time gets it.
-    project.save(
-        "source.txt",
-        "three\nnotify('EXTEND_TIMEOUT_USEC=60000000'); wait_for('go'); notify('READY=1')\n",
-    );
+    let source = "three\nnotify('EXTEND_TIMEOUT_USEC=60000000'); time.sleep(3.5)\n\
+                  notify('READY=1')\n";
+    project.save("source.txt", source);
     let new = hotrun.wait_serving("three");
-    std::thread::park_timeout(std::time::Duration::from_millis(700));
-    project.save("go", "");
-    hotrun.wait_for(&format!("ready  pid {new}"));
+    hotrun.wait_for(&format!("    ready  pid {new}"));
     hotrun.wait_for(&format!("stopped  pid {old}"));
     assert!(!is_alive(old));
-    let output = hotrun.end();
-    assert_eq!(output.matches("not ready").count(), 1, "{output}");
+    hotrun.end();
 }
 
 #[test]
@@ -180,17 +183,18 @@ fn a_save_during_a_handover_replaces_the_one_that_is_not_ready() {
     let third = hotrun.wait_serving("three");
     hotrun.wait_for(&format!("ready  pid {third}"));
     hotrun.wait_for(&format!("stopped  pid {first}"));
-    assert_eq!(hotrun.children(), [third]);
+    wait_until("only the third is there", || hotrun.children() == [third]);
     assert!(!is_alive(second));
     // A save that does not build, meanwhile: what was built before it is what serves.
     project.save("source.txt", "four\nwait_for('go'); notify('READY=1')\n");
     hotrun.wait_serving("four");
-    project.sh("sed -i 's/^cmd = .*/cmd = \"grep -v broken source.txt > built\"/' hotrun.toml");
+    project.sh("sed -i 's/^cmd = .*/cmd = \"! grep -q broken source.txt; test $? = 0 || exit 1; cp source.txt built\"/' hotrun.toml");
     hotrun.wait_serving("four");
     project.save("source.txt", "broken\n");
     hotrun.wait_for("failed");
-    hotrun.wait_for("serving");
+    let fourth = hotrun.wait_serving("four");
     project.save("go", "");
+    hotrun.wait_for(&format!("ready  pid {fourth}"));
     hotrun.end();
 }
 
@@ -222,7 +226,7 @@ fn in_a_handover_the_old_ones_answer_proves_nothing() {
         return;
     }
     let port = free_port();
-    let more = format!("[run]\nmode = \"handover\"\n[ready]\ntcp = {port}\ntimeout = \"1s\"\n");
+    let more = format!("[run]\nmode = \"handover\"\n[ready]\ntcp = {port}\ntimeout = \"5s\"\n");
     let project = project(&more, &format!("server = socket.create_server(('127.0.0.1', {port}))"));
     let mut hotrun = project.start(&[]);
     let old = hotrun.wait_serving("one");
@@ -252,19 +256,18 @@ fn what_drains_for_longer_asks_for_it() {
     if !has_python("what_drains_for_longer_asks_for_it") {
         return;
     }
-    let script = "def drain(*_):\n    notify('EXTEND_TIMEOUT_USEC=60000000'); wait_for('drained'); sys.exit(0)\n\
+    let script = "def drain(*_):\n    notify('EXTEND_TIMEOUT_USEC=60000000'); time.sleep(3.5)\n    \
+                  print('drained', flush=True); sys.exit(0)\n\
                   signal.signal(signal.SIGTERM, drain)\nprint('handles', flush=True)";
     let project = project("", script);
-    project.sh("sed -i 's/^kill_delay = .*/kill_delay = \"500ms\"/' hotrun.toml");
+    project.sh("sed -i 's/^kill_delay = .*/kill_delay = \"3s\"/' hotrun.toml");
     let mut hotrun = project.start(&[]);
     hotrun.wait_for("handles");
     project.save("source.txt", "two\n");
-    hotrun.wait_for("built");
-    hotrun.wait_for("built");
-    std::thread::park_timeout(std::time::Duration::from_millis(800));
-    assert_eq!(hotrun.count("killing"), 0, "{}", hotrun.output());
-    project.save("drained", "");
+    hotrun.wait_for("which asks for 1 min 0 s to end");
+    hotrun.wait_for_line("drained");
     hotrun.wait_serving("two");
+    assert_eq!(hotrun.count("killing"), 0, "{}", hotrun.output());
     hotrun.end();
 }
 

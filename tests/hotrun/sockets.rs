@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::unistd::Pid;
 
-use crate::sandbox::{PATIENCE, Sandbox, free_port, get, has, stat, wait_until};
+use crate::sandbox::{PATIENCE, Sandbox, free_port, get, has, is_alive, stat, wait_until};
 
 /// Takes descriptor 3 and serves the text in `built`, one connection after the other. It says
 /// what it was given, and whether it was told that it is meant.
@@ -221,7 +221,7 @@ while True:
         hotrun.wait_serving("one");
         serves("one");
         hotrun.signal(nix::sys::signal::Signal::SIGUSR1);
-        hotrun.wait_for(&format!("has shut {bound} down for everybody"));
+        hotrun.wait_for(&format!("has shut {bound} down for everybody; hotrun"));
         // A TCP socket serves on; a Unix one is another, and for the next program.
         if !bound.starts_with("unix:") {
             serves("one");
@@ -269,7 +269,7 @@ fn flags_that_a_program_has_changed_are_put_right_for_the_next() {
     hotrun.wait_for("given 1 unknown meant blocking");
     hotrun.wait_serving("python");
     // node has set the backlog to 511, and nobody accepts now.
-    let waiting: Vec<TcpStream> = (0..700)
+    let waiting: Vec<TcpStream> = (0..560)
         .map(|_| {
             let address = format!("127.0.0.1:{port}").parse().unwrap();
             TcpStream::connect_timeout(&address, Duration::from_secs(5)).unwrap()
@@ -437,13 +437,13 @@ fn who_waits_for_a_program_that_accepts_nobody_is_told_of() {
     );
     let has_ipv6 = TcpListener::bind("[::1]:0").is_ok();
     let both = [
-        (deaf, format!("1 wait on {port}")),
-        (&*beside, format!("listens on {port} by a socket of its own")),
+        (deaf, format!("1 wait on 127.0.0.1:{port}, and")),
+        (&*beside, "listens on the same port by a socket of its own".to_owned()),
     ];
     for (server, told) in both.into_iter().take(if has_ipv6 { 2 } else { 1 }) {
         let project = project(server, &listen(&port.to_string()));
         let mut hotrun = project.start(&[]);
-        hotrun.wait_for("deaf");
+        hotrun.wait_for("listening");
         let client = connect(port);
         hotrun.wait_for(&told);
         drop(client);
@@ -475,4 +475,126 @@ fn listeners_that_the_configuration_gets_later_are_opened_with_the_next_program(
     assert!(get(second, "/").ends_with("one"));
     assert!(TcpStream::connect(("127.0.0.1", first)).is_err());
     hotrun.end();
+}
+
+#[test]
+fn a_listener_that_cannot_be_opened_takes_down_no_program() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let project = Sandbox::new();
+    let mut hotrun = project.start(&[]);
+    let app = hotrun.wait_serving("one");
+    hotrun.wait_for("ready");
+    project
+        .save("hotrun.toml", &format!("{}{}", crate::sandbox::CONFIG, listen(&port.to_string())));
+    hotrun.wait_for(&format!("127.0.0.1:{port}: cannot listen there"));
+    hotrun.wait_for("until that is mended, the configuration before it holds");
+    assert!(is_alive(app));
+    project.save("source.txt", "two\n");
+    hotrun.wait_serving("two");
+    hotrun.end();
+}
+
+#[test]
+fn a_port_that_hotrun_holds_can_be_moved_to_another_address() {
+    let port = free_port();
+    let config = |address: &str| format!("{}{}", crate::sandbox::CONFIG, listen(address));
+    let project = Sandbox::new();
+    project.save("hotrun.toml", &config(&port.to_string()));
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_serving("one");
+    project.save("hotrun.toml", &config(&format!("0.0.0.0:{port}")));
+    hotrun.wait_for(&format!("listening  0.0.0.0:{port} for the program"));
+    hotrun.wait_serving("one");
+    hotrun.end();
+}
+
+#[test]
+fn a_listener_may_take_the_port_that_the_program_itself_had() {
+    let test = "a_listener_may_take_the_port_that_the_program_itself_had";
+    if !has(test, &["python3"]) {
+        return;
+    }
+    let port = free_port();
+    let own = format!(
+        "import os, socket, time\nown = socket.create_server(('127.0.0.1', {port}))\n\
+         print('serving own as', os.getpid(), flush=True)\ntime.sleep(1000)\n"
+    );
+    let project = project(&own, "");
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_serving("own");
+    project.save("server.py", SERVER);
+    project.save("hotrun.toml", &format!("{CONFIG}{}", listen(&port.to_string())));
+    hotrun.wait_serving("one");
+    assert!(get(port, "/").ends_with("one"));
+    hotrun.end();
+}
+
+#[test]
+fn a_listener_that_a_program_closes_is_there_for_the_next() {
+    let test = "a_listener_that_a_program_closes_is_there_for_the_next";
+    if !has(test, &["python3"]) {
+        return;
+    }
+    let port = free_port();
+    let closes = "import os, time\nos.close(3)\nprint('closed', flush=True)\ntime.sleep(1000)\n";
+    let project = project(closes, &listen(&port.to_string()));
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_for("closed");
+    let early = connect(port);
+    project.save("server.py", SERVER);
+    project.save("source.txt", "two\n");
+    assert_eq!(answer(early), "two");
+    hotrun.end();
+}
+
+#[test]
+fn the_file_of_a_unix_socket_that_a_program_deletes_is_put_back() {
+    let test = "the_file_of_a_unix_socket_that_a_program_deletes_is_put_back";
+    if !has(test, &["python3"]) {
+        return;
+    }
+    let server = SERVER.replacen("while True:", "import signal\n\
+        signal.signal(signal.SIGTERM, lambda *_: (os.remove('app.sock'), os._exit(0)))\nwhile True:", 1);
+    let more = format!(
+        "[run]\nmode = \"handover\"\n[ready]\nlog = \"serving\"\n{}",
+        listen("unix:app.sock")
+    );
+    let project = project(&server, &more);
+    let path = project.root().join("app.sock");
+    let asks = || {
+        let mut stream = UnixStream::connect(&path).unwrap();
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+        answer(stream)
+    };
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_serving("one");
+    assert_eq!(asks(), "one");
+    hotrun.wait_for("ready");
+    project.save("source.txt", "two\n");
+    hotrun.wait_serving("two");
+    hotrun.wait_for("hotrun has put it back");
+    // The one that serves hears of it.
+    assert_eq!(asks(), "two");
+    hotrun.end();
+    assert!(!path.exists());
+    assert_eq!(fs::read_dir(project.root()).unwrap().count(), 4, "no second name is left");
+}
+
+#[test]
+fn what_is_forbidden_is_told_with_a_remedy() {
+    let test = "what_is_forbidden_is_told_with_a_remedy";
+    let without = "setpriv --bounding-set -net_bind_service --inh-caps -net_bind_service";
+    if !crate::sandbox::can(test, &format!("{without} true")) {
+        return;
+    }
+    let project = Sandbox::new();
+    for address in ["80", "udp:53"] {
+        let mut words = without.split(' ').skip(1).collect::<Vec<_>>();
+        words.extend([env!("CARGO_BIN_EXE_hotrun"), "--listen", address]);
+        let output = project.program("setpriv", &words).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains("root's") && stderr.contains("from 1024 on"), "{stderr}");
+    }
 }

@@ -1,0 +1,186 @@
+//! The sockets of the configuration: opened, told of, looked after.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use tokio::task::spawn_local;
+
+use super::Engine;
+use super::ports::SOON;
+use crate::config::{Address, Command, Config, Program};
+use crate::error::{Error, Result};
+use crate::event::{Ended, Holder, Message, Mode, Notice, Proc, Remedy, Role};
+use crate::listen::{Listeners, NotOpened};
+use crate::process::{Freeing, ports};
+use crate::report;
+
+/// Opens what is configured, before anything is built.
+pub(super) async fn open_listeners(listeners: &mut Listeners, config: &Config) -> Result<()> {
+    let freeing = Freeing { wanted: config.free_port, project: config.directory.clone() };
+    loop {
+        let Err(failed) = listeners.hold(&config.listen) else { return Ok(()) };
+        let port = failed.address.port().filter(|_| is_taken(&failed));
+        let holder = match port {
+            Some(port) => ports::see_to(port, &freeing).await,
+            None => None,
+        };
+        match holder {
+            Some(Holder { remedy: Remedy::Ended, .. }) => {}
+            holder => return Err(cannot_listen(&failed, holder.as_ref())),
+        }
+    }
+}
+
+fn is_taken(failed: &NotOpened) -> bool {
+    failed.error.kind() == io::ErrorKind::AddrInUse
+}
+
+/// What stands in the way is run by this hotrun, and may be gone when it is to be opened.
+fn is_the_programs(failed: &NotOpened) -> bool {
+    is_taken(failed) && failed.address.port().is_some_and(ports::is_ours)
+}
+
+fn cannot_listen(failed: &NotOpened, holder: Option<&Holder>) -> Error {
+    let error = |why: &dyn std::fmt::Display| {
+        Error::failed(&failed.address, format!("cannot listen there: {why}"))
+    };
+    match (failed.error.kind(), holder) {
+        (_, Some(holder)) => {
+            let (who, remedy) = report::who_holds(holder);
+            error(&format!("it is held by {who}")).remedy(remedy)
+        }
+        (io::ErrorKind::AddrInUse, None) if is_the_programs(failed) => {
+            error(&"the program that runs now has it, and keeps it until it is gone")
+                .remedy("end hotrun and start it again, or set run.mode = \"restart\"")
+        }
+        (io::ErrorKind::AddrInUse, None) => error(&"somebody else does")
+            .remedy("end that one, or choose another address in [[listen]]"),
+        (io::ErrorKind::PermissionDenied, None)
+            if !matches!(failed.address, Address::Unix(_)) => error(
+            &"ports this low are root's",
+        )
+        .remedy(
+            "choose a port from 1024 on, or: sudo sysctl net.ipv4.ip_unprivileged_port_start=80",
+        ),
+        (io::ErrorKind::AddrNotAvailable, None) => {
+            error(&"this machine has no such address").remedy("127.0.0.1 and 0.0.0.0 always exist")
+        }
+        (_, None) => error(&failed.error),
+    }
+}
+
+impl Engine {
+    /// Tells of all that are open.
+    pub(super) fn tell_listeners(&self) {
+        for (number, (address, name)) in self.listeners.addresses().enumerate() {
+            self.report.say(&Notice::Listening {
+                address: address.to_string(),
+                descriptor: 3 + number,
+                name: name.map(str::to_owned),
+            });
+        }
+    }
+
+    /// Opens what is new in a configuration that was read again, while the old one holds.
+    pub(super) fn open_ahead(&mut self, config: &Config) -> Result<()> {
+        match self.listeners.open_ahead(&config.listen) {
+            // It will be gone when the next program starts; if not, that is told then.
+            Err(failed) if !is_the_programs(&failed) => {
+                self.tell_who_holds(&failed);
+                Err(cannot_listen(&failed, None))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The sockets of the configuration that holds now, for an app that is about to start.
+    pub(super) fn prepare_listeners(&mut self) -> std::result::Result<(), String> {
+        match self.listeners.hold(&self.config.listen) {
+            Ok(true) => {
+                self.told_listeners.clear();
+                self.told_bound = false;
+                self.tell_listeners();
+            }
+            Ok(false) => {}
+            Err(failed) => {
+                self.tell_who_holds(&failed);
+                return Err(cannot_listen(&failed, None).to_string());
+            }
+        }
+        let is_held = self.roles.values().any(|role| *role == Role::App);
+        if !is_held {
+            self.listeners.reset();
+        }
+        Ok(())
+    }
+
+    fn tell_who_holds(&self, failed: &NotOpened) {
+        let Some(port) = failed.address.port().filter(|_| is_taken(failed)) else { return };
+        let (freeing, inbox) = (self.freeing(), self.sender.clone());
+        spawn_local(async move {
+            if let Some(holder) = ports::see_to(port, &freeing).await {
+                // The inbox closes when hotrun ends.
+                let _ = inbox.send(Message::Say(Notice::PortHeld(holder)));
+            }
+        });
+    }
+
+    /// Whatever programs have done to them, they are open.
+    pub(super) fn repair_listeners(&mut self) {
+        for (address, repair) in self.listeners.repair() {
+            self.report.say(&Notice::ListenerShut(address.to_string(), repair));
+        }
+    }
+
+    /// An app that nobody had asked to end did so at once. Its own words are on the screen;
+    /// this is what they may mean here.
+    pub(super) fn explain_quick_end(&mut self, proc: Proc, ended: &Ended) {
+        let Some(facts) = self.report.facts.get(&proc) else { return };
+        let is_app = self.roles.get(&proc) == Some(&Role::App);
+        let is_quick = facts.pid.is_some() && facts.began.elapsed() < SOON;
+        if !is_app || !is_quick || facts.dismissed.is_some() || ended.succeeded() {
+            return;
+        }
+        let held = self.ports_of_others(proc);
+        let addresses: Vec<String> = self.tcp_addresses().map(ToString::to_string).collect();
+        if self.config.run.mode == Mode::Handover && !held.is_empty() {
+            self.report.say(&Notice::PortNeedsHandover(proc, held.into_iter().collect()));
+        } else if !addresses.is_empty() && !std::mem::replace(&mut self.told_bound, true) {
+            let by_shell = matches!(self.config.run.program, Program::Command(Command::Shell(..)));
+            self.report.say(&Notice::MayHaveBound { addresses, by_shell });
+        }
+    }
+
+    fn tcp_addresses(&self) -> impl Iterator<Item = &Address> {
+        let all = self.listeners.addresses().map(|(address, _)| address);
+        all.filter(|address| address.port().is_some())
+    }
+
+    /// Ports that other apps have opened themselves: beside one of these, a program that does
+    /// so, too, cannot start.
+    fn ports_of_others(&self, proc: Proc) -> BTreeSet<u16> {
+        let others = self.roles.iter().filter(|(one, role)| **role == Role::App && **one != proc);
+        let pids = others.filter_map(|(one, _)| self.report.facts.get(one)?.pid);
+        pids.flat_map(ports::of_app).collect()
+    }
+
+    /// After a while: does an app take the sockets that it has inherited?
+    pub(super) fn look_at_listeners(&mut self, app: Proc, own: &BTreeSet<u16>) {
+        let mut notices = Vec::new();
+        for address in self.tcp_addresses() {
+            let (Some(port), name) = (address.port(), address.to_string()) else { continue };
+            if self.told_listeners.contains(&name) {
+                continue;
+            }
+            if own.contains(&port) {
+                notices.push((name.clone(), Notice::BoundBeside(app, name)));
+            } else if let Some(waiting) = ports::waiting_in_vain(port) {
+                notices.push((name.clone(), Notice::NobodyAccepts(waiting, name)));
+            }
+        }
+        for (name, notice) in notices {
+            self.told_listeners.insert(name);
+            self.report.say(&notice);
+        }
+    }
+}

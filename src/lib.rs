@@ -13,8 +13,11 @@
 //! 4. [`process`] has a guardian run the build's commands, their output going straight to the
 //!    terminal. The old app serves on.
 //! 5. The build ends well. [`state`] dismisses the old app and waits until it is gone, then
-//!    has the new one spawned.
-//! 6. [`ready`] says that it serves. The phase is *Idle* again.
+//!    has the new one spawned; or, in a handover, has it spawned beside the old one. It
+//!    inherits what [`listen`] holds.
+//! 6. [`ready`] says that it serves. In a handover the old one is dismissed now. The phase is
+//!    *Idle* again. When the app has lived for a while, [`artifact`] keeps a copy of what it was
+//!    started from, to go back to.
 //! 7. [`report`] has said a line for each thing that happened.
 //!
 //! # The map
@@ -28,7 +31,8 @@
 //! - [`process`] is the only place that spawns or waits for a process, and signals one that
 //!   hotrun has started. All that it spawns itself are guardians: this program again, whose
 //!   `main` is [`process::guardian::main`].
-//! - Nothing but [`watch`], [`config`] and [`engine`] reads the project's files.
+//! - Nothing but [`watch`], [`config`] and [`engine`] reads the project's files; [`artifact`]
+//!   reads what was built.
 //! - There is one inbox, so the order of events is total.
 //! - No directory is listed before it is watched, so that nothing appears in it unseen; none
 //!   that is ignored is either.

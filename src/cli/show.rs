@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::config::{Action, Config, Extensions, Program};
-use crate::event::{name_paths, printable};
+use crate::event::{Mode, name_paths, printable};
 use crate::filter::{Filter, Reason, Verdict};
 use crate::process;
 use crate::project::Kind;
@@ -32,6 +32,9 @@ fn summary(config: &Config) -> Vec<String> {
     for one in &config.listen {
         let name = one.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
         line("listen", format!("{}{name}", one.address));
+    }
+    if config.run.mode == Mode::Handover {
+        line("handover", "the new program beside the old, until it is ready".to_owned());
     }
     line("stop", format!("{}, then SIGKILL after {:?}", config.run.signal, config.run.grace));
     for command in &config.post_cmd {

@@ -206,8 +206,8 @@ impl Engine {
     /// Another app has the terminal, which was not asked to end.
     fn is_an_olders(&self, proc: Proc) -> bool {
         let Some(owner) = self.seat.owner.filter(|owner| *owner != proc) else { return false };
-        let is_app = self.roles.get(&owner) == Some(&Role::App);
-        is_app && self.report.facts.get(&owner).is_some_and(|facts| facts.dismissed.is_none())
+        let are_apps = [owner, proc].iter().all(|one| self.roles.get(one) == Some(&Role::App));
+        are_apps && self.report.facts.get(&owner).is_some_and(|facts| facts.dismissed.is_none())
     }
 
     /// This is an app, and a build has the terminal.

@@ -2,7 +2,7 @@
 //! next one in the same project finds it.
 //!
 //! While it runs, a hotrun keeps a small file with the process groups of all that it has
-//! started. The next one ends what is marked as that one's, belongs to one of these groups,
+//! started, beside others of its own (sockets, the ports that the program has had). The next one ends what is marked as that one's, belongs to one of these groups,
 //! and may not stay; never anything else.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -730,6 +730,31 @@ fn an_app_that_had_the_terminal_has_it_again_after_a_build_that_asked() {
 }
 
 #[test]
+fn in_a_handover_the_terminal_is_the_old_ones_until_it_ends_and_then_the_new_ones() {
+    if !can("in_a_handover_the_terminal_is_the_old_ones_until_it_ends") {
+        return;
+    }
+    let app = "version=$(cat built)\necho serving $version\n\
+               while read line; do echo \"$version read $line\"; done\n";
+    let config = format!("{CONFIG}[run]\nmode = \"handover\"\n");
+    let project = Sandbox::new().file("hotrun.toml", &config).script("app", app);
+    let mut session = Session::of_hotrun(&project);
+    session.wait_for("ready");
+    session.send("a\n");
+    session.wait_for("one read a");
+    project.save("source.txt", "two\n");
+    session.wait_for("waits for it until the program before it has ended");
+    session.send("b\n");
+    session.wait_for("one read b");
+    // It counts as ready when it has lived for a while.
+    session.wait_for("stopped");
+    session.send("c\n");
+    session.wait_for("two read c");
+    session.send("\x03");
+    session.ends_with(0);
+}
+
+#[test]
 fn an_app_that_asks_on_the_terminal_gets_it_though_stdin_is_none() {
     if !can("an_app_that_asks_on_the_terminal_gets_it_though_stdin_is_none") {
         return;

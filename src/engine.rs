@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -31,7 +30,6 @@ use crate::outputs::{Fingerprints, Outputs};
 use crate::process::Terminal::OutputOnly;
 use crate::process::terminal::Terminal;
 use crate::process::{self, Job, Processes};
-use crate::project::{self, Kind};
 use crate::ready::Probe;
 use crate::report::console::Console;
 use crate::report::{Facts, Report};
@@ -39,9 +37,9 @@ use crate::signal;
 use crate::state::{ABANDONED, Effect, State};
 use crate::watch::{Watch, coarse_now};
 
+mod artifacts;
 mod files;
 mod ports;
-mod rollback;
 mod saves;
 mod serving;
 mod sockets;
@@ -421,85 +419,6 @@ impl Engine {
             self.write_log(&printed, !ended.succeeded());
         }
         Event::Exited(proc, ended)
-    }
-
-    /// A build that claims success must have made what is to be run, or it has failed: the
-    /// old app lives on.
-    fn check_artifact(&mut self, printed: &[u8]) -> Ended {
-        let target = self.config.build.stages.iter().find_map(|stage| stage.messages_of.as_ref());
-        if let Some(target) = target {
-            self.executable = project::cargo::executable(printed, target);
-            if self.executable.is_none() {
-                let why = format!("the build succeeded but named no executable for {target}");
-                return Ended::NotStarted(why);
-            }
-        }
-        let Some(artifact) = self.artifact().filter(|path| path.is_absolute()) else {
-            return Ended::Code(0);
-        };
-        // A program that has run is meant, whoever assumed it.
-        let is_none = self.config.run.is_assumed && !self.has_run;
-        let may_be_missing = self.config.run.fallback.is_some() || is_none;
-        if may_be_missing && !artifact.exists() {
-            return Ended::Code(0);
-        }
-        let shown = artifact.display();
-        let why = match artifact.metadata() {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                format!(
-                    "the build succeeded but {shown} is not there; do build.cmd and build.entrypoint name the same file?"
-                )
-            }
-            Err(error) => format!("the build succeeded but {shown} cannot be read: {error}"),
-            Ok(meta) if meta.is_dir() => format!("{shown} is a directory, not a program"),
-            Ok(meta) if meta.mode() & 0o111 == 0 => {
-                format!("the build succeeded but {shown} is not executable (chmod +x)")
-            }
-            Ok(_) => return Ended::Code(0),
-        };
-        Ended::NotStarted(why)
-    }
-
-    /// In a Cargo project every build says what it has read, beyond what the configuration
-    /// can know.
-    fn ask_what_was_read(&mut self) {
-        let Some(artifact) = self.artifact().filter(|_| matches!(self.config.kind, Kind::Cargo(_)))
-        else {
-            return;
-        };
-        let read = project::cargo::inputs(&artifact);
-        let known = &self.config.watch;
-        let is_new = |path: &PathBuf| known.inputs.contains(path) || !self.filter.is_source(path);
-        let inputs: BTreeSet<PathBuf> = read.into_iter().filter(is_new).collect();
-        if inputs == known.inputs {
-            return;
-        }
-        tracing::debug!(?inputs, "the build has read these, too");
-        self.config.watch.inputs.clone_from(&inputs);
-        if let Some(next) = &mut self.next {
-            next.watch.inputs = inputs;
-        }
-        self.filter = Rc::new(Filter::new(self.config.watch.clone()));
-        if let (Some(watch), Some(window)) = (&self.watch, &self.window) {
-            let newest = self.next.as_ref().unwrap_or(&self.config);
-            // One of these may have been saved while it was built, and nobody was told.
-            watch.configure(newest.watch.clone(), window.began_by_files);
-        }
-    }
-
-    /// The file that is run.
-    fn artifact(&self) -> Option<PathBuf> {
-        match &self.config.run.program {
-            Program::None | Program::Command(Command::Shell(..)) => None,
-            Program::Command(Command::Argv(argv)) => argv.first().map(PathBuf::from),
-            Program::Built(_) => self.executable.clone(),
-        }
-    }
-
-    /// True when there is no file any more of which the app could be started.
-    fn artifact_is_missing(&self) -> bool {
-        let artifact = self.artifact().filter(|path| path.is_absolute());
-        self.config.run.fallback.is_none() && artifact.is_some_and(|path| !path.exists())
     }
 
     fn last_command_began(&mut self, build: Proc) {

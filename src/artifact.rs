@@ -269,7 +269,12 @@ impl Artifacts {
     }
 
     fn earlier(&self) -> Option<&Kept> {
-        let is_earlier = |one: &&Kept| one.number < self.current && one.copy.exists();
+        // Where nothing runs, the one that ran last will do, unless it was gone back to itself.
+        let may_be_itself = self.running.is_empty() && self.chosen != Some(self.current);
+        let is_earlier = |one: &&Kept| {
+            let is_before = one.number < self.current;
+            (is_before || (may_be_itself && one.number == self.current)) && one.copy.exists()
+        };
         self.kept.iter().rev().find(is_earlier).filter(|_| self.unfit.is_none())
     }
 }
@@ -467,6 +472,23 @@ mod tests {
         project.start("newer");
         project.artifacts.go_back();
         assert_eq!(project.chosen(), "old");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn where_nothing_runs_the_one_that_ran_last_is_gone_back_to() {
+        let mut project = Project::new();
+        for text in ["one", "two"] {
+            let (proc, _) = project.start(text);
+            project.prove(proc).await.unwrap();
+            project.artifacts.left(proc);
+        }
+        for (number, expected) in [(3, "two"), (4, "one")] {
+            project.artifacts.go_back();
+            assert_eq!(project.chosen(), expected);
+            project.artifacts.started_again(Proc(number));
+            project.artifacts.left(Proc(number));
+        }
+        assert!(!project.artifacts.has_earlier());
     }
 
     #[tokio::test(flavor = "current_thread")]

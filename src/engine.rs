@@ -141,6 +141,7 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
         told_listeners: BTreeSet::new(),
         told_assumed: false,
         told_no_socket: false,
+        told_possible: false,
         told_not_kept: false,
         spacing: None,
         backoff: None,
@@ -243,6 +244,7 @@ struct Engine {
     /// that no artifact could be kept.
     told_assumed: bool,
     told_no_socket: bool,
+    told_possible: bool,
     told_not_kept: bool,
     spacing: Option<JoinHandle<()>>,
     backoff: Option<JoinHandle<()>>,
@@ -318,7 +320,10 @@ impl Engine {
             Message::Event(event) => {
                 match event {
                     Event::Proven(app) => self.proven(app),
-                    Event::Gone(_) => self.repair_listeners(),
+                    Event::Gone(proc) => {
+                        self.listeners.gone(proc);
+                        self.repair_listeners();
+                    }
                     _ => {}
                 }
                 vec![event]
@@ -744,6 +749,9 @@ impl Engine {
     fn say(&mut self, notice: &Notice) {
         if let Notice::NoRollback(refusal) = notice {
             return self.say_no_rollback(*refusal);
+        }
+        if *notice == Notice::RollbackPossible && std::mem::replace(&mut self.told_possible, true) {
+            return;
         }
         if let Notice::Kept(_) = notice {
             self.answer(Ok("the program that serves stays".to_owned()));

@@ -549,8 +549,15 @@ pub enum Notice {
     Status(Proc, String),
     /// It says that it ends.
     AppStopping(Proc),
-    /// It was asked to end, and asks for so much more time.
-    Extended(Proc, Duration),
+    /// It asks for so much more time, to end or to become ready.
+    Extended {
+        /// The app.
+        app: Proc,
+        /// From now on.
+        more: Duration,
+        /// It was asked to end.
+        to_end: bool,
+    },
     /// hotrun listens on this address, for the program; the descriptor, and the name.
     Listening {
         /// The address.
@@ -562,6 +569,8 @@ pub enum Notice {
     },
     /// Somebody has shut this listener down for all, or has deleted its file; what was done.
     ListenerShut(String, Repair),
+    /// An app has ended at once: it was run by this tool, which hands no sockets on.
+    PassedOnByNobody(&'static str),
     /// An app has ended at once: it may have listened on these addresses itself.
     MayHaveBound {
         /// The addresses.
@@ -590,6 +599,12 @@ pub enum Notice {
     Kept(Proc),
     /// Nothing older is started.
     NoRollback(Refusal),
+    /// There is an older good artifact, which is started when somebody wants it.
+    RollbackPossible,
+    /// What was last built is tried again, though what was gone back to serves.
+    NewestAgain,
+    /// It is killed, as too many are leaving.
+    TooManyLeave(Proc),
     /// An app ended by itself.
     AppEnded {
         /// The app.

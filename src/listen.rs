@@ -25,7 +25,7 @@ use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, get
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::config::{Address, Listen};
-use crate::event::{Message, Repair};
+use crate::event::{Message, Proc, Repair};
 
 /// So many connections wait to be accepted, while nobody does.
 const BACKLOG: i32 = 4096;
@@ -62,6 +62,9 @@ pub struct Listeners {
     open: Vec<Open>,
     /// Open ahead of need: the next generation is to inherit them.
     ahead: Vec<Open>,
+    /// Not wanted any more, and those who may hold them still: as long as one does, nobody else
+    /// can have the address.
+    retired: Vec<(Open, Vec<Proc>)>,
     inbox: UnboundedSender<Message>,
 }
 
@@ -80,7 +83,7 @@ struct Open {
 impl Listeners {
     /// None are open yet.
     pub fn new(inbox: UnboundedSender<Message>) -> Self {
-        Self { open: Vec::new(), ahead: Vec::new(), inbox }
+        Self { open: Vec::new(), ahead: Vec::new(), retired: Vec::new(), inbox }
     }
 
     /// Opens what is new in these, so that [`hold`](Self::hold) will not fail later; what must
@@ -88,7 +91,8 @@ impl Listeners {
     pub fn open_ahead(&mut self, wanted: &[Listen]) -> Result<(), NotOpened> {
         self.ahead.retain(|one| wanted.iter().any(|listen| listen.address == one.listen.address));
         for listen in wanted {
-            let all = self.open.iter().chain(&self.ahead);
+            let retired = self.retired.iter().map(|(one, _)| one);
+            let all = self.open.iter().chain(&self.ahead).chain(retired);
             let clashes = |one: &Open| one.listen.address.clashes_with(&listen.address);
             if !all.into_iter().any(clashes) {
                 self.ahead.push(open(listen)?);
@@ -97,17 +101,22 @@ impl Listeners {
         Ok(())
     }
 
-    /// Opens those of these that are not open, and closes all others. Where one cannot be
-    /// opened nothing is changed. True if something is.
-    pub fn hold(&mut self, wanted: &[Listen]) -> Result<bool, NotOpened> {
+    /// Opens those of these that are not open, and closes all others as soon as none of these
+    /// apps is left, which have them. Where one cannot be opened nothing is changed. True if
+    /// something is.
+    pub fn hold(&mut self, wanted: &[Listen], holders: &[Proc]) -> Result<bool, NotOpened> {
         if wanted.iter().eq(self.open.iter().map(|one| &one.listen)) {
             self.ahead.clear();
             return Ok(false);
         }
         let is_wanted =
             |one: &Open| wanted.iter().any(|listen| listen.address == one.listen.address);
-        let (mut kept, others): (Vec<Open>, Vec<Open>) =
-            self.open.drain(..).chain(self.ahead.drain(..)).partition(is_wanted);
+        let (again, retired): (Vec<_>, Vec<_>) =
+            self.retired.drain(..).partition(|(one, _)| is_wanted(one));
+        self.retired = retired;
+        let again = again.into_iter().map(|(one, _)| one);
+        let all = self.open.drain(..).chain(self.ahead.drain(..)).chain(again);
+        let (mut kept, others): (Vec<Open>, Vec<Open>) = all.partition(is_wanted);
         let is_open = |listen: &Listen| kept.iter().any(|one| one.listen.address == listen.address);
         let new: Vec<&Listen> = wanted.iter().filter(|listen| !is_open(listen)).collect();
         // These must be closed before the new ones can be opened.
@@ -128,6 +137,9 @@ impl Listeners {
                 }
             }
         }
+        if !holders.is_empty() {
+            self.retired.extend(others.into_iter().map(|one| (one, holders.to_vec())));
+        }
         kept.extend(opened);
         for listen in wanted {
             // Two of them may have the same address, where the system is to choose the port.
@@ -143,6 +155,14 @@ impl Listeners {
             self.open.push(one);
         }
         Ok(true)
+    }
+
+    /// This app is gone, and holds nothing any more.
+    pub fn gone(&mut self, app: Proc) {
+        for (_, holders) in &mut self.retired {
+            holders.retain(|holder| *holder != app);
+        }
+        self.retired.retain(|(_, holders)| !holders.is_empty());
     }
 
     /// What the next generation inherits, in this order.

@@ -44,6 +44,8 @@ const PROVEN: Duration = Duration::from_secs(2);
 /// (On macOS a look takes the time of several programs.)
 const LOOK: Duration = Duration::from_millis(if cfg!(target_os = "macos") { 250 } else { 5 });
 const LAST_LOOK: Duration = Duration::from_millis(250);
+/// And when it is too late anyway.
+const LATE_LOOK: Duration = Duration::from_secs(5);
 /// An answer takes no longer than this.
 const ANSWER: Duration = Duration::from_secs(5);
 /// What an app says of its state is passed on no oftener than this.
@@ -51,7 +53,7 @@ const STATUS_PAUSE: Duration = Duration::from_secs(1);
 /// An app is granted at most so much more time at once.
 const MOST_EXTENSION: Duration = Duration::from_secs(3600);
 /// The longest message, in bytes; systemd's own are at most 4096.
-const LONGEST: usize = 8192;
+const LONGEST: usize = 64 << 10;
 
 /// What to wait for.
 #[derive(Clone, Debug)]
@@ -77,6 +79,8 @@ enum Fact {
     Began(i32),
     /// It has printed what was waited for.
     Printed,
+    /// It was stopped for so long, with everything else.
+    Stopped(Duration),
 }
 
 impl Probe {
@@ -122,6 +126,11 @@ impl Probe {
         let _ = self.facts.send(Fact::Began(pid));
     }
 
+    /// It was stopped for so long, by Ctrl-Z: that is no time in which it could get ready.
+    pub fn was_stopped(&self, time: Duration) {
+        let _ = self.facts.send(Fact::Stopped(time));
+    }
+
     /// It has printed what was waited for.
     pub fn printed(&self) {
         let _ = self.facts.send(Fact::Printed);
@@ -151,8 +160,9 @@ struct Seen {
     printed: bool,
     /// Whatever can be found out from outside.
     probed: bool,
-    /// It has said that it ends.
+    /// It has said that it ends, or has asked for more time.
     stopping: bool,
+    extended: bool,
 }
 
 /// What an app says of its state: only what is new, and not in too quick a succession.
@@ -189,6 +199,7 @@ impl Watcher {
             match facts.recv().await {
                 Some(Fact::Began(pid)) => break pid,
                 Some(Fact::Printed) => seen.printed = true,
+                Some(Fact::Stopped(_)) => {}
                 None => return,
             }
         };
@@ -214,6 +225,7 @@ impl Watcher {
                 biased;
                 fact = facts.recv() => match fact {
                     Some(Fact::Printed) => seen.printed = true,
+                    Some(Fact::Stopped(time)) => deadline = deadline.map(|at| at + time),
                     Some(Fact::Began(_)) => {}
                     None => return,
                 },
@@ -248,7 +260,13 @@ impl Watcher {
                                 };
                                 let more = more.min(MOST_EXTENSION);
                                 let later = Instant::now() + more;
-                                deadline = deadline.map(|deadline| deadline.max(later));
+                                if let Some(deadline) = deadline.as_mut().filter(|at| **at < later) {
+                                    *deadline = later;
+                                    if !seen.extended {
+                                        seen.extended = true;
+                                        self.tell_extended(more);
+                                    }
+                                }
                                 self.tell(Message::Extend(self.proc, more));
                             }
                             _ => {}
@@ -257,6 +275,11 @@ impl Watcher {
                 }
             }
         }
+    }
+
+    fn tell_extended(&self, more: Duration) {
+        let notice = Notice::Extended { app: self.proc, more, to_end: false };
+        self.tell(Message::Say(notice));
     }
 
     fn is_enough(&self, seen: Seen) -> bool {
@@ -290,7 +313,7 @@ impl Watcher {
     /// The next message. Waits for ever where there is no socket.
     async fn hear(&self) -> String {
         let Some(socket) = &self.socket else { return pending().await };
-        let mut message = [0; LONGEST];
+        let mut message = vec![0; LONGEST];
         match socket.recv(&mut message).await {
             Ok(count) => String::from_utf8_lossy(&message[..count]).into_owned(),
             Err(_) => pending().await,
@@ -392,7 +415,8 @@ impl Watcher {
             ))));
         }
         sleep(tries.pause).await;
-        tries.pause = (tries.pause * 2).min(LAST_LOOK);
+        let is_late = tries.began.elapsed() > self.expected.ready.timeout;
+        tries.pause = (tries.pause * 2).min(if is_late { LATE_LOOK } else { LAST_LOOK });
     }
 
     fn tell(&self, message: Message) {
@@ -402,13 +426,14 @@ impl Watcher {
 }
 
 struct Tries {
+    began: Instant,
     pause: Duration,
     is_later: bool,
 }
 
 impl Default for Tries {
     fn default() -> Self {
-        Self { pause: LOOK, is_later: false }
+        Self { began: Instant::now(), pause: LOOK, is_later: false }
     }
 }
 

@@ -12,8 +12,8 @@ use crate::config::{Clear, Color, Loudness, Talk};
 use crate::error::Error;
 use crate::event::{Cause, Ended, Holder, Next, Notice, Proc, Remedy, Whose, name_paths};
 
-/// A command line is cut after so many characters.
-const MOST_COMMAND: usize = 60;
+/// What others have chosen is cut after so many characters.
+const MOST_SHOWN: usize = 60;
 
 fn is_on(color: Color) -> bool {
     match color {
@@ -29,6 +29,8 @@ fn is_on(color: Color) -> bool {
 
 pub mod console;
 mod serving;
+
+pub use serving::time_of_day;
 
 use console::{Console, Stream};
 
@@ -239,12 +241,16 @@ impl Report {
             | Notice::Assumed(_)
             | Notice::Status(..)
             | Notice::AppStopping(_)
-            | Notice::Extended(..)
+            | Notice::Extended { .. }
+            | Notice::RollbackPossible
+            | Notice::NewestAgain
+            | Notice::TooManyLeave(_)
             | Notice::Kept(_)
             | Notice::RolledBack(_)
             | Notice::Listening { .. }
             | Notice::ListenerShut(..)
             | Notice::MayHaveBound { .. }
+            | Notice::PassedOnByNobody(_)
             | Notice::BoundBeside(..)
             | Notice::NobodyAccepts(..)
             | Notice::PortNeedsHandover(..) => self.about_serving(notice),
@@ -515,13 +521,19 @@ pub fn who_holds(holder: &Holder) -> (String, &'static str) {
     (format!("{who}{since}{whose}"), then)
 }
 
+/// A text that somebody else has chosen, in one line that is not too long.
+fn short(text: &str) -> String {
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.chars().count() <= MOST_SHOWN {
+        return text;
+    }
+    text.chars().take(MOST_SHOWN).chain(['…']).collect()
+}
+
 /// `"sleep 1000" (pid 7) and 2 more`.
 fn name_processes(who: &[(i32, String)]) -> String {
     let Some(((pid, command), rest)) = who.split_first() else { return String::new() };
-    let mut short: String = command.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if short.chars().count() > MOST_COMMAND {
-        short = short.chars().take(MOST_COMMAND).chain(['…']).collect();
-    }
+    let short = short(command);
     let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
     format!("\"{short}\" (pid {pid}){more}")
 }

@@ -773,6 +773,7 @@ impl Turn {
     fn app_ended(&mut self, app: Proc, ended: Ended, serving: Option<Proc>) -> Phase {
         let code = ended.exit_code();
         let is_failed_start = self.is_failed_start(app, &ended);
+        let ended_well = ended.succeeded();
         let next = match self.state.policy.on_exit {
             _ if serving.is_some() => Next::Wait,
             _ if is_failed_start && self.can_follow() => Next::Rollback,
@@ -784,6 +785,10 @@ impl Turn {
         self.say(Notice::AppEnded { app, ended, serving, next });
         if is_failed_start && serving.is_none() {
             self.start_failed();
+        }
+        let has_failed = is_failed_start || (self.state.source == Source::Kept && !ended_well);
+        if has_failed && next == Next::Wait && serving.is_none() && self.state.fallback {
+            self.say(Notice::RollbackPossible);
         }
         match next {
             Next::Wait | Next::Build | Next::Rollback => Phase::Idle { app: serving },
@@ -922,6 +927,11 @@ impl Turn {
     }
 
     fn app_input(&mut self, phase: Phase, cause: &Cause) -> Phase {
+        // It may mend what kept the newest from starting.
+        if self.state.source == Source::Kept && self.has_something_built() {
+            self.state.source = Source::Built;
+            self.say(Notice::NewestAgain);
+        }
         if self.state.pause != Pause::Off {
             self.state.restart = true;
             return phase;
@@ -930,10 +940,6 @@ impl Turn {
     }
 
     fn restart(&mut self, phase: Phase) -> Phase {
-        // Whoever asks for it may have mended what the newest needs.
-        if self.has_something_built() {
-            self.state.source = Source::Built;
-        }
         match phase {
             Phase::Idle { .. }
             | Phase::Waiting { due: Due::Restart(_), .. }
@@ -1086,6 +1092,7 @@ impl Turn {
         if draining.count() >= MOST_LEAVING
             && let Some(oldest) = oldest
         {
+            self.say(Notice::TooManyLeave(oldest));
             self.kill(oldest);
         }
     }

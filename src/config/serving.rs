@@ -21,7 +21,7 @@ pub const MOST_LISTENERS: usize = 61;
 const LONGEST_PATH: usize = 107;
 
 const ADDRESS: &str = "a port, \"HOST:PORT\", \"unix:PATH\" or \"udp:HOST:PORT\", HOST being an IP \
-                       address or localhost";
+                       address, localhost, or nothing for all addresses";
 const NAME: &str = "a name of letters, digits, dots, dashes and underscores";
 const URL: &str = "a URL such as \"http://127.0.0.1:9000/health\"";
 const TARGET: &str = "a port, or \"HOST:PORT\"";

@@ -11,6 +11,7 @@ use crate::config::{Command, Program};
 use crate::event::{Ended, Event, Notice, Proc, Refusal, WentBack};
 use crate::filter::Filter;
 use crate::project::{self, Kind};
+use crate::report::time_of_day;
 
 impl Engine {
     /// A build that claims success must have made what is to be run, or it has failed: the
@@ -177,7 +178,9 @@ impl Engine {
     pub(super) fn go_back(&mut self) {
         self.artifacts.go_back();
         if let Some(kept) = self.artifacts.chosen() {
-            self.answer(Ok(format!("going back to generation {}", kept.generation)));
+            let built = time_of_day(kept.built);
+            let text = format!("going back to generation {}, built at {built}", kept.generation);
+            self.answer(Ok(text));
         }
     }
 

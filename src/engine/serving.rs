@@ -71,7 +71,7 @@ impl Engine {
         self.processes.extend(app, more);
         let Some(facts) = self.report.facts.get_mut(&app) else { return };
         if facts.dismissed.is_some() && !std::mem::replace(&mut facts.extended, true) {
-            self.report.say(&Notice::Extended(app, more));
+            self.report.say(&Notice::Extended { app, more, to_end: true });
         }
     }
 }

@@ -11,14 +11,14 @@ use crate::config::{Address, Command, Config, Program};
 use crate::error::{Error, Result};
 use crate::event::{Ended, Holder, Message, Mode, Notice, Proc, Remedy, Role};
 use crate::listen::{Listeners, NotOpened};
-use crate::process::{Freeing, ports};
+use crate::process::{self, Freeing, ports};
 use crate::report;
 
 /// Opens what is configured, before anything is built.
 pub(super) async fn open_listeners(listeners: &mut Listeners, config: &Config) -> Result<()> {
     let freeing = Freeing { wanted: config.free_port, project: config.directory.clone() };
     loop {
-        let Err(failed) = listeners.hold(&config.listen) else { return Ok(()) };
+        let Err(failed) = listeners.hold(&config.listen, &[]) else { return Ok(()) };
         let port = failed.address.port().filter(|_| is_taken(&failed));
         let holder = match port {
             Some(port) => ports::see_to(port, &freeing).await,
@@ -95,7 +95,9 @@ impl Engine {
 
     /// The sockets of the configuration that holds now, for an app that is about to start.
     pub(super) fn prepare_listeners(&mut self) -> std::result::Result<(), String> {
-        match self.listeners.hold(&self.config.listen) {
+        let apps = self.roles.iter().filter(|(_, role)| **role == Role::App);
+        let holders: Vec<Proc> = apps.map(|(proc, _)| *proc).collect();
+        match self.listeners.hold(&self.config.listen, &holders) {
             Ok(true) => {
                 self.told_listeners.clear();
                 self.told_bound = false;
@@ -107,8 +109,7 @@ impl Engine {
                 return Err(cannot_listen(&failed, None).to_string());
             }
         }
-        let is_held = self.roles.values().any(|role| *role == Role::App);
-        if !is_held {
+        if holders.is_empty() {
             self.listeners.reset();
         }
         Ok(())
@@ -138,7 +139,10 @@ impl Engine {
         let Some(facts) = self.report.facts.get(&proc) else { return };
         let is_app = self.roles.get(&proc) == Some(&Role::App);
         let is_quick = facts.pid.is_some() && facts.began.elapsed() < SOON;
-        if !is_app || !is_quick || facts.dismissed.is_some() || ended.succeeded() {
+        // What cannot be started at all has bound nothing.
+        let never_ran = matches!(ended, Ended::Code(126 | 127) | Ended::NotStarted(_));
+        let is_asked = facts.dismissed.is_some();
+        if !is_app || !is_quick || is_asked || ended.succeeded() || never_ran {
             return;
         }
         let held = self.ports_of_others(proc);
@@ -147,8 +151,20 @@ impl Engine {
             self.report.say(&Notice::PortNeedsHandover(proc, held.into_iter().collect()));
         } else if !addresses.is_empty() && !std::mem::replace(&mut self.told_bound, true) {
             let by_shell = matches!(self.config.run.program, Program::Command(Command::Shell(..)));
-            self.report.say(&Notice::MayHaveBound { addresses, by_shell });
+            self.report.say(&match self.by_a_tool_of_node() {
+                Some(tool) => Notice::PassedOnByNobody(tool),
+                None => Notice::MayHaveBound { addresses, by_shell },
+            });
         }
+    }
+
+    /// The tool that starts the program, if it is one that keeps descriptors from it.
+    fn by_a_tool_of_node(&self) -> Option<&'static str> {
+        const TOOLS: [&str; 4] = ["npm", "npx", "pnpm", "yarn"];
+        let Program::Command(command) = &self.config.run.program else { return None };
+        let line = process::describe(command);
+        let mut words = line.split_whitespace();
+        words.find_map(|word| TOOLS.into_iter().find(|tool| word == *tool))
     }
 
     fn tcp_addresses(&self) -> impl Iterator<Item = &Address> {

@@ -1,6 +1,6 @@
 //! Who has the terminal, and what follows from keys, Ctrl-Z and a closed window.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -35,6 +35,8 @@ pub(super) struct Seat {
     borrower: Option<Proc>,
     /// hotrun is about to stop itself.
     is_stopping: bool,
+    /// When everything was stopped.
+    stopped_at: Option<Instant>,
 }
 
 impl Seat {
@@ -329,6 +331,7 @@ impl Engine {
             terminal.leave();
         }
         self.processes.suspend();
+        self.seat.stopped_at = Some(Instant::now());
         let inbox = self.sender.clone();
         spawn_local(async move {
             tokio::time::sleep(BEFORE_STOP).await;
@@ -342,6 +345,9 @@ impl Engine {
     /// there to be had.
     fn continued(&mut self) {
         self.seat.is_stopping = false;
+        if let Some(time) = self.seat.stopped_at.take().map(|at| at.elapsed()) {
+            self.probes.values().for_each(|probe| probe.was_stopped(time));
+        }
         let Some(terminal) = &mut self.seat.terminal else {
             self.processes.resume();
             return;

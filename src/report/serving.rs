@@ -1,9 +1,11 @@
 //! The lines about sockets, readiness and going back.
 
+use std::time::SystemTime;
+
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
-use super::{Part, Report, Tone, duration};
+use super::{Part, Report, Tone, duration, short};
 use crate::event::{Notice, Repair, WentBack, name_paths};
 
 impl Report {
@@ -34,19 +36,30 @@ impl Report {
                 self.line(Part::Main, Tone::Warn, "note", &text);
             }
             Notice::Status(app, status) => {
-                let status: String =
-                    status.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-                let text = format!("{}: {status}", self.name(*app));
+                let text = format!("{}: {}", self.name(*app), short(status));
                 self.line(Part::Runner, Tone::Plain, "status", &text);
             }
             Notice::AppStopping(app) => {
                 let text = format!("{} says that it ends", self.name(*app));
                 self.line(Part::Runner, Tone::Plain, "ending", &text);
             }
-            Notice::Extended(app, more) => {
-                let text =
-                    format!("for {}, which asks for {} to end", self.name(*app), duration(*more));
+            Notice::Extended { app, more, to_end } => {
+                let what = if *to_end { "to end" } else { "to become ready" };
+                let name = self.name(*app);
+                let text = format!("for {name}, which asks for {} {what}", duration(*more));
                 self.line(Part::Runner, Tone::Warn, "waiting", &text);
+            }
+            Notice::TooManyLeave(app) => {
+                let text = format!("{}: three newer ones are leaving, too", self.name(*app));
+                self.line(Part::Runner, Tone::Warn, "killing", &text);
+            }
+            Notice::RollbackPossible => {
+                let text = "the key b, or hotrun rollback, starts the last good one before it; \
+                            run.on_failed_start = \"rollback\" does so by itself";
+                self.line(Part::Main, Tone::Warn, "note", text);
+            }
+            Notice::NewestAgain => {
+                self.line(Part::Main, Tone::Warn, "note", "what was last built is tried again");
             }
             Notice::Kept(app) => self.line(Part::Runner, Tone::Good, "kept", &self.name(*app)),
             Notice::RolledBack(to) => self.rolled_back(to),
@@ -80,6 +93,13 @@ impl Report {
                          a program ends"
                     ),
                 };
+                self.line(Part::Main, Tone::Warn, "note", &text);
+            }
+            Notice::PassedOnByNobody(tool) => {
+                let text = format!(
+                    "{tool} does not pass descriptors on, so the program cannot take hotrun's \
+                     sockets; run it without {tool}"
+                );
                 self.line(Part::Main, Tone::Warn, "note", &text);
             }
             Notice::MayHaveBound { addresses, by_shell } => {
@@ -127,8 +147,7 @@ impl Report {
     }
 
     fn rolled_back(&self, to: &WentBack) {
-        let built = Timestamp::try_from(to.built).unwrap_or_else(|_| Timestamp::now());
-        let built = Zoned::new(built, TimeZone::system()).strftime("%H:%M:%S").to_string();
+        let built = time_of_day(to.built);
         let without = match &to.saved_since[..] {
             [] => String::new(),
             saved => format!(", without what was saved since: {}", name_paths(saved, &self.base)),
@@ -141,4 +160,10 @@ impl Report {
     pub fn no_rollback(&self, why: &str) {
         self.line(Part::Main, Tone::Warn, "note", &format!("rollback is not possible: {why}"));
     }
+}
+
+/// A time of today, where the user is.
+pub fn time_of_day(time: SystemTime) -> String {
+    let time = Timestamp::try_from(time).unwrap_or_else(|_| Timestamp::now());
+    Zoned::new(time, TimeZone::system()).strftime("%H:%M:%S").to_string()
 }

@@ -163,7 +163,8 @@ fn by_hand_it_goes_back_one_by_one_and_the_next_save_forward_again() {
     let mut hotrun = project.start(&[]);
     let says = |expected: (i32, &str)| {
         let (code, stdout, stderr) = project.run(&["rollback"]);
-        assert_eq!((code, format!("{stdout}{stderr}")), (expected.0, expected.1.to_owned()));
+        let said = format!("{stdout}{stderr}");
+        assert!(code == expected.0 && said.starts_with(expected.1), "{code}: {said}");
     };
     hotrun.wait_serving("one");
     says((
@@ -177,9 +178,9 @@ fn by_hand_it_goes_back_one_by_one_and_the_next_save_forward_again() {
     }
     project.save("main.c", &source("three", ""));
     hotrun.wait_serving("three");
-    says((0, "going back to generation 3\n"));
+    says((0, "going back to generation 3, built at "));
     hotrun.wait_serving("two");
-    says((0, "going back to generation 2\n"));
+    says((0, "going back to generation 2, built at "));
     hotrun.wait_serving("one");
     says((
         1,
@@ -248,8 +249,10 @@ fn a_rollback_is_only_by_hand_unless_it_is_asked_for() {
     wait_kept(&project, 1);
     project.save("main.c", &source("two", FAILS));
     hotrun.wait_for("exit code 3; waiting for a save");
+    hotrun.wait_for("the key b, or hotrun rollback, starts the last good one before it");
     let (code, stdout, _) = project.run(&["rollback"]);
-    assert_eq!((code, stdout.as_str()), (0, "going back to generation 1\n"));
+    assert_eq!(code, 0);
+    assert!(stdout.starts_with("going back to generation 1, built at "), "{stdout}");
     hotrun.wait_serving("one");
     hotrun.end();
 }

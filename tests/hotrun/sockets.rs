@@ -510,6 +510,30 @@ fn a_port_that_hotrun_holds_can_be_moved_to_another_address() {
 }
 
 #[test]
+fn in_a_handover_a_listener_that_comes_back_is_the_one_that_the_old_program_has() {
+    let test = "in_a_handover_a_listener_that_comes_back_is_the_one";
+    if !has(test, &["python3"]) {
+        return;
+    }
+    let port = free_port();
+    let more = "[run]\nmode = \"handover\"\n[ready]\nlog = \"serving\"\n";
+    let listens = format!("{more}{}", listen(&port.to_string()));
+    let project = project(SERVER, &listens);
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_serving("one");
+    hotrun.wait_for("ready");
+    project.save("hotrun.toml", &format!("{CONFIG}{more}"));
+    // Without descriptor 3 the new one cannot live, and the old one stays.
+    hotrun.wait_for("keeps running");
+    project.save("hotrun.toml", &format!("{CONFIG}{listens}"));
+    hotrun.wait_for("given 1 unknown meant");
+    hotrun.wait_for("ready");
+    hotrun.wait_for("stopped");
+    assert!(get(port, "/").ends_with("one"));
+    hotrun.end();
+}
+
+#[test]
 fn a_listener_may_take_the_port_that_the_program_itself_had() {
     let test = "a_listener_may_take_the_port_that_the_program_itself_had";
     if !has(test, &["python3"]) {

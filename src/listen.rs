@@ -117,7 +117,12 @@ impl Listeners {
         let again = again.into_iter().map(|(one, _)| one);
         let all = self.open.drain(..).chain(self.ahead.drain(..)).chain(again);
         let (mut kept, others): (Vec<Open>, Vec<Open>) = all.partition(is_wanted);
-        let is_open = |listen: &Listen| kept.iter().any(|one| one.listen.address == listen.address);
+        // Two of them may have the same address, where the system is to choose the port.
+        let mut there: Vec<&Address> = kept.iter().map(|one| &one.listen.address).collect();
+        let mut is_open = |listen: &Listen| {
+            let place = there.iter().position(|address| **address == listen.address);
+            place.map(|place| there.remove(place)).is_some()
+        };
         let new: Vec<&Listen> = wanted.iter().filter(|listen| !is_open(listen)).collect();
         // These must be closed before the new ones can be opened.
         let is_in_the_way =
@@ -142,7 +147,6 @@ impl Listeners {
         }
         kept.extend(opened);
         for listen in wanted {
-            // Two of them may have the same address, where the system is to choose the port.
             let place = kept.iter().position(|one| one.listen.address == listen.address);
             let Some(mut one) = place.map(|place| kept.remove(place)) else { continue };
             if one.listen.name != listen.name

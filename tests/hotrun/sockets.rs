@@ -469,6 +469,13 @@ fn listeners_that_the_configuration_gets_later_are_opened_with_the_next_program(
     hotrun.wait_for("given 2 unknown:unknown");
     hotrun.wait_serving("one");
     assert!(get(second, "/").ends_with("one"));
+    // The system may choose the port, also of several.
+    project.save("hotrun.toml", &config(&[second, 0]));
+    hotrun.wait_for("given 2 unknown");
+    hotrun.wait_serving("one");
+    project.save("hotrun.toml", &config(&[second, 0, 0]));
+    hotrun.wait_for("given 3 unknown");
+    hotrun.wait_serving("one");
     project.save("hotrun.toml", &config(&[second]));
     hotrun.wait_for("given 1 unknown");
     hotrun.wait_serving("one");

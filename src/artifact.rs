@@ -322,19 +322,13 @@ fn make_directories(copy: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// Copies it; where the file system can share blocks between two files, it does.
 fn copy(file: &File, kept: &Kept) -> io::Result<()> {
-    let is_unchanged = || {
-        file.metadata().is_ok_and(|meta| {
-            // It has another inode than its copy, and is the same file as before.
-            Identity::of(&meta) == kept.identity
-        })
-    };
     let mode = file.metadata()?.mode() & 0o777;
     let mut options = fs::OpenOptions::new();
     let mut target = options.write(true).create_new(true).mode(mode).open(&kept.copy)?;
     let mut source = file;
     io::Seek::seek(&mut source, io::SeekFrom::Start(0))?;
     io::copy(&mut source, &mut target)?;
-    if is_unchanged() {
+    if Identity::of(&file.metadata()?) == kept.identity {
         return Ok(());
     }
     Err(io::Error::other("the program was written over while it ran"))

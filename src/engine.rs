@@ -4,7 +4,7 @@
 //! It never decides, and performing never waits: what takes time is a task that reports to
 //! the inbox.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -68,6 +68,24 @@ const CRASH_LOOP: u32 = 5;
 /// whoever reads what it said last.
 const GUARDIANS_END: Duration = Duration::from_secs(1);
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// What is told once.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Told {
+    /// A program may have bound the port itself. Forgotten when one has proven good, or when
+    /// the listeners change.
+    MayHaveBound,
+    /// Nobody may be there to accept on this listener. Forgotten when the listeners change.
+    NobodyOn(String),
+    /// An app counts as ready without a sign.
+    Assumed,
+    /// It can give none.
+    NoSocket,
+    /// Somebody could go back to the last good artifact.
+    RollbackPossible,
+    /// An artifact could not be kept.
+    NotKept,
+}
 
 /// How to talk.
 #[derive(Clone, Copy, Debug, Default)]
@@ -133,16 +151,10 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
         probes: HashMap::new(),
         listeners,
         artifacts,
-        has_fallback: false,
         asked: None,
         _control: control,
         listens: false,
-        told_bound: false,
-        told_listeners: BTreeSet::new(),
-        told_assumed: false,
-        told_no_socket: false,
-        told_possible: false,
-        told_not_kept: false,
+        told: HashSet::new(),
         spacing: None,
         backoff: None,
         pause: Duration::ZERO,
@@ -227,25 +239,16 @@ struct Engine {
     probes: HashMap<Proc, Probe>,
     /// Sockets that every app inherits.
     listeners: Listeners,
-    /// Good ones, to go back to; and that the state knows whether there are any.
+    /// Good ones, to go back to.
     artifacts: Artifacts,
-    has_fallback: bool,
     /// Who waits for the answer to an order.
     asked: Option<oneshot::Sender<std::result::Result<String, String>>>,
     /// Orders from elsewhere arrive as long as this lives.
     _control: Option<Server>,
     /// The app that was started last listened on a port of its own.
     listens: bool,
-    /// It was told that a program may have bound the port itself, since one was good; and of
-    /// which listeners that nobody may be there to accept.
-    told_bound: bool,
-    told_listeners: BTreeSet<String>,
-    /// It was told that an app counts as ready without a sign, that it can give none, and
-    /// that no artifact could be kept.
-    told_assumed: bool,
-    told_no_socket: bool,
-    told_possible: bool,
-    told_not_kept: bool,
+    /// What was told, and is not told again.
+    told: HashSet<Told>,
     spacing: Option<JoinHandle<()>>,
     backoff: Option<JoinHandle<()>>,
     /// The next pause before an app that ended by itself is started again.
@@ -273,11 +276,11 @@ impl Engine {
                     return code;
                 }
             }
-            if self.artifacts.has_earlier() != self.has_fallback {
-                self.has_fallback = !self.has_fallback;
-                if let Some(code) = self.step(Event::Fallback(self.has_fallback)) {
-                    return code;
-                }
+            let has_earlier = self.artifacts.has_earlier();
+            if has_earlier != self.state.has_fallback()
+                && let Some(code) = self.step(Event::Fallback(has_earlier))
+            {
+                return code;
             }
             message = inbox.recv().await.expect("the engine holds a sender itself");
         }
@@ -642,7 +645,8 @@ impl Engine {
         limit: Option<Duration>,
     ) {
         self.read_env();
-        if role == Role::App {
+        let is_app = role == Role::App;
+        if is_app {
             self.has_run = true;
             self.app_env.clone_from(&self.env);
         }
@@ -653,9 +657,8 @@ impl Engine {
         if let Some(generation) = generation {
             env.push(("HOTRUN_GENERATION".into(), generation.to_string().into()));
         }
-        if role == Role::App {
-            self.probe(proc);
-            env.extend(self.probes.get(&proc).and_then(Probe::variable));
+        if is_app {
+            env.extend(self.probe(proc));
         }
         let grace = limit.map(|limit| (limit, "its start (build.kill_delay)"));
         self.report.facts.insert(proc, Facts { grace, ..Facts::now() });
@@ -663,7 +666,6 @@ impl Engine {
         let directory = self.config.directory.clone();
         let keeps_output = role == Role::Build && self.config.log.is_some();
         let runs_all = role == Role::Rules;
-        let is_app = role == Role::App;
         let run = &self.config.run;
         let (farewell, scope) =
             if is_app { (run.signal, run.scope) } else { (Signal::SIGTERM, Scope::Group) };
@@ -750,7 +752,7 @@ impl Engine {
         if let Notice::NoRollback(refusal) = notice {
             return self.say_no_rollback(*refusal);
         }
-        if *notice == Notice::RollbackPossible && std::mem::replace(&mut self.told_possible, true) {
+        if *notice == Notice::RollbackPossible && !self.told.insert(Told::RollbackPossible) {
             return;
         }
         if let Notice::Kept(_) = notice {

@@ -583,7 +583,7 @@ pub enum Notice {
     /// So many connections wait on this listener, and nobody accepts them.
     NobodyAccepts(usize, String),
     /// An app has ended at once, beside another that listens on these ports.
-    PortNeedsHandover(Proc, Vec<u16>),
+    PortNeedsHandover(Vec<u16>),
     /// What was gone back to.
     RolledBack(WentBack),
     /// An app has not become ready in time.

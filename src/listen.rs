@@ -187,7 +187,9 @@ impl Listeners {
                 // It can fail for nobody but who holds no descriptor.
                 let _ = fcntl(&one.socket, FcntlArg::F_SETFL(flags));
             }
-            one.listen_again();
+            if !matches!(one.bound, Address::Udp(_)) {
+                let _ = set_backlog(&one.socket);
+            }
         }
     }
 
@@ -211,12 +213,6 @@ impl Listeners {
 }
 
 impl Open {
-    fn listen_again(&self) {
-        if !matches!(self.bound, Address::Udp(_)) {
-            let _ = set_backlog(&self.socket);
-        }
-    }
-
     /// What was done; `None` where there is nothing to do.
     fn repair(&mut self) -> Option<Repair> {
         match &self.bound {

@@ -10,9 +10,10 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::future::pending;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::time::Duration;
@@ -247,39 +248,43 @@ impl Watcher {
                 // After the clocks, which an app that never stops talking would hold up.
                 text = self.hear() => {
                     for word in text.lines() {
-                        match word.split_once('=') {
-                            Some(("READY", "1")) => seen.notified = true,
-                            Some(("STATUS", text)) => status.hear(text),
-                            Some(("STOPPING", "1")) if !seen.stopping => {
-                                seen.stopping = true;
-                                self.tell(Message::Stopping(self.proc));
-                            }
-                            Some(("EXTEND_TIMEOUT_USEC", more)) => {
-                                let Ok(more) = more.parse().map(Duration::from_micros) else {
-                                    continue;
-                                };
-                                let more = more.min(MOST_EXTENSION);
-                                let later = Instant::now() + more;
-                                if let Some(deadline) = deadline.as_mut().filter(|at| **at < later) {
-                                    *deadline = later;
-                                    if !seen.extended {
-                                        seen.extended = true;
-                                        self.tell_extended(more);
-                                    }
-                                }
-                                self.tell(Message::Extend(self.proc, more));
-                            }
-                            _ => {}
-                        }
+                        self.take_in(word, &mut seen, &mut status, &mut deadline);
                     }
                 }
             }
         }
     }
 
-    fn tell_extended(&self, more: Duration) {
-        let notice = Notice::Extended { app: self.proc, more, to_end: false };
-        self.tell(Message::Say(notice));
+    /// One line of a message.
+    fn take_in(
+        &self,
+        line: &str,
+        seen: &mut Seen,
+        status: &mut Status,
+        deadline: &mut Option<Instant>,
+    ) {
+        match line.split_once('=') {
+            Some(("READY", "1")) => seen.notified = true,
+            Some(("STATUS", text)) => status.hear(text),
+            Some(("STOPPING", "1")) if !seen.stopping => {
+                seen.stopping = true;
+                self.tell(Message::Stopping(self.proc));
+            }
+            Some(("EXTEND_TIMEOUT_USEC", more)) => {
+                let Ok(more) = more.parse().map(Duration::from_micros) else { return };
+                let more = more.min(MOST_EXTENSION);
+                let later = Instant::now() + more;
+                if let Some(deadline) = deadline.as_mut().filter(|at| **at < later) {
+                    *deadline = later;
+                    if !std::mem::replace(&mut seen.extended, true) {
+                        let notice = Notice::Extended { app: self.proc, more, to_end: false };
+                        self.tell(Message::Say(notice));
+                    }
+                }
+                self.tell(Message::Extend(self.proc, more));
+            }
+            _ => {}
+        }
     }
 
     fn is_enough(&self, seen: Seen) -> bool {
@@ -327,10 +332,12 @@ impl Watcher {
             return self.until_it_seems_ready(pid, began).await;
         }
         if let Some(http) = &ready.http {
-            self.until_answered(pid, http, why).await;
+            let good = || is_answered(http);
+            self.until(pid, &http.target, http, good, why).await;
         }
         if let Some(tcp) = &ready.tcp {
-            self.until_connected(pid, tcp, why).await;
+            let good = async || connect(tcp).await.map(drop);
+            self.until(pid, tcp, tcp, good, why).await;
         }
         if let Some(after) = ready.after {
             sleep_until(began + after).await;
@@ -356,67 +363,44 @@ impl Watcher {
         }
     }
 
-    async fn until_answered(&self, pid: i32, http: &Http, why: &RefCell<String>) {
-        let mut tries = Tries::default();
+    /// Tries again and again until it is good; `what` is what a person calls it.
+    async fn until(
+        &self,
+        pid: i32,
+        target: &Target,
+        what: &impl Display,
+        good: impl AsyncFn() -> Result<(), Failure>,
+        why: &RefCell<String>,
+    ) {
+        let began = Instant::now();
+        let mut pause = LOOK;
         loop {
-            let answer = match self.is_its_own(pid, &http.target) {
-                Ok(()) => match ask(http).await {
-                    Ok(status) if is_good(http, status) => return,
-                    Ok(status) => Err(format!("answers {status}")),
-                    Err(error) => Err(error),
-                },
-                Err(why) => Err(why),
+            let tried = match self.is_its_own(pid, target) {
+                Ok(()) => good().await,
+                Err(failure) => Err(failure),
             };
-            self.note(why, &http.to_string(), answer, &http.target, &mut tries).await;
-        }
-    }
-
-    async fn until_connected(&self, pid: i32, target: &Target, why: &RefCell<String>) {
-        let mut tries = Tries::default();
-        loop {
-            let connected = match self.is_its_own(pid, target) {
-                Ok(()) => match connect(target).await {
-                    Ok(_) => return,
-                    Err(error) => Err(error.to_string()),
-                },
-                Err(why) => Err(why),
-            };
-            self.note(why, &target.to_string(), connected, target, &mut tries).await;
+            let Err(failure) = tried else { return };
+            *why.borrow_mut() = format!("{what}: {}", failure.why);
+            // What will hardly change is told at once.
+            if pause == LOOK && failure.is_unknown_name {
+                self.tell(Message::Say(Notice::Warning(format!(
+                    "[ready] {what}: no machine of the name {} is known, so it may never be ready",
+                    target.host
+                ))));
+            }
+            sleep(pause).await;
+            let is_late = began.elapsed() > self.expected.ready.timeout;
+            pause = (pause * 2).min(if is_late { LATE_LOOK } else { LAST_LOOK });
         }
     }
 
     /// In a handover the old one may be who answers.
-    fn is_its_own(&self, pid: i32, target: &Target) -> Result<(), String> {
+    fn is_its_own(&self, pid: i32, target: &Target) -> Result<(), Failure> {
         if self.expected.mode != Mode::Handover || !target.is_local() {
             return Ok(());
         }
         let is_its_own = ports::of_app(pid).contains(&target.port);
-        is_its_own.then_some(()).ok_or_else(|| "the new program does not listen there".to_owned())
-    }
-
-    /// Remembers why it is not ready, tells at once what will hardly change, and waits.
-    async fn note(
-        &self,
-        why: &RefCell<String>,
-        what: &str,
-        answer: Result<(), String>,
-        target: &Target,
-        tries: &mut Tries,
-    ) {
-        if let Err(reason) = answer {
-            *why.borrow_mut() = format!("{what}: {reason}");
-        }
-        let is_first = !std::mem::replace(&mut tries.is_later, true);
-        let is_name = target.host.parse::<IpAddr>().is_err();
-        if is_first && is_name && tokio::net::lookup_host((&*target.host, 0)).await.is_err() {
-            self.tell(Message::Say(Notice::Warning(format!(
-                "[ready] {what}: no machine of the name {} is known, so it may never be ready",
-                target.host
-            ))));
-        }
-        sleep(tries.pause).await;
-        let is_late = tries.began.elapsed() > self.expected.ready.timeout;
-        tries.pause = (tries.pause * 2).min(if is_late { LATE_LOOK } else { LAST_LOOK });
+        is_its_own.then_some(()).ok_or_else(|| Failure::of("the new program does not listen there"))
     }
 
     fn tell(&self, message: Message) {
@@ -425,44 +409,47 @@ impl Watcher {
     }
 }
 
-struct Tries {
-    began: Instant,
-    pause: Duration,
-    is_later: bool,
+/// Why something is not good yet.
+struct Failure {
+    why: String,
+    /// Nobody knows the machine that is asked for by its name.
+    is_unknown_name: bool,
 }
 
-impl Default for Tries {
-    fn default() -> Self {
-        Self { began: Instant::now(), pause: LOOK, is_later: false }
-    }
-}
-
-fn is_good(http: &Http, status: StatusCode) -> bool {
-    match http.status {
-        Some(wanted) => status == wanted,
-        None => status.as_u16() < 400,
+impl Failure {
+    fn of(why: impl Display) -> Self {
+        Self { why: why.to_string(), is_unknown_name: false }
     }
 }
 
 /// The name is looked up as long as that takes: it cannot be stopped, and must not be done
 /// twice at a time.
-async fn connect(target: &Target) -> io::Result<TcpStream> {
-    let addresses: Vec<SocketAddr> =
-        tokio::net::lookup_host((&*target.host, target.port)).await?.collect();
-    let connecting = TcpStream::connect(&*addresses);
-    timeout(ANSWER, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+async fn connect(target: &Target) -> Result<TcpStream, Failure> {
+    let found = tokio::net::lookup_host((&*target.host, target.port)).await;
+    let unknown = |error| Failure { is_unknown_name: true, ..Failure::of(error) };
+    let addresses: Vec<SocketAddr> = found.map_err(unknown)?.collect();
+    match timeout(ANSWER, TcpStream::connect(&*addresses)).await {
+        Ok(connected) => connected.map_err(Failure::of),
+        Err(_) => Err(Failure::of(io::Error::from(io::ErrorKind::TimedOut))),
+    }
+}
+
+async fn is_answered(http: &Http) -> Result<(), Failure> {
+    let status = ask(http).await?;
+    let is_good = http.status.map_or(status.as_u16() < 400, |wanted| status == wanted);
+    is_good.then_some(()).ok_or_else(|| Failure::of(format!("answers {status}")))
 }
 
 /// The status of the answer.
-async fn ask(http: &Http) -> Result<StatusCode, String> {
-    let stream = connect(&http.target).await.map_err(|error| error.to_string())?;
-    let failed = |error: hyper::Error| error.to_string();
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+async fn ask(http: &Http) -> Result<StatusCode, Failure> {
+    let stream = connect(&http.target).await?;
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(Failure::of)?;
     let request = Request::get(&http.path)
         .header(HOST, http.target.to_string())
         .header(CONNECTION, "close")
         .body(Empty::<Bytes>::new())
-        .map_err(|error| error.to_string())?;
+        .map_err(Failure::of)?;
     let mut connection = pin!(connection);
     let mut answer = pin!(sender.send_request(request));
     let asking = async {
@@ -475,7 +462,7 @@ async fn ask(http: &Http) -> Result<StatusCode, String> {
         }
     };
     match timeout(ANSWER, asking).await {
-        Ok(answer) => answer.map(|answer| answer.status()).map_err(failed),
-        Err(_) => Err("does not answer".to_owned()),
+        Ok(answer) => answer.map(|answer| answer.status()).map_err(Failure::of),
+        Err(_) => Err(Failure::of("does not answer")),
     }
 }

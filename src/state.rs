@@ -206,6 +206,11 @@ impl State {
         (turn.state, turn.effects)
     }
 
+    /// It believes that there is an older good artifact to go back to.
+    pub fn has_fallback(&self) -> bool {
+        self.fallback
+    }
+
     /// True while a build runs that nobody has overtaken.
     pub fn is_building(&self) -> bool {
         matches!(self.phase, Phase::Building { .. })
@@ -514,22 +519,15 @@ impl Turn {
             }
             return Phase::Idle { app: None };
         }
-        match self.state.policy.mode {
-            // One that does not serve yet is worth no second one beside it.
-            Mode::Handover if app.is_some() && app != self.state.unready => self.start(app),
-            Mode::Handover => {
-                if let Some(app) = app {
-                    self.dismiss(app, Role::App);
-                }
-                self.start(None)
-            }
-            Mode::Restart => {
-                if let Some(app) = app {
-                    self.dismiss(app, Role::App);
-                }
-                if self.apps_leaving() > 0 { Phase::Stopping } else { self.start(None) }
-            }
+        let hands_over = self.state.policy.mode == Mode::Handover;
+        // One that does not serve yet is worth no second one beside it.
+        if hands_over && app.is_some() && app != self.state.unready {
+            return self.start(app);
         }
+        if let Some(app) = app {
+            self.dismiss(app, Role::App);
+        }
+        if !hands_over && self.apps_leaving() > 0 { Phase::Stopping } else { self.start(None) }
     }
 
     fn start(&mut self, app: Option<Proc>) -> Phase {

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use super::Engine;
+use super::{Engine, Told};
 use crate::config::{Command, Program};
 use crate::event::{Ended, Event, Notice, Proc, Refusal, WentBack};
 use crate::filter::Filter;
@@ -127,7 +127,7 @@ impl Engine {
 
     /// An app was ready, and has lived for a while.
     pub(super) fn proven(&mut self, app: Proc) {
-        self.told_bound = false;
+        self.told.remove(&Told::MayHaveBound);
         if !self.config.once {
             self.artifacts.keep(app);
         }
@@ -136,7 +136,7 @@ impl Engine {
     pub(super) fn copied(&mut self, number: u32, outcome: &Result<(), String>) {
         self.artifacts.copied(number, outcome.is_ok());
         if let Err(why) = outcome
-            && !std::mem::replace(&mut self.told_not_kept, true)
+            && self.told.insert(Told::NotKept)
         {
             self.report.say(&Notice::Warning(format!(
                 "the last good program is not kept, so there is no rollback to it: {why}"

@@ -14,7 +14,7 @@ use crate::process::{self, Freeing, ports};
 use crate::project::Kind;
 
 /// Whoever ends so soon after its start may have found its port taken.
-pub(super) const SOON: Duration = Duration::from_secs(2);
+const SOON: Duration = Duration::from_secs(2);
 
 impl Engine {
     pub(super) fn freeing(&self) -> Freeing {
@@ -44,13 +44,19 @@ impl Engine {
         }
     }
 
+    /// This is an app, which has failed soon after its start, and which nobody had asked to end.
+    pub(super) fn has_failed_at_once(&self, proc: Proc, ended: &Ended) -> bool {
+        let is_app = self.roles.get(&proc) == Some(&Role::App);
+        let is_early = self.report.facts.get(&proc).is_some_and(|facts| {
+            facts.pid.is_some() && facts.began.elapsed() < SOON && facts.dismissed.is_none()
+        });
+        is_app && is_early && !ended.succeeded()
+    }
+
     /// An app that nobody had asked to end did so at once: is it because of somebody who has
     /// its port?
     pub(super) fn look_who_holds_the_port(&self, proc: Proc, ended: &Ended) {
-        let Some(facts) = self.report.facts.get(&proc) else { return };
-        let is_app = self.roles.get(&proc) == Some(&Role::App);
-        let is_quick = facts.pid.is_some() && facts.began.elapsed() < SOON;
-        if !is_app || !is_quick || facts.dismissed.is_some() || ended.succeeded() {
+        if !self.has_failed_at_once(proc, ended) {
             return;
         }
         // About those that are configured it was told before the start.

@@ -1,13 +1,15 @@
 //! How an app is known to serve, and what it says of itself.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
-use super::Engine;
+use super::{Engine, Told};
 use crate::event::{Event, Message, Notice, Proc};
 use crate::ready::{Expected, Probe};
 
 impl Engine {
-    pub(super) fn probe(&mut self, proc: Proc) {
+    /// Watches an app that is yet to start. The variable by which it can say that it is ready.
+    pub(super) fn probe(&mut self, proc: Proc) -> Option<(OsString, OsString)> {
         let expected = Expected {
             ready: self.config.ready.clone(),
             mode: self.config.run.mode,
@@ -15,13 +17,15 @@ impl Engine {
         };
         let (probe, opened) = Probe::new(proc, expected, self.sender.clone());
         if let Err(error) = opened
-            && !std::mem::replace(&mut self.told_no_socket, true)
+            && self.told.insert(Told::NoSocket)
         {
             self.report.say(&Notice::Warning(format!(
                 "programs cannot send READY=1, as there is no NOTIFY_SOCKET for them: {error}"
             )));
         }
+        let variable = probe.variable();
         self.probes.insert(proc, probe);
+        variable
     }
 
     /// What an app says of itself, what its probe has found, and what concerns the sockets and
@@ -62,7 +66,7 @@ impl Engine {
     }
 
     fn assumed(&mut self, app: Proc) {
-        if !self.is_dismissed(app) && !std::mem::replace(&mut self.told_assumed, true) {
+        if !self.is_dismissed(app) && self.told.insert(Told::Assumed) {
             self.report.say(&Notice::Assumed(app));
         }
     }

@@ -5,8 +5,7 @@ use std::io;
 
 use tokio::task::spawn_local;
 
-use super::Engine;
-use super::ports::SOON;
+use super::{Engine, Told};
 use crate::config::{Address, Command, Config, Program};
 use crate::error::{Error, Result};
 use crate::event::{Ended, Holder, Message, Mode, Notice, Proc, Remedy, Role};
@@ -99,8 +98,7 @@ impl Engine {
         let holders: Vec<Proc> = apps.map(|(proc, _)| *proc).collect();
         match self.listeners.hold(&self.config.listen, &holders) {
             Ok(true) => {
-                self.told_listeners.clear();
-                self.told_bound = false;
+                self.told.retain(|told| !matches!(told, Told::NobodyOn(_) | Told::MayHaveBound));
                 self.tell_listeners();
             }
             Ok(false) => {}
@@ -136,20 +134,20 @@ impl Engine {
     /// An app that nobody had asked to end did so at once. Its own words are on the screen;
     /// this is what they may mean here.
     pub(super) fn explain_quick_end(&mut self, proc: Proc, ended: &Ended) {
-        let Some(facts) = self.report.facts.get(&proc) else { return };
-        let is_app = self.roles.get(&proc) == Some(&Role::App);
-        let is_quick = facts.pid.is_some() && facts.began.elapsed() < SOON;
         // What cannot be started at all has bound nothing.
         let never_ran = matches!(ended, Ended::Code(126 | 127) | Ended::NotStarted(_));
-        let is_asked = facts.dismissed.is_some();
-        if !is_app || !is_quick || is_asked || ended.succeeded() || never_ran {
+        if never_ran || !self.has_failed_at_once(proc, ended) {
             return;
         }
-        let held = self.ports_of_others(proc);
+        if self.config.run.mode == Mode::Handover {
+            let held = self.ports_of_others(proc);
+            if !held.is_empty() {
+                let held = held.into_iter().collect();
+                return self.report.say(&Notice::PortNeedsHandover(held));
+            }
+        }
         let addresses: Vec<String> = self.tcp_addresses().map(ToString::to_string).collect();
-        if self.config.run.mode == Mode::Handover && !held.is_empty() {
-            self.report.say(&Notice::PortNeedsHandover(proc, held.into_iter().collect()));
-        } else if !addresses.is_empty() && !std::mem::replace(&mut self.told_bound, true) {
+        if !addresses.is_empty() && self.told.insert(Told::MayHaveBound) {
             let by_shell = matches!(self.config.run.program, Program::Command(Command::Shell(..)));
             self.report.say(&match self.by_a_tool_of_node() {
                 Some(tool) => Notice::PassedOnByNobody(tool),
@@ -182,20 +180,20 @@ impl Engine {
 
     /// After a while: does an app take the sockets that it has inherited?
     pub(super) fn look_at_listeners(&mut self, app: Proc, own: &BTreeSet<u16>) {
-        let mut notices = Vec::new();
-        for address in self.tcp_addresses() {
-            let (Some(port), name) = (address.port(), address.to_string()) else { continue };
-            if self.told_listeners.contains(&name) {
-                continue;
-            }
-            if own.contains(&port) {
-                notices.push((name.clone(), Notice::BoundBeside(app, name)));
+        let held = self.tcp_addresses();
+        let held: Vec<(String, Option<u16>)> =
+            held.map(|address| (address.to_string(), address.port())).collect();
+        for (address, port) in held {
+            let told = Told::NobodyOn(address.clone());
+            let Some(port) = port.filter(|_| !self.told.contains(&told)) else { continue };
+            let notice = if own.contains(&port) {
+                Notice::BoundBeside(app, address)
             } else if let Some(waiting) = ports::waiting_in_vain(port) {
-                notices.push((name.clone(), Notice::NobodyAccepts(waiting, name)));
-            }
-        }
-        for (name, notice) in notices {
-            self.told_listeners.insert(name);
+                Notice::NobodyAccepts(waiting, address)
+            } else {
+                continue;
+            };
+            self.told.insert(told);
             self.report.say(&notice);
         }
     }

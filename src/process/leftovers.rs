@@ -2,8 +2,9 @@
 //! next one in the same project finds it.
 //!
 //! While it runs, a hotrun keeps a small file with the process groups of all that it has
-//! started, beside others of its own (sockets, the ports that the program has had). The next one ends what is marked as that one's, belongs to one of these groups,
-//! and may not stay; never anything else.
+//! started, beside others of its own (sockets, the ports that the program has had). The next
+//! one ends what is marked as that one's, belongs to one of these groups, and may not stay;
+//! never anything else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder};
@@ -44,9 +45,8 @@ pub(crate) fn own_file(purpose: &str) -> Option<PathBuf> {
 
 /// All files for a purpose, of whatever hotrun runs.
 pub(crate) fn files_for(purpose: &str) -> Vec<PathBuf> {
-    let entries = directory().and_then(|directory| fs::read_dir(directory).ok());
-    let paths = entries.into_iter().flatten().flatten().map(|entry| entry.path());
-    paths.filter(|path| purpose_of(path).is_some_and(|(one, _)| one == purpose)).collect()
+    let is_meant = |path: &PathBuf| purpose_of(path).is_some_and(|(one, _)| one == purpose);
+    files().filter(is_meant).collect()
 }
 
 /// What a file beside the records is for, and the owner's mark.
@@ -167,9 +167,7 @@ pub(crate) async fn sweep(project: &Path, spare: &Spare) -> Vec<(i32, String)> {
 
 /// Sockets that nobody reads from any more.
 fn remove_files_of_the_dead() {
-    let entries = directory().and_then(|directory| fs::read_dir(directory).ok());
-    for entry in entries.into_iter().flatten().flatten() {
-        let path = entry.path();
+    for path in files() {
         if purpose_of(&path).is_some_and(|(_, owner)| !is_alive(owner)) {
             let _ = fs::remove_file(&path);
         }
@@ -223,15 +221,12 @@ pub(crate) fn is_alive(owner: &str) -> bool {
 
 /// The files of hotruns that do not run any more.
 fn of_the_dead() -> Vec<(PathBuf, String)> {
-    let Some(entries) = directory().and_then(|directory| fs::read_dir(directory).ok()) else {
-        return Vec::new();
-    };
-    let files = entries.flatten().filter_map(|entry| {
-        let owner = entry.file_name().into_string().ok()?;
+    let of_the_dead = files().filter_map(|path| {
+        let owner = path.file_name()?.to_str()?.to_owned();
         let is_record = owner.starts_with(|c: char| c.is_ascii_digit());
-        (is_record && !is_alive(&owner)).then(|| (entry.path(), owner.clone()))
+        (is_record && !is_alive(&owner)).then_some((path, owner))
     });
-    files.collect()
+    of_the_dead.collect()
 }
 
 fn parse(record: &[u8]) -> Option<(Vec<Pid>, PathBuf)> {
@@ -244,6 +239,12 @@ fn parse(record: &[u8]) -> Option<(Vec<Pid>, PathBuf)> {
     let groups = groups.lines().filter_map(|line| line.parse().ok()).map(Pid::from_raw);
     let project = std::ffi::OsStr::from_bytes(&record[end + 1..]);
     Some((groups.collect(), project.into()))
+}
+
+/// All of these files, of whatever hotrun.
+fn files() -> impl Iterator<Item = PathBuf> {
+    let entries = directory().and_then(|directory| fs::read_dir(directory).ok());
+    entries.into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
 /// Where these files are: nobody but this user may write there.

@@ -235,14 +235,11 @@ pub(super) fn listening(pids: Option<&[Pid]>, port: Option<u16>) -> Vec<Listenin
 /// accepted any for a while.
 pub(super) fn waiting_in_vain(port: u16) -> Option<usize> {
     const ESTABLISHED: &str = "01";
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(fs::read_to_string);
     let mut waiting = 0;
-    for line in tables.iter().flatten().flat_map(|table| table.lines().skip(1)) {
+    for line in tcp_tables().lines() {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let [_, local, remote, state, ..] = fields[..] else { continue };
-        let is_on_port =
-            local.rsplit(':').next().map(|one| u16::from_str_radix(one, 16)) == Some(Ok(port));
-        if !is_on_port || remote.ends_with(":0000") {
+        if port_in(local) != Some(port) || remote.ends_with(":0000") {
             continue;
         }
         // What nobody has accepted belongs to no descriptor; and whatever has been closed was
@@ -263,18 +260,26 @@ pub(super) fn is_listened_to(port: u16) -> bool {
 
 /// Inode and port of every TCP socket that listens.
 fn listeners() -> impl Iterator<Item = (u64, u16)> {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(fs::read_to_string);
-    let tables: Vec<String> = tables.into_iter().flatten().collect();
-    let found: Vec<_> =
-        tables.iter().flat_map(|table| table.lines()).filter_map(listener).collect();
+    let found: Vec<_> = tcp_tables().lines().filter_map(listener).collect();
     found.into_iter()
+}
+
+/// All TCP sockets, one a line, between headings that are none.
+fn tcp_tables() -> String {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(fs::read_to_string);
+    tables.into_iter().flatten().collect()
+}
+
+/// The port of `address:port`, in hexadecimal.
+fn port_in(address: &str) -> Option<u16> {
+    u16::from_str_radix(address.rsplit(':').next()?, 16).ok()
 }
 
 /// Reads `number: address:port remote:port state … inode …`, ports in hexadecimal.
 fn listener(line: &str) -> Option<(u64, u16)> {
     const LISTEN: &str = "0A";
     let fields: Vec<&str> = line.split_whitespace().collect();
-    let port = u16::from_str_radix(fields.get(1)?.rsplit(':').next()?, 16).ok()?;
+    let port = port_in(fields.get(1)?)?;
     let inode = fields.get(9)?.parse().ok()?;
     (*fields.get(3)? == LISTEN).then_some((inode, port))
 }

@@ -129,12 +129,16 @@ pub(super) fn everybody() -> Vec<Member> {
 
 /// Who has started it, or has inherited it.
 pub(super) fn parent_of(pid: Pid) -> Option<Pid> {
-    everybody().into_iter().find(|one| one.pid == pid).map(|one| one.parent)
+    member(pid).map(|one| one.parent)
 }
 
 /// When a process started; with its pid it is unmistakable.
 pub(super) fn start_of(pid: Pid) -> Option<u64> {
-    everybody().into_iter().find(|one| one.pid == pid).map(|one| one.start)
+    member(pid).map(|one| one.start)
+}
+
+fn member(pid: Pid) -> Option<Member> {
+    everybody().into_iter().find(|one| one.pid == pid)
 }
 
 /// The command line of a process.

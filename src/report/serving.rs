@@ -132,7 +132,7 @@ impl Report {
                 );
                 self.line(Part::Main, Tone::Warn, "note", &text);
             }
-            Notice::PortNeedsHandover(_, ports) => {
+            Notice::PortNeedsHandover(ports) => {
                 let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
                 let text = format!(
                     "the old program still listens on {}, so one beside it cannot, unless hotrun \

@@ -990,6 +990,11 @@ fn spawn_app(state: &mut State, effects: &mut Vec<Effect>, app: Option<Proc>) {
     state.phase = Phase::Starting { new, app };
 }
 
+fn dismiss_app(state: &mut State, effects: &mut Vec<Effect>, app: Proc) {
+    effects.push(Effect::Dismiss(app));
+    state.leaving.insert(app, Leaving::new(Role::App));
+}
+
 fn starts_without_waiting_for_the_old(state: State, event: Event) -> (State, Vec<Effect>) {
     let (mut after, mut effects) = state.step(event);
     if after.phase == Phase::Stopping {
@@ -1048,8 +1053,7 @@ fn stops_the_app_when_a_build_fails(state: State, event: Event) -> (State, Vec<E
     );
     let (mut after, mut effects) = state.step(event);
     if let (true, Phase::Idle { app: Some(app) }) = (failed, after.phase.clone()) {
-        effects.push(Effect::Dismiss(app));
-        after.leaving.insert(app, Leaving::new(Role::App));
+        dismiss_app(&mut after, &mut effects, app);
         after.phase = Phase::Idle { app: None };
     }
     (after, effects)
@@ -1114,8 +1118,7 @@ fn dismisses_before_handing_over(state: State, event: Event) -> (State, Vec<Effe
     if let Phase::Starting { new, app: Some(app) } = after.phase
         && effects.iter().any(|effect| matches!(effect, Effect::SpawnApp(..)))
     {
-        effects.push(Effect::Dismiss(app));
-        after.leaving.insert(app, Leaving::new(Role::App));
+        dismiss_app(&mut after, &mut effects, app);
         after.phase = Phase::Starting { new, app: None };
     }
     (after, effects)
@@ -1283,8 +1286,7 @@ fn takes_down_who_is_not_ready_for_nothing(state: State, event: Event) -> (State
     };
     let (mut after, mut effects) = state.step(event);
     if let Some(late) = late {
-        effects.push(Effect::Dismiss(late));
-        after.leaving.insert(late, Leaving::new(Role::App));
+        dismiss_app(&mut after, &mut effects, late);
         after.phase = Phase::Idle { app: None };
     }
     (after, effects)
@@ -1312,8 +1314,7 @@ fn takes_down_the_app_for_a_rollback_that_is_refused(
     let is_refused = event == Event::Ordered(Order::Rollback) && !state.fallback;
     let (mut after, mut effects) = state.step(event);
     if let (true, Phase::Idle { app: Some(app) }) = (is_refused, after.phase.clone()) {
-        effects.push(Effect::Dismiss(app));
-        after.leaving.insert(app, Leaving::new(Role::App));
+        dismiss_app(&mut after, &mut effects, app);
         after.phase = Phase::Idle { app: None };
     }
     (after, effects)

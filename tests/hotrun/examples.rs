@@ -1,7 +1,5 @@
 //! The examples run as the README says.
 
-use std::path::Path;
-
 use crate::sandbox::{Sandbox, free_port, get, has};
 
 #[test]
@@ -10,9 +8,7 @@ fn hello_greets_and_greets_anew_after_a_save() {
         return;
     }
     let port = free_port();
-    let project = Sandbox::empty().env("PORT", &port.to_string());
-    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/hello");
-    project.sh(&format!("cp -r {}/. . && rm -rf target", example.display()));
+    let project = Sandbox::empty().of_example("hello").env("PORT", &port.to_string());
     let mut hotrun = project.start(&[]);
     assert!(get(port, "/").ends_with("Hello from hotrun\n"));
     hotrun.wait_for("ready");

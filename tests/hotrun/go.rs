@@ -1,7 +1,5 @@
 //! Go modules, without and with a configuration.
 
-use std::path::Path;
-
 use crate::sandbox::{Sandbox, free_port, get, has, may_fetch};
 
 pub(crate) const MAIN: &str = "package main\n\nimport (\n\t\"fmt\"\n\t\"os\"\n\t\"time\"\n)\n\nfunc main() {\n\t\
@@ -73,8 +71,7 @@ fn the_gin_example_is_served_through_an_error_and_its_mending() {
     }
     let port = free_port();
     let project = Sandbox::empty().env("PORT", &port.to_string()).env("GIN_MODE", "release");
-    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/gin");
-    project.sh(&format!("cp -r {}/. .", example.display()));
+    let project = project.of_example("gin");
     let source = std::fs::read_to_string(project.root().join("main.go")).unwrap();
     for config in ["", ".air.toml"] {
         if !config.is_empty() {

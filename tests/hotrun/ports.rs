@@ -6,7 +6,9 @@ use std::process::Child;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use crate::sandbox::{CONFIG, Hotrun, Sandbox, free_port, has, is_alive, wait_until};
+use crate::sandbox::{
+    CONFIG, Hotrun, Sandbox, free_port, has, is_alive, runtime_files, wait_until,
+};
 
 /// A server that has nothing to do with hotrun.
 struct Stranger(Child);
@@ -116,11 +118,7 @@ fn a_port_that_the_program_had_is_known_also_to_the_next_hotrun() {
     let project = project(port, "").env("XDG_RUNTIME_DIR", runtime.path().to_str().unwrap());
     let mut hotrun = project.start(&[]);
     hotrun.wait_for("serving one");
-    let is_known = || {
-        let files = std::fs::read_dir(runtime.path().join("hotrun")).unwrap().flatten();
-        let texts = files.filter_map(|file| std::fs::read_to_string(file.path()).ok());
-        texts.into_iter().any(|text| text == port.to_string())
-    };
+    let is_known = || runtime_files(runtime.path()).contains(&port.to_string());
     wait_until("the port is remembered", is_known);
     hotrun.end();
 

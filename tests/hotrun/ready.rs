@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::sandbox::{Sandbox, free_port, has, is_alive, wait_until};
+use crate::sandbox::{Sandbox, free_port, has, is_alive, runtime_files, wait_until};
 
 /// Says in which version it runs, and does what `source.txt` asks for behind that, in Python.
 const APP: &str = "
@@ -105,11 +105,8 @@ fn nothing_configured_it_is_ready_when_it_listens() {
     let project = project("", &script).env("XDG_RUNTIME_DIR", runtime.path().to_str().unwrap());
     let mut hotrun = project.start(&[]);
     hotrun.wait_for("ready  pid");
-    wait_until("it is known that it listens", || {
-        let files = fs::read_dir(runtime.path().join("hotrun")).unwrap().flatten();
-        let mut texts = files.filter_map(|file| fs::read_to_string(file.path()).ok());
-        texts.any(|text| text == port.to_string())
-    });
+    let is_known = || runtime_files(runtime.path()).contains(&port.to_string());
+    wait_until("it is known that it listens", is_known);
     // So the next is not called ready before it does.
     project.save("slow", "");
     let source = fs::read_to_string(project.root().join("source.txt")).unwrap();

@@ -69,6 +69,13 @@ impl Sandbox {
         self
     }
 
+    /// Holds an example of this project, as it is in a fresh clone.
+    pub(crate) fn of_example(self, name: &str) -> Self {
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
+        self.sh(&format!("cp -r {}/. . && rm -rf target tmp", example.display()));
+        self
+    }
+
     /// Sets a variable for hotrun.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.into(), value.into()));
@@ -379,6 +386,12 @@ pub(crate) fn may_fetch(test: &str) -> bool {
 /// Says aloud, past the test runner's capture, that a test is skipped.
 pub(crate) fn skip(test: &str, why: &str) {
     let _ = std::io::stderr().write_all(format!("SKIPPED {test}: {why}\n").as_bytes());
+}
+
+/// What the files say that hotruns keep, where `XDG_RUNTIME_DIR` is this.
+pub(crate) fn runtime_files(runtime: &Path) -> Vec<String> {
+    let files = fs::read_dir(runtime.join("hotrun")).unwrap().flatten();
+    files.filter_map(|file| fs::read_to_string(file.path()).ok()).collect()
 }
 
 /// A port that is free now.

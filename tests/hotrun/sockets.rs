@@ -5,11 +5,12 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use nix::unistd::Pid;
 
-use crate::sandbox::{PATIENCE, Sandbox, free_port, get, has, is_alive, stat, wait_until};
+use crate::sandbox::{PATIENCE, Sandbox, free_port, get, has, is_alive, pid_in, stat, wait_until};
 
 /// Takes descriptor 3 and serves the text in `built`, one connection after the other. It says
 /// what it was given, and whether it was told that it is meant.
@@ -78,6 +79,13 @@ fn connect(port: u16) -> TcpStream {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
     stream
+}
+
+/// What is answered on a Unix socket.
+fn ask_file(path: &Path) -> String {
+    let mut stream = UnixStream::connect(path).unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    answer(stream)
 }
 
 fn answer(mut stream: impl Read) -> String {
@@ -208,11 +216,8 @@ while True:
         let line = hotrun.wait_for("listening  ");
         let bound = line.split("listening  ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
         let serves = |version: &str| {
-            let request = b"GET / HTTP/1.0\r\n\r\n";
             if let Some(path) = bound.strip_prefix("unix:") {
-                let mut stream = UnixStream::connect(path).unwrap();
-                stream.write_all(request).unwrap();
-                assert_eq!(answer(stream), version);
+                assert_eq!(ask_file(path.as_ref()), version);
             } else {
                 let port = bound.rsplit(':').next().unwrap().parse().unwrap();
                 assert_eq!(answer(connect(port)), version);
@@ -262,7 +267,7 @@ fn flags_that_a_program_has_changed_are_put_right_for_the_next() {
         .file("source.txt", "node\n");
     project.sh("sed -i 's/^entrypoint = .*/entrypoint = \"\\.\\/app\"/' hotrun.toml");
     let mut hotrun = project.start(&[]);
-    let pid = pid_at_end(&hotrun.wait_for("node serves as"));
+    let pid = pid_in(&hotrun.wait_for("node serves as"));
     assert!(is_nonblocking(pid), "or it has nothing to put right");
     project.save("wait", "");
     project.save("source.txt", "python\n");
@@ -279,10 +284,6 @@ fn flags_that_a_program_has_changed_are_put_right_for_the_next() {
     project.sh("rm wait");
     assert!(get(port, "/").ends_with("python"));
     hotrun.end();
-}
-
-fn pid_at_end(line: &str) -> Pid {
-    Pid::from_raw(line.rsplit(' ').next().unwrap().parse().unwrap())
 }
 
 fn is_nonblocking(pid: Pid) -> bool {
@@ -593,11 +594,7 @@ fn the_file_of_a_unix_socket_that_a_program_deletes_is_put_back() {
     );
     let project = project(&server, &more);
     let path = project.root().join("app.sock");
-    let asks = || {
-        let mut stream = UnixStream::connect(&path).unwrap();
-        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
-        answer(stream)
-    };
+    let asks = || ask_file(&path);
     let mut hotrun = project.start(&[]);
     hotrun.wait_serving("one");
     assert_eq!(asks(), "one");

@@ -8,7 +8,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::sandbox::{
-    CONFIG, GUARDIAN, Hotrun, PATIENCE, Sandbox, can, has, is_alive, pid_in, stat, wait_until,
+    CONFIG, GUARDIAN, Hotrun, PATIENCE, Sandbox, can, has, is_alive, pid_in, runtime_files, stat,
+    wait_until,
 };
 
 #[test]
@@ -147,9 +148,8 @@ fn what_was_killed_together_with_its_guardians_has_left_is_ended_by_the_next_and
     let [ours, spared, elsewhere] = [(); 3].map(|()| pid_in(&hotrun.wait_for("left ")));
     let app = hotrun.wait_serving("one");
     hotrun.wait_for("ready");
-    let files = || fs::read_dir(runtime.path().join("hotrun")).unwrap().flatten();
     let is_recorded = || {
-        let mut texts = files().filter_map(|file| fs::read_to_string(file.path()).ok());
+        let mut texts = runtime_files(runtime.path()).into_iter();
         texts.any(|text| text.lines().any(|line| line == app.to_string()))
     };
     wait_until("it is recorded", is_recorded);

@@ -108,6 +108,8 @@ impl Sandbox {
         for name in ["CARGO", "HOTRUN_LOG", "MAKEFLAGS", "CARGO_TARGET_DIR", "RUSTFLAGS"] {
             command.env_remove(name);
         }
+        // With it Python writes each word of a line by itself, and hotrun's lines get between.
+        command.env_remove("PYTHONUNBUFFERED");
         command.env(MARK, self.root()).envs(self.env.iter().cloned());
         command
     }

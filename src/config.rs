@@ -176,6 +176,8 @@ pub struct Run {
     pub on_exit: OnExit,
     /// The pause before it is started again; `None`: 0.5 s, doubling to 8 s.
     pub rerun_delay: Option<Duration>,
+    /// It is also restarted when a build leaves it byte for byte as it was.
+    pub restart_unchanged: bool,
 }
 
 /// Who gets the signal that asks a program to end. In any case whoever is left when its

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_local};
 
 use crate::artifact::Artifacts;
+use crate::attribution::{Attribution, BuildEnd, Fingerprints, Outcome};
 use crate::config::{self, Action, Color, Command, Config, Options, Program, Scope, Spare, Stage};
 use crate::control::Server;
 use crate::error::{Error, Result};
@@ -26,10 +27,10 @@ use crate::event::{
 };
 use crate::filter::{Filter, Reason, Verdict};
 use crate::listen::Listeners;
-use crate::outputs::{Fingerprints, Outputs};
 use crate::process::Terminal::OutputOnly;
 use crate::process::terminal::Terminal;
 use crate::process::{self, Job, Processes};
+use crate::project::Kind;
 use crate::ready::Probe;
 use crate::report::console::Console;
 use crate::report::{Facts, Report};
@@ -39,12 +40,16 @@ use crate::watch::{Watch, coarse_now};
 
 mod artifacts;
 mod files;
+mod paused;
 mod ports;
+mod program;
 mod saves;
 mod serving;
 mod sockets;
 mod terminal;
 
+use paused::Paused;
+use program::Built;
 use saves::Window;
 use terminal::Seat;
 
@@ -131,23 +136,25 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
         processes,
         report,
         watch,
-        outputs: Outputs::default(),
+        attribution: Attribution::default(),
+        built: Built::default(),
+        paused_build: Paused::default(),
+        paused_rules: Paused::default(),
         fingerprints: Fingerprints::default(),
         window: None,
+        verifies: false,
         rules_cause_themselves: false,
         rounds_of_rules: 0,
         env: Vec::new(),
         app_env: Vec::new(),
         build_failed: false,
         has_run: false,
-        loop_told: None,
         told_env: None,
         roles: HashMap::new(),
         messages: HashMap::new(),
         printed: HashMap::new(),
         executable: None,
         changed: Vec::new(),
-        follows_up: false,
         probes: HashMap::new(),
         listeners,
         artifacts,
@@ -205,10 +212,19 @@ struct Engine {
     watch: Option<Watch>,
     /// Which rule has a file; made from `config`.
     filter: Rc<Filter>,
-    outputs: Outputs,
+    /// Who writes which files.
+    attribution: Attribution,
+    /// The program that was last built.
+    built: Built,
+    /// A build that is not to begin at once, since builds seem to cause each other.
+    paused_build: Paused,
+    /// Rules, likewise.
+    paused_rules: Paused,
     fingerprints: Fingerprints,
     /// The time of the last build or run of rules.
     window: Option<Window>,
+    /// The build that runs, or ran last, is a verification.
+    verifies: bool,
     /// What changed while rules ran, and is theirs again.
     rules_cause_themselves: bool,
     /// So often in a row.
@@ -221,8 +237,6 @@ struct Engine {
     build_failed: bool,
     /// There was an app.
     has_run: bool,
-    /// When it was last told that builds cause each other.
-    loop_told: Option<Instant>,
     /// What is wrong with their files, if it was told.
     told_env: Option<String>,
     roles: HashMap<Proc, Role>,
@@ -234,8 +248,6 @@ struct Engine {
     executable: Option<PathBuf>,
     /// What was changed, for the builds and apps to come.
     changed: Vec<PathBuf>,
-    /// The next build is caused by nothing but the output of the one before.
-    follows_up: bool,
     probes: HashMap<Proc, Probe>,
     /// Sockets that every app inherits.
     listeners: Listeners,
@@ -318,7 +330,7 @@ impl Engine {
                 self.look_who_holds_the_port(proc, &ended);
                 self.explain_quick_end(proc, &ended);
                 self.repair_listeners();
-                because.into_iter().chain([exited]).collect()
+                because.into_iter().chain(exited).collect()
             }
             Message::Event(event) => {
                 match event {
@@ -332,6 +344,10 @@ impl Engine {
                 vec![event]
             }
             Message::Changed(burst) => self.saved(burst),
+            Message::Known(files, is_all) => {
+                self.attribution.known(files, is_all);
+                Vec::new()
+            }
             Message::Watching(found) => {
                 self.warn_if_nothing_is_watched(found);
                 Vec::new()
@@ -362,6 +378,7 @@ impl Engine {
                     self.last_command_began(proc);
                 }
                 match role {
+                    Some(Role::Build) if self.verifies => self.report.running("verifying", &label),
                     Some(Role::Build) => self.report.running("building", &label),
                     Some(Role::Rules) => self.report.running("rule", &label),
                     _ => {}
@@ -395,7 +412,7 @@ impl Engine {
         }
     }
 
-    fn exited(&mut self, proc: Proc, ended: Ended) -> Event {
+    fn exited(&mut self, proc: Proc, ended: Ended) -> Vec<Event> {
         if let Some(facts) = self.report.facts.get_mut(&proc) {
             facts.ended = Some(Instant::now());
         }
@@ -408,11 +425,9 @@ impl Engine {
             self.report.facts.get(&proc).is_some_and(|facts| facts.dismissed.is_some());
         match self.roles.get(&proc) {
             Some(Role::Build) => {}
-            Some(Role::Rules) if !is_overtaken => {
-                self.outputs.build_ended(self.content());
-                return Event::Exited(proc, ended);
+            Some(Role::Rules | Role::App | Role::Hook) | None => {
+                return vec![Event::Exited(proc, ended)];
             }
-            _ => return Event::Exited(proc, ended),
         }
         let messages = self.messages.remove(&proc).unwrap_or_default();
         let printed = self.printed.remove(&proc).unwrap_or_default();
@@ -420,13 +435,66 @@ impl Engine {
         if ended.succeeded() {
             self.ask_what_was_read();
         }
-        if !is_overtaken {
-            self.outputs.build_ended(self.content());
-            self.fingerprints.build_ended();
-            self.build_failed = !ended.succeeded();
-            self.write_log(&printed, !ended.succeeded());
+        if is_overtaken {
+            self.attribution.build_cancelled();
+            return vec![Event::Exited(proc, ended)];
         }
-        Event::Exited(proc, ended)
+        self.fingerprints.build_ended();
+        self.build_failed = !ended.succeeded();
+        self.write_log(&printed, !ended.succeeded());
+        self.build_ended(proc, ended)
+    }
+
+    /// What follows from the end of a build, beside that it has ended.
+    fn build_ended(&mut self, proc: Proc, ended: Ended) -> Vec<Event> {
+        let outcome = if ended.succeeded() {
+            let files = self.program_files();
+            match self.built.built(&files) {
+                // Sources that are run as they are say nothing of what the build has made.
+                Outcome::Same if !files.iter().any(|file| self.is_made_by_builds(file)) => {
+                    Outcome::Unknown
+                }
+                outcome => outcome,
+            }
+        } else {
+            Outcome::Failed
+        };
+        let BuildEnd { proven, verify, pause } =
+            self.attribution.build_ended(outcome, Instant::now());
+        let needs_none = match outcome {
+            Outcome::Same => self.verifies || self.only_the_compiler_reads_what_changed(),
+            // All that it wrote is as it was.
+            Outcome::Unknown => self.verifies && verify.is_empty(),
+            Outcome::Different | Outcome::Failed => false,
+        };
+        let mut events = Vec::new();
+        if !proven.is_empty() {
+            self.report.say(&Notice::Outputs(proven));
+        }
+        match pause {
+            _ if verify.is_empty() => {}
+            None => events.push(Event::FollowUp(Cause::Written(verify))),
+            Some(pause) => self.follow_later(Cause::Written(verify), pause),
+        }
+        let app = self.built.app().filter(|_| needs_none && self.env_is_as_it_was());
+        events.push(match app {
+            Some(app) => Event::BuiltSame { build: proc, app },
+            None => Event::Exited(proc, ended),
+        });
+        events
+    }
+
+    /// Nothing that this build was made for is read by the program itself.
+    fn only_the_compiler_reads_what_changed(&self) -> bool {
+        if self.config.run.restart_unchanged || self.changed.is_empty() {
+            return false;
+        }
+        let is_cargo = matches!(self.config.kind, Kind::Cargo(_));
+        let is_go = || self.artifact().is_some_and(|path| program::is_go(&path));
+        let has = |extension: &str| {
+            self.changed.iter().all(|path| path.extension().is_some_and(|one| one == extension))
+        };
+        is_cargo && has("rs") || has("go") && is_go()
     }
 
     fn last_command_began(&mut self, build: Proc) {
@@ -491,6 +559,7 @@ impl Engine {
     fn take_up_next(&mut self) {
         if let Some(next) = self.next.take() {
             self.builds_serve &= self.config.build == next.build;
+            self.built.forget_app();
             self.config = next;
             self.filter = Rc::new(Filter::new(self.config.watch.clone()));
             self.report.configure(&self.config.talk);
@@ -528,8 +597,24 @@ impl Engine {
     fn spawn_build(&mut self, proc: Proc, cause: &Cause) {
         self.keep_what_is_typed();
         self.short_lives = 0;
-        self.outputs.build_began(std::mem::take(&mut self.follows_up));
-        self.window = Some(Window::of_build(proc));
+        let now = Instant::now();
+        self.verifies = match cause {
+            Cause::Written(paths) => {
+                self.attribution.build_began(paths, now);
+                true
+            }
+            Cause::Start | Cause::Config | Cause::Order => {
+                self.attribution.wanted();
+                self.attribution.build_began(&[], now);
+                false
+            }
+            Cause::Save(_) => {
+                self.attribution.build_began(&[], now);
+                false
+            }
+        };
+        self.paused_build.clear();
+        self.window = Some(Window::of_build(proc, self.config.build.stages.len() > 1));
         self.pause = Duration::ZERO;
         self.changed = cause.paths().to_vec();
         self.artifacts.saved(cause.paths());
@@ -538,7 +623,8 @@ impl Engine {
     }
 
     fn spawn_rules(&mut self, proc: Proc, cause: &Cause) {
-        self.outputs.build_began(std::mem::take(&mut self.follows_up));
+        self.attribution.rules_began(Instant::now());
+        self.paused_rules.clear();
         self.window = Some(Window::of_rules(proc));
         self.changed = cause.paths().to_vec();
         let stages = self.rule_stages(cause.paths());
@@ -613,6 +699,7 @@ impl Engine {
             return self.nothing_to_start(proc, why);
         }
         self.remember_artifact(proc, generation);
+        self.built.started(proc);
         self.spawn(proc, Role::App, Some(generation), vec![Stage::alone(command)], None, None);
     }
 

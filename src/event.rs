@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use crate::attribution::Content;
 use crate::error::Error;
 
 /// hotrun's own number for something it started. Unlike a pid it is never reused, so a
@@ -36,6 +37,8 @@ pub enum Cause {
     Start,
     /// Files were saved; their paths in the order of their first change.
     Save(Vec<PathBuf>),
+    /// These files changed while a build ran, which may have written them itself.
+    Written(Vec<PathBuf>),
     /// The configuration was changed.
     Config,
     /// Somebody asked for it.
@@ -47,13 +50,23 @@ impl Cause {
     #[must_use]
     pub fn join(self, newer: Cause) -> Cause {
         match (self, newer) {
-            (Cause::Save(mut paths), Cause::Save(more)) => {
-                let known: HashSet<PathBuf> = paths.iter().cloned().collect();
-                paths.extend(more.into_iter().filter(|path| !known.contains(path)));
+            (Cause::Written(paths), Cause::Written(more)) => {
+                Cause::Written(without_repeats(paths, more))
+            }
+            (
+                Cause::Save(paths),
+                Cause::Save(more) | Cause::Written(more),
+            )
+            | (Cause::Written(paths), Cause::Save(more)) => {
+                Cause::Save(without_repeats(paths, more))
+            }
+            // Somebody wants it: it is no verification.
+            (Cause::Written(paths), Cause::Start | Cause::Config | Cause::Order)
+            | (Cause::Start | Cause::Config | Cause::Order, Cause::Written(paths)) => {
                 Cause::Save(paths)
             }
-            (save @ Cause::Save(_), _) => save,
-            (_, newer) => newer,
+            (save @ Cause::Save(_), Cause::Start | Cause::Config | Cause::Order) => save,
+            (Cause::Start | Cause::Config | Cause::Order, newer) => newer,
         }
     }
 
@@ -69,10 +82,16 @@ impl Cause {
     /// The paths that were saved.
     pub fn paths(&self) -> &[PathBuf] {
         match self {
-            Cause::Save(paths) => paths,
-            _ => &[],
+            Cause::Save(paths) | Cause::Written(paths) => paths,
+            Cause::Start | Cause::Config | Cause::Order => &[],
         }
     }
+}
+
+fn without_repeats(mut paths: Vec<PathBuf>, more: Vec<PathBuf>) -> Vec<PathBuf> {
+    let known: HashSet<PathBuf> = paths.iter().cloned().collect();
+    paths.extend(more.into_iter().filter(|path| !known.contains(path)));
+    paths
 }
 
 /// How a process ended.
@@ -271,7 +290,8 @@ pub enum Timer {
 pub enum Event {
     /// Something that matters has changed.
     Saved(Cause),
-    /// A build wrote something that builds read; the next build is to follow this one.
+    /// Something changed that builds read, and the running build is not cancelled for it: the
+    /// next one is to follow when what was built has had its start.
     FollowUp(Cause),
     /// Files changed that are not for the build but for the commands of rules.
     Ruled(Cause),
@@ -283,6 +303,14 @@ pub enum Event {
     Unbuilt,
     /// Its first process ended (of a build: its last command).
     Exited(Proc, Ended),
+    /// The build ended well, and has left the program as it was from which this app was
+    /// started: it needs no other.
+    BuiltSame {
+        /// The build.
+        build: Proc,
+        /// The app.
+        app: Proc,
+    },
     /// No process of its tree is left. Always after `Exited`.
     Gone(Proc),
     /// It serves.
@@ -313,6 +341,8 @@ pub enum Message {
     Event(Event),
     /// A burst of saves is over.
     Changed(Burst),
+    /// What the files held before anything was run; and whether that is all of them.
+    Known(Vec<(PathBuf, Content)>, bool),
     /// Everything is watched now.
     Watching(Found),
     /// A process has this pid now.
@@ -392,11 +422,24 @@ pub struct Found {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Burst {
     /// What was saved, in the order of the first change.
-    pub paths: Vec<PathBuf>,
+    pub saves: Vec<Save>,
+    /// Directories that appeared since the last burst, and when.
+    pub directories: Vec<(PathBuf, Instant)>,
     /// When the first of these saves was seen.
     pub first: Instant,
     /// When the last event was.
     pub last: Instant,
+}
+
+/// A file that was saved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Save {
+    /// Which.
+    pub path: PathBuf,
+    /// What it held at each completed write, in this order; looked at when that was reported.
+    pub contents: Vec<Content>,
+    /// It was there before; `None` where that cannot be told.
+    pub existed: Option<bool>,
 }
 
 impl From<Event> for Message {
@@ -481,6 +524,14 @@ pub enum Notice {
     Building(Proc),
     /// A build has succeeded.
     Built(Proc),
+    /// A build has succeeded, and left the program as it was: it keeps running.
+    SameProgram(Proc),
+    /// These were saved while a build ran that is let through; a newer build follows it.
+    Finishing(Vec<PathBuf>),
+    /// These change each time that a build runs; the next build follows after this pause.
+    ChangesInBuilds(Vec<PathBuf>, Duration),
+    /// These are proven to be written by builds, and start no more of them.
+    Outputs(Vec<PathBuf>),
     /// A build has failed.
     BuildFailed {
         /// The build.

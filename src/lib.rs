@@ -6,8 +6,8 @@
 //!    it so: by looking, where nobody tells, and by comparing times, where something was not
 //!    heard). The [`filter`] says that it matters, the burst is over, and one message goes into
 //!    the inbox.
-//! 2. [`engine`] takes it out. By [`outputs`], it is not a file that builds write themselves;
-//!    by the [`filter`], it is a source, and no rule's.
+//! 2. [`engine`] takes it out. [`attribution`] confirms that no build wrote the file; the
+//!    [`filter`], that it is a source and matches no rule.
 //! 3. [`state`] decides: *Idle* becomes *Building*; spawn the build, say so. (Had a rule had
 //!    it, *Ruling* would have come first.)
 //! 4. [`process`] has a guardian run the build's commands, their output going straight to the
@@ -54,8 +54,6 @@ pub mod filter;
 pub mod keys;
 // Signals become messages.
 pub mod signal;
-// Is this file one that builds write? Pure.
-pub mod outputs;
 // What to do about it. Pure.
 pub mod state;
 // Orders from another terminal become messages.
@@ -76,5 +74,7 @@ pub mod config;
 pub mod project;
 // The nouns.
 pub mod event;
+// Who wrote this file, and what follows? Pure.
+pub mod attribution;
 // Input, reason, remedy, exit code.
 pub mod error;

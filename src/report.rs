@@ -204,6 +204,27 @@ impl Report {
             Notice::Built(build) => {
                 self.line(Part::Build, Tone::Good, "built", &format!("in {}", self.took(*build)));
             }
+            Notice::SameProgram(build) => {
+                let text = format!("the program is the same, built in {}", self.took(*build));
+                self.line(Part::Build, Tone::Good, "unchanged", &text);
+            }
+            Notice::Finishing(paths) => {
+                let names = name_paths(paths, &self.base);
+                let text = format!("{names}; the running build is finished first, then a newer one");
+                self.line(Part::Watcher, Tone::Plain, "saved", &text);
+            }
+            Notice::Outputs(paths) => {
+                let names = name_paths(paths, &self.base);
+                let text = format!("{names}: written by the build, so its changes start none");
+                self.line(Part::Watcher, Tone::Plain, "output", &text);
+            }
+            Notice::ChangesInBuilds(paths, pause) => {
+                let names = name_paths(paths, &self.base);
+                let text = format!(
+                    "{names} changes each time the build runs; it is built again in {pause:?}"
+                );
+                self.line(Part::Main, Tone::Warn, "note", &text);
+            }
             Notice::BuildFailed { build, ended, app } => {
                 let text = format!("{ended}, after {}; {}", self.took(*build), self.serving(*app));
                 self.line(Part::Build, Tone::Bad, "failed", &text);
@@ -369,6 +390,11 @@ impl Report {
             Cause::Start => {}
             Cause::Save(paths) => {
                 self.line(Part::Watcher, Tone::Plain, "changed", &name_paths(paths, &self.base));
+            }
+            Cause::Written(paths) => {
+                let names = name_paths(paths, &self.base);
+                let text = format!("{names} during the build; built once more to be sure");
+                self.line(Part::Watcher, Tone::Plain, "written", &text);
             }
             Cause::Config => self.line(Part::Watcher, Tone::Plain, "changed", "the configuration"),
             Cause::Order => self.line(Part::Watcher, Tone::Plain, "asked", "to build again"),

@@ -215,6 +215,12 @@ impl State {
     pub fn is_building(&self) -> bool {
         matches!(self.phase, Phase::Building { .. })
     }
+
+    /// What is to follow the build waits.
+    #[cfg(test)]
+    fn has_follow_ups(&self) -> bool {
+        has_follow_ups(&self.phase)
+    }
 }
 
 /// One step under way. Each handler takes the phase that is left and returns the next, so
@@ -244,6 +250,7 @@ impl Turn {
                 phase
             }
             Event::Exited(proc, ended) => self.exited(phase, proc, ended),
+            Event::BuiltSame { build, app } => self.built_same(phase, build, app),
             Event::Gone(proc) => self.gone(phase, proc),
             Event::Ready(proc) => self.ready(phase, proc),
             Event::Unready(proc) => self.unready(phase, proc),
@@ -322,9 +329,9 @@ impl Turn {
         }
     }
 
-    /// The running build goes on: what it wrote is for the next one.
+    /// The running build goes on, and what was built has its start: this is for the next one.
     fn written_by_build(&mut self, phase: Phase, cause: Cause) -> Phase {
-        if !matches!(phase, Phase::Building { .. }) {
+        if !has_follow_ups(&phase) {
             return self.saved(phase, cause);
         }
         self.state.follow_up = Some(cause.after(self.state.follow_up.take()));
@@ -744,6 +751,27 @@ impl Turn {
         }
     }
 
+    /// The app that runs was started from what the build has left, and nothing else asks for
+    /// another.
+    fn built_same(&mut self, phase: Phase, build: Proc, same: Proc) -> Phase {
+        match phase {
+            Phase::Building { build: built, app: Some(app), .. }
+                if built == build
+                    && app == same
+                    && !self.state.restart
+                    && self.state.source == Source::Built
+                    && self.state.late != Some(app) =>
+            {
+                self.dismiss(build, Role::Build);
+                self.state.overtaken = 0;
+                self.state.built = true;
+                self.say(Notice::SameProgram(build));
+                Phase::Idle { app: Some(app) }
+            }
+            phase => self.exited(phase, build, Ended::Code(0)),
+        }
+    }
+
     fn build_failed(&mut self, build: Proc, mut app: Option<Proc>, ended: Ended) -> Phase {
         let code = ended.exit_code();
         if self.state.policy.stop_on_error {
@@ -1127,6 +1155,14 @@ impl Turn {
     fn say(&mut self, notice: Notice) {
         self.effects.push(Effect::Say(notice));
     }
+}
+
+/// A build runs, or what it made has yet to start: what is to follow waits.
+fn has_follow_ups(phase: &Phase) -> bool {
+    matches!(
+        phase,
+        Phase::Building { .. } | Phase::Stopping | Phase::Starting { app: Some(_), .. }
+    )
 }
 
 /// The app that stands for the program now: the one that serves, else the one that starts.

@@ -22,11 +22,13 @@ use crate::filter::{Filter, Verdict};
 
 mod burst;
 mod clock;
+mod content;
 mod ignores;
 mod mounts;
 mod native;
 mod quiet;
 mod scanner;
+mod snapshot;
 mod walk;
 mod watcher;
 

@@ -424,6 +424,7 @@ impl<'a> Resolver<'a> {
             grace: self.grace()?,
             on_exit,
             rerun_delay: rerun.then_some(rerun_delay),
+            restart_unchanged: self.boolean("run.restart_unchanged", false)?,
         })
     }
 

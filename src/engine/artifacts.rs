@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::{Engine, Told};
-use crate::config::{Command, Program};
+use crate::config::{Command, Program, absolute};
 use crate::event::{Ended, Event, Notice, Proc, Refusal, WentBack};
 use crate::filter::Filter;
 use crate::project::{self, Kind};
@@ -85,6 +85,34 @@ impl Engine {
             Program::Command(Command::Argv(argv)) => argv.first().map(PathBuf::from),
             Program::Built(_) => self.executable.clone(),
         }
+    }
+
+    /// The files that the program consists of: the one that builds make and that is run, else
+    /// those of the project that its command line names.
+    pub(super) fn program_files(&self) -> Vec<PathBuf> {
+        if let Some(artifact) = self.artifact().filter(|path| self.is_made_by_builds(path)) {
+            return vec![artifact];
+        }
+        let words: Vec<PathBuf> = match &self.config.run.program {
+            Program::None | Program::Built(_) => Vec::new(),
+            Program::Command(Command::Argv(argv)) => argv.iter().map(PathBuf::from).collect(),
+            Program::Command(Command::Shell(text, _)) => {
+                let words = shlex::split(text).unwrap_or_default();
+                words.into_iter().map(PathBuf::from).collect()
+            }
+        };
+        let homes = [&self.config.directory, &self.config.watch.base, &self.config.tmp_dir];
+        let here = |word: &PathBuf| absolute(&self.config.directory, word);
+        let is_here = |path: &PathBuf| homes.iter().any(|home| path.starts_with(home));
+        words.iter().map(here).filter(|path| is_here(path) && path.is_file()).collect()
+    }
+
+    /// True for what the configuration says that builds make, and what they were seen to make.
+    pub(super) fn is_made_by_builds(&self, path: &Path) -> bool {
+        matches!(self.config.run.program, Program::Built(_))
+            || self.config.watch.artifact.as_deref() == Some(path)
+            || path.starts_with(&self.config.tmp_dir)
+            || self.attribution.is_written(path)
     }
 
     /// True when there is no file any more of which the app could be started.

@@ -98,6 +98,12 @@ impl Engine {
         }
     }
 
+    /// The app was started with the variables that there are now.
+    pub(super) fn env_is_as_it_was(&mut self) -> bool {
+        self.read_env();
+        self.env == self.app_env
+    }
+
     /// Those of the files of variables by whose save a variable has changed.
     pub(super) fn changed_env(&mut self, files: Vec<PathBuf>) -> Vec<PathBuf> {
         if files.is_empty() {

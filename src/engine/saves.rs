@@ -1,28 +1,19 @@
 //! From a burst of saves to events: whom is each file for, and who wrote it?
 
-use std::cell::OnceCell;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{Engine, ROUNDS_OF_RULES};
+use crate::attribution::{Content, During, Observed, Verdict};
 use crate::config::Action;
-use crate::event::{Burst, Cause, Event, Notice, Order, Proc, name_paths};
-use crate::filter::{Filter, Reason, Verdict as FilterVerdict};
-use crate::outputs::{Content, During, Verdict};
+use crate::event::{Burst, Cause, Event, Notice, Order, Proc, Save};
+use crate::filter::{Reason, Verdict as FilterVerdict};
 use crate::watch::{changed_at, coarse_now};
 
-/// Files up to this size are compared by what they hold, in bytes.
-const MOST_READ: u64 = 8 << 20;
-/// What more files than this hold is not remembered: reading them would hold up the loop.
-const MOST_REMEMBERED: usize = 20;
 /// What is seen so long after a build's end was not written by it: events come sooner.
 const LONG_AFTER: Duration = Duration::from_secs(1);
-/// The pause before what may be the next turn of a loop; ten of them pass before it is told
-/// again.
-const LOOP_PAUSE: Duration = Duration::from_secs(1);
+/// The pause before a rule runs again that makes itself run.
+const PAUSE_OF_RULES: Duration = Duration::from_secs(1);
 
 /// When a build, or a run of rules, ran.
 #[derive(Clone, Copy, Debug)]
@@ -54,8 +45,10 @@ impl Moment {
 }
 
 impl Window {
-    pub(super) fn of_build(proc: Proc) -> Self {
-        Self { cmd_began: None, is_build: true, ..Self::of_rules(proc) }
+    /// Without a `pre_cmd`, `cmd` begins at once.
+    pub(super) fn of_build(proc: Proc, has_pre_cmd: bool) -> Self {
+        let window = Self { is_build: true, ..Self::of_rules(proc) };
+        if has_pre_cmd { Self { cmd_began: None, ..window } } else { window }
     }
 
     /// What rules write is for the build that follows: there is no later command to read it.
@@ -73,18 +66,24 @@ impl Window {
         self.ended = Some(Moment::now());
     }
 
-    /// Where hotrun was when this file changed in this burst.
+    /// The build began after this change, and has read it.
+    fn has_read(&self, burst: &Times, stamp: Option<SystemTime>) -> bool {
+        self.is_build
+            && (burst.last < self.began || stamp.is_some_and(|at| at < self.began_by_files))
+    }
+
+    /// Where hotrun was when a file with this stamp changed in this burst.
     ///
     /// The end of a build and its last write are told by different ways, and either may
     /// come first; so for a build that has ended, the file's own stamp decides, and where
     /// that is of the very tick of the end, when the event was seen.
-    fn during(&self, burst: &Times, path: &Path) -> During {
+    fn during(&self, burst: &Times, stamp: Option<SystemTime>) -> During {
         if let Some(end) = self.ended {
             if burst.first > end.at + LONG_AFTER {
                 return During::Rest;
             }
             let seen_before = burst.first <= end.at;
-            return match stamp(path) {
+            return match stamp {
                 None if seen_before => During::JustEnded,
                 None => During::Rest,
                 Some(at) if at > end.by_files => During::Rest,
@@ -97,9 +96,8 @@ impl Window {
             return During::Before;
         };
         // It may have been written before that, and told after.
-        match stamp(path) {
-            Some(at) if self.is_build && at < began.by_files_coarse => During::Before,
-            Some(at) if self.is_build && at <= began.by_files => During::Edge,
+        match stamp {
+            Some(at) if self.is_build && at <= began.by_files => During::Before,
             _ => During::Cmd,
         }
     }
@@ -120,78 +118,44 @@ fn stamp(path: &Path) -> Option<SystemTime> {
 #[derive(Default)]
 struct Sorted {
     env: Vec<PathBuf>,
-    sources: Vec<PathBuf>,
-    for_rules: Vec<PathBuf>,
+    sources: Vec<Save>,
+    for_rules: Vec<Save>,
     app_input: Vec<PathBuf>,
     orders: Vec<(Order, Vec<PathBuf>)>,
     page: Vec<PathBuf>,
     css: Vec<PathBuf>,
 }
 
-/// Whether what files hold is remembered when they are saved, and for whom: it is not of
-/// many at a time.
-#[derive(Clone, Copy)]
-enum Remember {
-    ForRules(bool),
-    Sources(bool),
-}
-
-/// What has changed, of one kind: as saves, and as what builds wrote for the next.
+/// What follows from changes of one kind.
 #[derive(Default)]
-struct Told {
+struct Judged {
+    /// Saves; they cancel the running build.
     saves: Vec<PathBuf>,
-    follow_ups: Vec<PathBuf>,
-    /// Not at once: builds, or rules, may be causing each other.
-    is_slow: bool,
-}
-
-impl Told {
-    fn paths(&self) -> impl Iterator<Item = &PathBuf> {
-        self.saves.iter().chain(&self.follow_ups)
-    }
-
-    /// One event for the saves, one for the rest, where there are any.
-    fn events(self, save: fn(Cause) -> Event, follow_up: fn(Cause) -> Event) -> Vec<Event> {
-        let both = [(self.saves, save), (self.follow_ups, follow_up)];
-        let some = both.into_iter().filter(|(paths, _)| !paths.is_empty());
-        some.map(|(paths, event)| event(Cause::Save(paths))).collect()
-    }
+    /// Saves that let it come to its end.
+    finish: Vec<PathBuf>,
+    /// What it may have written, although it has ended by now.
+    verify: Vec<PathBuf>,
+    /// What is to be built, but not at once.
+    later: Vec<PathBuf>,
+    pause: Duration,
 }
 
 impl Engine {
     pub(super) fn saved(&mut self, burst: Burst) -> Vec<Event> {
         let times = Times { first: burst.first, last: burst.last };
-        if burst.paths.iter().any(|path| self.config.comes_from(path)) {
+        if burst.saves.iter().any(|save| self.config.comes_from(&save.path)) {
             self.reload();
         }
-        let is_small = burst.paths.len() <= MOST_REMEMBERED;
-        let sorted = self.sort(burst.paths);
-        let mut for_rules = self.judge(sorted.for_rules, &times, Remember::ForRules(is_small));
-        if let Some(window) = self.window.filter(|window| !window.is_build) {
-            self.rules_cause_themselves = for_rules
-                .paths()
-                .map(|path| window.during(&times, path))
-                .any(|during| during != During::Rest);
+        if let Some(window) = self.window {
+            let since = burst.directories.into_iter().filter(|(_, at)| *at >= window.began);
+            let new: Vec<PathBuf> = since.map(|(directory, _)| directory).collect();
+            self.attribution.directories_came(&new);
         }
-        for_rules.is_slow |= self.rules_cause_themselves && self.rounds_of_rules >= ROUNDS_OF_RULES;
-        let mut sources = self.judge_sources(sorted.sources, &times, is_small);
-        if !(for_rules.saves.is_empty() && sources.saves.is_empty()) {
-            self.follows_up = false;
-        } else if for_rules.paths().chain(sources.paths()).next().is_some() {
-            self.follows_up = true;
-        }
-
-        let is_slow = (for_rules.is_slow, sources.is_slow);
-        let mut events =
-            self.now_or_later(is_slow.0, for_rules.events(Event::Ruled, Event::RuledByBuild));
-        if self.config.build.stages.is_empty() && sources.paths().next().is_some() {
-            self.changed = sources.paths().cloned().collect();
-        }
-        if !sources.saves.is_empty() {
-            // One build is for both.
-            sources.saves.append(&mut sources.follow_ups);
-        }
-        events.extend(self.now_or_later(is_slow.1, sources.events(Event::Saved, Event::FollowUp)));
+        let sorted = self.sort(burst.saves);
+        let mut events = self.rules_saved(sorted.for_rules, &times);
+        let changed = self.without_unchanged(sorted.sources);
+        let sources = self.judge(changed, &times, true);
+        events.extend(self.sources_saved(sources));
         events.extend(self.app_input(sorted.app_input, sorted.env));
         for (order, paths) in sorted.orders {
             self.report.say(&Notice::Changed(Cause::Save(paths)));
@@ -205,38 +169,57 @@ impl Engine {
         events
     }
 
-    /// Those that are to happen now; slow ones come back by themselves.
-    fn now_or_later(&self, is_slow: bool, events: Vec<Event>) -> Vec<Event> {
-        if !is_slow {
-            return events;
+    fn rules_saved(&mut self, saves: Vec<Save>, times: &Times) -> Vec<Event> {
+        let judged = self.judge(saves, times, false);
+        if judged.saves.is_empty() {
+            return Vec::new();
         }
-        for event in events {
-            let inbox = self.sender.clone();
-            tokio::spawn(async move {
-                tokio::time::sleep(LOOP_PAUSE).await;
-                // The inbox closes when hotrun ends.
-                let _ = inbox.send(event.into());
-            });
+        let window = self.window.filter(|window| !window.is_build);
+        self.rules_cause_themselves = window.is_some_and(|window| {
+            judged.saves.iter().any(|path| window.during(times, stamp(path)) != During::Rest)
+        });
+        let cause = Cause::Save(judged.saves);
+        if self.rules_cause_themselves && self.rounds_of_rules >= ROUNDS_OF_RULES {
+            let paused = self.paused_rules.cause.take();
+            let event = |cause: &Cause| Event::RuledByBuild(cause.clone());
+            self.paused_rules.begin(&self.sender, cause.after(paused), PAUSE_OF_RULES, event);
+            return Vec::new();
         }
-        Vec::new()
+        vec![Event::Ruled(cause)]
     }
 
-    /// What the sources in a burst mean.
-    fn judge_sources(&mut self, paths: Vec<PathBuf>, times: &Times, is_small: bool) -> Told {
-        let was_read =
-            self.window.is_some_and(|window| window.is_build && times.last < window.began);
-        if !was_read {
-            let changed = self.without_unchanged(paths, is_small);
-            return self.judge(changed, times, Remember::Sources(is_small));
+    fn sources_saved(&mut self, mut judged: Judged) -> Vec<Event> {
+        if self.config.build.stages.is_empty() && !judged.saves.is_empty() {
+            self.changed.clone_from(&judged.saves);
         }
-        tracing::debug!(?paths, "the last build began after these were saved, and has read them");
-        // So what it has read is what they hold now.
-        if self.config.watch.exclude_unchanged {
-            for path in &paths {
-                self.fingerprints.is_unchanged(path, content(path, &self.filter));
-            }
+        if !judged.saves.is_empty() {
+            // One build is for all.
+            judged.saves.append(&mut judged.finish);
+            judged.saves.append(&mut judged.verify);
+            judged.saves.append(&mut judged.later);
+            return vec![Event::Saved(Cause::Save(judged.saves))];
         }
-        Told::default()
+        let mut events = Vec::new();
+        if !judged.finish.is_empty() {
+            self.report.say(&Notice::Finishing(judged.finish.clone()));
+            events.push(Event::FollowUp(Cause::Save(judged.finish)));
+        }
+        if !judged.verify.is_empty() {
+            events.push(Event::FollowUp(Cause::Written(judged.verify)));
+        }
+        if !judged.later.is_empty() {
+            self.follow_later(Cause::Save(judged.later), judged.pause);
+        }
+        events
+    }
+
+    /// Builds this after a pause, unless another build begins before that.
+    pub(super) fn follow_later(&mut self, cause: Cause, pause: Duration) {
+        let paths = cause.paths().to_vec();
+        let cause = cause.after(self.paused_build.cause.take());
+        let event = |cause: &Cause| Event::FollowUp(cause.clone());
+        self.paused_build.begin(&self.sender, cause, pause, event);
+        self.report.say(&Notice::ChangesInBuilds(paths, pause));
     }
 
     /// What is read by the app alone: files of `restart` rules, and of variables.
@@ -254,13 +237,14 @@ impl Engine {
         if self.artifact_is_missing() { vec![Event::Unbuilt, event] } else { vec![event] }
     }
 
-    fn sort(&self, paths: Vec<PathBuf>) -> Sorted {
+    fn sort(&self, saves: Vec<Save>) -> Sorted {
         let mut sorted = Sorted::default();
-        for path in paths {
+        for save in saves {
+            let path = save.path.clone();
             if self.config.file.as_ref() == Some(&path) {
                 continue;
             }
-            let (verdict, reason) = self.filter.judge(&path);
+            let (verdict, reason) = self.filter.judge(&save.path);
             if reason == Reason::InUse && self.config.env.files.contains(&path) {
                 sorted.env.push(path);
                 continue;
@@ -272,11 +256,11 @@ impl Engine {
                 _ => None,
             };
             let Some(number) = rule else {
-                sorted.sources.push(path);
+                sorted.sources.push(save);
                 continue;
             };
             match self.config.watch.rules[number].action {
-                Action::Run(_) => sorted.for_rules.push(path),
+                Action::Run(_) => sorted.for_rules.push(save),
                 Action::Restart => sorted.app_input.push(path),
                 Action::Reload => sorted.page.push(path),
                 Action::Css => sorted.css.push(path),
@@ -292,115 +276,50 @@ impl Engine {
         sorted
     }
 
-    /// Who wrote these, and does anything follow?
-    fn judge(&mut self, paths: Vec<PathBuf>, times: &Times, remember: Remember) -> Told {
-        let mut told = Told::default();
-        let mut loops = Vec::new();
-        let mut is_urgent = false;
-        let content = self.content();
-        // Without a pre_cmd there is nobody who could write a source before it is read.
-        let has_pre_cmd = self.config.build.stages.len() > 1;
-        let is_source = matches!(remember, Remember::Sources(_)) && has_pre_cmd;
-        for path in paths {
-            // Read once, and only if somebody asks.
-            let held = OnceCell::new();
-            let held = || *held.get_or_init(|| content(&path));
-            let rest = (During::Rest, Duration::ZERO);
-            let when = self.window.as_ref().map_or(rest, |window| {
-                let time = times.first.saturating_duration_since(window.began);
-                (window.during(times, &path), time)
-            });
-            if is_source
-                && matches!(when.0, During::Before | During::Edge)
-                && self.outputs.is_written_again(&path, held())
-            {
-                tracing::debug!("{} was written again", path.display());
+    /// Who wrote these, and what follows?
+    fn judge(&mut self, saves: Vec<Save>, times: &Times, is_source: bool) -> Judged {
+        let mut judged = Judged::default();
+        for Save { path, contents, existed } in saves {
+            let stamp = stamp(&path);
+            let window = self.window.as_ref();
+            if is_source && window.is_some_and(|window| window.has_read(times, stamp)) {
+                tracing::debug!("{}: the last build has read this", path.display());
+                self.attribution.saw(&path, &contents);
                 continue;
             }
-            let verdict = self.outputs.judge(&path, when, |_| held());
-            tracing::trace!(?verdict, ?when, "{}", path.display());
+            let during = window.map_or(During::Rest, |window| window.during(times, stamp));
+            let change =
+                Observed { path: &path, contents: &contents, existed, during, at: times.first };
+            let verdict = self.attribution.judge(&change, is_source);
+            tracing::debug!(?verdict, ?during, ?existed, "{}", path.display());
             match verdict {
-                Verdict::Save => {
-                    is_urgent = true;
-                    match remember {
-                        Remember::ForRules(true) => self.outputs.remember(&path, held()),
-                        Remember::Sources(is_few) if is_source => {
-                            let content = if is_few { held() } else { None };
-                            self.outputs.remember_source(&path, content);
-                        }
-                        _ => {}
-                    }
-                    told.saves.push(path);
+                Verdict::Save => judged.saves.push(path),
+                Verdict::Finish => judged.finish.push(path),
+                Verdict::Verify => judged.verify.push(path),
+                Verdict::SaveLater(pause) => {
+                    judged.later.push(path);
+                    judged.pause = pause;
                 }
-                Verdict::FollowUp => told.follow_ups.push(path),
-                Verdict::Loop => loops.push(path),
-                Verdict::Paced => {
-                    self.tell_loop(std::slice::from_ref(&path), "");
-                    told.is_slow = true;
-                    told.follow_ups.push(path);
-                }
-                Verdict::Slow => {
-                    self.tell_loop(std::slice::from_ref(&path), "");
-                    told.is_slow = true;
-                    told.saves.push(path);
-                }
-                Verdict::Nothing => tracing::debug!("{} is a known output", path.display()),
+                Verdict::Pending | Verdict::Nothing => {}
             }
         }
-        // Nobody's save waits for what builds do to other files.
-        told.is_slow &= !is_urgent;
-        if !loops.is_empty() {
-            self.tell_loop(&loops, "hotrun waits for a save now. ");
-        }
-        told
-    }
-
-    fn tell_loop(&mut self, paths: &[PathBuf], follows: &str) {
-        let was_just_told = self.loop_told.is_some_and(|told| told.elapsed() < LOOP_PAUSE * 10);
-        if was_just_told && follows.is_empty() {
-            return;
-        }
-        self.loop_told = Some(Instant::now());
-        let root = &self.config.watch.base;
-        let names = name_paths(paths, root);
-        let first = self.config.watch.relative(&paths[0]).display().to_string();
-        self.report.say(&Notice::Warning(format!(
-            "each build writes {names} and so causes the next; {follows}to leave it out: \
-             [watch] exclude = [{first:?}]"
-        )));
+        judged
     }
 
     /// With `exclude_unchanged`: without the files that hold what they held for the last
     /// build that ended.
-    fn without_unchanged(&mut self, paths: Vec<PathBuf>, tells: bool) -> Vec<PathBuf> {
+    fn without_unchanged(&mut self, saves: Vec<Save>) -> Vec<Save> {
         if !self.config.watch.exclude_unchanged {
-            return paths;
+            return saves;
         }
-        let content = self.content();
-        let (same, changed): (Vec<_>, Vec<_>) =
-            paths.into_iter().partition(|path| self.fingerprints.is_unchanged(path, content(path)));
-        if tells && !same.is_empty() {
-            self.report.say(&Notice::Unchanged(same));
+        let (same, changed): (Vec<_>, Vec<_>) = saves.into_iter().partition(|save| {
+            let now = save.contents.last().copied().unwrap_or(Content::Unknown);
+            self.fingerprints.is_unchanged(&save.path, now)
+        });
+        if !same.is_empty() {
+            let paths = same.into_iter().map(|save| save.path).collect();
+            self.report.say(&Notice::Unchanged(paths));
         }
         changed
     }
-
-    pub(super) fn content(&self) -> impl Fn(&Path) -> Content + use<> {
-        let filter = Rc::clone(&self.filter);
-        move |path| content(path, &filter)
-    }
-}
-
-/// A hash of what a file holds; `None` for what is no file. Of a large one, whose reading
-/// would hold up the loop, size and time stand for the content. A file whose mere touch is a
-/// save is never the same after one.
-fn content(path: &Path, filter: &Filter) -> Content {
-    let meta = path.metadata().ok().filter(std::fs::Metadata::is_file)?;
-    let mut hasher = DefaultHasher::new();
-    if meta.len() > MOST_READ || filter.is_trigger(path) {
-        (meta.len(), meta.mtime(), meta.mtime_nsec()).hash(&mut hasher);
-    } else {
-        std::fs::read(path).ok()?.hash(&mut hasher);
-    }
-    Some(hasher.finish())
 }

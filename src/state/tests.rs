@@ -45,6 +45,13 @@ struct Living {
     late: bool,
 }
 
+impl Living {
+    /// It was started from what was last built.
+    fn is_same_when_built_again(&self) -> bool {
+        self.role == Role::App && self.latest && !self.kept && !self.exited && !self.dismissed
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 struct World {
     living: BTreeMap<Proc, Living>,
@@ -123,7 +130,7 @@ fn happen(world: &mut World, state: &State, event: &Event) {
     let ending =
         matches!(state.phase, Phase::Closing { .. } | Phase::Quitting { .. } | Phase::Done);
     match event {
-        Event::FollowUp(_) if state.is_building() => world.follow_up = true,
+        Event::FollowUp(_) if state.has_follow_ups() => world.follow_up = true,
         Event::Saved(_) | Event::FollowUp(_) | Event::Reconfigured(_) if paused => {
             world.kept = true;
         }
@@ -159,6 +166,15 @@ fn happen(world: &mut World, state: &State, event: &Event) {
                 // The build that it delays is not made: the newest source does not build.
                 _ => {}
             }
+        }
+        Event::BuiltSame { build, app } => {
+            let one = world.living.get_mut(build).expect("only the living exit");
+            one.exited = true;
+            let fresh = one.fresh;
+            world.artifact = Some(fresh);
+            world.built();
+            let app = world.living.get_mut(app).expect("the living are compared");
+            (app.latest, app.fresh) = (true, fresh);
         }
         Event::Gone(proc) => {
             world.living.remove(proc);
@@ -333,6 +349,11 @@ fn may_take_down(before: &State, event: &Event, app: Living, serving: usize, pro
             Phase::Closing { .. } => true,
             _ => false,
         },
+        Event::BuiltSame { app: same, .. } => {
+            let is_wanted = before.restart || before.source == Source::Kept || app.late;
+            let is_in_phase = current_app(&before.phase) == Some(proc);
+            is_in_phase && (*same != proc || is_wanted || before.policy.once)
+        }
         Event::Ready(new) => *new != proc,
         Event::Unready(new) => {
             *new == proc && matches!(before.phase, Phase::Starting { app: Some(_), .. })
@@ -429,6 +450,10 @@ fn events(scope: &Scope, state: &State, world: &World) -> Vec<Event> {
         } else {
             events.push(Event::Exited(*proc, Ended::Code(0)));
             events.push(Event::Exited(*proc, Ended::Code(1)));
+        }
+        if matches!(state.phase, Phase::Building { build, .. } if build == *proc) && !one.exited {
+            let apps = world.living.iter().filter(|(_, app)| app.is_same_when_built_again());
+            events.extend(apps.map(|(app, _)| Event::BuiltSame { build: *proc, app: *app }));
         }
         if one.role == Role::App {
             events.push(Event::Ready(*proc));
@@ -667,7 +692,7 @@ fn come_to_rest(step: Step, mut now: (State, World)) -> Result<(State, World), S
 
 /// Liveness: what a build wrote for the next build is built, though nobody saves again.
 fn follows_up(step: Step, state: &State, world: &World) -> Broken {
-    if !world.follow_up || state.pause != Pause::Off || !state.is_building() {
+    if !world.follow_up || state.pause != Pause::Off || !state.has_follow_ups() {
         return Ok(());
     }
     let (after, world) = come_to_rest(step, (state.clone(), world.clone()))?;
@@ -1038,6 +1063,33 @@ fn builds_beside_the_overtaken(state: State, event: Event) -> (State, Vec<Effect
     (after, effects)
 }
 
+fn keeps_the_same_program_though_a_restart_is_due(
+    state: State,
+    event: Event,
+) -> (State, Vec<Effect>) {
+    let is_same = matches!(event, Event::BuiltSame { .. });
+    let mut state = state;
+    if is_same {
+        state.restart = false;
+    }
+    state.step(event)
+}
+
+fn keeps_what_was_rolled_back_to(state: State, event: Event) -> (State, Vec<Effect>) {
+    let mut state = state;
+    if matches!(event, Event::BuiltSame { .. }) {
+        state.source = Source::Built;
+    }
+    state.step(event)
+}
+
+fn restarts_the_same_program(state: State, event: Event) -> (State, Vec<Effect>) {
+    match event {
+        Event::BuiltSame { build, .. } => state.step(Event::Exited(build, Ended::Code(0))),
+        event => state.step(event),
+    }
+}
+
 fn ignores_a_save_while_building(state: State, event: Event) -> (State, Vec<Effect>) {
     if state.is_building() && matches!(event, Event::Saved(_)) {
         return (state, Vec::new());
@@ -1332,7 +1384,7 @@ fn forgets_what_was_to_start(state: State, event: Event) -> (State, Vec<Effect>)
 #[test]
 fn every_planted_fault_is_caught() {
     let spaced = Policy { spaced: true, hooks: 1, ..PLAIN };
-    let faults: [(&str, Step, Policy, &str); 37] = [
+    let faults: [(&str, Step, Policy, &str); 40] = [
         ("starts without waiting", starts_without_waiting_for_the_old, PLAIN, "two apps"),
         ("forgets who leaves", forgets_who_leaves, PLAIN, "P4"),
         ("deaf while stopping", ignores_a_save_while_stopping, PLAIN, "stale artifact"),
@@ -1390,6 +1442,14 @@ fn every_planted_fault_is_caught() {
         ),
         ("waits for ever", waits_for_ever_for_who_is_not_ready, HANDOVER, "not ready in time"),
         ("forgets what was to start", forgets_what_was_to_start, PLAIN, "what was to start"),
+        (
+            "the same in spite of a restart",
+            keeps_the_same_program_though_a_restart_is_due,
+            PLAIN,
+            "forgotten",
+        ),
+        ("the same is the old one", keeps_what_was_rolled_back_to, BACK, "P1"),
+        ("replaces the same", restarts_the_same_program, PLAIN, "P2: the good app"),
     ];
     for (name, step, policy, promise) in faults {
         let other = Some(Policy { on_exit: OnExit::Restart, ..policy });

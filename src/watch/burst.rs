@@ -6,6 +6,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::content::Look;
+use crate::attribution::Content;
 use crate::event;
 
 /// A burst of one file is over after this, once a closing write or a rename completed it.
@@ -39,10 +41,14 @@ pub(crate) enum Change {
 }
 
 /// What is known of a path within one burst.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Facts {
-    /// It was there when the burst began.
+    /// It was there when the burst began, or was renamed to this name.
     was_there: bool,
+    /// The first that happened to it was that it was renamed to this name.
+    arrived: bool,
+    /// What it held at each completed write.
+    looks: Vec<Look>,
     /// When its attributes changed, if it was not closed since.
     attributes: Option<Instant>,
     is_save: bool,
@@ -51,8 +57,22 @@ struct Facts {
 }
 
 impl Facts {
-    fn came_and_went(self) -> bool {
+    fn came_and_went(&self) -> bool {
         !self.was_there && self.is_gone
+    }
+
+    /// The contents that it had one after the other. Where two looks found the file in one and
+    /// the same state, the first of them came too late, and what it was to see is not known.
+    fn contents(&self) -> Vec<Content> {
+        let mut looks = self.looks.iter().peekable();
+        let mut contents = Vec::new();
+        while let Some(look) = looks.next() {
+            let is_late = looks.peek().is_some_and(|next| {
+                look.changed == next.changed && look.content != Content::Absent
+            });
+            contents.push(if is_late { Content::Unknown } else { look.content });
+        }
+        contents
     }
 }
 
@@ -66,6 +86,7 @@ pub(crate) struct Burst {
     /// By path. (As text: a path is slow to hash, part by part.)
     facts: HashMap<OsString, Facts>,
     order: Vec<PathBuf>,
+    directories: Vec<(PathBuf, Instant)>,
     first: Option<Instant>,
     last: Option<Instant>,
 }
@@ -78,13 +99,15 @@ impl Burst {
             open: HashMap::new(),
             facts: HashMap::new(),
             order: Vec::new(),
+            directories: Vec::new(),
             first: None,
             last: None,
         }
     }
 
     /// Takes in a change of a file that matters. `is_recent` says whether the file was
-    /// modified within the last second; `is_trigger`, whether a touch is enough.
+    /// modified within the last second; `is_trigger`, whether a touch is enough; `look`, what it
+    /// holds now.
     pub(crate) fn see(
         &mut self,
         path: &Path,
@@ -92,11 +115,13 @@ impl Burst {
         at: Instant,
         is_recent: impl FnOnce() -> bool,
         is_trigger: impl FnOnce() -> bool,
+        look: impl FnOnce() -> Look,
     ) {
         let was_open = self.open.contains_key(path);
         if !self.facts.contains_key(path.as_os_str()) {
             let was_there = !matches!(change, Change::Created | Change::Appeared);
-            self.facts.insert(path.into(), Facts { was_there, ..Facts::default() });
+            let arrived = change == Change::Arrived;
+            self.facts.insert(path.into(), Facts { was_there, arrived, ..Facts::default() });
         }
         let Some(facts) = self.facts.get_mut(path.as_os_str()) else { return };
         let saved = match change {
@@ -121,15 +146,18 @@ impl Burst {
             facts.is_gone = change == Change::Gone;
             facts.completed = matches!(change, Change::Closed | Change::Arrived);
             self.open.remove(path);
-            self.save(path, at);
+            self.save(path, at, look);
         } else if self.first.is_some() {
             // Whatever matters is about to follow, such as the second close of a write.
             self.last = self.last.max(Some(at));
         }
     }
 
-    fn save(&mut self, path: &Path, at: Instant) {
+    fn save(&mut self, path: &Path, at: Instant, look: impl FnOnce() -> Look) {
+        let is_small = self.order.len() <= MANY;
         let facts = self.facts.entry(path.into()).or_default();
+        // Reading many files would hold up the burst.
+        facts.looks.push(if is_small { look() } else { Look::NONE });
         if !std::mem::replace(&mut facts.is_save, true) {
             self.order.push(path.to_owned());
         }
@@ -146,6 +174,7 @@ impl Burst {
 
     /// Should it go again within this burst, then nothing has happened.
     pub(crate) fn directory_came(&mut self, directory: &Path) {
+        self.directories.push((directory.to_owned(), Instant::now()));
         self.facts.entry(directory.into()).or_default();
     }
 
@@ -203,7 +232,7 @@ impl Burst {
     }
 
     /// Counts the files that nobody has written to for too long to wait for their close.
-    pub(crate) fn count_unclosed(&mut self, now: Instant) {
+    pub(crate) fn count_unclosed(&mut self, now: Instant, look: impl Fn(&Path) -> Look) {
         let mut overdue: Vec<(Instant, PathBuf)> = self
             .open
             .iter()
@@ -213,7 +242,7 @@ impl Burst {
         overdue.sort();
         for (_, path) in overdue {
             self.open.remove(&path);
-            self.save(&path, now);
+            self.save(&path, now, || look(&path));
             if let Some(facts) = self.facts.get_mut(path.as_os_str()) {
                 facts.completed = true;
             }
@@ -223,11 +252,18 @@ impl Burst {
     /// The burst is over: what was saved in it. What came and went within it is nothing.
     pub(crate) fn finish(&mut self) -> Option<event::Burst> {
         let (first, last) = (self.first.take()?, self.last.take()?);
-        let facts = std::mem::take(&mut self.facts);
-        let mut paths = std::mem::take(&mut self.order);
-        paths
-            .retain(|path| !facts.get(path.as_os_str()).is_some_and(|facts| facts.came_and_went()));
-        (!paths.is_empty()).then_some(event::Burst { paths, first, last })
+        let mut facts = std::mem::take(&mut self.facts);
+        let directories = std::mem::take(&mut self.directories);
+        let mut saves = Vec::new();
+        for path in std::mem::take(&mut self.order) {
+            let facts = facts.remove(path.as_os_str()).unwrap_or_default();
+            if facts.came_and_went() {
+                continue;
+            }
+            let existed = (!facts.arrived).then_some(facts.was_there);
+            saves.push(event::Save { path, contents: facts.contents(), existed });
+        }
+        (!saves.is_empty()).then_some(event::Burst { saves, directories, first, last })
     }
 
     /// Forgets the touches and the like of a moment that was no burst.
@@ -277,17 +313,18 @@ mod tests {
         let mut burst = Burst::new(Duration::from_millis(10), Duration::from_secs(2));
         for (at, path, change) in &lines.changes {
             let at = start + Duration::from_millis(*at);
-            burst.see(Path::new(path), *change, at, || lines.recent, || lines.trigger);
+            let (path, look) = (Path::new(path), || Look::NONE);
+            burst.see(path, *change, at, || lines.recent, || lines.trigger, look);
         }
         if burst.ends_at().is_none()
             && let Some(at) = burst.unclosed_at()
         {
-            burst.count_unclosed(at);
+            burst.count_unclosed(at, |_| Look::NONE);
         }
         let ends =
             burst.ends_at().map(|at| u64::try_from(at.duration_since(start).as_millis()).unwrap());
-        let saved = burst.finish().map(|burst| burst.paths).unwrap_or_default();
-        let saved = saved.iter().map(|path| path.display().to_string()).collect();
+        let saved = burst.finish().map(|burst| burst.saves).unwrap_or_default();
+        let saved = saved.iter().map(|save| save.path.display().to_string()).collect();
         (ends, saved)
     }
 

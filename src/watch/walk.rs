@@ -67,6 +67,8 @@ pub(super) struct Listing {
     pub(super) scope: Option<Arc<Scope>>,
     /// How many of its files matter.
     pub(super) files: usize,
+    /// Which those are, where it is walked for the first time.
+    pub(super) names: Vec<PathBuf>,
     /// What counts as changed: of these files, and the directory itself for what is in it no
     /// more.
     pub(super) changed: Vec<(PathBuf, Option<SystemTime>)>,
@@ -203,6 +205,9 @@ impl Visit<'_> {
             self.listing.links.push((path.clone(), target));
         }
         self.listing.files += 1;
+        if matches!(self.look.counts, Counts::Since(_)) {
+            self.listing.names.push(path.clone());
+        }
         self.count(path, || entry.metadata().ok());
     }
 

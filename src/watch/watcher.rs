@@ -18,6 +18,8 @@ use super::native::{Above, Moment, Native};
 use super::quiet::Quiet;
 use super::scanner::Scanner;
 use super::walk::{self, Counts};
+use super::snapshot::Snapshot;
+use super::content;
 use crate::config;
 use crate::error::Error;
 use crate::event::{Message, Notice};
@@ -72,6 +74,8 @@ pub(super) struct Watcher {
     quiet: Option<Quiet>,
     to_self: mpsc::Sender<Input>,
     inbox: UnboundedSender<Message>,
+    /// The files whose content is to be known from the beginning.
+    snapshot: Option<Snapshot>,
     told: Told,
 }
 
@@ -119,6 +123,7 @@ impl Watcher {
             quiet: None,
             to_self,
             inbox,
+            snapshot: None,
             told: Told::default(),
         }
     }
@@ -127,6 +132,7 @@ impl Watcher {
     pub(super) fn begin(&mut self, began: SystemTime) {
         self.mounted = mounts::mounted(|place| self.concerns(place));
         self.renew_native();
+        self.snapshot = Some(Snapshot::default());
         let found = self.stand(Counts::Since(began));
         if self.tree.is_empty() {
             let base = self.filter.watch().base.display();
@@ -136,6 +142,17 @@ impl Watcher {
             return;
         }
         let _ = self.inbox.send(Message::Watching(found));
+        if let Some(snapshot) = self.snapshot.take() {
+            let (filter, inbox) = (Arc::clone(&self.filter), self.inbox.clone());
+            let take = move || {
+                let (known, is_all) = snapshot.take(&filter, began);
+                let _ = inbox.send(Message::Known(known, is_all));
+            };
+            // Without it only the files that are saved are known.
+            if let Err(error) = std::thread::Builder::new().name("snapshot".into()).spawn(take) {
+                tracing::warn!(%error, "no snapshot of the files");
+            }
+        }
     }
 
     pub(super) fn run(mut self, inputs: &mpsc::Receiver<Input>) {
@@ -403,7 +420,8 @@ impl Watcher {
             self.empty.remove(directory);
         }
         let filter = &self.filter;
-        self.burst.see(path, change, at, || is_recent(path), || filter.is_trigger(path));
+        let look = || content::look(path, filter);
+        self.burst.see(path, change, at, || is_recent(path), || filter.is_trigger(path), look);
         // A touch leaves nothing behind that could be taken for a part of the next save.
         if change == Change::Closed {
             self.burst.forget();
@@ -447,7 +465,8 @@ impl Watcher {
         if self.look_for_absent.is_some_and(|at| at <= now) {
             self.look_for_absent();
         }
-        self.burst.count_unclosed(now);
+        let filter = &self.filter;
+        self.burst.count_unclosed(now, |path| content::look(path, filter));
         if self.burst_ends_at().is_none_or(|at| at > now) {
             return;
         }

@@ -310,7 +310,7 @@ impl Companion for Adopting<'_> {
         watcher.tree.extend(batch.iter().map(|place| place.path.clone()));
     }
 
-    fn see(&mut self, listing: Listing) {
+    fn see(&mut self, mut listing: Listing) {
         let watcher = &mut *self.watcher;
         let Some(device) = listing.device else {
             watcher.tree.remove(&listing.path);
@@ -318,6 +318,9 @@ impl Companion for Adopting<'_> {
         };
         self.found.directories += 1;
         self.found.files += listing.files;
+        if let Some(snapshot) = &mut watcher.snapshot {
+            snapshot.add(std::mem::take(&mut listing.names));
+        }
         if listing.files == 0 {
             watcher.empty.insert(listing.path.clone());
         } else {

@@ -1,0 +1,519 @@
+//! Who wrote this file, and what follows? Pure: what was seen comes as data, and so does the
+//! time.
+//!
+//! The operating system does not report who wrote a file, so nothing here rests on a guess:
+//!
+//! - A build is finished work only if nothing that it may have read has changed since it
+//!   began. Contents are compared with what the *running* build can have read, never with what
+//!   an earlier build left.
+//! - A file counts as the build's own output only if that has been proved. A changed file
+//!   without that proof is always built again.
+//! - The proof is a *verification*: a build caused by such files alone that leaves the program
+//!   as it was ([`Outcome::Same`]). One is enough if it writes the files again, at the same time
+//!   after its beginning; a generator that writes only what has changed needs
+//!   [`CREDITS_NEEDED`].
+//! - A file that was ever saved while no build ran is somebody's: it is never an output.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Verifications without a contradiction that make a proof.
+const CREDITS_NEEDED: u32 = 3;
+/// Verifications in a row that each wrote the same files anew; it is they that write them.
+const REPETITIONS_NEEDED: u32 = 3;
+/// Builds in a row that are caused by what changed while the previous one ran, until they are
+/// spaced.
+const UNPACED: u32 = 5;
+/// The first pause between such builds; it doubles up to 64 times as much.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Two changes came at the same time after the beginning of their builds if the times differ
+/// by no more than this, or by this part of them.
+const SAME_TIME: (Duration, u32) = (Duration::from_millis(100), 5);
+/// Cancelled builds in a row, while none has ever come to its end.
+const MOST_CANCELLED: u32 = 2;
+
+/// What a file held when it was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Content {
+    /// There was no such file.
+    Absent,
+    /// A hash of its content.
+    Hash(u64),
+    /// Not known, or not for certain.
+    Unknown,
+}
+
+impl Content {
+    /// Both are known, and the same.
+    pub fn is(self, other: Content) -> bool {
+        self == other && self != Content::Unknown
+    }
+}
+
+/// Where hotrun is when a file changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum During {
+    /// No build runs, nor ran a moment ago.
+    Rest,
+    /// A `pre_cmd` runs: `cmd` has yet to read the sources.
+    Before,
+    /// `cmd` runs.
+    Cmd,
+    /// A build ran, but has ended by now.
+    JustEnded,
+    /// A build ended in that moment: before the change or after it.
+    Unsure,
+}
+
+/// A change of one file.
+#[derive(Clone, Debug)]
+pub struct Observed<'a> {
+    /// The file.
+    pub path: &'a Path,
+    /// What it held at each completed write of the burst, in this order.
+    pub contents: &'a [Content],
+    /// It was there before the burst; `None` where that cannot be told.
+    pub existed: Option<bool>,
+    /// Where hotrun was.
+    pub during: During,
+    /// When the burst began.
+    pub at: Instant,
+}
+
+/// What follows from a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// A save: build, and cancel the build that runs.
+    Save,
+    /// A save; but the running build is let through first, since too many were cancelled.
+    Finish,
+    /// It may be the build's own output: [`Attribution::build_ended`] says what follows.
+    Pending,
+    /// Likewise, but the build has ended already: a verification follows.
+    Verify,
+    /// As `Save`, but not at once, since builds seem to cause each other.
+    SaveLater(Duration),
+    /// Nothing.
+    Nothing,
+}
+
+/// What a build left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The program, byte for byte as it was.
+    Same,
+    /// Another program.
+    Different,
+    /// Which file the program is, is not known.
+    Unknown,
+    /// It failed.
+    Failed,
+}
+
+/// What follows from the end of a build.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BuildEnd {
+    /// What is proven to be output now: files, and directories with all that is in them.
+    pub proven: Vec<PathBuf>,
+    /// What changed while it ran and may be its output: a verification is to follow.
+    pub verify: Vec<PathBuf>,
+    /// Not at once, since builds seem to cause each other.
+    pub pause: Option<Duration>,
+}
+
+/// What is known of a path, or of a directory that builds create, which may be an output.
+#[derive(Clone, Debug, Default)]
+struct Suspect {
+    /// Verifications without a contradiction.
+    credits: u32,
+    /// Verifications in a row in which it changed again.
+    repetitions: u32,
+    /// In the last build, how long after its beginning it changed first, and how often it did.
+    last: Option<(Duration, u32)>,
+    is_directory: bool,
+}
+
+/// The build, or the rules, that run or ran last.
+#[derive(Clone, Debug)]
+struct Run {
+    is_build: bool,
+    /// It is caused by these alone, which may be outputs.
+    verifies: BTreeSet<PathBuf>,
+    began: Instant,
+    /// What the files that have changed since held then.
+    began_with: HashMap<PathBuf, Content>,
+    /// Directories that appeared since.
+    new_directories: BTreeSet<PathBuf>,
+    /// What was written since: how long after the beginning at first, and how often.
+    written: HashMap<PathBuf, (Duration, u32)>,
+    /// What changed since, may be its output, and awaits a verification.
+    pending: BTreeSet<PathBuf>,
+    has_ended: bool,
+}
+
+/// What is remembered of the files that changed.
+#[derive(Clone, Debug, Default)]
+pub struct Attribution {
+    /// What each file held when it was last looked at.
+    held: HashMap<PathBuf, Content>,
+    /// Every file that matters was looked at when hotrun began.
+    knows_all: bool,
+    /// Paths that changed while no build ran.
+    edited: HashSet<PathBuf>,
+    /// Proven outputs.
+    outputs: HashSet<PathBuf>,
+    /// Proven output directories.
+    directories: BTreeSet<PathBuf>,
+    /// Directories in which builds are proven to make files that they delete again.
+    scratch: HashSet<PathBuf>,
+    suspects: HashMap<PathBuf, Suspect>,
+    run: Option<Run>,
+    /// Builds in a row that were caused by what changed while the previous one ran.
+    turns: u32,
+    /// Something that came while no build ran causes the next build.
+    is_wanted: bool,
+    /// Cancelled builds in a row, and when the first of them began.
+    cancelled: Option<(u32, Instant)>,
+    /// How long the last build took that came to its end.
+    took: Option<Duration>,
+}
+
+impl Attribution {
+    /// What the files held before anything of hotrun's ran. `is_all`: there are no others.
+    pub fn known(&mut self, files: Vec<(PathBuf, Content)>, is_all: bool) {
+        for (path, content) in files {
+            self.held.entry(path).or_insert(content);
+        }
+        self.knows_all = is_all;
+    }
+
+    /// What a file holds now, whatever follows from it.
+    pub fn saw(&mut self, path: &Path, contents: &[Content]) {
+        if let Some(last) = contents.last() {
+            self.held.insert(path.to_owned(), *last);
+        }
+    }
+
+    /// A build begins. `verifies`: the files, which may be outputs, that alone have caused it.
+    pub fn build_began(&mut self, verifies: &[PathBuf], now: Instant) {
+        self.turns = if std::mem::take(&mut self.is_wanted) { 0 } else { self.turns + 1 };
+        self.began(true, verifies, now);
+    }
+
+    /// The build was asked for by hand, or by a change of the configuration.
+    pub fn wanted(&mut self) {
+        self.is_wanted = true;
+    }
+
+    /// Rules begin to run.
+    pub fn rules_began(&mut self, now: Instant) {
+        self.began(false, &[], now);
+    }
+
+    fn began(&mut self, is_build: bool, verifies: &[PathBuf], now: Instant) {
+        self.run = Some(Run {
+            is_build,
+            verifies: verifies.iter().cloned().collect(),
+            began: now,
+            began_with: HashMap::new(),
+            new_directories: BTreeSet::new(),
+            written: HashMap::new(),
+            pending: BTreeSet::new(),
+            has_ended: false,
+        });
+    }
+
+    /// These directories have appeared.
+    pub fn directories_came(&mut self, directories: &[PathBuf]) {
+        if let Some(run) = &mut self.run {
+            run.new_directories.extend(directories.iter().cloned());
+        }
+    }
+
+    /// True for a proven output.
+    pub fn is_output(&self, path: &Path) -> bool {
+        !self.edited.contains(path)
+            && (self.outputs.contains(path)
+                || !self.directories.is_empty()
+                    && path.ancestors().any(|one| self.directories.contains(one)))
+    }
+
+    /// The build that runs, or ran last, has made it, or builds are proven to write it.
+    pub fn is_written(&self, path: &Path) -> bool {
+        let is_new = |run: &Run| run.began_with.get(path) == Some(&Content::Absent);
+        self.is_output(path)
+            || self.suspects.contains_key(&self.key(path))
+            || self.run.as_ref().is_some_and(is_new)
+    }
+
+    /// What follows from the change of a file that a build reads, or (`is_source` false) a
+    /// rule has.
+    pub fn judge(&mut self, change: &Observed<'_>, is_source: bool) -> Verdict {
+        let path = change.path;
+        let before = self.held.get(path).copied();
+        self.saw(path, change.contents);
+        let last = change.contents.last().copied().unwrap_or(Content::Unknown);
+        if change.during == During::Rest {
+            // Somebody wrote what is there already.
+            if self.is_output(path) && before.is_some_and(|before| before.is(last)) {
+                return Verdict::Nothing;
+            }
+            self.edit(path);
+            self.is_wanted = true;
+            return Verdict::Save;
+        }
+        let offset = self.run.as_ref().map_or(Duration::ZERO, |run| {
+            change.at.saturating_duration_since(run.began)
+        });
+        let existed = self.existed(change, before);
+        let key = self.key(path);
+        let Some(run) = &mut self.run else { return Verdict::Save };
+        let was = if existed { before.unwrap_or(Content::Unknown) } else { Content::Absent };
+        let began_with = *run.began_with.entry(path.to_owned()).or_insert(was);
+        run.written.entry(path.to_owned()).or_insert((offset, 0)).1 += 1;
+        let is_new = began_with == Content::Absent;
+        // Whatever runs has read this, and nothing else. (What came and went may have been read.)
+        if !is_new && change.contents.iter().all(|held| held.is(began_with)) {
+            if run.is_build && !self.edited.contains(path) {
+                // It seems to be the build that writes it.
+                self.suspects.entry(key).or_default();
+            }
+            return Verdict::Nothing;
+        }
+        if self.is_output(path) {
+            return Verdict::Nothing;
+        }
+        let Some(run) = &mut self.run else { return Verdict::Save };
+        if !run.is_build || !is_source {
+            return Verdict::Save;
+        }
+        let is_edited = self.edited.contains(path);
+        let is_verified = run.verifies.contains(path) || run.verifies.contains(&key);
+        let is_suspect = is_new
+            || is_verified
+            || self.suspects.contains_key(&key)
+            || change.during == During::Before;
+        if is_suspect && !is_edited && change.during != During::Unsure {
+            return self.pend(path);
+        }
+        if is_edited && self.is_by_the_clock(&key, path) && let Some(pause) = self.pause() {
+            return Verdict::SaveLater(pause);
+        }
+        self.cancel(change)
+    }
+
+    /// Was it there when the run began?
+    fn existed(&self, change: &Observed<'_>, before: Option<Content>) -> bool {
+        let is_below_new = self.run.as_ref().is_some_and(|run| {
+            !run.new_directories.is_empty()
+                && change.path.ancestors().any(|one| run.new_directories.contains(one))
+        });
+        match (before, change.existed) {
+            _ if is_below_new => false,
+            (Some(before), _) => before != Content::Absent,
+            (None, Some(existed)) => existed,
+            (None, None) => !self.knows_all,
+        }
+    }
+
+    /// A save cancels the running build, unless that would keep anything newer from starting
+    /// for longer than two builds take.
+    fn cancel(&mut self, change: &Observed<'_>) -> Verdict {
+        let Some(run) = self.run.as_ref().filter(|run| !run.has_ended) else {
+            return Verdict::Save;
+        };
+        let (count, first) = self.cancelled.unwrap_or((0, run.began));
+        let is_enough = match self.took {
+            Some(took) => {
+                count > 0 && change.at.saturating_duration_since(first) > took.mul_f32(0.8)
+            }
+            None => count >= MOST_CANCELLED,
+        };
+        if !is_enough {
+            self.cancelled = Some((count, first));
+            return Verdict::Save;
+        }
+        if !self.edited.contains(change.path) {
+            // Nobody was ever seen to write it outside of builds.
+            return self.pend(change.path);
+        }
+        Verdict::Finish
+    }
+
+    /// What may be an output awaits the end of the build.
+    fn pend(&mut self, path: &Path) -> Verdict {
+        let Some(run) = &mut self.run else { return Verdict::Save };
+        run.pending.insert(path.to_owned());
+        if !run.has_ended {
+            return Verdict::Pending;
+        }
+        self.suspect(path);
+        Verdict::Verify
+    }
+
+    /// What changed in the build that ran last is a suspect from now on.
+    fn suspect(&mut self, path: &Path) {
+        let Some(run) = &self.run else { return };
+        let key = topmost_new(path, run).unwrap_or_else(|| self.key(path));
+        let when = run.written.get(path).copied();
+        let is_directory = key != path;
+        let suspect = self.suspects.entry(key).or_default();
+        suspect.is_directory |= is_directory;
+        suspect.last = suspect.last.min(when).or(suspect.last).or(when);
+    }
+
+    /// The running build was cancelled.
+    pub fn build_cancelled(&mut self) {
+        if let Some(run) = &mut self.run {
+            let (count, first) = self.cancelled.unwrap_or((0, run.began));
+            self.cancelled = Some((count + 1, first));
+            run.has_ended = true;
+        }
+    }
+
+    /// A build came to its end.
+    pub fn build_ended(&mut self, outcome: Outcome, now: Instant) -> BuildEnd {
+        self.cancelled = None;
+        let Some(run) = &mut self.run else { return BuildEnd::default() };
+        run.has_ended = true;
+        if outcome != Outcome::Failed {
+            self.took = Some(now.saturating_duration_since(run.began));
+        }
+        let run = run.clone();
+        let mut keys: BTreeSet<PathBuf> = run.verifies.iter().map(|one| self.key(one)).collect();
+        keys.retain(|key| !self.edited.contains(key) && self.verify(key, &run, outcome));
+        let mut verify: Vec<PathBuf> = run.pending.iter().cloned().collect();
+        verify.retain(|path| !self.is_output(path) && !self.was_scratch(path, &run));
+        for path in &verify {
+            self.suspect(path);
+        }
+        let pause = self.pause();
+        BuildEnd { proven: keys.into_iter().collect(), verify, pause }
+    }
+
+    /// What the end of this verification says of a suspect. True: it is an output.
+    fn verify(&mut self, key: &Path, run: &Run, outcome: Outcome) -> bool {
+        let below = |path: &&PathBuf| path.starts_with(key);
+        let wrote = run.written.iter().filter(|(path, _)| path.starts_with(key));
+        let wrote = wrote.map(|(_, when)| *when).min();
+        let is_changed = run.pending.iter().any(|path| path.starts_with(key));
+        let verified: Vec<PathBuf> = run.verifies.iter().filter(below).cloned().collect();
+        let is_scratch = verified
+            .iter()
+            .all(|path| self.held.get(path).is_some_and(|held| *held == Content::Absent));
+        let suspect = self.suspects.entry(key.to_owned()).or_default();
+        let is_regular = match (suspect.last, wrote) {
+            (Some((before, _)), Some((now, _))) => is_same_time(before, now),
+            _ => false,
+        };
+        match outcome {
+            Outcome::Failed if !is_changed => return false,
+            Outcome::Same if is_regular => suspect.credits = CREDITS_NEEDED,
+            Outcome::Same => suspect.credits += 1,
+            Outcome::Unknown if !is_changed && is_regular => suspect.credits = CREDITS_NEEDED,
+            Outcome::Unknown if !is_changed => suspect.credits += 1,
+            // It was somebody else's: the build before had not read it.
+            Outcome::Different if !is_changed => {
+                self.suspects.remove(key);
+                self.edited.extend(verified);
+                return false;
+            }
+            Outcome::Unknown | Outcome::Different | Outcome::Failed => {
+                suspect.repetitions = if is_regular { suspect.repetitions + 1 } else { 0 };
+            }
+        }
+        suspect.last = None;
+        if suspect.credits < CREDITS_NEEDED && suspect.repetitions < REPETITIONS_NEEDED {
+            return false;
+        }
+        let is_directory = suspect.is_directory;
+        self.suspects.remove(key);
+        if is_directory {
+            self.directories.insert(key.to_owned());
+        } else {
+            self.outputs.insert(key.to_owned());
+            if let Some(parent) = key.parent().filter(|_| is_scratch) {
+                self.scratch.insert(parent.to_owned());
+            }
+        }
+        true
+    }
+
+    /// Somebody edits this file.
+    fn edit(&mut self, path: &Path) {
+        self.edited.insert(path.to_owned());
+        self.outputs.remove(path);
+        self.suspects.remove(path);
+    }
+
+    /// As which suspect the path counts: as itself, or as the directory that builds create.
+    fn key(&self, path: &Path) -> PathBuf {
+        let is_directory =
+            |one: &&Path| self.suspects.get(*one).is_some_and(|suspect| suspect.is_directory);
+        path.ancestors().find(is_directory).unwrap_or(path).to_owned()
+    }
+
+    /// It was made and deleted in this build, in a directory where builds do that.
+    fn was_scratch(&self, path: &Path, run: &Run) -> bool {
+        run.began_with.get(path) == Some(&Content::Absent)
+            && self.held.get(path) == Some(&Content::Absent)
+            && path.parent().is_some_and(|parent| self.scratch.contains(parent))
+    }
+
+    /// It changed once in this build, at the same time as in the build before.
+    fn is_by_the_clock(&mut self, key: &Path, path: &Path) -> bool {
+        let now = self.run.as_ref().and_then(|run| run.written.get(path)).copied();
+        let suspect = self.suspects.entry(key.to_owned()).or_default();
+        let before = std::mem::replace(&mut suspect.last, now);
+        let once = |when: Option<(Duration, u32)>| when.is_some_and(|(_, count)| count == 1);
+        let is_so = match (before, now) {
+            (Some((before, _)), Some((now, _))) => is_same_time(before, now),
+            _ => false,
+        };
+        is_so && once(before) && once(now)
+    }
+
+    /// How long the next build waits that nothing but the previous one causes.
+    fn pause(&self) -> Option<Duration> {
+        let over = self.turns.checked_sub(UNPACED)?;
+        Some(FIRST_PAUSE * 2_u32.pow(over.min(6)))
+    }
+}
+
+/// The topmost directory around it that appeared in this run.
+fn topmost_new(path: &Path, run: &Run) -> Option<PathBuf> {
+    path.ancestors().filter(|one| run.new_directories.contains(*one)).last().map(Path::to_owned)
+}
+
+fn is_same_time(one: Duration, other: Duration) -> bool {
+    one.abs_diff(other) <= SAME_TIME.0.max(one.max(other) / SAME_TIME.1)
+}
+
+/// What files held for the last build that ended (air's `exclude_unchanged`). Only of files
+/// that were saved since hotrun began is anything known.
+#[derive(Clone, Debug, Default)]
+pub struct Fingerprints {
+    built: HashMap<PathBuf, Content>,
+    /// Saved, and not yet built to the end.
+    since: HashMap<PathBuf, Content>,
+}
+
+impl Fingerprints {
+    /// Does the file hold what it held for the last build that ended? Not if another content
+    /// is on its way through a build.
+    pub fn is_unchanged(&mut self, path: &Path, now: Content) -> bool {
+        let is_a_file = matches!(now, Content::Hash(_));
+        let same = is_a_file && self.built.get(path) == Some(&now);
+        if same && !self.since.contains_key(path) {
+            return true;
+        }
+        self.since.insert(path.to_owned(), now);
+        false
+    }
+
+    /// A build ran to its end.
+    pub fn build_ended(&mut self) {
+        self.built.extend(self.since.drain());
+    }
+}

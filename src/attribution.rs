@@ -30,6 +30,8 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Two changes came at the same time after the beginning of their builds if the times differ
 /// by no more than this, or by this part of them.
 const SAME_TIME: (Duration, u32) = (Duration::from_millis(100), 5);
+/// Nothing newer may start for so long, however short builds are.
+const LEAST_WITHOUT_RESULT: Duration = Duration::from_millis(500);
 /// Cancelled builds in a row, while none has ever come to its end.
 const MOST_CANCELLED: u32 = 2;
 
@@ -86,8 +88,12 @@ pub struct Observed<'a> {
 pub enum Verdict {
     /// A save: build, and cancel the build that runs.
     Save,
-    /// A save; but the running build is let through first, since too many were cancelled.
-    Finish,
+    /// A save; but the running build is let through first, since nothing newer has started for
+    /// too long. It is cancelled all the same if it has not ended by then.
+    Finish {
+        /// By then.
+        within: Duration,
+    },
     /// It may be the build's own output: [`Attribution::build_ended`] says what follows.
     Pending,
     /// Likewise, but the build has ended already: a verification follows.
@@ -131,7 +137,17 @@ struct Suspect {
     repetitions: u32,
     /// In the last build, how long after its beginning it changed first, and how often it did.
     last: Option<(Duration, u32)>,
-    is_directory: bool,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Kind {
+    #[default]
+    File,
+    /// All that is in it.
+    Directory,
+    /// Files whose names differ only by numbers, such as `gen-#.txt`.
+    Family,
 }
 
 /// The build, or the rules, that run or ran last.
@@ -165,6 +181,8 @@ pub struct Attribution {
     outputs: HashSet<PathBuf>,
     /// Proven output directories.
     directories: BTreeSet<PathBuf>,
+    /// Families of files of which builds are proven to make new ones.
+    families: HashSet<PathBuf>,
     /// Directories in which builds are proven to make files that they delete again.
     scratch: HashSet<PathBuf>,
     suspects: HashMap<PathBuf, Suspect>,
@@ -263,9 +281,10 @@ impl Attribution {
             self.is_wanted = true;
             return Verdict::Save;
         }
-        let offset = self.run.as_ref().map_or(Duration::ZERO, |run| {
-            change.at.saturating_duration_since(run.began)
-        });
+        let offset = self
+            .run
+            .as_ref()
+            .map_or(Duration::ZERO, |run| change.at.saturating_duration_since(run.began));
         let existed = self.existed(change, before);
         let key = self.key(path);
         let Some(run) = &mut self.run else { return Verdict::Save };
@@ -281,7 +300,10 @@ impl Attribution {
             }
             return Verdict::Nothing;
         }
-        if self.is_output(path) {
+        let is_of_family = (is_new || last == Content::Absent)
+            && !self.families.is_empty()
+            && family(path).is_some_and(|family| self.families.contains(&family));
+        if self.is_output(path) || is_of_family {
             return Verdict::Nothing;
         }
         let Some(run) = &mut self.run else { return Verdict::Save };
@@ -297,7 +319,10 @@ impl Attribution {
         if is_suspect && !is_edited && change.during != During::Unsure {
             return self.pend(path);
         }
-        if is_edited && self.is_by_the_clock(&key, path) && let Some(pause) = self.pause() {
+        if is_edited
+            && self.is_by_the_clock(&key, path)
+            && let Some(pause) = self.pause()
+        {
             return Verdict::SaveLater(pause);
         }
         self.cancel(change)
@@ -326,7 +351,8 @@ impl Attribution {
         let (count, first) = self.cancelled.unwrap_or((0, run.began));
         let is_enough = match self.took {
             Some(took) => {
-                count > 0 && change.at.saturating_duration_since(first) > took.mul_f32(0.8)
+                let elapsed = change.at.saturating_duration_since(first);
+                count > 0 && elapsed > LEAST_WITHOUT_RESULT.max(took.mul_f32(0.8))
             }
             None => count >= MOST_CANCELLED,
         };
@@ -338,7 +364,12 @@ impl Attribution {
             // Nobody was ever seen to write it outside of builds.
             return self.pend(change.path);
         }
-        Verdict::Finish
+        let run = self.run.as_ref().map_or(change.at, |run| run.began);
+        let ends = run + LEAST_WITHOUT_RESULT.max(self.took.unwrap_or_default() * 2);
+        match ends.checked_duration_since(change.at) {
+            Some(within) => Verdict::Finish { within },
+            None => Verdict::Save,
+        }
     }
 
     /// What may be an output awaits the end of the build.
@@ -355,11 +386,17 @@ impl Attribution {
     /// What changed in the build that ran last is a suspect from now on.
     fn suspect(&mut self, path: &Path) {
         let Some(run) = &self.run else { return };
-        let key = topmost_new(path, run).unwrap_or_else(|| self.key(path));
+        let is_new = run.began_with.get(path) == Some(&Content::Absent);
+        let (key, kind) = match (topmost_new(path, run), family(path)) {
+            (Some(new), _) => (new, Kind::Directory),
+            (None, Some(family)) if is_new && self.key(path) == path => (family, Kind::Family),
+            (None, _) => (self.key(path), Kind::File),
+        };
         let when = run.written.get(path).copied();
-        let is_directory = key != path;
         let suspect = self.suspects.entry(key).or_default();
-        suspect.is_directory |= is_directory;
+        if kind != Kind::File {
+            suspect.kind = kind;
+        }
         suspect.last = suspect.last.min(when).or(suspect.last).or(when);
     }
 
@@ -394,11 +431,12 @@ impl Attribution {
 
     /// What the end of this verification says of a suspect. True: it is an output.
     fn verify(&mut self, key: &Path, run: &Run, outcome: Outcome) -> bool {
-        let below = |path: &&PathBuf| path.starts_with(key);
-        let wrote = run.written.iter().filter(|(path, _)| path.starts_with(key));
+        let is_its = |path: &PathBuf| self.is_counted_as(path, key);
+        let wrote = run.written.iter().filter(|(path, _)| is_its(path));
         let wrote = wrote.map(|(_, when)| *when).min();
-        let is_changed = run.pending.iter().any(|path| path.starts_with(key));
-        let verified: Vec<PathBuf> = run.verifies.iter().filter(below).cloned().collect();
+        let is_changed = run.pending.iter().any(is_its);
+        let verified: Vec<PathBuf> =
+            run.verifies.iter().filter(|path| is_its(path)).cloned().collect();
         let is_scratch = verified
             .iter()
             .all(|path| self.held.get(path).is_some_and(|held| *held == Content::Absent));
@@ -427,17 +465,31 @@ impl Attribution {
         if suspect.credits < CREDITS_NEEDED && suspect.repetitions < REPETITIONS_NEEDED {
             return false;
         }
-        let is_directory = suspect.is_directory;
+        let kind = suspect.kind;
         self.suspects.remove(key);
-        if is_directory {
-            self.directories.insert(key.to_owned());
-        } else {
-            self.outputs.insert(key.to_owned());
-            if let Some(parent) = key.parent().filter(|_| is_scratch) {
-                self.scratch.insert(parent.to_owned());
+        match kind {
+            Kind::Directory => {
+                self.directories.insert(key.to_owned());
+            }
+            Kind::Family => {
+                self.families.insert(key.to_owned());
+            }
+            Kind::File => {
+                self.outputs.insert(key.to_owned());
             }
         }
+        if let Some(parent) = key.parent().filter(|_| is_scratch && kind != Kind::Directory) {
+            self.scratch.insert(parent.to_owned());
+        }
         true
+    }
+
+    fn is_counted_as(&self, path: &Path, key: &Path) -> bool {
+        match self.suspects.get(key).map(|suspect| suspect.kind) {
+            Some(Kind::Directory) => path.starts_with(key),
+            Some(Kind::Family) => family(path).as_deref() == Some(key),
+            Some(Kind::File) | None => path == key,
+        }
     }
 
     /// Somebody edits this file.
@@ -447,11 +499,14 @@ impl Attribution {
         self.suspects.remove(path);
     }
 
-    /// As which suspect the path counts: as itself, or as the directory that builds create.
+    /// As which suspect the path counts: as itself, as the directory that builds create, or as
+    /// its family.
     fn key(&self, path: &Path) -> PathBuf {
-        let is_directory =
-            |one: &&Path| self.suspects.get(*one).is_some_and(|suspect| suspect.is_directory);
-        path.ancestors().find(is_directory).unwrap_or(path).to_owned()
+        let is = |one: &Path, kind| self.suspects.get(one).is_some_and(|one| one.kind == kind);
+        if let Some(directory) = path.ancestors().find(|one| is(one, Kind::Directory)) {
+            return directory.to_owned();
+        }
+        family(path).filter(|family| is(family, Kind::Family)).unwrap_or_else(|| path.to_owned())
     }
 
     /// It was made and deleted in this build, in a directory where builds do that.
@@ -479,6 +534,22 @@ impl Attribution {
         let over = self.turns.checked_sub(UNPACED)?;
         Some(FIRST_PAUSE * 2_u32.pow(over.min(6)))
     }
+}
+
+/// The path with `#` for each number in the file's name; `None` where there is none.
+fn family(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    let mut family = String::new();
+    let mut had_number = false;
+    for one in name.chars() {
+        if !one.is_ascii_digit() {
+            family.push(one);
+        } else if !family.ends_with('#') {
+            family.push('#');
+            had_number = true;
+        }
+    }
+    had_number.then(|| path.with_file_name(family))
 }
 
 /// The topmost directory around it that appeared in this run.

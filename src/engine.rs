@@ -27,6 +27,7 @@ use crate::event::{
 };
 use crate::filter::{Filter, Reason, Verdict};
 use crate::listen::Listeners;
+use crate::own_writes::OwnWrites;
 use crate::process::Terminal::OutputOnly;
 use crate::process::terminal::Terminal;
 use crate::process::{self, Job, Processes};
@@ -50,7 +51,7 @@ mod terminal;
 
 use paused::Paused;
 use program::Built;
-use saves::Window;
+use saves::{Late, Window};
 use terminal::Seat;
 
 /// The pause before an app that ended by itself is started again: the first, and the most
@@ -137,6 +138,8 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
         report,
         watch,
         attribution: Attribution::default(),
+        own_writes: OwnWrites::default(),
+        late: Late::default(),
         built: Built::default(),
         paused_build: Paused::default(),
         paused_rules: Paused::default(),
@@ -214,6 +217,10 @@ struct Engine {
     filter: Rc<Filter>,
     /// Who writes which files.
     attribution: Attribution,
+    /// Which files the program itself writes.
+    own_writes: OwnWrites,
+    /// Saves that may be the program's own, and are acted on later.
+    late: Late,
     /// The program that was last built.
     built: Built,
     /// A build that is not to begin at once, since builds seem to cause each other.
@@ -344,6 +351,7 @@ impl Engine {
                 vec![event]
             }
             Message::Changed(burst) => self.saved(burst),
+            Message::ChangedLate => self.saved_late(),
             Message::Known(files, is_all) => {
                 self.attribution.known(files, is_all);
                 Vec::new()
@@ -700,6 +708,7 @@ impl Engine {
         }
         self.remember_artifact(proc, generation);
         self.built.started(proc);
+        self.own_writes.started(Instant::now());
         self.spawn(proc, Role::App, Some(generation), vec![Stage::alone(command)], None, None);
     }
 

@@ -53,10 +53,7 @@ impl Cause {
             (Cause::Written(paths), Cause::Written(more)) => {
                 Cause::Written(without_repeats(paths, more))
             }
-            (
-                Cause::Save(paths),
-                Cause::Save(more) | Cause::Written(more),
-            )
+            (Cause::Save(paths), Cause::Save(more) | Cause::Written(more))
             | (Cause::Written(paths), Cause::Save(more)) => {
                 Cause::Save(without_repeats(paths, more))
             }
@@ -341,6 +338,8 @@ pub enum Message {
     Event(Event),
     /// A burst of saves is over.
     Changed(Burst),
+    /// It is time for the saves that were put off.
+    ChangedLate,
     /// What the files held before anything was run; and whether that is all of them.
     Known(Vec<(PathBuf, Content)>, bool),
     /// Everything is watched now.
@@ -530,6 +529,8 @@ pub enum Notice {
     Finishing(Vec<PathBuf>),
     /// These change each time that a build runs; the next build follows after this pause.
     ChangesInBuilds(Vec<PathBuf>, Duration),
+    /// These are proven to be written by the program itself, which they would restart.
+    OwnWrites(Vec<PathBuf>),
     /// These are proven to be written by builds, and start no more of them.
     Outputs(Vec<PathBuf>),
     /// A build has failed.

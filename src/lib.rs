@@ -54,6 +54,8 @@ pub mod filter;
 pub mod keys;
 // Signals become messages.
 pub mod signal;
+// Does the program write the files that restart it? Pure.
+pub mod own_writes;
 // What to do about it. Pure.
 pub mod state;
 // Orders from another terminal become messages.

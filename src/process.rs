@@ -55,6 +55,7 @@ pub(crate) use leftovers::{
 use link::{FromGuardian, Launch, ToGuardian};
 pub(crate) use output::without_escapes;
 use output::{Kept, Output};
+pub(crate) use platform::has_written_files;
 pub use ports::Freeing;
 pub(crate) use raw::{is_ignored, stop_here};
 use reaper::Reaper;

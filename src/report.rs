@@ -210,8 +210,19 @@ impl Report {
             }
             Notice::Finishing(paths) => {
                 let names = name_paths(paths, &self.base);
-                let text = format!("{names}; the running build is finished first, then a newer one");
+                let text =
+                    format!("{names}; the running build is finished first, then a newer one");
                 self.line(Part::Watcher, Tone::Plain, "saved", &text);
+            }
+            Notice::OwnWrites(paths) => {
+                let names = name_paths(paths, &self.base);
+                let first = name_paths(&paths[..paths.len().min(1)], &self.base);
+                let text = format!(
+                    "{names} is written by the program itself and would restart it again and \
+                     again, so such writes are ignored; to exclude it: [watch] exclude = [{first:?}], \
+                     or exclude_regex in its rule"
+                );
+                self.line(Part::Main, Tone::Warn, "note", &text);
             }
             Notice::Outputs(paths) => {
                 let names = name_paths(paths, &self.base);

@@ -211,6 +211,11 @@ impl State {
         self.fallback
     }
 
+    /// The app that stands for the program now.
+    pub fn app(&self) -> Option<Proc> {
+        current_app(&self.phase)
+    }
+
     /// True while a build runs that nobody has overtaken.
     pub fn is_building(&self) -> bool {
         matches!(self.phase, Phase::Building { .. })
@@ -1159,10 +1164,7 @@ impl Turn {
 
 /// A build runs, or what it made has yet to start: what is to follow waits.
 fn has_follow_ups(phase: &Phase) -> bool {
-    matches!(
-        phase,
-        Phase::Building { .. } | Phase::Stopping | Phase::Starting { app: Some(_), .. }
-    )
+    matches!(phase, Phase::Building { .. } | Phase::Stopping | Phase::Starting { app: Some(_), .. })
 }
 
 /// The app that stands for the program now: the one that serves, else the one that starts.

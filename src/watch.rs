@@ -23,6 +23,7 @@ use crate::filter::{Filter, Verdict};
 mod burst;
 mod clock;
 mod content;
+mod git;
 mod ignores;
 mod mounts;
 mod native;

@@ -246,8 +246,7 @@ mod tests {
 
     fn wait(built: &mut Built) {
         for known in &mut built.files {
-            if let Pieces::Awaited(receiver) =
-                std::mem::replace(&mut known.pieces, Pieces::Unknown)
+            if let Pieces::Awaited(receiver) = std::mem::replace(&mut known.pieces, Pieces::Unknown)
             {
                 known.pieces = Pieces::There(receiver.blocking_recv().unwrap().unwrap());
             }

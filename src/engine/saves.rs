@@ -3,12 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+use tokio::task::JoinHandle;
+
 use super::{Engine, ROUNDS_OF_RULES};
 use crate::attribution::{Content, During, Observed, Verdict};
 use crate::config::Action;
-use crate::event::{Burst, Cause, Event, Notice, Order, Proc, Save};
+use crate::event::{Burst, Cause, Event, Message, Notice, Order, Proc, Save};
 use crate::filter::{Reason, Verdict as FilterVerdict};
 use crate::watch::{changed_at, coarse_now};
+use crate::{own_writes, process};
 
 /// What is seen so long after a build's end was not written by it: events come sooner.
 const LONG_AFTER: Duration = Duration::from_secs(1);
@@ -21,6 +24,8 @@ pub(super) struct Window {
     pub(super) proc: Proc,
     /// It is a build, which reads the sources.
     is_build: bool,
+    /// Commands run before its last one.
+    has_pre_cmd: bool,
     began: Instant,
     pub(super) began_by_files: SystemTime,
     /// When its last command began.
@@ -47,7 +52,7 @@ impl Moment {
 impl Window {
     /// Without a `pre_cmd`, `cmd` begins at once.
     pub(super) fn of_build(proc: Proc, has_pre_cmd: bool) -> Self {
-        let window = Self { is_build: true, ..Self::of_rules(proc) };
+        let window = Self { is_build: true, has_pre_cmd, ..Self::of_rules(proc) };
         if has_pre_cmd { Self { cmd_began: None, ..window } } else { window }
     }
 
@@ -55,7 +60,15 @@ impl Window {
     pub(super) fn of_rules(proc: Proc) -> Self {
         let now = Moment::now();
         let (began, began_by_files) = (now.at, now.by_files_coarse);
-        Self { proc, is_build: false, began, began_by_files, cmd_began: Some(now), ended: None }
+        Self {
+            proc,
+            is_build: false,
+            has_pre_cmd: false,
+            began,
+            began_by_files,
+            cmd_began: Some(now),
+            ended: None,
+        }
     }
 
     pub(super) fn last_command_began(&mut self) {
@@ -92,12 +105,11 @@ impl Window {
                 Some(_) => During::JustEnded,
             };
         }
-        let Some(began) = self.cmd_began.filter(|began| burst.last >= began.at) else {
-            return During::Before;
-        };
+        let began = self.cmd_began.filter(|began| !self.has_pre_cmd || burst.last >= began.at);
+        let Some(began) = began else { return During::Before };
         // It may have been written before that, and told after.
         match stamp {
-            Some(at) if self.is_build && at <= began.by_files => During::Before,
+            Some(at) if self.has_pre_cmd && at <= began.by_files => During::Before,
             _ => During::Cmd,
         }
     }
@@ -140,8 +152,77 @@ struct Judged {
     pause: Duration,
 }
 
+/// Saves that are put off.
+#[derive(Debug, Default)]
+pub(super) struct Late {
+    saves: Vec<Save>,
+    task: Option<JoinHandle<()>>,
+}
+
 impl Engine {
-    pub(super) fn saved(&mut self, burst: Burst) -> Vec<Event> {
+    pub(super) fn saved(&mut self, mut burst: Burst) -> Vec<Event> {
+        burst.saves = self.without_own_writes(burst.saves);
+        self.act_on(burst)
+    }
+
+    /// The saves that were put off are acted on now.
+    pub(super) fn saved_late(&mut self) -> Vec<Event> {
+        let now = Instant::now();
+        let saves = std::mem::take(&mut self.late.saves);
+        self.act_on(Burst { saves, directories: Vec::new(), first: now, last: now })
+    }
+
+    /// Without what the program writes itself. What it may have written comes later.
+    fn without_own_writes(&mut self, saves: Vec<Save>) -> Vec<Save> {
+        let now = Instant::now();
+        let (mut acted_on, mut late, mut news) = (Vec::new(), Vec::new(), Vec::new());
+        let mut pause = Duration::ZERO;
+        for save in saves {
+            if self.filter.file(&save.path) == FilterVerdict::Ignored {
+                acted_on.push(save);
+                continue;
+            }
+            let app = self.state.app().and_then(|app| self.report.facts.get(&app)?.pid);
+            let has_written = || process::has_written_files(app?);
+            match self.own_writes.judge(&save.path, now, has_written) {
+                own_writes::Verdict::Save => acted_on.push(save),
+                own_writes::Verdict::Late(more) => {
+                    pause = pause.max(more);
+                    late.push(save);
+                }
+                own_writes::Verdict::Own { is_news } => {
+                    self.attribution.saw(&save.path, &save.contents);
+                    tracing::debug!("{}: the program wrote it", save.path.display());
+                    if is_news {
+                        news.push(save.path);
+                    }
+                }
+            }
+        }
+        if !news.is_empty() {
+            self.report.say(&Notice::OwnWrites(news));
+        }
+        self.late.saves.append(&mut late);
+        if !acted_on.is_empty() {
+            // One restart is for all.
+            acted_on.append(&mut self.late.saves);
+            if let Some(task) = self.late.task.take() {
+                task.abort();
+            }
+        } else if pause > Duration::ZERO
+            && self.late.task.as_ref().is_none_or(JoinHandle::is_finished)
+        {
+            let inbox = self.sender.clone();
+            self.late.task = Some(tokio::spawn(async move {
+                tokio::time::sleep(pause).await;
+                // The inbox closes when hotrun ends.
+                let _ = inbox.send(Message::ChangedLate);
+            }));
+        }
+        acted_on
+    }
+
+    fn act_on(&mut self, burst: Burst) -> Vec<Event> {
         let times = Times { first: burst.first, last: burst.last };
         if burst.saves.iter().any(|save| self.config.comes_from(&save.path)) {
             self.reload();
@@ -202,7 +283,13 @@ impl Engine {
         let mut events = Vec::new();
         if !judged.finish.is_empty() {
             self.report.say(&Notice::Finishing(judged.finish.clone()));
-            events.push(Event::FollowUp(Cause::Save(judged.finish)));
+            let cause = Cause::Save(judged.finish);
+            // Should the build take much longer than usual, it is cancelled after all.
+            let paused = self.paused_build.cause.take();
+            let event = |cause: &Cause| Event::Saved(cause.clone());
+            let all = cause.clone().after(paused);
+            self.paused_build.begin(&self.sender, all, judged.pause, event);
+            events.push(Event::FollowUp(cause));
         }
         if !judged.verify.is_empty() {
             events.push(Event::FollowUp(Cause::Written(judged.verify)));
@@ -294,11 +381,14 @@ impl Engine {
             tracing::debug!(?verdict, ?during, ?existed, "{}", path.display());
             match verdict {
                 Verdict::Save => judged.saves.push(path),
-                Verdict::Finish => judged.finish.push(path),
+                Verdict::Finish { within } => {
+                    judged.finish.push(path);
+                    judged.pause = judged.pause.max(within);
+                }
                 Verdict::Verify => judged.verify.push(path),
                 Verdict::SaveLater(pause) => {
                     judged.later.push(path);
-                    judged.pause = pause;
+                    judged.pause = judged.pause.max(pause);
                 }
                 Verdict::Pending | Verdict::Nothing => {}
             }

@@ -303,6 +303,32 @@ pub(super) fn directory_of(pid: Pid) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{pid}/cwd")).ok()
 }
 
+/// Whether this process, or one that it has started, has written to files since it began;
+/// `None` where the kernel does not count that. (What goes into pipes, sockets and terminals
+/// does not count, nor what is written to file systems in memory.)
+pub(crate) fn has_written_files(pid: i32) -> Option<bool> {
+    let mut ahead = vec![pid];
+    let mut seen = 0;
+    while let Some(pid) = ahead.pop() {
+        let io = fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
+        let bytes = io.lines().find_map(|line| line.strip_prefix("write_bytes: "))?;
+        if bytes.trim() != "0" {
+            return Some(true);
+        }
+        seen += 1;
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+        for thread in threads.flatten().filter(|_| seen < MOST_LOOKED_AT) {
+            let children = fs::read_to_string(thread.path().join("children"));
+            let children = children.unwrap_or_default();
+            ahead.extend(children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+        }
+    }
+    Some(false)
+}
+
+/// No more of its processes are looked at.
+const MOST_LOOKED_AT: usize = 64;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -216,6 +216,11 @@ impl Burst {
         self.first.is_some() && self.facts(path).is_some()
     }
 
+    /// When it began, and what was saved in it; `None`: there is none.
+    pub(crate) fn so_far(&self) -> Option<(Instant, impl Iterator<Item = &Path>)> {
+        Some((self.first?, self.order.iter().map(PathBuf::as_path)))
+    }
+
     /// How many paths it names.
     pub(crate) fn len(&self) -> usize {
         self.order.len()

@@ -42,8 +42,8 @@ pub(super) fn look(path: &Path, filter: &Filter) -> Look {
     }
     // It may have grown meanwhile.
     let mut bytes = Vec::new();
-    let read = std::fs::File::open(path)
-        .and_then(|file| file.take(MOST_READ).read_to_end(&mut bytes));
+    let read =
+        std::fs::File::open(path).and_then(|file| file.take(MOST_READ).read_to_end(&mut bytes));
     let content = match read {
         Ok(_) => {
             bytes.hash(&mut hasher);

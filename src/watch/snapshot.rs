@@ -32,7 +32,11 @@ impl Snapshot {
     }
 
     /// What they held at that time; and whether every file is among them that was there.
-    pub(super) fn take(self, filter: &Filter, began: SystemTime) -> (Vec<(PathBuf, Content)>, bool) {
+    pub(super) fn take(
+        self,
+        filter: &Filter,
+        began: SystemTime,
+    ) -> (Vec<(PathBuf, Content)>, bool) {
         let started = Instant::now();
         let mut is_all = !self.is_too_much;
         let mut known = Vec::new();

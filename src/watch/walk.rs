@@ -325,11 +325,38 @@ pub(super) fn leads_out(link: &Path, filter: &Filter) -> Option<PathBuf> {
     is_outside.then_some(target)
 }
 
+/// The links that are passed on the way to where this path leads, itself excepted: a directory
+/// link that is re-pointed makes it another file.
+pub(super) fn waypoints(path: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut place = PathBuf::new();
+    let parts = |path: &Path| -> Vec<OsString> {
+        path.components().rev().map(|part| part.as_os_str().to_owned()).collect()
+    };
+    let mut ahead = parts(path);
+    while let Some(part) = ahead.pop() {
+        place = crate::config::absolute(&place, Path::new(&part));
+        let Ok(target) = std::fs::read_link(&place) else { continue };
+        if place != path {
+            found.push(place.clone());
+        }
+        // As many as the kernel follows.
+        if found.len() > 40 {
+            break;
+        }
+        place.pop();
+        ahead.extend(parts(&target));
+    }
+    found
+}
+
 /// The file that this link leads to, if saves of that file are to be seen here.
 pub(super) fn followed_file(link: &Path, filter: &Filter) -> Option<PathBuf> {
     let watch = filter.watch();
-    if !(watch.follow_symlink || watch.always.contains(link) || watch.include_files.contains(link))
-    {
+    let is_named = watch.always.contains(link)
+        || watch.include_files.contains(link)
+        || watch.rules.iter().any(|rule| rule.include_files.contains(link));
+    if !(watch.follow_symlink || is_named) {
         return None;
     }
     link.canonicalize().ok().filter(|target| target != link)

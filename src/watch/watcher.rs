@@ -12,14 +12,15 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::Input;
 use super::burst::{Burst, Change};
 use super::clock::{Reading, changed_at, queue_holds, tick};
+use super::content;
+use super::git::Git;
 use super::ignores::Ignores;
 use super::mounts::{self, Mount, Mounts};
 use super::native::{Above, Moment, Native};
 use super::quiet::Quiet;
 use super::scanner::Scanner;
-use super::walk::{self, Counts};
 use super::snapshot::Snapshot;
-use super::content;
+use super::walk::{self, Counts};
 use crate::config;
 use crate::error::Error;
 use crate::event::{Message, Notice};
@@ -60,6 +61,8 @@ pub(super) struct Watcher {
     look_for_absent: Option<Instant>,
     /// Where links to files lead, and the links.
     links: BTreeMap<PathBuf, PathBuf>,
+    /// Links that are passed on the way there.
+    waypoints: BTreeSet<PathBuf>,
     /// Where links to directories lead that are followed, and the links.
     followed: BTreeMap<PathBuf, PathBuf>,
     /// Directories that are watched for certain files in them alone.
@@ -72,6 +75,8 @@ pub(super) struct Watcher {
     special: BTreeSet<PathBuf>,
     burst: Burst,
     quiet: Option<Quiet>,
+    /// What the burst waits for when it would be over.
+    git: Git,
     to_self: mpsc::Sender<Input>,
     inbox: UnboundedSender<Message>,
     /// The files whose content is to be known from the beginning.
@@ -115,12 +120,14 @@ impl Watcher {
             outposts: BTreeSet::new(),
             look_for_absent: None,
             links: BTreeMap::new(),
+            waypoints: BTreeSet::new(),
             followed: BTreeMap::new(),
             beside: BTreeSet::new(),
             stale_since: None,
             unmounted: BTreeSet::new(),
             special: BTreeSet::new(),
             quiet: None,
+            git: Git::default(),
             to_self,
             inbox,
             snapshot: None,
@@ -232,6 +239,9 @@ impl Watcher {
                 self.scanner.hint(&directory.map_or(path.clone(), Path::to_owned));
             }
             return;
+        }
+        if self.waypoints.contains(&path) && self.links_lead_elsewhere(at) {
+            return self.feed(event);
         }
         if self.filter.watch().follow_symlink && self.link_changed(&event, at) {
             return;
@@ -358,6 +368,25 @@ impl Watcher {
         }
     }
 
+    /// A directory link on the way to followed files has changed: counts those as saved that
+    /// are other files now. True if there are any.
+    fn links_lead_elsewhere(&mut self, at: Instant) -> bool {
+        let known: Vec<(PathBuf, PathBuf)> =
+            self.links.iter().map(|(target, link)| (target.clone(), link.clone())).collect();
+        let mut is_any = false;
+        for (old, link) in known {
+            let Some(new) = walk::followed_file(&link, &self.filter).filter(|new| *new != old)
+            else {
+                continue;
+            };
+            self.links.remove(&old);
+            self.follow(&link, &new);
+            self.see(&link, Change::Arrived, at);
+            is_any = true;
+        }
+        is_any
+    }
+
     fn matters(&self, path: &Path) -> bool {
         walk::matters(path, &self.filter, self.ignores.around(path).map(Arc::as_ref))
     }
@@ -452,6 +481,9 @@ impl Watcher {
 
     /// When the burst is over: by its own rules, once the debouncer has found it quiet.
     fn burst_ends_at(&self) -> Option<Instant> {
+        if let Some(look) = self.git.next_look() {
+            return Some(look);
+        }
         match &self.quiet {
             _ if self.scanner.is_looking() => self.burst.ends_at_most(),
             Some(quiet) if !quiet.is_confirmed() => self.burst.ends_at_most(),
@@ -469,6 +501,12 @@ impl Watcher {
         self.burst.count_unclosed(now, |path| content::look(path, filter));
         if self.burst_ends_at().is_none_or(|at| at > now) {
             return;
+        }
+        if let Some((first, paths)) = self.burst.so_far() {
+            let max_wait = self.filter.watch().max_wait;
+            if self.git.holds(paths, (first, now), max_wait) {
+                return;
+            }
         }
         self.quiet = None;
         if let Some(burst) = self.burst.finish() {

@@ -53,6 +53,7 @@ impl Watcher {
             ignores: &self.ignores,
             tree: &self.tree,
             links: &self.links,
+            waypoints: &self.waypoints,
         };
         let found = look(&mut scanner, &judge);
         self.scanner = scanner;
@@ -91,6 +92,9 @@ impl Watcher {
 
     fn see_polled(&mut self, path: &Path, change: Change, at: Instant) {
         self.reread_if_needed(path, Moment::now().wall - LATE);
+        if self.waypoints.contains(path) {
+            self.links_lead_elsewhere(at);
+        }
         self.link_may_have_changed(path, change);
         if let Some(link) = self.links.get(path).cloned() {
             self.see(&link, change, at);
@@ -143,6 +147,7 @@ pub(super) struct Judging<'a> {
     ignores: &'a Ignores,
     tree: &'a BTreeSet<PathBuf>,
     links: &'a BTreeMap<PathBuf, PathBuf>,
+    waypoints: &'a BTreeSet<PathBuf>,
 }
 
 impl Judge for Judging<'_> {
@@ -151,6 +156,7 @@ impl Judge for Judging<'_> {
         walk::matters(file, self.filter, scope)
             || self.ignores.depends_on(file)
             || self.links.contains_key(file)
+            || self.waypoints.contains(file)
     }
 
     fn is_new(&self, directory: &Path) -> bool {

@@ -26,6 +26,7 @@ impl Watcher {
         let watch = filter.watch();
         self.set_anchors();
         self.links.clear();
+        self.waypoints.clear();
         self.followed.clear();
         self.beside.clear();
         let mut tops = tops(watch, &mut self.ignores);
@@ -39,6 +40,11 @@ impl Watcher {
         self.absent = all().filter(|path| !self.is_there(path)).cloned().collect();
         for file in watch.outside().filter(|file| file.exists() && !file.is_dir()) {
             self.watch_file(file, counts);
+        }
+        // One that is reached through a link to a directory is not found by walking.
+        let rules = watch.rules.iter().flat_map(|rule| &rule.include_files);
+        for file in watch.include_files.iter().chain(rules).filter(|file| file.exists()) {
+            self.follow_file(file);
         }
         for file in self.ignores.outside().to_vec() {
             if let Some(directory) = file.parent().filter(|place| !self.tree.contains(*place)) {
@@ -93,6 +99,15 @@ impl Watcher {
     pub(super) fn follow(&mut self, link: &Path, target: &Path) {
         // Before its directory is looked at for the first time, if that is polled.
         self.links.insert(target.to_owned(), link.to_owned());
+        for waypoint in walk::waypoints(link) {
+            let base = &self.filter.watch().base;
+            let Some(directory) = waypoint.parent().map(Path::to_owned) else { continue };
+            // What lies above the project does not change while it is worked on.
+            if directory == *base || !base.starts_with(&directory) {
+                self.waypoints.insert(waypoint);
+                self.watch_beside(&directory);
+            }
+        }
         if let Some(directory) = target.parent() {
             self.watch_beside(directory);
         }
@@ -335,12 +350,13 @@ impl Companion for Adopting<'_> {
         if is_over_limit && !is_silent {
             watcher.over_limit.insert(listing.path.clone());
         }
-        if watcher.native.is_none() || is_over_limit || is_silent {
-            watcher.poll(&listing.path);
-        }
         watcher.special.extend(listing.special);
+        // Before the first look at the directory, if it is polled.
         for (link, target) in listing.links {
             watcher.follow(&link, &target);
+        }
+        if watcher.native.is_none() || is_over_limit || is_silent {
+            watcher.poll(&listing.path);
         }
         for (path, stamp) in listing.changed {
             let at = stamp.map_or_else(Instant::now, instant_of);

@@ -32,7 +32,8 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const SAME_TIME: (Duration, u32) = (Duration::from_millis(100), 5);
 /// Nothing newer may start for so long, however short builds are.
 const LEAST_WITHOUT_RESULT: Duration = Duration::from_millis(500);
-/// Cancelled builds in a row, while none has ever come to its end.
+/// Cancelled builds in a row, while none has ever come to its end; and builds that a file
+/// cancels which was never seen to be edited outside of builds.
 const MOST_CANCELLED: u32 = 2;
 
 /// What a file held when it was looked at.
@@ -111,8 +112,10 @@ pub enum Outcome {
     Same,
     /// Another program.
     Different,
-    /// Which file the program is, is not known.
+    /// Which file the program is, is not known; but whatever builds write is seen.
     Unknown,
+    /// Nor that: a change need not have been seen.
+    Unseen,
     /// It failed.
     Failed,
 }
@@ -126,6 +129,8 @@ pub struct BuildEnd {
     pub verify: Vec<PathBuf>,
     /// Not at once, since builds seem to cause each other.
     pub pause: Option<Duration>,
+    /// It was a verification, and has found that the build before it was made from the same.
+    pub confirms: bool,
 }
 
 /// What is known of a path, or of a directory that builds create, which may be an output.
@@ -193,6 +198,8 @@ pub struct Attribution {
     is_wanted: bool,
     /// Cancelled builds in a row, and when the first of them began.
     cancelled: Option<(u32, Instant)>,
+    /// How often files that nobody edits have cancelled a build.
+    cancels: HashMap<PathBuf, u32>,
     /// How long the last build took that came to its end.
     took: Option<Duration>,
 }
@@ -300,10 +307,8 @@ impl Attribution {
             }
             return Verdict::Nothing;
         }
-        let is_of_family = (is_new || last == Content::Absent)
-            && !self.families.is_empty()
-            && family(path).is_some_and(|family| self.families.contains(&family));
-        if self.is_output(path) || is_of_family {
+        let comes_or_goes = is_new || last == Content::Absent;
+        if self.is_output(path) || comes_or_goes && self.is_of_family(path) {
             return Verdict::Nothing;
         }
         let Some(run) = &mut self.run else { return Verdict::Save };
@@ -316,7 +321,7 @@ impl Attribution {
             || is_verified
             || self.suspects.contains_key(&key)
             || change.during == During::Before;
-        if is_suspect && !is_edited && change.during != During::Unsure {
+        if is_suspect && !is_edited && (is_new || change.during != During::Unsure) {
             return self.pend(path);
         }
         if is_edited
@@ -345,6 +350,13 @@ impl Attribution {
     /// A save cancels the running build, unless that would keep anything newer from starting
     /// for longer than two builds take.
     fn cancel(&mut self, change: &Observed<'_>) -> Verdict {
+        if !self.edited.contains(change.path) && change.during != During::Unsure {
+            let cancels = self.cancels.entry(change.path.to_owned()).or_default();
+            *cancels += 1;
+            if *cancels > MOST_CANCELLED {
+                return self.pend(change.path);
+            }
+        }
         let Some(run) = self.run.as_ref().filter(|run| !run.has_ended) else {
             return Verdict::Save;
         };
@@ -360,16 +372,17 @@ impl Attribution {
             self.cancelled = Some((count, first));
             return Verdict::Save;
         }
-        if !self.edited.contains(change.path) {
-            // Nobody was ever seen to write it outside of builds.
-            return self.pend(change.path);
-        }
-        let run = self.run.as_ref().map_or(change.at, |run| run.began);
-        let ends = run + LEAST_WITHOUT_RESULT.max(self.took.unwrap_or_default() * 2);
-        match ends.checked_duration_since(change.at) {
+        match self.let_through(change) {
             Some(within) => Verdict::Finish { within },
             None => Verdict::Save,
         }
+    }
+
+    /// How long the running build may still take, to be let through.
+    fn let_through(&self, change: &Observed<'_>) -> Option<Duration> {
+        let run = self.run.as_ref().filter(|run| !run.has_ended)?;
+        let ends = run.began + LEAST_WITHOUT_RESULT.max(self.took.unwrap_or_default() * 2);
+        ends.checked_duration_since(change.at)
     }
 
     /// What may be an output awaits the end of the build.
@@ -421,12 +434,22 @@ impl Attribution {
         let mut keys: BTreeSet<PathBuf> = run.verifies.iter().map(|one| self.key(one)).collect();
         keys.retain(|key| !self.edited.contains(key) && self.verify(key, &run, outcome));
         let mut verify: Vec<PathBuf> = run.pending.iter().cloned().collect();
-        verify.retain(|path| !self.is_output(path) && !self.was_scratch(path, &run));
+        verify.retain(|path| {
+            !self.is_output(path) && !self.is_of_family(path) && !self.was_scratch(path, &run)
+        });
         for path in &verify {
             self.suspect(path);
         }
+        let is_confirmed = |path: &PathBuf| match outcome {
+            Outcome::Same | Outcome::Unknown => true,
+            Outcome::Unseen => self.is_output(path) || self.is_of_family(path),
+            Outcome::Different | Outcome::Failed => false,
+        };
+        let confirms = !run.verifies.is_empty()
+            && (verify.is_empty() || outcome == Outcome::Same)
+            && run.verifies.iter().all(is_confirmed);
         let pause = self.pause();
-        BuildEnd { proven: keys.into_iter().collect(), verify, pause }
+        BuildEnd { proven: keys.into_iter().collect(), verify, pause, confirms }
     }
 
     /// What the end of this verification says of a suspect. True: it is an output.
@@ -449,15 +472,19 @@ impl Attribution {
             Outcome::Failed if !is_changed => return false,
             Outcome::Same if is_regular => suspect.credits = CREDITS_NEEDED,
             Outcome::Same => suspect.credits += 1,
-            Outcome::Unknown if !is_changed && is_regular => suspect.credits = CREDITS_NEEDED,
+            // It has written it again as it was.
+            Outcome::Unknown | Outcome::Unseen if !is_changed && is_regular => {
+                suspect.credits = CREDITS_NEEDED;
+            }
             Outcome::Unknown if !is_changed => suspect.credits += 1,
+            Outcome::Unseen if !is_changed => return false,
             // It was somebody else's: the build before had not read it.
             Outcome::Different if !is_changed => {
                 self.suspects.remove(key);
                 self.edited.extend(verified);
                 return false;
             }
-            Outcome::Unknown | Outcome::Different | Outcome::Failed => {
+            Outcome::Unknown | Outcome::Unseen | Outcome::Different | Outcome::Failed => {
                 suspect.repetitions = if is_regular { suspect.repetitions + 1 } else { 0 };
             }
         }
@@ -497,6 +524,7 @@ impl Attribution {
         self.edited.insert(path.to_owned());
         self.outputs.remove(path);
         self.suspects.remove(path);
+        self.cancels.remove(path);
     }
 
     /// As which suspect the path counts: as itself, as the directory that builds create, or as
@@ -507,6 +535,12 @@ impl Attribution {
             return directory.to_owned();
         }
         family(path).filter(|family| is(family, Kind::Family)).unwrap_or_else(|| path.to_owned())
+    }
+
+    /// It is one of those of which builds make new ones.
+    fn is_of_family(&self, path: &Path) -> bool {
+        !self.families.is_empty()
+            && family(path).is_some_and(|family| self.families.contains(&family))
     }
 
     /// It was made and deleted in this build, in a directory where builds do that.
@@ -586,5 +620,310 @@ impl Fingerprints {
     /// A build ran to its end.
     pub fn build_ended(&mut self) {
         self.built.extend(self.since.drain());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use During::{Before, Cmd, JustEnded, Rest};
+    use Verdict::{Nothing, Pending, Save, Verify};
+
+    /// A project while things happen to it, at times that are given in milliseconds.
+    struct World {
+        attribution: Attribution,
+        now: Instant,
+    }
+
+    impl World {
+        /// These files hold 0, and there are no others.
+        fn new(files: &[&str]) -> Self {
+            let mut attribution = Attribution::default();
+            let known = files.iter().map(|file| (PathBuf::from(file), Content::Hash(0)));
+            attribution.known(known.collect(), true);
+            attribution.wanted();
+            Self { attribution, now: Instant::now() }
+        }
+
+        fn begin(&mut self) {
+            self.attribution.build_began(&[], self.now);
+        }
+
+        fn verify(&mut self, paths: &[&str]) {
+            let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
+            self.attribution.build_began(&paths, self.now);
+        }
+
+        /// After so long the file holds this.
+        fn write(&mut self, after: u64, path: &str, content: u64, during: During) -> Verdict {
+            self.see(after, path, &[Content::Hash(content)], during)
+        }
+
+        fn see(&mut self, after: u64, path: &str, held: &[Content], during: During) -> Verdict {
+            self.now += Duration::from_millis(after);
+            let (path, at) = (Path::new(path), self.now);
+            let change = Observed { path, contents: held, existed: None, during, at };
+            self.attribution.judge(&change, true)
+        }
+
+        fn end(&mut self, outcome: Outcome) -> (Vec<String>, Vec<String>) {
+            self.now += Duration::from_millis(100);
+            let end = self.attribution.build_ended(outcome, self.now);
+            assert_eq!(end.pause, None);
+            let names = |paths: Vec<PathBuf>| -> Vec<String> {
+                paths.iter().map(|path| path.display().to_string()).collect()
+            };
+            (names(end.proven), names(end.verify))
+        }
+
+        fn cancel(&mut self) {
+            self.attribution.build_cancelled();
+            self.begin();
+        }
+    }
+
+    fn none() -> (Vec<String>, Vec<String>) {
+        (Vec::new(), Vec::new())
+    }
+
+    #[test]
+    fn a_file_that_a_build_writes_again_as_it_was_is_no_save_in_any_phase() {
+        let mut world = World::new(&["gen.go"]);
+        world.begin();
+        assert_eq!(world.write(5, "gen.go", 0, Before), Nothing);
+        assert_eq!(world.write(5, "gen.go", 0, Cmd), Nothing);
+        assert_eq!(world.end(Outcome::Different), none());
+        assert_eq!(world.write(5, "gen.go", 0, JustEnded), Nothing);
+        // But at rest somebody wants it built.
+        assert_eq!(world.write(5_000, "gen.go", 0, Rest), Save);
+    }
+
+    #[test]
+    fn what_was_there_and_back_within_a_burst_is_a_save() {
+        let mut world = World::new(&["main.go"]);
+        world.begin();
+        let there_and_back = [Content::Hash(1), Content::Hash(0)];
+        assert_eq!(world.see(5, "main.go", &there_and_back, Cmd), Save);
+        world.cancel();
+        let unseen = [Content::Unknown, Content::Hash(0)];
+        assert_eq!(world.see(5, "main.go", &unseen, Cmd), Save);
+    }
+
+    #[test]
+    fn contents_are_compared_with_what_the_running_build_can_have_read() {
+        // An external generator, and an undo while that builds.
+        let mut world = World::new(&["gen.go"]);
+        world.begin();
+        assert_eq!(world.end(Outcome::Different), none());
+        assert_eq!(world.write(900, "a.templ", 6, Rest), Save);
+        world.begin();
+        assert_eq!(world.write(50, "gen.go", 6, Cmd), Save);
+        world.cancel();
+        // It is what the last finished build has read, but not this one.
+        assert_eq!(world.write(50, "gen.go", 0, Cmd), Save);
+        world.cancel();
+        assert_eq!(world.end(Outcome::Same), none());
+    }
+
+    #[test]
+    fn new_files_and_what_is_in_new_directories_wait_for_the_end_and_are_verified() {
+        let mut world = World::new(&["main.c"]);
+        world.begin();
+        world.attribution.directories_came(&["build".into(), "build/deep".into()]);
+        assert_eq!(world.write(5, "build/a.o", 1, Cmd), Pending);
+        assert_eq!(world.write(5, "build/deep/b.o", 1, Cmd), Pending);
+        let files = ["build/a.o", "build/deep/b.o"];
+        assert_eq!(world.end(Outcome::Different), (vec![], files.map(String::from).to_vec()));
+        world.verify(&files);
+        assert_eq!(world.write(5, "build/a.o", 2, Cmd), Pending, "with a time in it");
+        assert_eq!(world.end(Outcome::Same).0, ["build"]);
+        world.attribution.wanted();
+        world.begin();
+        assert_eq!(world.write(5, "build/a.o", 3, Cmd), Nothing);
+        assert_eq!(world.write(5, "build/new.o", 3, Cmd), Nothing);
+        assert_eq!(world.end(Outcome::Different), none());
+        // Somebody edits one of them.
+        assert_eq!(world.write(5_000, "build/a.o", 4, Rest), Save);
+        world.begin();
+        assert_eq!(world.write(5, "build/new.o", 5, Cmd), Nothing);
+        assert_eq!(world.write(5, "build/a.o", 5, Cmd), Save);
+    }
+
+    #[test]
+    fn a_new_file_that_the_build_had_not_read_is_somebodys_and_cancels_from_then_on() {
+        let mut world = World::new(&["main.go"]);
+        world.begin();
+        assert_eq!(world.write(50, "new.go", 1, Cmd), Pending);
+        assert_eq!(world.end(Outcome::Different).1, ["new.go"]);
+        world.verify(&["new.go"]);
+        assert_eq!(world.end(Outcome::Different), none());
+        world.begin();
+        assert_eq!(world.write(50, "new.go", 2, Cmd), Save);
+    }
+
+    #[test]
+    fn a_generator_that_writes_only_what_has_changed_is_proven_by_three_verifications() {
+        let mut world = World::new(&["a.templ"]);
+        for number in 1..=3 {
+            world.attribution.wanted();
+            world.begin();
+            assert_eq!(world.write(5, "a_templ.go", number, Cmd), Pending, "{number}");
+            assert_eq!(world.end(Outcome::Different).1, ["a_templ.go"]);
+            world.verify(&["a_templ.go"]);
+            let (proven, verify) = world.end(Outcome::Same);
+            assert_eq!((proven.len(), verify.len()), (usize::from(number == 3), 0), "{number}");
+        }
+        world.begin();
+        assert_eq!(world.write(5, "a_templ.go", 9, Cmd), Nothing);
+        assert_eq!(world.end(Outcome::Different), none());
+        assert_eq!(world.write(5_000, "a_templ.go", 9, Rest), Nothing, "written again as it is");
+        assert_eq!(world.write(5_000, "a_templ.go", 8, Rest), Save, "somebody edits it");
+    }
+
+    #[test]
+    fn a_file_that_was_there_cancels_twice_and_is_verified_then() {
+        let mut world = World::new(&["gen.go"]);
+        world.begin();
+        for number in 1..=2 {
+            assert_eq!(world.write(5, "gen.go", number, Cmd), Save);
+            world.cancel();
+        }
+        assert_eq!(world.write(5, "gen.go", 3, Cmd), Pending);
+        assert_eq!(world.end(Outcome::Different).1, ["gen.go"]);
+        world.verify(&["gen.go"]);
+        assert_eq!(world.write(5, "gen.go", 4, Cmd), Pending);
+        assert_eq!(world.end(Outcome::Same).0, ["gen.go"]);
+    }
+
+    #[test]
+    fn before_cmd_nothing_is_cancelled_for_a_file_that_nobody_edits() {
+        let mut world = World::new(&["gen.go", "main.go"]);
+        assert_eq!(world.write(0, "main.go", 1, Rest), Save);
+        world.begin();
+        assert_eq!(world.write(5, "gen.go", 1, Before), Pending);
+        // A formatter, or somebody who saves once more.
+        assert_eq!(world.write(5, "main.go", 2, Before), Save);
+    }
+
+    #[test]
+    fn where_no_program_is_known_three_regular_repetitions_prove_and_three_irregular_do_not() {
+        for (second, proven) in [(5, 1), (500, 0)] {
+            let mut world = World::new(&["main.c"]);
+            world.begin();
+            assert_eq!(world.write(5, "a.s", 1, Cmd), Pending);
+            assert_eq!(world.end(Outcome::Unknown).1, ["a.s"]);
+            for (number, after) in [(2, 5), (3, second), (4, 5)] {
+                world.verify(&["a.s"]);
+                assert_eq!(world.write(after, "a.s", number, Cmd), Pending);
+                let (found, _) = world.end(Outcome::Unknown);
+                assert_eq!(found.len(), if number == 4 { proven } else { 0 }, "{second} {number}");
+            }
+        }
+    }
+
+    #[test]
+    fn files_whose_names_differ_by_numbers_are_one_family() {
+        let mut world = World::new(&["main.c"]);
+        world.begin();
+        assert_eq!(world.write(5, "gen-1.txt", 1, Cmd), Pending);
+        assert_eq!(world.end(Outcome::Unknown).1, ["gen-1.txt"]);
+        let mut last = "gen-1.txt".to_owned();
+        for number in 2..=4 {
+            world.verify(&[&last]);
+            last = format!("gen-{number}.txt");
+            assert_eq!(world.write(5, &last, 1, Cmd), Pending, "{number}");
+            let (proven, verify) = world.end(Outcome::Unknown);
+            assert_eq!(proven, if number == 4 { vec!["gen-#.txt"] } else { vec![] });
+            assert_eq!(verify.len(), usize::from(number < 4));
+        }
+        world.begin();
+        assert_eq!(world.write(5, "gen-77.txt", 1, Cmd), Nothing);
+        // One that was there is not new: somebody may have written it.
+        world.cancel();
+        assert_eq!(world.write(5, "gen-77.txt", 2, Cmd), Save);
+    }
+
+    #[test]
+    fn scratch_files_of_any_name_cost_nothing_once_that_is_proven() {
+        let mut world = World::new(&["main.c"]);
+        let scratch = |world: &mut World, name: &str| {
+            assert_eq!(world.write(5, name, 1, Cmd), Pending, "{name}");
+            assert_eq!(world.see(5, name, &[Content::Absent], Cmd), Pending, "{name}");
+        };
+        world.begin();
+        scratch(&mut world, "conftest");
+        assert_eq!(world.end(Outcome::Different).1, ["conftest"]);
+        world.verify(&["conftest"]);
+        scratch(&mut world, "conftest");
+        assert_eq!(world.end(Outcome::Same).0, ["conftest"]);
+        world.begin();
+        scratch(&mut world, "xyz");
+        assert_eq!(world.end(Outcome::Different), none());
+        // A file that stays is another matter.
+        world.begin();
+        assert_eq!(world.write(5, "stays", 1, Cmd), Pending);
+        assert_eq!(world.end(Outcome::Different).1, ["stays"]);
+    }
+
+    #[test]
+    fn under_steady_saving_a_build_is_let_through_within_two_builds_time() {
+        let mut world = World::new(&["main.go"]);
+        world.begin();
+        world.now += Duration::from_millis(1_400);
+        world.end(Outcome::Different);
+        world.write(3_000, "main.go", 1, Rest);
+        world.begin();
+        assert_eq!(world.write(700, "main.go", 2, Cmd), Save);
+        world.cancel();
+        let verdict = world.write(700, "main.go", 3, Cmd);
+        assert_eq!(verdict, Verdict::Finish { within: Duration::from_millis(2_300) });
+        // One that takes much longer than builds do is cancelled all the same.
+        assert_eq!(world.write(2_400, "main.go", 4, Cmd), Save);
+    }
+
+    #[test]
+    fn a_save_that_is_reported_after_the_end_of_a_build_counts_by_the_same_rules() {
+        let mut world = World::new(&["main.go"]);
+        world.begin();
+        world.end(Outcome::Different);
+        assert_eq!(world.write(1, "new.go", 1, JustEnded), Verify);
+        assert_eq!(world.write(1, "main.go", 1, JustEnded), Save);
+        assert_eq!(world.write(1, "new.go", 2, During::Unsure), Verify);
+        assert_eq!(world.write(1, "main.go", 2, During::Unsure), Save);
+    }
+
+    #[test]
+    fn builds_that_cause_each_other_and_prove_nothing_are_spaced() {
+        let mut world = World::new(&["main.c"]);
+        world.begin();
+        let mut pauses = Vec::new();
+        for number in 0..8_u64 {
+            // Never at the same time of the build.
+            let name = "a.s";
+            world.write(5 + 400 * (number % 2), name, number + 1, Cmd);
+            world.now += Duration::from_millis(100);
+            let end = world.attribution.build_ended(Outcome::Unknown, world.now);
+            assert_eq!(end.verify, [PathBuf::from(name)]);
+            pauses.push(end.pause.map_or(0, |pause| pause.as_secs()));
+            world.verify(&[name]);
+        }
+        assert_eq!(pauses, [0, 0, 0, 0, 0, 1, 2, 4]);
+    }
+
+    #[test]
+    fn a_file_is_unchanged_that_holds_what_was_built_last() {
+        let path = Path::new("main.go");
+        let [one, two] = [1, 2].map(Content::Hash);
+        let mut files = Fingerprints::default();
+        assert!(!files.is_unchanged(path, one), "nothing is known of it");
+        files.build_ended();
+        assert!(files.is_unchanged(path, one));
+        assert!(!files.is_unchanged(path, two));
+        assert!(!files.is_unchanged(path, one), "A, B, A while a build runs");
+        files.build_ended();
+        assert!(files.is_unchanged(path, one));
+        assert!(!files.is_unchanged(path, Content::Absent), "deleted");
+        files.build_ended();
+        assert!(!files.is_unchanged(path, one), "and back again");
     }
 }

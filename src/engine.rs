@@ -18,7 +18,9 @@ use tokio::task::{JoinHandle, spawn_local};
 
 use crate::artifact::Artifacts;
 use crate::attribution::{Attribution, BuildEnd, Fingerprints, Outcome};
-use crate::config::{self, Action, Color, Command, Config, Options, Program, Scope, Spare, Stage};
+use crate::config::{
+    self, Action, Color, Command, Config, Extensions, Options, Program, Scope, Spare, Stage,
+};
 use crate::control::Server;
 use crate::error::{Error, Result};
 use crate::event::{
@@ -460,21 +462,18 @@ impl Engine {
             match self.built.built(&files) {
                 // Sources that are run as they are say nothing of what the build has made.
                 Outcome::Same if !files.iter().any(|file| self.is_made_by_builds(file)) => {
-                    Outcome::Unknown
+                    self.unknown_outcome()
                 }
+                Outcome::Unknown => self.unknown_outcome(),
                 outcome => outcome,
             }
         } else {
             Outcome::Failed
         };
-        let BuildEnd { proven, verify, pause } =
+        let BuildEnd { proven, verify, pause, confirms } =
             self.attribution.build_ended(outcome, Instant::now());
-        let needs_none = match outcome {
-            Outcome::Same => self.verifies || self.only_the_compiler_reads_what_changed(),
-            // All that it wrote is as it was.
-            Outcome::Unknown => self.verifies && verify.is_empty(),
-            Outcome::Different | Outcome::Failed => false,
-        };
+        let is_same = outcome == Outcome::Same && self.only_the_compiler_reads_what_changed();
+        let needs_none = confirms || is_same;
         let mut events = Vec::new();
         if !proven.is_empty() {
             self.report.say(&Notice::Outputs(proven));
@@ -482,7 +481,10 @@ impl Engine {
         match pause {
             _ if verify.is_empty() => {}
             None => events.push(Event::FollowUp(Cause::Written(verify))),
-            Some(pause) => self.follow_later(Cause::Written(verify), pause),
+            Some(pause) => self.verify_later(verify, pause),
+        }
+        if !needs_none && outcome != Outcome::Failed {
+            self.built.replaced();
         }
         let app = self.built.app().filter(|_| needs_none && self.env_is_as_it_was());
         events.push(match app {
@@ -490,6 +492,15 @@ impl Engine {
             None => Event::Exited(proc, ended),
         });
         events
+    }
+
+    /// Everything that builds write in the project is seen, or not.
+    fn unknown_outcome(&self) -> Outcome {
+        let watch = &self.config.watch;
+        let sees_all = watch.extensions == Extensions::Any
+            && watch.include_dirs.is_empty()
+            && !(watch.gitignore && watch.base.join(".gitignore").exists());
+        if sees_all { Outcome::Unknown } else { Outcome::Unseen }
     }
 
     /// Nothing that this build was made for is read by the program itself.

@@ -765,7 +765,7 @@ impl Turn {
                     && app == same
                     && !self.state.restart
                     && self.state.source == Source::Built
-                    && self.state.late != Some(app) =>
+                    && !(self.state.late == Some(app) && self.state.unready == Some(app)) =>
             {
                 self.dismiss(build, Role::Build);
                 self.state.overtaken = 0;

@@ -22,10 +22,10 @@ impl Paused {
         inbox: &UnboundedSender<Message>,
         cause: Cause,
         pause: Duration,
-        event: impl Fn(&Cause) -> Event,
+        event: fn(Cause) -> Event,
     ) {
         self.clear();
-        let (inbox, event) = (inbox.clone(), event(&cause));
+        let (inbox, event) = (inbox.clone(), event(cause.clone()));
         self.task = Some(tokio::spawn(async move {
             tokio::time::sleep(pause).await;
             // The inbox closes when hotrun ends.

@@ -73,7 +73,6 @@ impl Built {
     pub(super) fn built(&mut self, files: &[PathBuf]) -> Outcome {
         if files.is_empty() {
             self.files.clear();
-            self.number += 1;
             return Outcome::Unknown;
         }
         let is_same = self.files.len() == files.len()
@@ -82,8 +81,12 @@ impl Built {
             return Outcome::Same;
         }
         self.files = files.iter().filter_map(|path| Known::new(path)).collect();
-        self.number += 1;
         Outcome::Different
+    }
+
+    /// It counts as another program than the one that runs.
+    pub(super) fn replaced(&mut self) {
+        self.number += 1;
     }
 
     /// The app is started from what was last built.
@@ -271,6 +274,7 @@ mod tests {
         assert_eq!(built.app(), Some(Proc(5)));
         std::fs::write(&path, long(2)).unwrap();
         assert_eq!(built.built(&files), Outcome::Different, "the last byte");
+        built.replaced();
         assert_eq!(built.app(), None);
         wait(&mut built);
         std::fs::write(&path, [long(2), vec![0]].concat()).unwrap();

@@ -79,10 +79,9 @@ impl Window {
         self.ended = Some(Moment::now());
     }
 
-    /// The build began after this change, and has read it.
-    fn has_read(&self, burst: &Times, stamp: Option<SystemTime>) -> bool {
-        self.is_build
-            && (burst.last < self.began || stamp.is_some_and(|at| at < self.began_by_files))
+    /// The build began after these changes were reported, and has read them.
+    fn has_read(&self, burst: &Times) -> bool {
+        self.is_build && burst.last < self.began
     }
 
     /// Where hotrun was when a file with this stamp changed in this burst.
@@ -121,9 +120,11 @@ struct Times {
     last: Instant,
 }
 
-/// When a file was changed last.
+/// When a file was changed last; of a link, whichever is newer: it, or what it leads to.
 fn stamp(path: &Path) -> Option<SystemTime> {
-    path.symlink_metadata().ok().and_then(|meta| changed_at(&meta))
+    let own = path.symlink_metadata().ok().and_then(|meta| changed_at(&meta));
+    let targets = path.metadata().ok().and_then(|meta| changed_at(&meta));
+    own.max(targets)
 }
 
 /// A burst, sorted by what the files in it are for.
@@ -262,8 +263,8 @@ impl Engine {
         let cause = Cause::Save(judged.saves);
         if self.rules_cause_themselves && self.rounds_of_rules >= ROUNDS_OF_RULES {
             let paused = self.paused_rules.cause.take();
-            let event = |cause: &Cause| Event::RuledByBuild(cause.clone());
-            self.paused_rules.begin(&self.sender, cause.after(paused), PAUSE_OF_RULES, event);
+            let cause = cause.after(paused);
+            self.paused_rules.begin(&self.sender, cause, PAUSE_OF_RULES, Event::RuledByBuild);
             return Vec::new();
         }
         vec![Event::Ruled(cause)]
@@ -285,28 +286,29 @@ impl Engine {
             self.report.say(&Notice::Finishing(judged.finish.clone()));
             let cause = Cause::Save(judged.finish);
             // Should the build take much longer than usual, it is cancelled after all.
-            let paused = self.paused_build.cause.take();
-            let event = |cause: &Cause| Event::Saved(cause.clone());
-            let all = cause.clone().after(paused);
-            self.paused_build.begin(&self.sender, all, judged.pause, event);
+            self.build_later(cause.clone(), judged.pause, Event::Saved);
             events.push(Event::FollowUp(cause));
         }
         if !judged.verify.is_empty() {
             events.push(Event::FollowUp(Cause::Written(judged.verify)));
         }
         if !judged.later.is_empty() {
-            self.follow_later(Cause::Save(judged.later), judged.pause);
+            self.report.say(&Notice::ChangesInBuilds(judged.later.clone(), judged.pause));
+            self.build_later(Cause::Save(judged.later), judged.pause, Event::Saved);
         }
         events
     }
 
-    /// Builds this after a pause, unless another build begins before that.
-    pub(super) fn follow_later(&mut self, cause: Cause, pause: Duration) {
-        let paths = cause.paths().to_vec();
+    /// What builds seem to cause themselves is verified after a pause.
+    pub(super) fn verify_later(&mut self, paths: Vec<PathBuf>, pause: Duration) {
+        self.report.say(&Notice::ChangesInBuilds(paths.clone(), pause));
+        self.build_later(Cause::Written(paths), pause, Event::FollowUp);
+    }
+
+    /// Sends this after a pause, unless another build begins before that.
+    fn build_later(&mut self, cause: Cause, pause: Duration, event: fn(Cause) -> Event) {
         let cause = cause.after(self.paused_build.cause.take());
-        let event = |cause: &Cause| Event::FollowUp(cause.clone());
         self.paused_build.begin(&self.sender, cause, pause, event);
-        self.report.say(&Notice::ChangesInBuilds(paths, pause));
     }
 
     /// What is read by the app alone: files of `restart` rules, and of variables.
@@ -369,7 +371,7 @@ impl Engine {
         for Save { path, contents, existed } in saves {
             let stamp = stamp(&path);
             let window = self.window.as_ref();
-            if is_source && window.is_some_and(|window| window.has_read(times, stamp)) {
+            if is_source && window.is_some_and(|window| window.has_read(times)) {
                 tracing::debug!("{}: the last build has read this", path.display());
                 self.attribution.saw(&path, &contents);
                 continue;

@@ -192,11 +192,12 @@ fn defects_15_17_and_18_a_failed_build_keeps_the_program_and_its_words_are_in_th
     project.sh("mkdir tmp");
     let mut hotrun = project.start(&[]);
     let first = hotrun.wait_serving("one");
-    for _ in 0..2 {
-        project.save("source.txt", "broken\n");
-        hotrun.wait_for_line("broken");
+    for number in 0..2 {
+        project.save("source.txt", &format!("broken {number}\n"));
+        hotrun.wait_for_line(&format!("broken {number}"));
         hotrun.wait_for("failed  exit code 3, after ");
-        assert_eq!(fs::read_to_string(&log).unwrap(), "checking\nbroken\n");
+        let expected = format!("checking\nbroken {number}\n");
+        assert_eq!(fs::read_to_string(&log).unwrap(), expected);
     }
     assert!(is_alive(first));
     project.save("source.txt", "mended\n");

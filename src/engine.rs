@@ -39,12 +39,14 @@ use crate::watch::{Watch, coarse_now};
 
 mod artifacts;
 mod files;
+mod listing;
 mod ports;
 mod saves;
 mod serving;
 mod sockets;
 mod terminal;
 
+use listing::Listing;
 use saves::Window;
 use terminal::Seat;
 
@@ -134,6 +136,7 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
         outputs: Outputs::default(),
         fingerprints: Fingerprints::default(),
         window: None,
+        listing: Listing::default(),
         rules_cause_themselves: false,
         rounds_of_rules: 0,
         env: Vec::new(),
@@ -209,6 +212,8 @@ struct Engine {
     fingerprints: Fingerprints,
     /// The time of the last build or run of rules.
     window: Option<Window>,
+    /// What go was asked.
+    listing: Listing,
     /// What changed while rules ran, and is theirs again.
     rules_cause_themselves: bool,
     /// So often in a row.
@@ -337,6 +342,10 @@ impl Engine {
                 Vec::new()
             }
             Message::Loaded => self.loaded(),
+            Message::Listed => {
+                self.listed();
+                Vec::new()
+            }
             Message::Broken(error) => {
                 Report::error(&error);
                 self.broken = Some(error.code());
@@ -421,6 +430,7 @@ impl Engine {
             self.ask_what_was_read();
         }
         if !is_overtaken {
+            self.ask_what_is_listed();
             self.outputs.build_ended(self.content());
             self.fingerprints.build_ended();
             self.build_failed = !ended.succeeded();
@@ -469,6 +479,10 @@ impl Engine {
         }
         self.warn_about(&config);
         config.watch.inputs.clone_from(&self.config.watch.inputs);
+        if config.asks == self.config.asks {
+            config.watch.sources.clone_from(&self.config.watch.sources);
+        }
+        self.listing.reconfigured();
         if let Some(watch) = &self.watch {
             watch.configure(config.watch.clone(), coarse_now());
         }
@@ -533,6 +547,7 @@ impl Engine {
         self.pause = Duration::ZERO;
         self.changed = cause.paths().to_vec();
         self.artifacts.saved(cause.paths());
+        self.listing.build_began(cause.paths());
         let stages = self.config.build.stages.clone();
         self.spawn(proc, Role::Build, None, stages, None, None);
     }

@@ -311,7 +311,7 @@ impl Watcher {
 
     /// A file changed at this time by which it may be decided what is ignored.
     fn reread_if_needed(&mut self, path: &Path, at: SystemTime) {
-        if !self.ignores.depends_on(path) {
+        if !self.ignores.depends_on(path) && !walk::makes_foreign(path, &self.filter) {
             return;
         }
         // The event may have been read late; the file itself knows better, but for a tick.

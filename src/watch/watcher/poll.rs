@@ -150,6 +150,7 @@ impl Judge for Judging<'_> {
         let scope = self.ignores.around(file).map(Arc::as_ref);
         walk::matters(file, self.filter, scope)
             || self.ignores.depends_on(file)
+            || walk::makes_foreign(file, self.filter)
             || self.links.contains_key(file)
     }
 

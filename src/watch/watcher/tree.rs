@@ -40,6 +40,9 @@ impl Watcher {
         for file in watch.outside().filter(|file| file.exists() && !file.is_dir()) {
             self.watch_file(file, counts);
         }
+        for package in watch.packages_outside() {
+            self.count_new_files(package, counts);
+        }
         for file in self.ignores.outside().to_vec() {
             if let Some(directory) = file.parent().filter(|place| !self.tree.contains(*place)) {
                 self.beside.insert(directory.to_owned());
@@ -69,6 +72,23 @@ impl Watcher {
         let at = file.symlink_metadata().ok().and_then(|meta| changed_at(&meta));
         if let Some(at) = at.filter(|at| *at >= cut) {
             self.see(file, Change::Arrived, instant_of(at));
+        }
+    }
+
+    /// Files that came into a package's directory, outside of every root, after it was listed.
+    fn count_new_files(&mut self, directory: &Path, counts: Counts<'_>) {
+        let cut = match counts {
+            Counts::Since(cut) | Counts::Lost(cut, _) => cut,
+            Counts::Nothing | Counts::All => return,
+        };
+        self.watch_beside(directory);
+        for entry in directory.read_dir().into_iter().flatten().flatten() {
+            let at = entry.metadata().ok().and_then(|meta| changed_at(&meta));
+            if let Some(at) = at.filter(|at| *at >= cut)
+                && self.filter.is_source(&entry.path())
+            {
+                self.see(&entry.path(), Change::Arrived, instant_of(at));
+            }
         }
     }
 
@@ -217,6 +237,12 @@ impl Watcher {
         self.stand(Counts::Since(cut));
         let removed: Vec<PathBuf> =
             before.into_iter().filter(|directory| !self.needs(directory)).collect();
+        for directory in &removed {
+            // What was just written there is none of the program's, as it turns out.
+            if walk::foreign(directory, &self.filter).is_some() {
+                self.burst.drop_below(directory);
+            }
+        }
         if removed.len() <= MOST_UNWATCHED {
             for directory in removed {
                 self.unwatch(&directory);

@@ -68,7 +68,10 @@ fn embedded_files_are_watched_and_so_are_new_ones_that_match() {
                files.ReadFile(path)\n\t\t\tout += string(text)\n\t\t}\n\t\treturn nil\n\t})\n\t\
                return\n}\n";
     let project = module("all()", "")
-        .file("app/all.go", &format!("package main\n\nimport (\n\t\"embed\"\n\t\"io/fs\"\n)\n\n{embeds}{all}"))
+        .file(
+            "app/all.go",
+            &format!("package main\n\nimport (\n\t\"embed\"\n\t\"io/fs\"\n)\n\n{embeds}{all}"),
+        )
         .file("app/.gitignore", "web/\n")
         .file("app/db/a.sql", "d")
         .file("app/static/a.css", "s")
@@ -103,7 +106,10 @@ fn a_replaced_module_outside_of_the_root_is_watched_through_its_errors() {
     let project = module("lib.V + lib.Text", "\t\"example.com/lib/deep\"\n")
         .file("lib/go.mod", "module example.com/lib\n\ngo 1.21\n")
         .file("lib/deep/lib.go", &value("lib", "one"))
-        .file("lib/deep/text.go", "package lib\n\nimport _ \"embed\"\n\n//go:embed text/a.txt\nvar Text string\n")
+        .file(
+            "lib/deep/text.go",
+            "package lib\n\nimport _ \"embed\"\n\n//go:embed text/a.txt\nvar Text string\n",
+        )
         .file("lib/deep/text/a.txt", "-a")
         .file("lib/other/other.go", &value("other", "one"));
     project.save(
@@ -245,13 +251,17 @@ fn a_workspace_is_a_go_project_and_its_used_modules_are_watched() {
     let run = |args: &[&str]| project.run(args);
     let (code, _, stderr) = run(&[]);
     assert_eq!(code, 2);
-    assert!(stderr.contains("several main packages to choose from: ./app, ./services/web"), "{stderr}");
+    assert!(
+        stderr.contains("several main packages to choose from: ./app, ./services/web"),
+        "{stderr}"
+    );
     for name in ["./libs/shared", "libs/shared", "shared"] {
         let (code, _, stderr) = run(&["-p", name]);
         assert_eq!(code, 2);
         assert!(stderr.contains("./libs/shared is package shared, not main"), "{stderr}");
     }
-    for args in [["-p", "./services/web"], ["-p", "services/web"], ["-p", "web"], ["--bin", "web"]] {
+    for args in [["-p", "./services/web"], ["-p", "services/web"], ["-p", "web"], ["--bin", "web"]]
+    {
         let (code, stdout, stderr) = run(&[&args[..], &["check"]].concat());
         assert_eq!(code, 0, "{stderr}");
         assert!(stdout.contains("build  go build ./services/web"), "{args:?}: {stdout}");
@@ -304,7 +314,10 @@ fn a_nested_module_is_watched_only_while_the_program_uses_it() {
     hotrun.wait_serving("lib-two");
     project.save("app/lib/lib.go", &value("lib", "lib-three"));
     hotrun.wait_serving("lib-three");
-    assert_eq!(explain("lib/lib.go"), "lib/lib.go: a build, and a start of what it made: the program is built from it (go list)\n");
+    assert_eq!(
+        explain("lib/lib.go"),
+        "lib/lib.go: a build, and a start of what it made: the program is built from it (go list)\n"
+    );
     assert!(!hotrun.output().contains("late.html"), "{}", hotrun.output());
     hotrun.end();
 }
@@ -317,7 +330,8 @@ fn a_cache_by_its_tag_is_not_watched() {
         .file("cache/deep/one.txt", "one")
         .file("other/CACHEDIR.TAG", "no signature")
         .file("other/one.txt", "one");
-    let (_, explained, _) = project.run(&["explain", "cache/deep/one.txt", "cache", "other/one.txt"]);
+    let (_, explained, _) =
+        project.run(&["explain", "cache/deep/one.txt", "cache", "other/one.txt"]);
     assert_eq!(
         explained,
         "cache/deep/one.txt: nothing follows: cache is a cache (CACHEDIR.TAG)\n\
@@ -347,7 +361,10 @@ fn lists_hold_and_go_adds_only_what_lies_outside() {
         .file("app/gen/gen.go", &value("gen", "-g"))
         .file("app/cmd/other/main.go", "package main\n\nfunc main() {}\n")
         .file("lib/go.mod", "module example.com/lib\n\ngo 1.21\n")
-        .file("lib/lib.go", "package lib\n\nimport \"example.com/lib/out\"\n\nconst V = \"one\" + out.V\n")
+        .file(
+            "lib/lib.go",
+            "package lib\n\nimport \"example.com/lib/out\"\n\nconst V = \"one\" + out.V\n",
+        )
         .file("lib/out/out.go", &value("out", "-o"));
     project.save(
         "app/go.mod",
@@ -388,7 +405,10 @@ fn a_library_archive_is_no_program() {
     hotrun.wait_for("is a library archive, not a program");
     hotrun.end();
     let (code, _, stderr) = project.run(&["-C", "app", "--no-config", "-p", "lib"]);
-    assert_eq!((code, stderr.as_str()), (2, "hotrun: -p lib: ./lib is package lib, not main\n  help: there is: .\n"));
+    assert_eq!(
+        (code, stderr.as_str()),
+        (2, "hotrun: -p lib: ./lib is package lib, not main\n  help: there is: .\n")
+    );
 }
 
 #[test]
@@ -412,7 +432,9 @@ fn a_nested_package_that_a_cargo_program_does_not_use_is_not_watched() {
         return;
     }
     let package = |name: &str| {
-        format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[workspace]\n")
+        format!(
+            "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[workspace]\n"
+        )
     };
     let project = Sandbox::empty()
         .file("Cargo.toml", &package("app"))
@@ -427,7 +449,13 @@ fn a_nested_package_that_a_cargo_program_does_not_use_is_not_watched() {
          use\n"
     );
     assert!(explain("templates/x/a.rs").contains("a build"));
-    project.save("Cargo.toml", &format!("{}[dependencies]\nfuzz = {{ path = \"fuzz\" }}\n", package("app").replace("\n[workspace]\n", "")));
+    project.save(
+        "Cargo.toml",
+        &format!(
+            "{}[dependencies]\nfuzz = {{ path = \"fuzz\" }}\n",
+            package("app").replace("\n[workspace]\n", "")
+        ),
+    );
     project.save("fuzz/Cargo.toml", &package("fuzz").replace("\n[workspace]\n", ""));
     project.save("fuzz/src/lib.rs", "");
     assert!(explain("fuzz/src/main.rs").contains("a build"), "{}", explain("fuzz/src/main.rs"));

@@ -516,15 +516,15 @@ mod tests {
                 ),
                 package("/m/vendor/z", r#","Module":{"Path":"z","Version":"v1"}"#),
                 package(
-                    "/lib/a",
-                    r#","Module":{"Dir":"/lib","GoMod":"/lib/go.mod","Replace":{"Path":"../lib"}}"#,
+                    "/other/a",
+                    r#","Module":{"Dir":"/other","GoMod":"/other/go.mod","Replace":{"Path":"../lib"}}"#,
                 ),
             ]
             .join("\n"),
         );
         let packages: Vec<_> = read.packages().map(|one| one.display().to_string()).collect();
-        assert_eq!(packages, ["/lib/a", "/m/vendor/z"]);
-        assert!(read.has(Path::new("/lib/go.mod")));
+        assert_eq!(packages, ["/other/a", "/m/vendor/z"]);
+        assert!(read.has(Path::new("/other/go.mod")));
         assert!(!read.has(Path::new("/cache/x.mod")));
     }
 

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::event::{Mode, OnExit};
-use crate::project::{self, Ask, Kind, Makes, Plan, Selection};
+use crate::project::{self, Ask, Kind, Makes, Plan, Question, Selection};
 
 pub(super) const GRACE: Duration = Duration::from_secs(5);
 const CANCEL_GRACE: Duration = Duration::from_secs(1);
@@ -85,8 +85,7 @@ impl<'a> Resolver<'a> {
         self.has_no_effect("meta.send_error_to_tty", "errors always go to the terminal")?;
 
         let env = self.environment(&root)?;
-        let ldflags = self.debug(&kind, commands.cmd.is_some(), &env)?;
-        let plan = self.plan(&kind, commands.cmd.is_some(), (&tmp_dir, ldflags, &env), ask).await?;
+        let plan = self.plan(&kind, commands.cmd.is_some(), (&tmp_dir, &env), ask).await?;
         if plan.is_none() {
             self.no_selection(&kind)?;
         }
@@ -109,14 +108,7 @@ impl<'a> Resolver<'a> {
         };
 
         let run = Run { fallback, is_assumed, ..self.run(program)? };
-        let asks = match (&plan, &commands.cmd) {
-            (Some(plan), _) => plan.asks.clone(),
-            (None, Some(cmd)) => project::go::questions(cmd, directory),
-            (None, None) if self.air_mode => {
-                project::go::questions(&air::default_cmd(tmp.as_deref()), directory)
-            }
-            (None, None) => Vec::new(),
-        };
+        let asks = self.asks(&commands, plan.as_ref(), tmp.as_deref());
         let build = Build {
             stages,
             delay: self.milliseconds("build.delay", 0)?,
@@ -231,12 +223,13 @@ impl<'a> Resolver<'a> {
 
     /// What the kind of project says, where no build is configured.
     async fn plan(
-        &self,
+        &mut self,
         kind: &Kind,
         has_cmd: bool,
-        (tmp_dir, ldflags, env): (&Path, &str, &Environment),
+        (tmp_dir, env): (&Path, &Environment),
         ask: &impl Ask,
     ) -> Result<Option<Plan>> {
+        let ldflags = self.debug(kind, has_cmd, env)?;
         let (directory, selection) = (&self.options.directory, &self.options.selection);
         Ok(match kind {
             _ if has_cmd => None,
@@ -252,6 +245,16 @@ impl<'a> Resolver<'a> {
             }
             Kind::Unknown => None,
         })
+    }
+
+    /// What to ask about what a Go program is built from.
+    fn asks(&self, commands: &Commands, plan: Option<&Plan>, tmp: Option<&str>) -> Vec<Question> {
+        let default = || self.air_mode.then(|| air::default_cmd(tmp));
+        match (plan, commands.cmd.clone().or_else(default)) {
+            (Some(plan), _) => plan.asks.clone(),
+            (None, Some(cmd)) => project::go::questions(&cmd, &self.options.directory),
+            (None, None) => Vec::new(),
+        }
     }
 
     /// `run.debug`, as flags of Go's linker.

@@ -50,7 +50,7 @@ impl Engine {
             Ok(meta) if meta.is_dir() => format!("{shown} is a directory, not a program"),
             Ok(_) if is_archive(&artifact) => {
                 format!(
-                    "{shown} is a library archive, not a program: the package that was built is not package main"
+                    "{shown} is a library archive, not a program; does build.cmd build a package main?"
                 )
             }
             Ok(meta) if meta.mode() & 0o111 == 0 => {

@@ -197,7 +197,7 @@ async fn package(place: Place<'_>, selection: &Selection, ask: &impl Ask) -> Res
         match clause_at(&here.join(name)) {
             Some(clause) if clause == "main" => return Ok(as_path(name)),
             Some(clause) => other = Some(clause),
-            None if is_path || name.contains("...") || name.ends_with(".go") => {
+            None if is_path || name.contains("...") || command::is_go_file(name) => {
                 // The go command says what is wrong with it.
                 return Ok(name.clone());
             }
@@ -342,7 +342,8 @@ fn clause_at(directory: &Path) -> Option<String> {
     for entry in directory.read_dir().ok()?.flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if !name.ends_with(".go") || name.ends_with("_test.go") || name.starts_with(['_', '.']) {
+        if !command::is_go_file(&name) || name.ends_with("_test.go") || name.starts_with(['_', '.'])
+        {
             continue;
         }
         let text = std::fs::read(entry.path()).unwrap_or_default();

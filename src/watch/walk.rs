@@ -46,6 +46,9 @@ pub(super) enum Counts<'a> {
     All,
     /// Those that changed since, before they were watched.
     Since(SystemTime),
+    /// Those that changed since, unless they mattered before by this filter, and lie in one of
+    /// the directories that were watched: these were seen.
+    New(SystemTime, &'a BTreeSet<PathBuf>, &'a Filter),
     /// Those that changed since, where events were lost; all in a directory that is not among
     /// those that were watched.
     Lost(SystemTime, &'a BTreeSet<PathBuf>),
@@ -215,8 +218,9 @@ impl Visit<'_> {
         let is_whole = self.place.is_whole
             || match self.look.counts {
                 Counts::Nothing | Counts::All => false,
+                Counts::New(_, before, _) if before.contains(&path) => false,
                 // Whoever moves it changes it, but nothing in it.
-                Counts::Since(cut) => entry.metadata().is_ok_and(|meta| {
+                Counts::Since(cut) | Counts::New(cut, ..) => entry.metadata().is_ok_and(|meta| {
                     is_since(&meta, cut) && meta.modified().is_ok_and(|at| at < cut)
                 }),
                 Counts::Lost(_, before) => !before.contains(&path),
@@ -240,6 +244,13 @@ impl Visit<'_> {
             Counts::All => None,
             _ if self.place.is_whole => None,
             Counts::Since(cut) | Counts::Lost(cut, _) => Some(cut),
+            Counts::New(cut, before, filter) => {
+                let was_seen = before.contains(&self.place.path);
+                if was_seen && matters(&path, filter, self.scope.as_deref()) {
+                    return;
+                }
+                Some(cut)
+            }
         };
         let Some(cut) = cut else {
             // It changed when it appeared, whatever its stamp says.
@@ -255,7 +266,8 @@ impl Visit<'_> {
     /// The directory's own stamp says that something in it came or went.
     fn count_itself(&mut self, own: &Metadata, entries: &[DirEntry]) {
         let (cut, explained) = match self.look.counts {
-            Counts::Since(cut) => (cut, true),
+            Counts::New(_, before, _) if before.contains(&self.place.path) => return,
+            Counts::Since(cut) | Counts::New(cut, ..) => (cut, true),
             Counts::Lost(cut, _) => (cut, false),
             Counts::Nothing | Counts::All => return,
         };

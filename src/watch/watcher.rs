@@ -166,7 +166,7 @@ impl Watcher {
             }
             // Once, however many events there were.
             if let Some(cut) = self.stale_since.take() {
-                self.watch_anew(cut);
+                self.watch_anew(cut, None);
             }
             self.look_at_unmounted();
             self.wake(Instant::now());

@@ -44,6 +44,11 @@ fn flag(word: &str) -> Option<(&str, Option<&str>)> {
     })
 }
 
+/// Whether this names a file instead of a package.
+pub(super) fn is_go_file(word: &str) -> bool {
+    Path::new(word).extension().is_some_and(|end| end == "go")
+}
+
 /// Whether one of these words is the flag of this name.
 pub(super) fn has_flag(words: &[String], name: &str) -> bool {
     words.iter().filter_map(|word| flag(word)).any(|(one, _)| one == name)
@@ -65,9 +70,8 @@ impl Build {
         let mut words = words.iter();
         while let Some(word) = words.next() {
             let Some((name, value)) = flag(word) else {
-                let is_next_file = word.ends_with(".go");
-                let has_first = !build.packages.is_empty();
-                if has_args && has_first && !(is_next_file && build.packages[0].ends_with(".go")) {
+                let is_listed_on = |first: &String| is_go_file(first) && is_go_file(word);
+                if has_args && build.packages.first().is_some_and(|first| !is_listed_on(first)) {
                     break;
                 }
                 build.packages.push(word.clone());
@@ -157,7 +161,7 @@ fn commands(text: &str) -> Vec<Vec<String>> {
         match (quote, one) {
             (None, '\\') if chars.peek() == Some(&'\n') => drop(chars.next()),
             (None | Some('"'), '\\') => {
-                part.extend([Some(one), chars.next()].into_iter().flatten())
+                part.extend([Some(one), chars.next()].into_iter().flatten());
             }
             (None, '\'' | '"') => {
                 quote = Some(one);

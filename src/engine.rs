@@ -479,10 +479,11 @@ impl Engine {
         }
         self.warn_about(&config);
         config.watch.inputs.clone_from(&self.config.watch.inputs);
-        if config.asks == self.config.asks {
+        let asks_the_same = config.asks == self.config.asks;
+        if asks_the_same {
             config.watch.sources.clone_from(&self.config.watch.sources);
         }
-        self.listing.reconfigured();
+        self.listing.reconfigured(asks_the_same);
         if let Some(watch) = &self.watch {
             watch.configure(config.watch.clone(), coarse_now());
         }

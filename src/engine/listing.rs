@@ -40,16 +40,20 @@ impl Default for Listing {
 }
 
 impl Listing {
-    /// The next build builds these.
+    /// A build of these begins.
     pub(super) fn build_began(&mut self, changed: &[PathBuf]) {
-        // No paths: somebody asked for the build, and may know why.
+        // Without paths, the build was asked for, perhaps because something else changed.
         self.is_stale |=
             changed.is_empty() || changed.iter().any(|path| Sources::may_change_by(path));
     }
 
-    /// The configuration is another one.
-    pub(super) fn reconfigured(&mut self) {
+    /// The configuration was read again; with other questions, an answer under way is for
+    /// another build.
+    pub(super) fn reconfigured(&mut self, asks_the_same: bool) {
         self.is_stale = true;
+        if !asks_the_same {
+            self.under_way = None;
+        }
     }
 }
 
@@ -90,18 +94,20 @@ impl Engine {
         self.listing.is_stale |= found.error().is_some();
         let found = found.after(former.as_deref());
         let is_news = former.as_ref().is_none_or(|former| !found.is_watched_as(former));
-        let error = found.error().map(str::to_owned);
-        let found = Some(Arc::new(found));
+        let found = Arc::new(found);
+        let listed = Arc::clone(&found);
+        let found = Some(found);
         self.config.watch.sources.clone_from(&found);
-        if let Some(next) = &mut self.next {
+        if let Some(next) = self.next.as_mut().filter(|next| next.asks == self.config.asks) {
             next.watch.sources = found;
         }
         self.filter = Rc::new(Filter::new(self.config.watch.clone()));
         if let Some(watch) = self.watch.as_ref().filter(|_| is_news) {
             let newest = self.next.as_ref().unwrap_or(&self.config);
-            // Some may have been saved since the build has read them, and nobody was told.
+            // Files that only matter now may have been saved while the answer was under way.
             watch.configure(newest.watch.clone(), since);
         }
-        tracing::debug!(is_news, error, "go list has answered");
+        let (packages, error) = (listed.packages().count(), listed.error());
+        tracing::debug!(packages, is_news, error, "go list has answered");
     }
 }

@@ -305,7 +305,7 @@ pub(super) fn foreign<'a>(directory: &'a Path, filter: &Filter) -> Option<Reason
     if !has_tag && !is_project() {
         return None;
     }
-    // What somebody has named, or a build reads, is watched all the same.
+    // What the configuration names, or a build reads, is watched all the same.
     let is_root = watch.root_of(directory).is_none_or(|root| root == directory);
     let is_named = || filter.named_directories().any(|named| directory.starts_with(named));
     if is_root || filter.leads_to_named(directory) || is_named() {

@@ -343,6 +343,13 @@ impl Watcher {
 
     fn matters(&self, path: &Path) -> bool {
         walk::matters(path, &self.filter, self.ignores.around(path).map(Arc::as_ref))
+            && !self.was_left_behind(path)
+    }
+
+    /// News from a directory that was watched until it turned out to be none of the program's.
+    fn was_left_behind(&self, path: &Path) -> bool {
+        path.parent().is_some_and(|place| !self.needs(place))
+            && super::foreign(path, &self.filter).is_some()
     }
 
     /// True for what lies in a directory that is polled, and for such a directory.

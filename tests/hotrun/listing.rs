@@ -31,9 +31,12 @@ fn value(package: &str, version: &str) -> String {
 #[track_caller]
 fn start(project: &Sandbox, first: &str, args: &[&str]) -> Hotrun {
     let mut hotrun = project.start(&[&["-C", "app"], args].concat());
-    hotrun.wait_for(&format!("serving {first} as "));
-    hotrun.wait_for(ANSWERED);
+    hotrun.wait_for_all(&[&serving(first), ANSWERED]);
     hotrun
+}
+
+fn serving(version: &str) -> String {
+    format!("serving {version} as ")
 }
 
 /// Saves these, of which nothing follows, and then something of which this version does.
@@ -103,42 +106,40 @@ fn a_replaced_module_outside_of_the_root_is_watched_through_its_errors() {
     if !has("a_replaced_module_outside", &["go"]) {
         return;
     }
-    let project = module("lib.V + lib.Text", "\t\"example.com/lib/deep\"\n")
-        .file("lib/go.mod", "module example.com/lib\n\ngo 1.21\n")
-        .file("lib/deep/lib.go", &value("lib", "one"))
-        .file(
-            "lib/deep/text.go",
-            "package lib\n\nimport _ \"embed\"\n\n//go:embed text/a.txt\nvar Text string\n",
-        )
-        .file("lib/deep/text/a.txt", "-a")
-        .file("lib/other/other.go", &value("other", "one"));
-    project.save(
-        "app/go.mod",
-        "module example.com/app\n\ngo 1.21\n\nrequire example.com/lib v0.0.0\n\nreplace \
-         example.com/lib => ../lib\n",
-    );
-    let mut hotrun = start(&project, "one-a", &[]);
-    project.save("lib/deep/lib.go", "package lib\n\nconst V = \"two\n");
-    hotrun.wait_for("keeps running");
-    hotrun.wait_for(ANSWERED);
-    project.save("lib/deep/lib.go", &value("lib", "two"));
-    hotrun.wait_serving("two-a");
-    hotrun.wait_for(ANSWERED);
-    project.save("lib/deep/text/a.txt", "-b");
-    hotrun.wait_serving("two-b");
-    project.save("lib/deep/new.go", "package lib\n\nfunc init() { Text += \"-new\" }\n");
-    hotrun.wait_serving("two-b-new");
-    hotrun.wait_for(ANSWERED);
-    project.sh("rm lib/deep/new.go");
-    hotrun.wait_serving("two-b");
-    hotrun.wait_for(ANSWERED);
-    nothing_follows(
-        &project,
-        &mut hotrun,
-        &[("lib/other/other.go", "package other\n"), ("lib/deep/lib_test.go", "package lib\n")],
-        ("lib/deep/lib.go", &value("lib", "three"), "three-b"),
-    );
-    hotrun.end();
+    for args in [&[][..], &["--poll"]] {
+        let project = module("lib.V + lib.Text", "\t\"example.com/lib/deep\"\n")
+            .file("lib/go.mod", "module example.com/lib\n\ngo 1.21\n")
+            .file("lib/deep/lib.go", &value("lib", "one"))
+            .file(
+                "lib/deep/text.go",
+                "package lib\n\nimport _ \"embed\"\n\n//go:embed text/a.txt\nvar Text string\n",
+            )
+            .file("lib/deep/text/a.txt", "-a")
+            .file("lib/other/other.go", &value("other", "one"));
+        project.save(
+            "app/go.mod",
+            "module example.com/app\n\ngo 1.21\n\nrequire example.com/lib v0.0.0\n\nreplace \
+             example.com/lib => ../lib\n",
+        );
+        let mut hotrun = start(&project, "one-a", args);
+        project.save("lib/deep/lib.go", "package lib\n\nconst V = \"two\n");
+        hotrun.wait_for_all(&["keeps running", ANSWERED]);
+        project.save("lib/deep/lib.go", &value("lib", "two"));
+        hotrun.wait_for_all(&[&serving("two-a"), ANSWERED]);
+        project.save("lib/deep/text/a.txt", "-b");
+        hotrun.wait_serving("two-b");
+        project.save("lib/deep/new.go", "package lib\n\nfunc init() { Text += \"-new\" }\n");
+        hotrun.wait_for_all(&[&serving("two-b-new"), ANSWERED]);
+        project.sh("rm lib/deep/new.go");
+        hotrun.wait_for_all(&[&serving("two-b"), ANSWERED]);
+        nothing_follows(
+            &project,
+            &mut hotrun,
+            &[("lib/other/other.go", "package other\n"), ("lib/deep/lib_test.go", "package lib\n")],
+            ("lib/deep/lib.go", &value("lib", "three"), "three-b"),
+        );
+        hotrun.end();
+    }
 }
 
 #[test]
@@ -169,8 +170,7 @@ fn a_package_matters_as_soon_and_as_long_as_it_is_imported() {
     project.save("app/late/late.go", &value("late", "late-three"));
     hotrun.wait_serving("late-three");
     project.save("app/main.go", &without);
-    hotrun.wait_serving("two");
-    hotrun.wait_for(ANSWERED);
+    hotrun.wait_for_all(&[&serving("two"), "answered packages=1"]);
     nothing_follows(
         &project,
         &mut hotrun,
@@ -188,8 +188,7 @@ fn a_listing_with_an_error_falls_back_to_extensions() {
     let project = module("\"one\"", "");
     let mut hotrun = start(&project, "one", &[]);
     project.save("app/main.go", &main("late.V", "\t\"example.com/app/late\"\n"));
-    hotrun.wait_for("keeps running");
-    hotrun.wait_for(ANSWERED);
+    hotrun.wait_for_all(&["keeps running", ANSWERED]);
     project.save("app/late/late.go", &value("late", "late"));
     hotrun.wait_serving("late");
     hotrun.end();
@@ -270,8 +269,7 @@ fn a_workspace_is_a_go_project_and_its_used_modules_are_watched() {
     for (place, args) in [(".", &["-p", "app"][..]), ("app", &[])] {
         project.save("libs/shared/shared.go", &value("shared", "one"));
         let mut hotrun = project.start(&[&["-C", place], args].concat());
-        hotrun.wait_serving("one");
-        hotrun.wait_for(ANSWERED);
+        hotrun.wait_for_all(&[&serving("one"), ANSWERED]);
         nothing_follows(
             &project,
             &mut hotrun,
@@ -412,7 +410,7 @@ fn a_library_archive_is_no_program() {
 }
 
 #[test]
-fn debug_information_is_not_compressed_unless_somebody_else_has_the_word() {
+fn debug_information_is_not_compressed_unless_ldflags_are_given() {
     if !has("debug_information_is_not_compressed", &["go"]) {
         return;
     }

@@ -155,7 +155,11 @@ impl Judge for Judging<'_> {
     }
 
     fn is_new(&self, directory: &Path) -> bool {
+        // A directory that is watched for some of its files says nothing of those in it.
+        let is_in_tree = directory.parent().is_some_and(|around| self.tree.contains(around));
         let scope = self.ignores.around(directory).map(Arc::as_ref);
-        !self.tree.contains(directory) && !walk::is_left_out(directory, self.filter, scope)
+        is_in_tree
+            && !self.tree.contains(directory)
+            && !walk::is_left_out(directory, self.filter, scope)
     }
 }

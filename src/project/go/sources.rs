@@ -523,7 +523,7 @@ mod tests {
             .join("\n"),
         );
         let packages: Vec<_> = read.packages().map(|one| one.display().to_string()).collect();
-        assert_eq!(packages, ["/other/a", "/m/vendor/z"]);
+        assert_eq!(packages, ["/m/vendor/z", "/other/a"]);
         assert!(read.has(Path::new("/other/go.mod")));
         assert!(!read.has(Path::new("/cache/x.mod")));
     }

@@ -129,7 +129,7 @@ pub async fn sources(questions: Vec<Question>, ask: &impl Ask) -> Sources {
         let workspace = workspace(&question.directory);
         let found = match ask.ask(question).await {
             Ok(answer) => Sources::read(&answer, workspace.as_deref()),
-            Err(error) => Sources::unknown(error.to_string()),
+            Err(error) => Sources::unknown(briefly(&error)),
         };
         all = Some(match all {
             Some(others) => others.and(&found),
@@ -137,6 +137,16 @@ pub async fn sources(questions: Vec<Question>, ask: &impl Ask) -> Sources {
         });
     }
     all.unwrap_or_else(|| Sources::unknown("nothing was asked".to_owned()))
+}
+
+/// The last line of an error, without the long command that it begins with.
+fn briefly(error: &Error) -> String {
+    let text = error.to_string();
+    let mut lines = text.lines().filter(|line| !line.starts_with("  ") && !line.is_empty());
+    let last = lines.next_back().unwrap_or_default();
+    let is_command = last.starts_with("go list") || last.starts_with("env ");
+    let reason = last.rsplit_once(": ").filter(|_| is_command);
+    reason.map_or(last, |(_, reason)| reason).to_owned()
 }
 
 // Which package is built

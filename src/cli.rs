@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use tokio::task::LocalSet;
@@ -18,7 +19,7 @@ use crate::engine::{self, Talk};
 use crate::error::{Error, FAILED, Result, USAGE};
 use crate::init::{self, Source};
 use crate::process::{Processes, guardian};
-use crate::project::Selection;
+use crate::project::{Selection, go};
 use crate::report::Report;
 use crate::report::console::Console;
 
@@ -124,7 +125,7 @@ enum When {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Without a configuration")]
 struct Choice {
-    /// The package (Go: a path such as ./cmd/x)
+    /// The package (Go: ./cmd/x, its import path, or x)
     #[arg(short, long, value_name = "NAME", global = true)]
     package: Option<String>,
     /// The program, of several
@@ -352,7 +353,14 @@ fn load(cli: &Cli, words: &Words) -> Result<Config> {
         // Nobody reads the inbox: only helpers run.
         let (sender, _inbox) = tokio::sync::mpsc::unbounded_channel();
         let processes = Processes::new(sender, Console::default())?;
-        config::load(&options, &processes.helper()).await
+        let helper = processes.helper();
+        let mut config = config::load(&options, &helper).await?;
+        if !config.asks.is_empty() {
+            let variables = config.env.read().unwrap_or_default();
+            let questions = go::with_variables(&config.asks, &variables);
+            config.watch.sources = Some(Arc::new(go::sources(questions, &helper).await));
+        }
+        Ok(config)
     })
 }
 

@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use globset::GlobSet;
@@ -16,7 +17,8 @@ use regex::RegexSet;
 
 use crate::error::{Error, Result};
 use crate::event::{Mode, OnExit, Policy};
-use crate::project::{Ask, Kind, Selection};
+use crate::project::go::Sources;
+use crate::project::{Ask, Kind, Nested, Question, Selection};
 
 mod air;
 mod document;
@@ -39,6 +41,8 @@ pub use watching::MISPLACED;
 
 /// The directory in `tmp_dir` that good artifacts are kept in.
 pub const KEPT: &str = ".hotrun";
+/// The file that marks a directory as a cache: <https://bford.info/cachedir/>.
+pub const CACHE_TAG: &str = "CACHEDIR.TAG";
 /// Where a configuration is looked for, in this order.
 const NAMES: [&str; 6] = [
     "hotrun.toml",
@@ -311,6 +315,15 @@ pub struct Watch {
     /// What the last build said it reads, and no key would have told: files, and directories
     /// all of whose files it reads.
     pub inputs: BTreeSet<PathBuf>,
+    /// What the Go program is built from, once that is known.
+    pub sources: Option<Arc<Sources>>,
+    /// They decide which source files matter. Otherwise lists of the configuration do, and
+    /// `sources` only add what lies outside of every root.
+    pub sources_decide: bool,
+    /// Which nested Cargo projects are part of the program.
+    pub nested: Option<Nested>,
+    /// Directories that hold a `CACHEDIR.TAG` do not matter.
+    pub skips_caches: bool,
     /// If there are any, only these directories are watched (`build.include_dir`).
     pub include_dirs: BTreeSet<PathBuf>,
     /// Files that matter whatever their extension (`build.include_file`).
@@ -325,6 +338,9 @@ pub struct Watch {
     pub include: Globs,
     /// Root-relative globs that do not (`watch.exclude`).
     pub exclude: Globs,
+    /// Root-relative globs that the kind of project leaves out, unless a build reads what they
+    /// match.
+    pub without_globs: Globs,
     /// What files trigger that are not for the build; the first that a file fits has it.
     pub rules: Vec<Rule>,
     /// `.gitignore` and its kin are obeyed.
@@ -369,8 +385,32 @@ pub struct Globs {
 impl Watch {
     /// Files, and directories all of whose files matter, outside of every root.
     pub fn outside(&self) -> impl Iterator<Item = &PathBuf> {
-        let inputs = self.inputs.iter().filter(|input| self.root_of(input).is_none());
-        self.always.iter().chain(inputs)
+        let sources = self.sources.iter().flat_map(|sources| sources.all());
+        let inputs = self.inputs.iter().chain(sources);
+        self.always.iter().chain(inputs.filter(|input| self.root_of(input).is_none()))
+    }
+
+    /// Directories outside of every root in which new source files matter.
+    pub fn packages_outside(&self) -> impl Iterator<Item = &PathBuf> {
+        let packages = self.sources.iter().flat_map(|sources| sources.packages());
+        packages.filter(|package| self.root_of(package).is_none())
+    }
+
+    /// Names of files that make a directory a project, or a cache, of its own.
+    pub fn markers(&self) -> impl Iterator<Item = &'static str> {
+        let nested = self.nested.as_ref().map(|nested| nested.marker);
+        let module = self.sources_decide.then_some("go.mod");
+        nested.into_iter().chain(module).chain(self.skips_caches.then_some(CACHE_TAG))
+    }
+
+    /// The file that would make this directory a project which is no part of the program.
+    pub fn foreign_marker(&self, directory: &Path) -> Option<&'static str> {
+        let sources = self.sources.as_ref().filter(|_| self.sources_decide);
+        if sources.is_some_and(|sources| sources.is_foreign_module(directory)) {
+            return Some("go.mod");
+        }
+        let nested = self.nested.as_ref().filter(|nested| nested.is_foreign(directory));
+        nested.map(|nested| nested.marker)
     }
 
     /// The root that a path lies in.
@@ -503,6 +543,8 @@ pub struct Config {
     pub clean_on_exit: bool,
     /// How to build.
     pub build: Build,
+    /// What to ask, after a build, about what the program is built from (Go).
+    pub asks: Vec<Question>,
     /// How to run.
     pub run: Run,
     /// Variables for everything that is run.

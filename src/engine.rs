@@ -43,6 +43,7 @@ use crate::watch::{Watch, coarse_now};
 
 mod artifacts;
 mod files;
+mod listing;
 mod paused;
 mod ports;
 mod program;
@@ -51,6 +52,7 @@ mod serving;
 mod sockets;
 mod terminal;
 
+use listing::Listing;
 use paused::Paused;
 use program::Built;
 use saves::{Late, Window};
@@ -148,6 +150,7 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
         fingerprints: Fingerprints::default(),
         window: None,
         verifies: false,
+        listing: Listing::default(),
         rules_cause_themselves: false,
         rounds_of_rules: 0,
         env: Vec::new(),
@@ -234,6 +237,8 @@ struct Engine {
     window: Option<Window>,
     /// The build that runs, or ran last, is a verification.
     verifies: bool,
+    /// What go was asked.
+    listing: Listing,
     /// What changed while rules ran, and is theirs again.
     rules_cause_themselves: bool,
     /// So often in a row.
@@ -363,6 +368,10 @@ impl Engine {
                 Vec::new()
             }
             Message::Loaded => self.loaded(),
+            Message::Listed => {
+                self.listed();
+                Vec::new()
+            }
             Message::Broken(error) => {
                 Report::error(&error);
                 self.broken = Some(error.code());
@@ -449,6 +458,7 @@ impl Engine {
             self.attribution.build_cancelled();
             return vec![Event::Exited(proc, ended)];
         }
+        self.ask_what_is_listed();
         self.fingerprints.build_ended();
         self.build_failed = !ended.succeeded();
         self.write_log(&printed, !ended.succeeded());
@@ -556,6 +566,11 @@ impl Engine {
         }
         self.warn_about(&config);
         config.watch.inputs.clone_from(&self.config.watch.inputs);
+        let asks_the_same = config.asks == self.config.asks;
+        if asks_the_same {
+            config.watch.sources.clone_from(&self.config.watch.sources);
+        }
+        self.listing.reconfigured(asks_the_same);
         if let Some(watch) = &self.watch {
             watch.configure(config.watch.clone(), coarse_now());
         }
@@ -637,6 +652,7 @@ impl Engine {
         self.pause = Duration::ZERO;
         self.changed = cause.paths().to_vec();
         self.artifacts.saved(cause.paths());
+        self.listing.build_began(cause.paths());
         let stages = self.config.build.stages.clone();
         self.spawn(proc, Role::Build, None, stages, None, None);
     }

@@ -404,6 +404,8 @@ pub enum Message {
     Say(Notice),
     /// The configuration has been read again.
     Loaded,
+    /// go has named what the program is built from.
+    Listed,
     /// A part of hotrun has failed; it cannot go on.
     Broken(Error),
 }

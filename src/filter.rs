@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use globset::GlobSet;
 
-use crate::config::{Rule, Watch};
+use crate::config::{Globs, Rule, Watch};
 
 /// Decides about paths by what the configuration says.
 #[derive(Clone, Debug)]
@@ -59,6 +59,14 @@ pub enum Reason<'a> {
     Include,
     /// The last build said that it reads it.
     Input,
+    /// `go list` names it, or its package.
+    Listed,
+    /// `go list` names neither it nor its package.
+    NotListed,
+    /// This directory holds a `CACHEDIR.TAG`.
+    Cache(&'a Path),
+    /// This directory holds a project of its own, which the program does not use.
+    Foreign(&'a Path),
     /// `build.include_ext` has its extension.
     Extension,
     /// `build.include_ext` has not.
@@ -98,7 +106,7 @@ impl Filter {
             return if is_input {
                 (Verdict::Named, Reason::Input)
             } else {
-                (Verdict::Ignored, Reason::Outside)
+                self.judge_outside(path)
             };
         };
         if watch.never.contains(path) {
@@ -121,20 +129,15 @@ impl Filter {
             };
         }
         let is_input = self.is_input(path);
-        let purpose = if is_input { Purpose::Input } else { Purpose::Build };
+        let listed = self.listed(path);
+        let is_read = is_input || listed == Some(true);
+        let purpose = if is_read { Purpose::Input } else { Purpose::Build };
         if let Some(reason) = above().find_map(|above| self.out(above, purpose)) {
             return (Verdict::Ignored, reason);
         }
         let relative = watch.relative(path);
-        if matches(&watch.exclude.files, relative) {
-            return (Verdict::Ignored, Reason::Exclude(path));
-        }
-        if matches(&watch.exclude_files, relative) {
-            return (Verdict::Ignored, Reason::ExcludeFile);
-        }
-        if !watch.exclude_regex.is_empty() && watch.exclude_regex.is_match(&path.to_string_lossy())
-        {
-            return (Verdict::Ignored, Reason::ExcludeRegex);
+        if let Some(reason) = self.excluded(path, is_read) {
+            return (Verdict::Ignored, reason);
         }
         if is_include_file {
             return (Verdict::Named, Reason::IncludeFile);
@@ -145,6 +148,11 @@ impl Filter {
         if is_input {
             return (Verdict::Named, Reason::Input);
         }
+        match listed {
+            Some(true) => return (Verdict::Named, Reason::Listed),
+            Some(false) => return (Verdict::Ignored, Reason::NotListed),
+            None => {}
+        }
         if !self.is_in_scope(path) {
             return (Verdict::Ignored, Reason::OutsideIncludeDir);
         }
@@ -153,6 +161,61 @@ impl Filter {
         } else {
             (Verdict::Ignored, Reason::NoExtension)
         }
+    }
+
+    /// A file outside of every root matters if the build reads it and no list excludes it.
+    fn judge_outside<'a>(&self, path: &'a Path) -> (Verdict, Reason<'a>) {
+        let watch = &self.watch;
+        if !watch.sources.as_ref().is_some_and(|sources| sources.has(path)) {
+            return (Verdict::Ignored, Reason::Outside);
+        }
+        let is_never = |place: &&Path| watch.never.contains(*place);
+        let is_left_out = |place: &&Path| watch.exclude_dirs.contains(*place);
+        let reason = if let Some(place) = path.ancestors().find(is_never) {
+            Some(Reason::Never(place))
+        } else if is_dropping(path) {
+            Some(Reason::Dropping)
+        } else if let Some(place) = path.ancestors().find(is_left_out) {
+            Some(Reason::ExcludeDir(place))
+        } else {
+            self.excluded(path, true)
+        };
+        match reason {
+            Some(reason) => (Verdict::Ignored, reason),
+            None => (Verdict::Named, Reason::Listed),
+        }
+    }
+
+    /// Which list or glob excludes this file.
+    fn excluded<'a>(&self, path: &'a Path, is_read: bool) -> Option<Reason<'a>> {
+        let watch = &self.watch;
+        let relative = watch.relative(path);
+        if matches(&watch.exclude.files, relative)
+            || !is_read && matches(&watch.without_globs.files, relative)
+        {
+            return Some(Reason::Exclude(path));
+        }
+        if matches(&watch.exclude_files, relative) {
+            return Some(Reason::ExcludeFile);
+        }
+        let is_excluded = || watch.exclude_regex.is_match(&path.to_string_lossy());
+        (!watch.exclude_regex.is_empty() && is_excluded()).then_some(Reason::ExcludeRegex)
+    }
+
+    /// Whether the program is built from this file in a root; `None` where that is not known,
+    /// or does not count.
+    fn listed(&self, path: &Path) -> Option<bool> {
+        let sources = self.watch.sources.as_ref().filter(|_| self.watch.sources_decide);
+        sources.and_then(|sources| sources.judge(path))
+    }
+
+    /// Something that the program is built from lies, or may lie, in this directory.
+    fn leads_to_listed(&self, directory: &Path) -> bool {
+        let watch = &self.watch;
+        watch.sources.as_ref().is_some_and(|sources| {
+            (watch.sources_decide || watch.root_of(directory).is_none())
+                && sources.leads_to(directory)
+        })
     }
 
     /// True for a file or directory whose changes cause a build, as far as that is configured.
@@ -200,7 +263,8 @@ impl Filter {
         if watch.exclude_dirs.contains(directory) && !opened {
             return Some(Reason::ExcludeDir(directory));
         }
-        let leads_to_input = purpose != Purpose::Build && self.leads_to_input(directory);
+        let leads_to_input = purpose != Purpose::Build
+            && (self.leads_to_input(directory) || self.leads_to_listed(directory));
         let has_input = leads_to_input || purpose != Purpose::Build && self.is_input(directory);
         if watch.without.contains(directory) && !opened && !has_input {
             return Some(Reason::ExcludeDir(directory));
@@ -211,8 +275,10 @@ impl Filter {
         if watch.root_of(directory).is_none() {
             return (!has_input).then_some(Reason::Outside);
         }
-        let is_excluded = || watch.exclude.directories.is_match(watch.relative(directory));
-        if !opened && !watch.exclude.patterns.is_empty() && is_excluded() {
+        let excludes = |globs: &Globs| {
+            !globs.patterns.is_empty() && globs.directories.is_match(watch.relative(directory))
+        };
+        if !opened && (excludes(&watch.exclude) || !has_input && excludes(&watch.without_globs)) {
             return Some(Reason::Exclude(directory));
         }
         let leads_to_named = || opened || leads_to_input || self.leads_to_named(directory);
@@ -262,6 +328,7 @@ impl Filter {
             || has_below(&watch.include_files, directory)
             || has_below(&watch.include_dirs, directory)
             || self.leads_to_input(directory)
+            || self.leads_to_listed(directory)
             || watch.rules.iter().any(by_rule)
     }
 

@@ -31,8 +31,8 @@
 //! - [`process`] is the only place that spawns or waits for a process, and signals one that
 //!   hotrun has started. All that it spawns itself are guardians: this program again, whose
 //!   `main` is [`process::guardian::main`].
-//! - Nothing but [`watch`], [`config`] and [`engine`] reads the project's files; [`artifact`]
-//!   reads what was built.
+//! - Nothing but [`watch`], [`config`], [`project`] and [`engine`] reads the project's files;
+//!   [`artifact`] reads what was built.
 //! - There is one inbox, so the order of events is total.
 //! - No directory is listed before it is watched, so that nothing appears in it unseen; none
 //!   that is ignored is either.

@@ -4,6 +4,7 @@
 //! The questions to `cargo` and `go` are asked through [`Ask`], since only `process` may
 //! start anything.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +14,7 @@ pub mod cargo;
 pub mod go;
 
 /// A short command whose output tells something about the project.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
     /// The program and its arguments.
     pub argv: Vec<OsString>,
@@ -32,7 +33,7 @@ pub trait Ask {
 pub enum Kind {
     /// A `Cargo.toml`.
     Cargo(PathBuf),
-    /// A `go.mod`.
+    /// A `go.mod`, or the `go.work` of a workspace.
     Go(PathBuf),
     /// Nothing that hotrun knows.
     Unknown,
@@ -45,7 +46,7 @@ impl Kind {
             if place.join("Cargo.toml").is_file() {
                 return Kind::Cargo(place.to_owned());
             }
-            if place.join("go.mod").is_file() {
+            if place.join("go.mod").is_file() || place.join(go::WORKSPACE).is_file() {
                 return Kind::Go(place.to_owned());
             }
         }
@@ -76,7 +77,7 @@ impl Kind {
 /// What to choose where a project offers several programs, and how to build it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// `-p`: the package (of Go: a path such as `./cmd/x`).
+    /// `-p`: the package (of Go: a path such as `./cmd/x`, an import path, or its end).
     pub package: Option<String>,
     /// `--bin`.
     pub bin: Option<String>,
@@ -103,8 +104,28 @@ pub struct Plan {
     pub made: Vec<PathBuf>,
     /// Files that matter wherever they are.
     pub files: Vec<PathBuf>,
-    /// Globs below the roots that do not matter.
+    /// Globs below the roots that do not matter, unless a build reads what they match.
     pub exclude: Vec<String>,
+    /// What to ask, after a build, about what the program is built from (Go).
+    pub asks: Vec<Question>,
+    /// Which projects below the roots are part of the program, where that is known by now.
+    pub nested: Option<Nested>,
+}
+
+/// Projects below the root of another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nested {
+    /// The file that makes a directory a project of its own.
+    pub marker: &'static str,
+    /// The directories of those that the program uses.
+    pub used: BTreeSet<PathBuf>,
+}
+
+impl Nested {
+    /// Whether a project in this directory is no part of the program.
+    pub fn is_foreign(&self, directory: &Path) -> bool {
+        !self.used.iter().any(|used| used.starts_with(directory))
+    }
 }
 
 /// What a build makes, and how that is known.

@@ -18,7 +18,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::config;
 use crate::error::{Error, Result};
 use crate::event::{Found, Message};
-use crate::filter::{Filter, Verdict};
+use crate::filter::{Filter, Reason, Verdict};
 
 mod burst;
 mod clock;
@@ -153,6 +153,14 @@ fn tops(watch: &config::Watch, ignores: &mut Ignores) -> Vec<Place> {
         Place { path: path.clone(), scope: ignores.around(path).cloned(), is_whole: false }
     });
     tops.collect()
+}
+
+/// The directory around this path, or the path itself, that is a cache, or a project that is no
+/// part of the program.
+pub fn foreign<'a>(path: &'a Path, filter: &Filter) -> Option<Reason<'a>> {
+    let root = filter.watch().root_of(path)?;
+    let around = path.ancestors().take_while(|place| *place != root);
+    around.filter(|place| place.is_dir()).filter_map(|place| walk::foreign(place, filter)).last()
 }
 
 /// Would a save of this path be seen, and if not, is it a `.gitignore` that says so?

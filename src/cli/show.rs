@@ -1,13 +1,15 @@
 //! `hotrun check` and `hotrun explain`: the configuration, for a person.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::config::{Action, Config, Extensions, Program};
+use crate::config::{Action, Command, Config, Extensions, Program};
 use crate::event::{Mode, name_paths, printable};
 use crate::filter::{Filter, Reason, Verdict};
 use crate::process;
-use crate::project::Kind;
+use crate::project::go::Sources;
+use crate::project::{self, Kind};
 use crate::watch;
 
 /// What would be built, run and watched, and where each value comes from.
@@ -27,6 +29,9 @@ fn summary(config: &Config) -> Vec<String> {
     for (number, stage) in config.build.stages.iter().enumerate() {
         let name = if number == 0 { "build" } else { "" };
         line(name, stage.label.clone());
+    }
+    if let Some(flags) = ldflags(config) {
+        line("", format!("with {flags} (run.debug)"));
     }
     line("run", describe_program(&config.run.program));
     for one in &config.listen {
@@ -64,12 +69,20 @@ fn summary(config: &Config) -> Vec<String> {
     };
     let found = watch::survey(&config.watch);
     line("", format!("{} in {} directories: {extensions}", found.files, found.directories));
+    if let Some(sources) = &config.watch.sources {
+        line("", sources_of(config, sources));
+    }
     if let Some(limit) = watch::limit() {
         let text = format!(
             "{} of the {} that each user has ({})",
             found.directories, limit.value, limit.name
         );
         line("watches", text);
+    }
+    let outside: BTreeSet<&Path> = config.watch.packages_outside().map(PathBuf::as_path).collect();
+    if !outside.is_empty() {
+        let outside: Vec<PathBuf> = outside.into_iter().map(Path::to_owned).collect();
+        line("outside", format!("{} (go list)", name_paths(&outside, &config.watch.base)));
     }
     let left_out = config.watch.exclude_dirs.union(&config.watch.without);
     let without: Vec<PathBuf> = left_out.cloned().collect();
@@ -83,6 +96,30 @@ fn summary(config: &Config) -> Vec<String> {
         line("warning", error.to_string());
     }
     lines
+}
+
+/// What go has named, and what that decides.
+fn sources_of(config: &Config, sources: &Sources) -> String {
+    match sources.error() {
+        Some(why) if config.watch.sources_decide => {
+            format!("source files by extension, as go list has failed: {why}")
+        }
+        Some(why) => format!("go list has failed: {why}"),
+        None if config.watch.sources_decide => {
+            format!("source files: those of {} packages (go list)", sources.packages().count())
+        }
+        None => "outside, what the build reads (go list)".to_owned(),
+    }
+}
+
+/// The flags for Go's linker that hotrun adds to a build of its own.
+fn ldflags(config: &Config) -> Option<String> {
+    let argvs = config.build.stages.iter().filter_map(|stage| match &stage.command {
+        Command::Argv(argv) => Some(argv),
+        Command::Shell(..) => None,
+    });
+    let mut words = argvs.flatten().map(|word| word.to_string_lossy().into_owned());
+    words.find(|word| word.starts_with("-ldflags="))
 }
 
 /// Every value as TOML, with where it is from behind it.
@@ -132,6 +169,7 @@ pub(super) fn explain(config: &Config, path: &Path) -> String {
 
 fn explain_directory(config: &Config, filter: &Filter, path: &Path) -> String {
     let inside = path.join("x");
+    let foreign = watch::foreign(path, filter);
     let what = match filter.judge(&inside).1 {
         reason @ (Reason::Never(_)
         | Reason::ExcludeDir(_)
@@ -140,9 +178,13 @@ fn explain_directory(config: &Config, filter: &Filter, path: &Path) -> String {
         | Reason::Outside)
             if filter.prunes(path) =>
         {
-            format!("not watched: {}", why(config, reason))
+            format!("not watched: {}", why(config, path, reason))
         }
         _ if filter.prunes(path) => "not watched: nothing in it is included".to_owned(),
+        _ if foreign.is_some() => {
+            let because = foreign.map(|reason| why(config, path, reason));
+            format!("not watched: {}", because.unwrap_or_default())
+        }
         _ if watch::is_gitignored(&inside, &config.watch) => {
             format!("not watched: a .gitignore names it ({})", origin(config, "watch.gitignore"))
         }
@@ -153,7 +195,10 @@ fn explain_directory(config: &Config, filter: &Filter, path: &Path) -> String {
 
 fn explain_file(config: &Config, filter: &Filter, path: &Path) -> String {
     let (verdict, reason) = filter.judge(path);
-    let because = why(config, reason);
+    if let Some(reason) = watch::foreign(path, filter) {
+        return format!("nothing follows: {}", why(config, path, reason));
+    }
+    let because = why(config, path, reason);
     if verdict == Verdict::Ignored {
         let may_be_read = matches!(config.kind, Kind::Cargo(_))
             && matches!(reason, Reason::NoExtension | Reason::Hidden(_) | Reason::Outside);
@@ -190,7 +235,7 @@ fn what_follows(action: &Action) -> String {
     }
 }
 
-fn why(config: &Config, reason: Reason<'_>) -> String {
+fn why(config: &Config, path: &Path, reason: Reason<'_>) -> String {
     let name = |path: &Path| name_paths(&[path.to_owned()], &config.watch.base);
     let by = |key: &str| origin(config, key);
     match reason {
@@ -216,6 +261,15 @@ fn why(config: &Config, reason: Reason<'_>) -> String {
         Reason::IncludeFile => format!("it is named ({})", by("build.include_file")),
         Reason::Include => format!("it is included ({})", by("watch.include")),
         Reason::Input => "the last build read it".to_owned(),
+        Reason::Listed => "the program is built from it (go list)".to_owned(),
+        Reason::NotListed if project::go::is_module_file(path) => {
+            "the program does not use its module (go list)".to_owned()
+        }
+        Reason::NotListed => "the program does not import its package (go list)".to_owned(),
+        Reason::Cache(place) => format!("{} is a cache (CACHEDIR.TAG)", name(place)),
+        Reason::Foreign(place) => {
+            format!("{} is a project of its own that the program does not use", name(place))
+        }
         Reason::Extension => format!("its extension is included ({})", by("build.include_ext")),
         Reason::NoExtension => {
             format!("its extension is not included ({})", by("build.include_ext"))

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::event::{Mode, OnExit};
-use crate::project::{self, Ask, Kind, Makes, Plan, Selection};
+use crate::project::{self, Ask, Kind, Makes, Plan, Question, Selection};
 
 pub(super) const GRACE: Duration = Duration::from_secs(5);
 const CANCEL_GRACE: Duration = Duration::from_secs(1);
@@ -25,6 +25,8 @@ const RERUN_DELAY: u64 = 500;
 /// air's deadline for an app to answer its proxy, in milliseconds.
 const APP_START_TIMEOUT: u64 = 5000;
 
+/// Debug information that is not compressed: Go links faster, and debuggers work as ever.
+const COMPRESSES_NOT: &str = "-compressdwarf=false";
 const MILLISECONDS: &str = "milliseconds as a whole number, for example 200";
 const DURATION: &str = "a duration, for example \"500ms\" or 500 (milliseconds)";
 const PORT: &str = "a port from 1 to 65535";
@@ -82,7 +84,8 @@ impl<'a> Resolver<'a> {
         let stop_on_error = self.boolean("build.stop_on_error", false)?;
         self.has_no_effect("meta.send_error_to_tty", "errors always go to the terminal")?;
 
-        let plan = self.plan(&kind, commands.cmd.is_some(), &tmp_dir, ask).await?;
+        let env = self.environment(&root)?;
+        let plan = self.plan(&kind, commands.cmd.is_some(), (&tmp_dir, &env), ask).await?;
         if plan.is_none() {
             self.no_selection(&kind)?;
         }
@@ -105,6 +108,7 @@ impl<'a> Resolver<'a> {
         };
 
         let run = Run { fallback, is_assumed, ..self.run(program)? };
+        let asks = self.asks(&commands, plan.as_ref(), tmp.as_deref());
         let build = Build {
             stages,
             delay: self.milliseconds("build.delay", 0)?,
@@ -114,7 +118,6 @@ impl<'a> Resolver<'a> {
         for root in plan.iter().flat_map(|plan| &plan.roots) {
             self.refuse_too_much(root)?;
         }
-        let env = self.environment(&root)?;
         let log = self.log(&tmp_dir)?;
         let spare = self.spare()?;
         let makes = (&run.program, !build.stages.is_empty());
@@ -135,6 +138,7 @@ impl<'a> Resolver<'a> {
             makes_tmp,
             clean_on_exit,
             build,
+            asks,
             run,
             env,
             log,
@@ -219,12 +223,13 @@ impl<'a> Resolver<'a> {
 
     /// What the kind of project says, where no build is configured.
     async fn plan(
-        &self,
+        &mut self,
         kind: &Kind,
         has_cmd: bool,
-        tmp_dir: &Path,
+        (tmp_dir, env): (&Path, &Environment),
         ask: &impl Ask,
     ) -> Result<Option<Plan>> {
+        let ldflags = self.debug(kind, has_cmd, env)?;
         let (directory, selection) = (&self.options.directory, &self.options.selection);
         Ok(match kind {
             _ if has_cmd => None,
@@ -233,11 +238,47 @@ impl<'a> Resolver<'a> {
                 Some(project::cargo::plan(directory, &manifest, selection, ask).await?)
             }
             Kind::Go(module) => {
-                let artifact = tmp_dir.join("main");
-                Some(project::go::plan(directory, module, &artifact, selection, ask).await?)
+                let artifact = &tmp_dir.join("main");
+                let goflags = &goflags(env);
+                let place = project::go::Place { directory, module, artifact, ldflags, goflags };
+                Some(project::go::plan(place, selection, ask).await?)
             }
             Kind::Unknown => None,
         })
+    }
+
+    /// What to ask about what a Go program is built from.
+    fn asks(&self, commands: &Commands, plan: Option<&Plan>, tmp: Option<&str>) -> Vec<Question> {
+        let default = || self.air_mode.then(|| air::default_cmd(tmp));
+        match (plan, commands.cmd.clone().or_else(default)) {
+            (Some(plan), _) => plan.asks.clone(),
+            (None, Some(cmd)) => project::go::questions(&cmd, &self.options.directory),
+            (None, None) => Vec::new(),
+        }
+    }
+
+    /// `run.debug`, as flags of Go's linker.
+    fn debug(&mut self, kind: &Kind, has_cmd: bool, env: &Environment) -> Result<&'static str> {
+        let key = "run.debug";
+        let ldflags = self.one_of(key, &[("on", COMPRESSES_NOT), ("off", "-w")])?;
+        if !self.document.has(key) {
+            return Ok(ldflags);
+        }
+        let flags = &self.options.selection.flags;
+        let why = match kind {
+            _ if has_cmd || self.air_mode => "the build command is the configuration's own",
+            Kind::Go(_) if project::go::links_by_default(flags, &goflags(env)) => {
+                return Ok(ldflags);
+            }
+            Kind::Go(_) => "GOFLAGS, or a flag, sets -ldflags",
+            Kind::Cargo(_) => "Cargo's profiles decide; set debug = false in [profile.dev]",
+            Kind::Unknown => "only Go's linker is told",
+        };
+        // What is written as the default says nothing.
+        if ldflags != COMPRESSES_NOT {
+            self.warnings.push(format!("{key} has no effect: {why}"));
+        }
+        Ok(ldflags)
     }
 
     fn stages(
@@ -596,6 +637,19 @@ impl<'a> Resolver<'a> {
                 Ok(default)
             }
         }
+    }
+}
+
+/// The value of `GOFLAGS` for a build.
+fn goflags(env: &Environment) -> String {
+    // The environment of hotrun overrides what is configured.
+    let configured = || {
+        let all = env.read().unwrap_or_default();
+        all.into_iter().find(|(name, _)| name == "GOFLAGS").map(|(_, value)| value)
+    };
+    match std::env::var("GOFLAGS") {
+        Ok(set) => set,
+        Err(_) => configured().unwrap_or_else(project::go::goflags),
     }
 }
 

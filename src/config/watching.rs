@@ -78,7 +78,12 @@ impl Resolver<'_> {
         let mut roots = self.roots(root, plan, &include_dirs);
         let mut exclude = self.strings("watch.exclude")?.unwrap_or_default();
         let without = plan.iter().flat_map(|plan| &plan.without).cloned().collect();
-        exclude.extend(plan.iter().flat_map(|plan| &plan.exclude).cloned());
+        let without_globs: Vec<String> =
+            plan.iter().flat_map(|plan| &plan.exclude).cloned().collect();
+        // Lists that are written are kept to.
+        let has_lists =
+            ["build.include_ext", "build.include_dir"].iter().any(|key| self.document.has(key));
+        let sources_decide = plan.is_some_and(|plan| !plan.asks.is_empty()) && !has_lists;
         if extensions == Extensions::Any && !self.air_mode {
             exclude.extend(NO_SOURCES.map(String::from));
         }
@@ -113,6 +118,10 @@ impl Resolver<'_> {
             exclude_dirs,
             without,
             inputs: BTreeSet::new(),
+            sources: None,
+            sources_decide,
+            nested: plan.and_then(|plan| plan.nested.clone()),
+            skips_caches: !self.air_mode,
             include_dirs,
             include_files,
             extensions,
@@ -123,6 +132,7 @@ impl Resolver<'_> {
             include,
             roots,
             exclude: self.globs("watch.exclude", Some(exclude))?,
+            without_globs: self.globs("watch.exclude", Some(without_globs))?,
             rules,
             gitignore: self.boolean("watch.gitignore", !self.air_mode)?,
             follow_symlink: self.boolean("build.follow_symlink", false)?,

@@ -2,6 +2,8 @@
 //! when it is no good.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -12,6 +14,9 @@ use crate::event::{Ended, Event, Notice, Proc, Refusal, WentBack};
 use crate::filter::Filter;
 use crate::project::{self, Kind};
 use crate::report::time_of_day;
+
+/// How an archive of `ar` begins.
+const ARCHIVE: &[u8] = b"!<arch>\n";
 
 impl Engine {
     /// A build that claims success must have made what is to be run, or it has failed: the
@@ -43,6 +48,11 @@ impl Engine {
             }
             Err(error) => format!("the build succeeded but {shown} cannot be read: {error}"),
             Ok(meta) if meta.is_dir() => format!("{shown} is a directory, not a program"),
+            Ok(_) if is_archive(&artifact) => {
+                format!(
+                    "{shown} is a library archive, not a program; does build.cmd build a package main?"
+                )
+            }
             Ok(meta) if meta.mode() & 0o111 == 0 => {
                 format!("the build succeeded but {shown} is not executable (chmod +x)")
             }
@@ -219,4 +229,11 @@ impl Engine {
             let _ = answer.send(said);
         }
     }
+}
+
+/// An archive of `ar`, which is what go makes of a package that is not `main`.
+fn is_archive(file: &Path) -> bool {
+    let mut start = [0; ARCHIVE.len()];
+    let read = File::open(file).and_then(|mut file| file.read_exact(&mut start));
+    read.is_ok() && start == *ARCHIVE
 }

@@ -37,6 +37,8 @@ impl Engine {
             Some(Role::Build) => {
                 let Some(port) = ports.first().copied() else { return };
                 self.builds_serve = true;
+                // It does not end, so what it was built from is asked now.
+                self.ask_what_is_listed();
                 let remedy = self.program_instead_of_build();
                 self.report.say(&Notice::EndlessBuild { build: proc, port, remedy });
             }

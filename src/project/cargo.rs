@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use cargo_metadata::{Message, Metadata, MetadataCommand, Package, PackageId, Target, TargetKind};
 
-use super::{Ask, Makes, Plan, Question, Selection};
+use super::{Ask, Makes, Nested, Plan, Question, Selection};
 use crate::error::{Error, Result};
 
 /// Asks cargo what the project is made of.
@@ -80,6 +80,11 @@ fn from_metadata(metadata: &Metadata, manifest: &Path, selection: &Selection) ->
         roots: roots(&directories),
         files: vec![metadata.workspace_root.as_std_path().join("Cargo.toml")],
         exclude: Vec::new(),
+        asks: Vec::new(),
+        nested: Some(Nested {
+            marker: "Cargo.toml",
+            used: used.iter().map(|one| directory_of(one)).collect(),
+        }),
     })
 }
 

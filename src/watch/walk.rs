@@ -6,8 +6,9 @@
 //! anybody can have it watched, and knows nothing of what beats a `.gitignore` here.)
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
-use std::fs::{DirEntry, FileType, Metadata};
+use std::ffi::{OsStr, OsString};
+use std::fs::{DirEntry, File, FileType, Metadata};
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +17,8 @@ use std::time::SystemTime;
 
 use super::clock::changed_at;
 use super::ignores::{Scope, says_something};
-use crate::filter::{Filter, Verdict};
+use crate::config::CACHE_TAG;
+use crate::filter::{Filter, Reason, Verdict};
 
 /// So many directories are watched at once.
 const BATCH: usize = 256;
@@ -44,6 +46,9 @@ pub(super) enum Counts<'a> {
     All,
     /// Those that changed since, before they were watched.
     Since(SystemTime),
+    /// Those that changed since, unless they mattered before by this filter, and lie in one of
+    /// the directories that were watched: these were seen.
+    New(SystemTime, &'a BTreeSet<PathBuf>, &'a Filter),
     /// Those that changed since, where events were lost; all in a directory that is not among
     /// those that were watched.
     Lost(SystemTime, &'a BTreeSet<PathBuf>),
@@ -153,7 +158,7 @@ fn list(place: &Place, look: Look<'_>) -> Listing {
     if look.gitignore {
         let names: Vec<OsString> = entries.iter().map(DirEntry::file_name).collect();
         if says_something(&names) {
-            let has = |name: &std::ffi::OsStr| names.iter().any(|one| one == name);
+            let has = |name: &OsStr| names.iter().any(|one| one == name);
             listing.scope = Scope::read(&place.path, has, place.scope.as_ref());
         }
     }
@@ -218,8 +223,9 @@ impl Visit<'_> {
         let is_whole = self.place.is_whole
             || match self.look.counts {
                 Counts::Nothing | Counts::All => false,
+                Counts::New(_, before, _) if before.contains(&path) => false,
                 // Whoever moves it changes it, but nothing in it.
-                Counts::Since(cut) => entry.metadata().is_ok_and(|meta| {
+                Counts::Since(cut) | Counts::New(cut, ..) => entry.metadata().is_ok_and(|meta| {
                     is_since(&meta, cut) && meta.modified().is_ok_and(|at| at < cut)
                 }),
                 Counts::Lost(_, before) => !before.contains(&path),
@@ -243,6 +249,13 @@ impl Visit<'_> {
             Counts::All => None,
             _ if self.place.is_whole => None,
             Counts::Since(cut) | Counts::Lost(cut, _) => Some(cut),
+            Counts::New(cut, before, filter) => {
+                let was_seen = before.contains(&self.place.path);
+                if was_seen && matters(&path, filter, self.scope.as_deref()) {
+                    return;
+                }
+                Some(cut)
+            }
         };
         let Some(cut) = cut else {
             // It changed when it appeared, whatever its stamp says.
@@ -258,7 +271,8 @@ impl Visit<'_> {
     /// The directory's own stamp says that something in it came or went.
     fn count_itself(&mut self, own: &Metadata, entries: &[DirEntry]) {
         let (cut, explained) = match self.look.counts {
-            Counts::Since(cut) => (cut, true),
+            Counts::New(_, before, _) if before.contains(&self.place.path) => return,
+            Counts::Since(cut) | Counts::New(cut, ..) => (cut, true),
             Counts::Lost(cut, _) => (cut, false),
             Counts::Nothing | Counts::All => return,
         };
@@ -284,10 +298,46 @@ fn is_special(kind: FileType) -> bool {
     !kind.is_file() && !kind.is_symlink() && !kind.is_dir()
 }
 
+/// How the tag in a directory of caches begins: <https://bford.info/cachedir/>.
+const CACHE_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
+
+/// Why a directory below the roots is none of the program's, by a file that it holds.
+pub(super) fn foreign<'a>(directory: &'a Path, filter: &Filter) -> Option<Reason<'a>> {
+    let watch = filter.watch();
+    let has_tag = watch.skips_caches && has_cache_tag(directory);
+    let marker = watch.foreign_marker(directory);
+    let is_project = || marker.is_some_and(|marker| directory.join(marker).is_file());
+    if !has_tag && !is_project() {
+        return None;
+    }
+    // What the configuration names, or a build reads, is watched all the same.
+    let is_root = watch.root_of(directory).is_none_or(|root| root == directory);
+    let is_named = || filter.named_directories().any(|named| directory.starts_with(named));
+    if is_root || filter.leads_to_named(directory) || is_named() {
+        return None;
+    }
+    Some(if has_tag { Reason::Cache(directory) } else { Reason::Foreign(directory) })
+}
+
+fn has_cache_tag(directory: &Path) -> bool {
+    let mut start = [0; CACHE_SIGNATURE.len()];
+    let read = File::open(directory.join(CACHE_TAG)).and_then(|mut tag| tag.read_exact(&mut start));
+    read.is_ok() && start == *CACHE_SIGNATURE
+}
+
+/// True for a file by which a directory that is watched has just become another project's, or
+/// a cache.
+pub(super) fn makes_foreign(path: &Path, filter: &Filter) -> bool {
+    let is_marker = |name: &OsStr| filter.watch().markers().any(|marker| name == marker);
+    path.file_name().is_some_and(is_marker)
+        && path.parent().is_some_and(|place| foreign(place, filter).is_some())
+}
+
 /// Nothing in this directory matters, or a `.gitignore` names it and nothing below it was
 /// named here.
 pub(super) fn is_left_out(directory: &Path, filter: &Filter, scope: Option<&Scope>) -> bool {
     filter.prunes(directory)
+        || foreign(directory, filter).is_some()
         || scope.is_some_and(|scope| scope.ignores(directory, true))
             && filter.watch().root_of(directory).is_some_and(|root| root != directory)
             && !filter.leads_to_named(directory)

@@ -190,7 +190,7 @@ impl Watcher {
             }
             // Once, however many events there were.
             if let Some(cut) = self.stale_since.take() {
-                self.watch_anew(cut);
+                self.watch_anew(cut, None);
             }
             self.look_at_unmounted();
             self.wake(Instant::now());
@@ -338,7 +338,7 @@ impl Watcher {
 
     /// A file changed at this time by which it may be decided what is ignored.
     fn reread_if_needed(&mut self, path: &Path, at: SystemTime) {
-        if !self.ignores.depends_on(path) {
+        if !self.ignores.depends_on(path) && !walk::makes_foreign(path, &self.filter) {
             return;
         }
         // The event may have been read late; the file itself knows better, but for a tick.
@@ -389,6 +389,13 @@ impl Watcher {
 
     fn matters(&self, path: &Path) -> bool {
         walk::matters(path, &self.filter, self.ignores.around(path).map(Arc::as_ref))
+            && !self.was_left_behind(path)
+    }
+
+    /// News from a directory that was watched until it turned out to be none of the program's.
+    fn was_left_behind(&self, path: &Path) -> bool {
+        path.parent().is_some_and(|place| !self.needs(place))
+            && super::foreign(path, &self.filter).is_some()
     }
 
     /// True for what lies in a directory that is polled, and for such a directory.

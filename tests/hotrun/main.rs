@@ -16,6 +16,7 @@ mod examples;
 mod first;
 mod generators;
 mod go;
+mod listing;
 mod order;
 mod orphans;
 mod pipelines;

@@ -191,6 +191,19 @@ impl Hotrun {
         self.wait_until(text, |line| line.contains(text))
     }
 
+    /// Waits for lines that hold these texts, in any order, after the one that was waited for
+    /// last.
+    #[track_caller]
+    pub(crate) fn wait_for_all(&mut self, texts: &[&str]) {
+        let (first, mut last) = (self.seen, self.seen);
+        for text in texts {
+            self.seen = first;
+            self.wait_for(text);
+            last = last.max(self.seen);
+        }
+        self.seen = last;
+    }
+
     /// Waits for a line that is this text.
     #[track_caller]
     pub(crate) fn wait_for_line(&mut self, text: &str) {

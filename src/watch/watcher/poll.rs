@@ -155,12 +155,17 @@ impl Judge for Judging<'_> {
         let scope = self.ignores.around(file).map(Arc::as_ref);
         walk::matters(file, self.filter, scope)
             || self.ignores.depends_on(file)
+            || walk::makes_foreign(file, self.filter)
             || self.links.contains_key(file)
             || self.waypoints.contains(file)
     }
 
     fn is_new(&self, directory: &Path) -> bool {
+        // A directory that is watched for some of its files says nothing of those in it.
+        let is_in_tree = directory.parent().is_some_and(|around| self.tree.contains(around));
         let scope = self.ignores.around(directory).map(Arc::as_ref);
-        !self.tree.contains(directory) && !walk::is_left_out(directory, self.filter, scope)
+        is_in_tree
+            && !self.tree.contains(directory)
+            && !walk::is_left_out(directory, self.filter, scope)
     }
 }

@@ -46,6 +46,9 @@ impl Watcher {
         for file in watch.include_files.iter().chain(rules).filter(|file| file.exists()) {
             self.follow_file(file);
         }
+        for package in watch.packages_outside() {
+            self.count_new_files(package, counts);
+        }
         for file in self.ignores.outside().to_vec() {
             if let Some(directory) = file.parent().filter(|place| !self.tree.contains(*place)) {
                 self.beside.insert(directory.to_owned());
@@ -69,12 +72,35 @@ impl Watcher {
         }
         self.follow_file(file);
         let cut = match counts {
-            Counts::Since(cut) | Counts::Lost(cut, _) => cut,
+            Counts::Since(cut) | Counts::New(cut, ..) | Counts::Lost(cut, _) => cut,
             Counts::Nothing | Counts::All => return,
         };
+        let was_seen = match counts {
+            Counts::New(_, before, filter) => {
+                filter.is_source(file) && file.parent().is_some_and(|place| before.contains(place))
+            }
+            _ => false,
+        };
         let at = file.symlink_metadata().ok().and_then(|meta| changed_at(&meta));
-        if let Some(at) = at.filter(|at| *at >= cut) {
+        if let Some(at) = at.filter(|at| *at >= cut && !was_seen) {
             self.see(file, Change::Arrived, instant_of(at));
+        }
+    }
+
+    /// Files that came into a package's directory, outside of every root, after it was listed.
+    fn count_new_files(&mut self, directory: &Path, counts: Counts<'_>) {
+        let cut = match counts {
+            Counts::Since(cut) | Counts::New(cut, ..) | Counts::Lost(cut, _) => cut,
+            Counts::Nothing | Counts::All => return,
+        };
+        self.watch_beside(directory);
+        for entry in directory.read_dir().into_iter().flatten().flatten() {
+            let at = entry.metadata().ok().and_then(|meta| changed_at(&meta));
+            if let Some(at) = at.filter(|at| *at >= cut)
+                && self.filter.is_source(&entry.path())
+            {
+                self.see(&entry.path(), Change::Arrived, instant_of(at));
+            }
         }
     }
 
@@ -223,25 +249,36 @@ impl Watcher {
     }
 
     /// What is ignored has changed at this time: watches what is to be watched now, and no
-    /// more, and finds what has changed since and would not have mattered before.
-    pub(super) fn watch_anew(&mut self, cut: SystemTime) {
+    /// more, and finds what has changed since and would not have mattered before: by this
+    /// filter, if it is another one.
+    pub(super) fn watch_anew(&mut self, cut: SystemTime, former: Option<&Filter>) {
         self.look_a_last_time();
         self.ignores = Ignores::new(self.filter.watch().gitignore);
         let mut before = std::mem::take(&mut self.tree);
         before.extend(std::mem::take(&mut self.beside));
-        self.stand(Counts::Since(cut));
-        let removed: Vec<PathBuf> =
-            before.into_iter().filter(|directory| !self.needs(directory)).collect();
+        let counts = match former {
+            Some(filter) => Counts::New(cut, &before, filter),
+            None => Counts::Since(cut),
+        };
+        self.stand(counts);
+        let removed: Vec<&PathBuf> =
+            before.iter().filter(|directory| !self.needs(directory)).collect();
+        for directory in removed.iter().copied() {
+            // What was just written there is none of the program's, as it turns out.
+            if walk::foreign(directory, &self.filter).is_some() {
+                self.burst.drop_below(directory);
+            }
+        }
         if removed.len() <= MOST_UNWATCHED {
             for directory in removed {
-                self.unwatch(&directory);
+                self.unwatch(directory);
             }
             return;
         }
         self.drain();
         self.renew_native();
         self.tree.clear();
-        self.stand(Counts::Since(cut));
+        self.stand(counts);
     }
 
     /// True for a directory that is watched for whatever reason.
@@ -263,12 +300,12 @@ impl Watcher {
         self.look_a_last_time();
         self.scanner.configure(watch.poll_interval);
         let is_other = self.filter.watch().backend != watch.backend;
-        self.filter = Arc::new(Filter::new(watch));
+        let former = std::mem::replace(&mut self.filter, Arc::new(Filter::new(watch)));
         if is_other {
             self.drain();
             self.recover(cut);
         } else {
-            self.watch_anew(cut);
+            self.watch_anew(cut, Some(&former));
         }
         self.mounted = mounts::mounted(|place| self.concerns(place));
     }

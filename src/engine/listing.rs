@@ -1,0 +1,113 @@
+//! What a Go program is built from, asked of the go command after builds, and what follows for
+//! what is watched.
+//!
+//! It never delays a build or a start: the question is asked when a build has ended, and the
+//! answer is a message.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::oneshot;
+use tokio::task::spawn_local;
+
+use super::Engine;
+use crate::event::Message;
+use crate::filter::Filter;
+use crate::project::go::{self, Sources};
+
+/// What is known of the answer to come.
+#[derive(Debug)]
+pub(super) struct Listing {
+    /// What changed may have changed the answer.
+    is_stale: bool,
+    under_way: Option<UnderWay>,
+}
+
+/// A question that was asked.
+#[derive(Debug)]
+struct UnderWay {
+    answer: oneshot::Receiver<Sources>,
+    /// When the build began after which it was asked, by the clock of files.
+    since: SystemTime,
+}
+
+impl Default for Listing {
+    fn default() -> Self {
+        Self { is_stale: true, under_way: None }
+    }
+}
+
+impl Listing {
+    /// A build of these begins.
+    pub(super) fn build_began(&mut self, changed: &[PathBuf]) {
+        // Without paths, the build was asked for, perhaps because something else changed.
+        self.is_stale |=
+            changed.is_empty() || changed.iter().any(|path| Sources::may_change_by(path));
+    }
+
+    /// The configuration was read again; with other questions, an answer under way is for
+    /// another build.
+    pub(super) fn reconfigured(&mut self, asks_the_same: bool) {
+        self.is_stale = true;
+        if !asks_the_same {
+            self.under_way = None;
+        }
+    }
+}
+
+impl Engine {
+    /// Asks what the program is built from, if that may have changed.
+    pub(super) fn ask_what_is_listed(&mut self) {
+        let (Some(_), Some(window)) = (&self.watch, &self.window) else { return };
+        if self.config.asks.is_empty() || !std::mem::take(&mut self.listing.is_stale) {
+            return;
+        }
+        let (mut sender, answer) = oneshot::channel();
+        // A newer answer makes an older one pointless, but not what it was to find.
+        let before = self.listing.under_way.take().map(|asked| asked.since);
+        let since = before.map_or(window.began_by_files, |at| at.min(window.began_by_files));
+        self.listing.under_way = Some(UnderWay { answer, since });
+        let questions = go::with_variables(&self.config.asks, &self.env);
+        let (helper, inbox) = (self.processes.helper(), self.sender.clone());
+        spawn_local(async move {
+            let found = tokio::select! {
+                found = go::sources(questions, &helper) => found,
+                () = sender.closed() => return,
+            };
+            if sender.send(found).is_ok() {
+                // The inbox closes when hotrun ends.
+                let _ = inbox.send(Message::Listed);
+            }
+        });
+    }
+
+    /// The answer has come.
+    pub(super) fn listed(&mut self) {
+        let Some(asked) = &mut self.listing.under_way else { return };
+        let Ok(found) = asked.answer.try_recv() else { return };
+        let since = asked.since;
+        self.listing.under_way = None;
+        let former = self.config.watch.sources.take();
+        // What is missing need not be in a file that is saved.
+        self.listing.is_stale |= found.error().is_some();
+        let found = found.after(former.as_deref());
+        let is_news = former.as_ref().is_none_or(|former| !found.is_watched_as(former));
+        let found = Arc::new(found);
+        let listed = Arc::clone(&found);
+        let found = Some(found);
+        self.config.watch.sources.clone_from(&found);
+        if let Some(next) = self.next.as_mut().filter(|next| next.asks == self.config.asks) {
+            next.watch.sources = found;
+        }
+        self.filter = Rc::new(Filter::new(self.config.watch.clone()));
+        if let Some(watch) = self.watch.as_ref().filter(|_| is_news) {
+            let newest = self.next.as_ref().unwrap_or(&self.config);
+            // Files that only matter now may have been saved while the answer was under way.
+            watch.configure(newest.watch.clone(), since);
+        }
+        let (packages, error) = (listed.packages().count(), listed.error());
+        tracing::debug!(packages, is_news, error, "go list has answered");
+    }
+}

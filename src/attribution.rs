@@ -25,6 +25,9 @@ const REPETITIONS_NEEDED: u32 = 3;
 /// Builds in a row that are caused by what changed while the previous one ran, until they are
 /// spaced.
 const UNPACED: u32 = 5;
+/// Builds in a row in each of which an edited file changed once, at the same time: it may be the
+/// build that changes it, or somebody who saves whenever he sees the build begin.
+const ENDLESS: u32 = 20;
 /// The first pause between such builds; it doubles up to 64 times as much.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Two changes came at the same time after the beginning of their builds if the times differ
@@ -324,10 +327,9 @@ impl Attribution {
         if is_suspect && !is_edited && (is_new || change.during != During::Unsure) {
             return self.pend(path);
         }
-        if is_edited
-            && self.is_by_the_clock(&key, path)
-            && let Some(pause) = self.pause()
-        {
+        let is_regular = is_edited && self.is_by_the_clock(&key, path);
+        if is_regular && self.turns >= ENDLESS {
+            let pause = FIRST_PAUSE;
             return Verdict::SaveLater(pause);
         }
         self.cancel(change)

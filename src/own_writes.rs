@@ -103,7 +103,8 @@ impl OwnWrites {
                 changes.generation = self.generation;
                 return Verdict::Own { is_news: false };
             }
-            self.files.insert(path.to_owned(), new);
+            // Somebody else's; what the program writes next is its own again.
+            changes.generation = self.generation;
             return Verdict::Save;
         }
         if !is_first {

@@ -701,6 +701,20 @@ fn follows_up(step: Step, state: &State, world: &World) -> Broken {
     promise(kept, &format!("P1: a follow-up is forgotten from {state:?}; ends in {after:?}"))
 }
 
+/// How the running build may end, beside well and with another program; nothing: none runs.
+fn ends_of_a_build(state: &State, world: &World) -> Vec<Option<Event>> {
+    // A failed build is to leave nothing running with `stop_on_error`.
+    let (Phase::Building { build, app, .. }, false) = (&state.phase, state.policy.stop_on_error)
+    else {
+        return vec![None];
+    };
+    let mut ends = vec![Some(Event::Exited(*build, Ended::Code(1)))];
+    if let Some(app) = app.filter(|app| world.living[app].is_same_when_built_again()) {
+        ends.push(Some(Event::BuiltSame { build: *build, app }));
+    }
+    ends
+}
+
 /// Liveness: the rules of a saved file run, and what only the app reads is read again, if
 /// children behave, and whether or not a build fails meanwhile.
 fn runs_rules_and_restarts(step: Step, state: &State, world: &World) -> Broken {
@@ -713,17 +727,16 @@ fn runs_rules_and_restarts(step: Step, state: &State, world: &World) -> Broken {
         if state.pause != Pause::Off {
             now = transition(step, &now.0, &now.1, &Event::Ordered(Order::Resume))?;
         }
-        // A failed build is to leave nothing running with `stop_on_error`.
-        if let (Phase::Building { build, .. }, false) = (&now.0.phase, state.policy.stop_on_error) {
-            let build = *build;
-            now = transition(step, &now.0, &now.1, &Event::Exited(build, Ended::Code(1)))?;
-        }
-        let (after, world) = come_to_rest(step, now)?;
-        let waits = after.restart && after.built && after.phase != Phase::Done;
-        if world.rules_due || waits || (world.restart_due && after.built) {
-            return Err(format!(
-                "P1: {event:?} is forgotten from {state:?}; ends in {after:?} with {world:?}"
-            ));
+        for end in ends_of_a_build(&now.0, &now.1) {
+            let ended =
+                end.map_or(Ok(now.clone()), |end| transition(step, &now.0, &now.1, &end))?;
+            let (after, world) = come_to_rest(step, ended)?;
+            let waits = after.restart && after.built && after.phase != Phase::Done;
+            if world.rules_due || waits || (world.restart_due && after.built) {
+                return Err(format!(
+                    "P1: {event:?} is forgotten from {state:?}; ends in {after:?} with {world:?}"
+                ));
+            }
         }
     }
     Ok(())

@@ -37,7 +37,9 @@ pub(super) fn look(path: &Path, filter: &Filter) -> Look {
     }
     let mut hasher = DefaultHasher::new();
     if meta.len() > MOST_READ || filter.is_trigger(path) {
-        (meta.len(), meta.mtime(), meta.mtime_nsec()).hash(&mut hasher);
+        // Two files that were written in one tick of the clock have the same times.
+        (meta.dev(), meta.ino(), meta.len()).hash(&mut hasher);
+        (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()).hash(&mut hasher);
         return Look { content: Content::Hash(hasher.finish()), changed };
     }
     // It may have grown meanwhile.

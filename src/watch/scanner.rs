@@ -253,6 +253,20 @@ impl Scanner {
         }
     }
 
+    /// This file has begun to matter: what it is now is known, if its directory is polled.
+    pub(super) fn know(&mut self, file: &Path) {
+        let place = file.parent().and_then(|directory| self.places.get_mut(directory));
+        if let (Some(place), Some(name), Ok(meta)) =
+            (place, file.file_name(), file.symlink_metadata())
+        {
+            let mut stamp = Stamp::of(&meta);
+            if stamp.is_young {
+                stamp.content = content(file, stamp.size);
+            }
+            place.files.entry(name.to_owned()).or_insert(stamp);
+        }
+    }
+
     /// Polls none but these any more.
     pub(super) fn retain(&mut self, keep: impl Fn(&Path) -> bool) {
         self.places.retain(|directory, _| keep(directory));

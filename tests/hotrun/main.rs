@@ -7,6 +7,7 @@ mod sandbox;
 
 mod air;
 mod app;
+mod attribution;
 mod bad_input;
 mod build;
 mod downtime;

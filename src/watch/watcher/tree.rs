@@ -130,12 +130,14 @@ impl Watcher {
             let Some(directory) = waypoint.parent().map(Path::to_owned) else { continue };
             // What lies above the project does not change while it is worked on.
             if directory == *base || !base.starts_with(&directory) {
-                self.waypoints.insert(waypoint);
                 self.watch_beside(&directory);
+                self.scanner.know(&waypoint);
+                self.waypoints.insert(waypoint);
             }
         }
         if let Some(directory) = target.parent() {
             self.watch_beside(directory);
+            self.scanner.know(target);
         }
     }
 

@@ -16,6 +16,7 @@ use regex::RegexSet;
 
 use crate::error::{Error, Result};
 use crate::event::{Mode, OnExit, Policy};
+use crate::project::cargo::Launch;
 use crate::project::{Ask, Kind, Selection};
 
 mod air;
@@ -503,6 +504,8 @@ pub struct Config {
     pub build: Build,
     /// How to run.
     pub run: Run,
+    /// How `cargo run` would start the program that a build names.
+    pub launch: Option<Launch>,
     /// Variables for everything that is run.
     pub env: Environment,
     /// Where what a failed build said is kept.
@@ -551,6 +554,7 @@ impl Config {
     pub fn is_same_work(&self, other: &Config) -> bool {
         self.build == other.build
             && self.run == other.run
+            && self.launch == other.launch
             && self.env == other.env
             && self.listen == other.listen
             && self.ready == other.ready
@@ -563,7 +567,8 @@ impl Config {
     /// True for a file whose change may change this configuration.
     pub fn comes_from(&self, path: &Path) -> bool {
         let manifest = matches!(self.kind, Kind::Cargo(_)) && path.ends_with("Cargo.toml");
-        self.file.as_deref() == Some(path) || manifest
+        let mut of_cargo = self.launch.iter().flat_map(|launch| &launch.settings);
+        self.file.as_deref() == Some(path) || manifest || of_cargo.any(|one| one == path)
     }
 }
 

@@ -105,6 +105,10 @@ pub struct Plan {
     pub files: Vec<PathBuf>,
     /// Globs below the roots that do not matter.
     pub exclude: Vec<String>,
+    /// What the person should know about it.
+    pub warnings: Vec<String>,
+    /// How `cargo run` starts the program.
+    pub launch: Option<cargo::Launch>,
 }
 
 /// What a build makes, and how that is known.

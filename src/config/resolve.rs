@@ -82,7 +82,8 @@ impl<'a> Resolver<'a> {
         let stop_on_error = self.boolean("build.stop_on_error", false)?;
         self.has_no_effect("meta.send_error_to_tty", "errors always go to the terminal")?;
 
-        let plan = self.plan(&kind, commands.cmd.is_some(), &tmp_dir, ask).await?;
+        let env = self.environment(&root)?;
+        let mut plan = self.plan(&kind, commands.cmd.is_some(), &tmp_dir, &env, ask).await?;
         if plan.is_none() {
             self.no_selection(&kind)?;
         }
@@ -114,7 +115,6 @@ impl<'a> Resolver<'a> {
         for root in plan.iter().flat_map(|plan| &plan.roots) {
             self.refuse_too_much(root)?;
         }
-        let env = self.environment(&root)?;
         let log = self.log(&tmp_dir)?;
         let spare = self.spare()?;
         let makes = (&run.program, !build.stages.is_empty());
@@ -126,6 +126,9 @@ impl<'a> Resolver<'a> {
         let listen = self.listen()?;
         let ready = self.ready(&listen)?;
         self.warn_of_rollback(&run);
+        self.warnings.extend(plan.iter_mut().flat_map(|plan| std::mem::take(&mut plan.warnings)));
+        let is_built = matches!(run.program, Program::Built(_));
+        let launch = plan.and_then(|plan| plan.launch).filter(|_| is_built);
         let clean_on_exit = self.boolean("misc.clean_on_exit", false)?;
         Ok(Config {
             file: None,
@@ -136,6 +139,7 @@ impl<'a> Resolver<'a> {
             clean_on_exit,
             build,
             run,
+            launch,
             env,
             log,
             spare,
@@ -223,6 +227,7 @@ impl<'a> Resolver<'a> {
         kind: &Kind,
         has_cmd: bool,
         tmp_dir: &Path,
+        env: &Environment,
         ask: &impl Ask,
     ) -> Result<Option<Plan>> {
         let (directory, selection) = (&self.options.directory, &self.options.selection);
@@ -230,7 +235,13 @@ impl<'a> Resolver<'a> {
             _ if has_cmd => None,
             Kind::Cargo(place) => {
                 let manifest = place.join("Cargo.toml");
-                Some(project::cargo::plan(directory, &manifest, selection, ask).await?)
+                // Files of variables that cannot be read are reported when they are used.
+                let own = env.read().unwrap_or_default();
+                let variables = |name: &str| {
+                    let by_own = || own.iter().find(|(one, _)| one == name).map(|(_, one)| one.into());
+                    std::env::var_os(name).or_else(by_own)
+                };
+                Some(project::cargo::plan(directory, &manifest, selection, &variables, ask).await?)
             }
             Kind::Go(module) => {
                 let artifact = tmp_dir.join("main");

@@ -99,12 +99,10 @@ impl Resolver<'_> {
                 roots.push(place);
             }
         }
-        let named = include_files
-            .iter()
-            .chain(rules.iter().flat_map(|rule| &rule.include_files))
-            .chain(plan.iter().flat_map(|plan| &plan.files));
-        let always = named.filter(|file| !roots.iter().any(|root| file.starts_with(root)));
-        let always = always.cloned().collect();
+        let named = include_files.iter().chain(rules.iter().flat_map(|rule| &rule.include_files));
+        let outside = named.filter(|file| !roots.iter().any(|root| file.starts_with(root)));
+        // Also in a root: by its name alone none of these would matter.
+        let always = outside.chain(plan.iter().flat_map(|plan| &plan.files)).cloned().collect();
         let watch = Watch {
             base: root.to_owned(),
             always,

@@ -35,6 +35,8 @@ pub async fn plan(
         made: Vec::new(),
         files: Vec::new(),
         exclude: ["**/*_test.go", "**/testdata/**", "**/node_modules/**"].map(String::from).into(),
+        warnings: Vec::new(),
+        launch: None,
     })
 }
 

@@ -100,6 +100,8 @@ pub struct Stage {
     pub tolerated: bool,
     /// It prints cargo's messages, which name the executable of this target.
     pub messages_of: Option<String>,
+    /// It prints an answer for hotrun, and nothing for people.
+    pub answers: bool,
 }
 
 impl Stage {
@@ -111,7 +113,7 @@ impl Stage {
 
     /// A command that is a job of its own.
     pub fn alone(command: Command) -> Self {
-        Self { command, label: String::new(), tolerated: false, messages_of: None }
+        Self { command, label: String::new(), tolerated: false, messages_of: None, answers: false }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::config::{Action, Config, Extensions, Program};
+use crate::config::{Action, Command, Config, Extensions, Program};
 use crate::event::{Mode, name_paths, printable};
 use crate::filter::{Filter, Reason, Verdict};
 use crate::process;
@@ -29,6 +29,14 @@ fn summary(config: &Config) -> Vec<String> {
         line(name, stage.label.clone());
     }
     line("run", describe_program(&config.run.program));
+    if let Some(launch) = &config.launch {
+        let runner = launch.runner.as_ref().map(|runner| {
+            let command = process::describe(&Command::Argv(runner.words.clone()));
+            format!("{command} ({})", printable(Path::new(&runner.origin)))
+        });
+        line("runner", runner.unwrap_or_else(|| "none".to_owned()));
+        line("env", format!("what {} sets", launch.label));
+    }
     for one in &config.listen {
         let name = one.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
         line("listen", format!("{}{name}", one.address));

@@ -279,6 +279,7 @@ impl<'a> Resolver<'a> {
                 label: plan.label.clone(),
                 tolerated: false,
                 messages_of: target,
+                answers: false,
             });
         }
         stages

@@ -70,6 +70,11 @@ impl Error {
         &self.files
     }
 
+    /// What went wrong, without the input.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
     /// The exit code that this error asks for.
     pub fn code(&self) -> u8 {
         self.code

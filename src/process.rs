@@ -404,8 +404,14 @@ pub fn is_running(pid: Pid) -> bool {
 
 /// The first words of a command, without its options.
 fn short(command: &Command) -> String {
-    let text = describe(command);
-    text.split(" -").next().unwrap_or(&text).to_owned()
+    match command {
+        Command::Argv(argv) => {
+            let is_option = |word: &&OsString| word.as_encoded_bytes().starts_with(b"-");
+            let words = argv.iter().take_while(|word| !is_option(word)).cloned();
+            describe(&Command::Argv(words.collect()))
+        }
+        Command::Shell(..) => describe(command),
+    }
 }
 
 /// Until this time; for ever, if there is none.

@@ -216,15 +216,24 @@ pub(super) fn awaited_lock(group: Pid) -> Option<AwaitedLock> {
         if member(waiter)?.group != group {
             return None;
         }
-        let fds = fs::read_dir(format!("/proc/{waiter}/fd")).ok()?.flatten();
-        let file = fds.map(|fd| fd.path()).find(|fd| fd.metadata().is_ok_and(|one| one.ino() == inode));
-        let file = file.and_then(|fd| fs::read_link(fd).ok());
+        let file = opened(waiter, inode).and_then(|fd| fs::read_link(fd).ok());
+        // Its child may hold the lock when the process that took it has exited.
+        let heirs = || everybody().into_iter().map(|one| one.pid).filter(|pid| *pid != waiter);
+        let is_there = start_of(holder).is_some();
+        let heir = if is_there { None } else { heirs().find(|pid| opened(*pid, inode).is_some()) };
+        let holder = heir.unwrap_or(holder);
         Some(AwaitedLock {
             file: file.map_or("a file".to_owned(), |file| file.display().to_string()),
             holder,
             command: command_line(holder),
         })
     })
+}
+
+/// The descriptor by which a process has opened the file of this inode.
+fn opened(pid: Pid, inode: u64) -> Option<PathBuf> {
+    let fds = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
+    fds.map(|fd| fd.path()).find(|fd| fd.metadata().is_ok_and(|one| one.ino() == inode))
 }
 
 /// Who waits, whom for, and for the lock on the file of which inode, by `/proc/locks`: those who

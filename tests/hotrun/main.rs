@@ -9,6 +9,7 @@ mod air;
 mod app;
 mod bad_input;
 mod build;
+mod cargo_run;
 mod downtime;
 mod end;
 mod env;

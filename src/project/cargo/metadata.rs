@@ -37,7 +37,7 @@ impl Asking<'_> {
         let mut platforms = self.platforms(HOST);
         let mut first = self.once(&platforms, ask).await;
         if let Err(error) = &first
-            && error.to_string().contains(HOST)
+            && error.reason().contains(HOST)
         {
             // An older cargo wants the host's own name.
             let host = host(rustc, self.place.0, ask).await;

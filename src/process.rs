@@ -157,7 +157,10 @@ pub struct Job {
 
 /// Decides, by what the last stage printed for hotrun, which command follows it. Nothing of
 /// what that one prints is shown, and the job does not fail with it.
-pub struct Then(pub Box<dyn Fn(&[u8]) -> Option<Command>>);
+pub struct Then(pub Box<Decision>);
+
+/// From what was printed to the command that follows.
+type Decision = dyn Fn(&[u8]) -> Option<Command>;
 
 impl std::fmt::Debug for Then {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::event::{Mode, OnExit};
+use crate::project::cargo::Launch;
 use crate::project::{self, Ask, Kind, Makes, Plan, Selection};
 
 pub(super) const GRACE: Duration = Duration::from_secs(5);
@@ -112,9 +113,7 @@ impl<'a> Resolver<'a> {
             cancel_grace: self.duration("build.cancel_grace", CANCEL_GRACE)?,
             stop_on_error,
         };
-        for root in plan.iter().flat_map(|plan| &plan.roots) {
-            self.refuse_too_much(root)?;
-        }
+        let launch = self.take_over(plan.as_mut(), &run.program)?;
         let log = self.log(&tmp_dir)?;
         let spare = self.spare()?;
         let makes = (&run.program, !build.stages.is_empty());
@@ -126,9 +125,6 @@ impl<'a> Resolver<'a> {
         let listen = self.listen()?;
         let ready = self.ready(&listen)?;
         self.warn_of_rollback(&run);
-        self.warnings.extend(plan.iter_mut().flat_map(|plan| std::mem::take(&mut plan.warnings)));
-        let is_built = matches!(run.program, Program::Built(_));
-        let launch = plan.and_then(|plan| plan.launch).filter(|_| is_built);
         let clean_on_exit = self.boolean("misc.clean_on_exit", false)?;
         Ok(Config {
             file: None,
@@ -238,7 +234,8 @@ impl<'a> Resolver<'a> {
                 // Files of variables that cannot be read are reported when they are used.
                 let own = env.read().unwrap_or_default();
                 let variables = |name: &str| {
-                    let by_own = || own.iter().find(|(one, _)| one == name).map(|(_, one)| one.into());
+                    let by_own =
+                        || own.iter().find(|(one, _)| one == name).map(|(_, one)| one.into());
                     std::env::var_os(name).or_else(by_own)
                 };
                 Some(project::cargo::plan(directory, &manifest, selection, &variables, ask).await?)
@@ -249,6 +246,17 @@ impl<'a> Resolver<'a> {
             }
             Kind::Unknown => None,
         })
+    }
+
+    /// What the plan says beside the build: its directories must not be too many, its warnings
+    /// are the configuration's, and what it builds may be started as by `cargo run`.
+    fn take_over(&mut self, plan: Option<&mut Plan>, program: &Program) -> Result<Option<Launch>> {
+        let Some(plan) = plan else { return Ok(None) };
+        for root in &plan.roots {
+            self.refuse_too_much(root)?;
+        }
+        self.warnings.append(&mut plan.warnings);
+        Ok(plan.launch.take().filter(|_| matches!(program, Program::Built(_))))
     }
 
     fn stages(

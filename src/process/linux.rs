@@ -15,8 +15,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{Pid, SysconfVar, Uid, getpid, getppid, sysconf};
 
-use super::{AwaitedLock, Member};
 use super::ports::Listening;
+use super::{AwaitedLock, Member};
 
 mod cgroup;
 

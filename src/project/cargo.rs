@@ -5,7 +5,9 @@ use std::ffi::OsString;
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
-use cargo_metadata::{DependencyKind, Message, Metadata, Node, Package, PackageId, Target, TargetKind};
+use cargo_metadata::{
+    DependencyKind, Message, Metadata, Node, Package, PackageId, Target, TargetKind,
+};
 
 use super::{Ask, Makes, Plan, Question, Selection};
 use crate::error::Result;
@@ -16,8 +18,8 @@ mod metadata;
 mod settings;
 
 pub use launch::Launch;
-pub use settings::{Runner, Variables};
 use settings::Settings;
+pub use settings::{Runner, Variables};
 
 /// Files at the workspace's root by which rustup chooses the toolchain.
 const TOOLCHAIN: [&str; 2] = ["rust-toolchain.toml", "rust-toolchain"];
@@ -36,7 +38,8 @@ pub async fn plan(
     let place = (directory, manifest);
     let asking = metadata::Asking { place, flags: &selection.flags, targets: &targets };
     // Nothing waits for the host's name but the runner.
-    let (asked, host) = tokio::join!(asking.ask(&rustc, ask), metadata::host(&rustc, directory, ask));
+    let (asked, host) =
+        tokio::join!(asking.ask(&rustc, ask), metadata::host(&rustc, directory, ask));
     let files = || files_beside(directory, manifest.parent().unwrap_or(directory), &settings);
     let asked = asked.map_err(|error| {
         // Broken files can be fixed while hotrun waits.
@@ -168,7 +171,9 @@ fn path_dependencies<'a>(
     while let Some(one) = queue.pop() {
         let with_dev = is_example && one.id == package.id;
         let next: Vec<&Package> = match nodes.get(&one.id) {
-            Some(node) => needed(node, with_dev).filter_map(|id| packages.get(id)).copied().collect(),
+            Some(node) => {
+                needed(node, with_dev).filter_map(|id| packages.get(id)).copied().collect()
+            }
             // Nothing was resolved: as far as the manifests say.
             None => one
                 .dependencies

@@ -60,7 +60,8 @@ fn the_program_has_the_variables_that_cargo_run_sets() {
     if !has("the_program_has_the_variables", &["cargo"]) {
         return;
     }
-    let names = ["CARGO_PKG_VERSION", "CARGO_MANIFEST_DIR", "PLAIN", "FORCED", "PLACE", "MINE", "TWICE"];
+    let names =
+        ["CARGO_PKG_VERSION", "CARGO_MANIFEST_DIR", "PLAIN", "FORCED", "PLACE", "MINE", "TWICE"];
     let project = Sandbox::empty()
         .file("Cargo.toml", MANIFEST)
         .file("src/main.rs", &prints(&names))
@@ -118,7 +119,10 @@ fn the_runner_of_the_configuration_runs_the_program_and_another_one_takes_over()
     let project = Sandbox::empty()
         .file("app/Cargo.toml", MANIFEST)
         .file("app/src/main.rs", &says("app is up"))
-        .file(".cargo/config.toml", "[target.'cfg(unix)']\nrunner = [\"tools/first\", \"two words\"]\n")
+        .file(
+            ".cargo/config.toml",
+            "[target.'cfg(unix)']\nrunner = [\"tools/first\", \"two words\"]\n",
+        )
         .script("tools/first", runner)
         .script("tools/second", runner);
     let mut hotrun = project.start(&["-C", "app"]);
@@ -126,7 +130,8 @@ fn the_runner_of_the_configuration_runs_the_program_and_another_one_takes_over()
     hotrun.wait_for_line("app is up");
     let (code, stdout, _) = project.run(&["check", "-C", "app"]);
     assert_eq!(code, 0);
-    let expected = "runner  ROOT/tools/first 'two words' (target.'cfg(unix)'.runner, ROOT/.cargo/config.toml)";
+    let expected =
+        "runner  ROOT/tools/first 'two words' (target.'cfg(unix)'.runner, ROOT/.cargo/config.toml)";
     assert!(stdout.contains(expected), "{stdout}");
     assert!(stdout.contains("env  what cargo run --bin app sets"), "{stdout}");
     let by_target = format!("[target.{}]\nrunner = \"tools/second -v\"\n", host());
@@ -151,7 +156,10 @@ fn a_runner_is_found_in_a_variable_and_sees_the_arguments() {
         .file("src/main.rs", &says("app is up"))
         .script("run me", "false\n")
         .script("run", "echo \"$1 $3 $4\"; exec \"$2\"\n")
-        .file(".cargo/config.toml", "[build]\ntarget = \"host-tuple\"\n[target.'cfg(all())']\nrunner = \"none\"\n")
+        .file(
+            ".cargo/config.toml",
+            "[build]\ntarget = \"host-tuple\"\n[target.'cfg(all())']\nrunner = \"none\"\n",
+        )
         .env(&format!("CARGO_TARGET_{variable}_RUNNER"), "./run option");
     let mut hotrun = project.start(&["--", "a", "b c"]);
     hotrun.wait_for_line("option a b c");
@@ -164,10 +172,8 @@ fn two_runners_that_match_are_refused_as_by_cargo() {
     if !has("two_runners_that_match", &["cargo"]) {
         return;
     }
-    let project = Sandbox::empty()
-        .file("Cargo.toml", MANIFEST)
-        .file("src/main.rs", &says("app is up"))
-        .file(
+    let project =
+        Sandbox::empty().file("Cargo.toml", MANIFEST).file("src/main.rs", &says("app is up")).file(
             ".cargo/config.toml",
             "[target.'cfg(unix)']\nrunner = \"a\"\n[target.'cfg(all())']\nrunner = \"b\"\n",
         );
@@ -220,17 +226,24 @@ fn default_members_and_default_run_choose_as_in_cargo_run() {
     assert_eq!(code, 2);
     assert!(stderr.contains("several programs to choose from: server, worker"), "{stderr}");
     let (_, _, stderr) = project.run(&["--once", "--bin", "cli"]);
-    assert!(stderr.contains("no program of that name here\n  help: hotrun -p cli --bin cli"), "{stderr}");
+    assert!(
+        stderr.contains("no program of that name here\n  help: hotrun -p cli --bin cli"),
+        "{stderr}"
+    );
     // A member's own directory selects the member.
     let mut hotrun = project.start(&["-C", "cli"]);
     hotrun.wait_for_line("cli is up");
     hotrun.end();
-    project.save("worker/Cargo.toml", &package("worker").replace("edition", "default-run = \"worker\"\nedition"));
+    project.save(
+        "worker/Cargo.toml",
+        &package("worker").replace("edition", "default-run = \"worker\"\nedition"),
+    );
     let mut hotrun = project.start(&[]);
     hotrun.wait_for("building  cargo build --bin worker");
     hotrun.wait_for_line("worker is up");
     hotrun.end();
-    for spec in ["cli", "cli@0.1.0", "cli:0.1", &format!("file://{}/cli", project.root().display())] {
+    for spec in ["cli", "cli@0.1.0", "cli:0.1", &format!("file://{}/cli", project.root().display())]
+    {
         let mut hotrun = project.start(&["-p", spec]);
         hotrun.wait_for("building  cargo build -p cli --bin cli");
         hotrun.wait_for_line("cli is up");
@@ -340,7 +353,8 @@ fn where_cargo_cannot_resolve_the_manifests_say_what_is_watched() {
         .file("app/src/main.rs", &says("app is up"))
         .file("lib/Cargo.toml", &package("lib"))
         .file("lib/src/lib.rs", "");
-    let script = "case \"$*\" in *--no-deps*) ;; metadata*) echo 'error: no network' >&2; exit 101;; esac";
+    let script =
+        "case \"$*\" in *--no-deps*) ;; metadata*) echo 'error: no network' >&2; exit 101;; esac";
     let project = with_cargo(project, script);
     let mut hotrun = project.start(&["-C", "app"]);
     hotrun.wait_for("error: no network");
@@ -358,7 +372,8 @@ fn where_only_the_network_is_missing_cargo_is_asked_offline() {
     }
     let project =
         Sandbox::empty().file("Cargo.toml", MANIFEST).file("src/main.rs", &says("app is up"));
-    let script = "case \"$*\" in *--offline*) ;; metadata*) echo 'error: no network' >&2; exit 101;; esac";
+    let script =
+        "case \"$*\" in *--offline*) ;; metadata*) echo 'error: no network' >&2; exit 101;; esac";
     let project = with_cargo(project, script);
     let mut hotrun = project.start(&[]);
     hotrun.wait_for_line("app is up");

@@ -76,6 +76,7 @@ impl Launch {
 }
 
 /// A path to this program without blanks, which cargo would take for the ends of words.
+#[cfg_attr(target_os = "linux", expect(clippy::unnecessary_wraps, reason = "not on every system"))]
 fn own_program() -> std::io::Result<PathBuf> {
     #[cfg(target_os = "linux")]
     // Also right when the file has been replaced since.
@@ -116,8 +117,7 @@ pub fn added(
     let runner = variable_of_runner(target);
     all.retain(|(name, value)| {
         let text = name.to_string_lossy();
-        let is_own =
-            OWN.contains(&&*text) || text == *runner || text.starts_with("HOTRUN");
+        let is_own = OWN.contains(&&*text) || text == *runner || text.starts_with("HOTRUN");
         !is_own && before(name).as_ref() != Some(value)
     });
     Ok(all)

@@ -62,7 +62,7 @@ impl Asking<'_> {
 
     fn platforms(&self, host: &str) -> Vec<OsString> {
         // The file of a target's specification is no name that `cargo metadata` takes.
-        let named = self.targets.iter().filter(|target| !target.ends_with(".json"));
+        let named = self.targets.iter().filter(|target| !settings::is_specification(target));
         let all = named.map(String::as_str).filter(|target| *target != HOST).chain([host]);
         all.flat_map(|target| ["--filter-platform".into(), target.into()]).collect()
     }

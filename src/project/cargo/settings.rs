@@ -156,9 +156,14 @@ pub(super) fn variable_of_runner(target: &str) -> String {
     format!("CARGO_TARGET_{}_RUNNER", target.to_uppercase().replace('-', "_"))
 }
 
+/// True for the file of a target's specification.
+pub(super) fn is_specification(target: &str) -> bool {
+    Path::new(target).extension().is_some_and(|extension| extension == "json")
+}
+
 /// The name by which cargo calls a target: of one that a file specifies, the file's.
 pub(super) fn name_of_target(target: &str) -> String {
-    let stem = Path::new(target).file_stem().filter(|_| target.ends_with(".json"));
+    let stem = Path::new(target).file_stem().filter(|_| is_specification(target));
     stem.map_or(target.to_owned(), |stem| stem.to_string_lossy().into_owned())
 }
 
@@ -245,7 +250,10 @@ mod tests {
     #[test]
     fn the_nearest_runner_is_found_and_its_path_is_relative_to_its_own_file() {
         let project = project(&[
-            (".cargo/config.toml", "[target.x86_64-unknown-linux-gnu]\nrunner = \"tools/run -v\"\n"),
+            (
+                ".cargo/config.toml",
+                "[target.x86_64-unknown-linux-gnu]\nrunner = \"tools/run -v\"\n",
+            ),
             ("app/.cargo/config.toml", "[target.'cfg(unix)']\nrunner = [\"./near me\", \"x y\"]\n"),
             ("app/deep/.cargo/config", "[target.x86_64-unknown-linux-gnu]\nrunner = \"qemu\"\n"),
         ]);

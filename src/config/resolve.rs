@@ -17,7 +17,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::event::{Mode, OnExit};
-use crate::project::cargo::Launch;
+use crate::project::cargo::{Launch, Variables};
 use crate::project::{self, Ask, Kind, Makes, Plan, Selection};
 
 pub(super) const GRACE: Duration = Duration::from_secs(5);
@@ -232,12 +232,7 @@ impl<'a> Resolver<'a> {
             Kind::Cargo(place) => {
                 let manifest = place.join("Cargo.toml");
                 // Files of variables that cannot be read are reported when they are used.
-                let own = env.read().unwrap_or_default();
-                let variables = |name: &str| {
-                    let by_own =
-                        || own.iter().find(|(one, _)| one == name).map(|(_, one)| one.into());
-                    std::env::var_os(name).or_else(by_own)
-                };
+                let variables = Variables::with(&env.read().unwrap_or_default());
                 Some(project::cargo::plan(directory, &manifest, selection, &variables, ask).await?)
             }
             Kind::Go(module) => {

@@ -101,8 +101,21 @@ impl Resolver<'_> {
         }
         let named = include_files.iter().chain(rules.iter().flat_map(|rule| &rule.include_files));
         let outside = named.filter(|file| !roots.iter().any(|root| file.starts_with(root)));
+        let mut always: BTreeSet<PathBuf> = outside.cloned().collect();
+        let exclude = self.globs("watch.exclude", Some(exclude))?;
+        let exclude_files =
+            self.globs("build.exclude_file", self.list("build.exclude_file")?)?.files;
+        let exclude_regex = self.exclude_regex(root)?;
+        let is_excluded = |file: &PathBuf| {
+            let relative = file.strip_prefix(root).unwrap_or(file);
+            exclude.files.is_match(relative)
+                || exclude_files.is_match(relative)
+                || exclude_regex.is_match(&file.to_string_lossy())
+                || exclude_dirs.iter().any(|place| file.starts_with(place))
+        };
         // Also in a root: by its name alone none of these would matter.
-        let always = outside.chain(plan.iter().flat_map(|plan| &plan.files)).cloned().collect();
+        let of_plan = plan.iter().flat_map(|plan| &plan.files);
+        always.extend(of_plan.filter(|file| !is_excluded(file)).cloned());
         let watch = Watch {
             base: root.to_owned(),
             always,
@@ -114,13 +127,11 @@ impl Resolver<'_> {
             include_dirs,
             include_files,
             extensions,
-            exclude_files: self
-                .globs("build.exclude_file", self.list("build.exclude_file")?)?
-                .files,
-            exclude_regex: self.exclude_regex(root)?,
+            exclude_files,
+            exclude_regex,
             include,
             roots,
-            exclude: self.globs("watch.exclude", Some(exclude))?,
+            exclude,
             rules,
             gitignore: self.boolean("watch.gitignore", !self.air_mode)?,
             follow_symlink: self.boolean("build.follow_symlink", false)?,

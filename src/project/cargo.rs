@@ -29,7 +29,7 @@ pub async fn plan(
     directory: &Path,
     manifest: &Path,
     selection: &Selection,
-    variables: Variables<'_>,
+    variables: &Variables,
     ask: &impl Ask,
 ) -> Result<Plan> {
     let settings = Settings::read(directory, variables);
@@ -37,9 +37,12 @@ pub async fn plan(
     let rustc = settings.rustc(variables);
     let place = (directory, manifest);
     let asking = metadata::Asking { place, flags: &selection.flags, targets: &targets };
-    // Nothing waits for the host's name but the runner.
-    let (asked, host) =
-        tokio::join!(asking.ask(&rustc, ask), metadata::host(&rustc, directory, ask));
+    // Nothing but a runner needs the name of the host, so mostly rustc is not asked.
+    let needs_host =
+        settings.has_runner(variables) && targets.iter().all(|target| target == metadata::HOST);
+    let host =
+        async { if needs_host { metadata::host(&rustc, directory, ask).await } else { None } };
+    let (asked, host) = tokio::join!(asking.ask(&rustc, ask), host);
     let files = || files_beside(directory, manifest.parent().unwrap_or(directory), &settings);
     let asked = asked.map_err(|error| {
         // Broken files can be fixed while hotrun waits.

@@ -33,7 +33,7 @@ pub struct Launch {
     pub run: Vec<OsString>,
     /// The same as a person would type it.
     pub label: String,
-    /// The target that is built for; empty if that is not known.
+    /// The target that is built for; empty if nothing depends on it.
     pub target: String,
     /// Configuration of cargo and of the toolchain. A change of these may change the plan.
     pub settings: Vec<PathBuf>,

@@ -18,8 +18,28 @@ pub(super) const NAMES: [&str; 2] = ["config", "config.toml"];
 /// Maximum depth of `include`. Cargo itself rejects cycles.
 const MAX_INCLUDES: usize = 8;
 
-/// Reads a variable as a build would see it.
-pub type Variables<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+/// The variables that a build sees. Of several with one name the first counts.
+pub struct Variables(pub Vec<(OsString, OsString)>);
+
+impl Variables {
+    /// Those of this process, and `more`, which do not override them.
+    pub fn with(more: &[(String, String)]) -> Self {
+        let more = more.iter().map(|(name, value)| (name.into(), value.into()));
+        Self(std::env::vars_os().chain(more).collect())
+    }
+
+    fn get(&self, name: &str) -> Option<OsString> {
+        let found = self.0.iter().find(|(one, _)| one == name);
+        found.map(|(_, value)| value.clone()).filter(|value| !value.is_empty())
+    }
+
+    fn has_runner(&self) -> bool {
+        self.0.iter().any(|(name, _)| {
+            let name = name.as_encoded_bytes();
+            name.starts_with(b"CARGO_TARGET_") && name.ends_with(b"_RUNNER")
+        })
+    }
+}
 
 /// The files that apply in one directory, the nearest first: its values override the others.
 pub(super) struct Settings {
@@ -38,7 +58,7 @@ pub struct Runner {
 
 impl Settings {
     /// Reads what applies in this directory. Cargo itself reports a file that cannot be read.
-    pub(super) fn read(directory: &Path, variables: Variables<'_>) -> Self {
+    pub(super) fn read(directory: &Path, variables: &Variables) -> Self {
         let mut found = Self { files: Vec::new(), directory: directory.to_owned() };
         let above = directory.ancestors().map(|place| place.join(".cargo"));
         for place in above.chain(cargo_home(variables)) {
@@ -80,21 +100,26 @@ impl Settings {
     }
 
     /// The values of `build.target`; nothing means the host.
-    pub(super) fn targets(&self, variables: Variables<'_>) -> Vec<String> {
-        if let Some(target) = variables("CARGO_BUILD_TARGET").filter(|target| !target.is_empty()) {
+    pub(super) fn targets(&self, variables: &Variables) -> Vec<String> {
+        if let Some(target) = variables.get("CARGO_BUILD_TARGET") {
             return vec![target.to_string_lossy().into_owned()];
         }
         self.get(&["build", "target"]).map(|(value, _)| words(value)).unwrap_or_default()
     }
 
     /// The compiler that cargo asks about the host.
-    pub(super) fn rustc(&self, variables: Variables<'_>) -> OsString {
-        let named = variables("RUSTC").filter(|name| !name.is_empty());
+    pub(super) fn rustc(&self, variables: &Variables) -> OsString {
+        let named = variables.get("RUSTC");
         let configured = || {
             let (value, file) = self.get(&["build", "rustc"])?;
             Some(program(value.as_str()?, root_of(file)))
         };
         named.or_else(configured).unwrap_or_else(|| "rustc".into())
+    }
+
+    /// True when there is a runner, of whatever target.
+    pub(super) fn has_runner(&self, variables: &Variables) -> bool {
+        variables.has_runner() || self.keys_with_runner().next().is_some()
     }
 
     /// True when a runner depends on what `rustc --print cfg` prints.
@@ -108,10 +133,10 @@ impl Settings {
         &self,
         target: &str,
         cfg: &[Cfg],
-        variables: Variables<'_>,
+        variables: &Variables,
     ) -> Result<Option<Runner>> {
         let variable = variable_of_runner(target);
-        if let Some(value) = variables(&variable) {
+        if let Some(value) = variables.get(&variable) {
             let text = value.to_string_lossy().into_owned();
             return Ok(runner(&Value::String(text), &self.directory, variable));
         }
@@ -139,15 +164,20 @@ impl Settings {
 
     /// The `cfg` expressions that have a runner.
     fn cfg_keys(&self) -> BTreeSet<&str> {
+        self.keys_with_runner().filter(|key| key.starts_with("cfg(")).collect()
+    }
+
+    /// The targets, by name or by a `cfg` expression, that have a runner.
+    fn keys_with_runner(&self) -> impl Iterator<Item = &str> {
         let tables = self.files.iter().filter_map(|(_, table)| table.get("target")?.as_table());
         let keys = tables.flatten().filter(|(_, value)| value.get("runner").is_some());
-        keys.map(|(key, _)| key.as_str()).filter(|key| key.starts_with("cfg(")).collect()
+        keys.map(|(key, _)| key.as_str())
     }
 }
 
 /// Where cargo keeps the configuration of the user.
-fn cargo_home(variables: Variables<'_>) -> Option<PathBuf> {
-    let named = variables("CARGO_HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+fn cargo_home(variables: &Variables) -> Option<PathBuf> {
+    let named = variables.get("CARGO_HOME").map(PathBuf::from);
     named.or_else(|| Some(std::env::home_dir()?.join(".cargo")))
 }
 
@@ -225,8 +255,8 @@ mod tests {
         project
     }
 
-    fn of<'a>(all: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<OsString> + 'a {
-        move |name| all.iter().find(|(one, _)| *one == name).map(|(_, value)| value.into())
+    fn of(all: &[(&str, &str)]) -> Variables {
+        Variables(all.iter().map(|(name, value)| (name.into(), value.into())).collect())
     }
 
     const TARGET: &str = "x86_64-unknown-linux-gnu";

@@ -27,7 +27,7 @@ pub(super) async fn load(options: &Options, ask: &impl Ask) -> Result<Config> {
         let text = error.to_string();
         if text != told {
             Report::error(&error);
-            Report::note("waiting for a change of these files; Ctrl-C exits");
+            Report::note("waiting until this is fixed; Ctrl-C exits");
             told = text;
         }
         let files: Vec<PathBuf> =

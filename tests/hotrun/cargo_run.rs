@@ -431,20 +431,20 @@ fn a_manifest_that_is_broken_at_the_start_is_reported_once_and_waited_for() {
     assert_eq!(code, 1, "{stderr}");
     let mut hotrun = project.start(&[]);
     hotrun.wait_for("app/Cargo.toml");
-    hotrun.wait_for("waiting for a change");
+    hotrun.wait_for("waiting until this is fixed");
     project.save("app/Cargo.toml", MANIFEST);
     hotrun.wait_for_line("app is up");
-    assert_eq!(hotrun.count("waiting for a change"), 1, "{}", hotrun.output());
+    assert_eq!(hotrun.count("waiting until this is fixed"), 1, "{}", hotrun.output());
     hotrun.end();
     project.save(".cargo/config.toml", "[env\n");
     let mut hotrun = project.start(&[]);
-    hotrun.wait_for("waiting for a change");
+    hotrun.wait_for("waiting until this is fixed");
     project.sh("rm .cargo/config.toml");
     hotrun.wait_for_line("app is up");
     hotrun.end();
     project.save("Cargo.toml", "[workspace\n");
     let mut hotrun = project.start(&[]);
-    hotrun.wait_for("waiting for a change");
+    hotrun.wait_for("waiting until this is fixed");
     hotrun.end();
 }
 

@@ -54,8 +54,13 @@ impl Asking<'_> {
             return Ok(Asked { metadata, warning: None });
         }
         let Ok(metadata) = self.once(&["--no-deps".into()], ask).await else { return Err(error) };
+        // The build will most likely report the rest.
+        let lines = error.reason().lines();
+        let why = lines.clone().find(|line| line.starts_with("error")).or(lines.last());
         let warning = format!(
-            "{error}\n  until this is fixed, hotrun watches the packages that the manifests name"
+            "cargo metadata: {}; until this is fixed, hotrun watches the packages that the \
+             manifests name",
+            why.unwrap_or("it failed")
         );
         Ok(Asked { metadata, warning: Some(warning) })
     }

@@ -19,6 +19,7 @@ use crate::engine::{self, Talk};
 use crate::error::{Error, FAILED, Result, USAGE};
 use crate::init::{self, Source};
 use crate::process::{Processes, guardian};
+use crate::project::cargo::launch;
 use crate::project::{Selection, go};
 use crate::report::Report;
 use crate::report::console::Console;
@@ -226,6 +227,9 @@ impl Cli {
 pub fn main() -> ExitCode {
     if guardian::is_meant(std::env::args_os().next().as_deref()) {
         return guardian::main();
+    }
+    if launch::is_question(std::env::args_os()) {
+        return launch::answer();
     }
     match catch_unwind(AssertUnwindSafe(perform)) {
         Ok(Ok(code)) => ExitCode::from(code),

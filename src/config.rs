@@ -17,6 +17,7 @@ use regex::RegexSet;
 
 use crate::error::{Error, Result};
 use crate::event::{Mode, OnExit, Policy};
+use crate::project::cargo::Launch;
 use crate::project::go::Sources;
 use crate::project::{Ask, Kind, Nested, Question, Selection};
 
@@ -103,6 +104,8 @@ pub struct Stage {
     pub tolerated: bool,
     /// It prints cargo's messages, which name the executable of this target.
     pub messages_of: Option<String>,
+    /// It prints an answer for hotrun, and nothing for people.
+    pub answers: bool,
 }
 
 impl Stage {
@@ -114,7 +117,7 @@ impl Stage {
 
     /// A command that is a job of its own.
     pub fn alone(command: Command) -> Self {
-        Self { command, label: String::new(), tolerated: false, messages_of: None }
+        Self { command, label: String::new(), tolerated: false, messages_of: None, answers: false }
     }
 }
 
@@ -547,6 +550,8 @@ pub struct Config {
     pub asks: Vec<Question>,
     /// How to run.
     pub run: Run,
+    /// How `cargo run` would start the program that a build names.
+    pub launch: Option<Launch>,
     /// Variables for everything that is run.
     pub env: Environment,
     /// Where what a failed build said is kept.
@@ -595,6 +600,7 @@ impl Config {
     pub fn is_same_work(&self, other: &Config) -> bool {
         self.build == other.build
             && self.run == other.run
+            && self.launch == other.launch
             && self.env == other.env
             && self.listen == other.listen
             && self.ready == other.ready
@@ -607,7 +613,8 @@ impl Config {
     /// True for a file whose change may change this configuration.
     pub fn comes_from(&self, path: &Path) -> bool {
         let manifest = matches!(self.kind, Kind::Cargo(_)) && path.ends_with("Cargo.toml");
-        self.file.as_deref() == Some(path) || manifest
+        let mut of_cargo = self.launch.iter().flat_map(|launch| &launch.settings);
+        self.file.as_deref() == Some(path) || manifest || of_cargo.any(|one| one == path)
     }
 }
 

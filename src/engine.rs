@@ -43,6 +43,8 @@ use crate::watch::{Watch, coarse_now};
 
 mod artifacts;
 mod files;
+mod first;
+mod launch;
 mod listing;
 mod paused;
 mod ports;
@@ -52,6 +54,7 @@ mod serving;
 mod sockets;
 mod terminal;
 
+use launch::Given;
 use listing::Listing;
 use paused::Paused;
 use program::Built;
@@ -95,6 +98,8 @@ enum Told {
     RollbackPossible,
     /// An artifact could not be kept.
     NotKept,
+    /// It is not known what `cargo run` gives the program.
+    NotGiven,
 }
 
 /// How to talk.
@@ -117,7 +122,7 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
     let config = {
         let helper = processes.helper();
         tokio::select! {
-            config = config::load(&options, &helper) => config?,
+            config = first::load(&options, &helper) => config?,
             // Nothing was started that could need to be stopped.
             () = until_interrupted(&mut inbox) => return Ok(0),
         }
@@ -162,6 +167,7 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
         messages: HashMap::new(),
         printed: HashMap::new(),
         executable: None,
+        given: Given::default(),
         changed: Vec::new(),
         probes: HashMap::new(),
         listeners,
@@ -260,6 +266,8 @@ struct Engine {
     printed: HashMap<Proc, Vec<u8>>,
     /// What the last build that succeeded has named.
     executable: Option<PathBuf>,
+    /// What `cargo run` gives the program.
+    given: Given,
     /// What was changed, for the builds and apps to come.
     changed: Vec<PathBuf>,
     probes: HashMap<Proc, Probe>,
@@ -389,6 +397,7 @@ impl Engine {
                     self.report.say(&Notice::Started(proc));
                 }
                 self.processes.began(proc, Pid::from_raw(pid));
+                self.watch_for_lock(proc, Pid::from_raw(pid));
                 Vec::new()
             }
             Message::Running { proc, label, is_last } => {
@@ -410,6 +419,10 @@ impl Engine {
             }
             Message::Output(proc, messages) => {
                 self.messages.insert(proc, messages);
+                Vec::new()
+            }
+            Message::Answered(proc, answer) => {
+                self.answered(proc, answer);
                 Vec::new()
             }
             Message::Printed(proc, more) => {
@@ -708,17 +721,18 @@ impl Engine {
             return self.nothing_to_start(proc, why);
         }
         if source == Source::Kept {
-            let Some((command, file)) = self.kept_command(proc) else {
+            let Some((command, file)) = self.kept_command(proc, generation) else {
                 return self.nothing_to_start(proc, "what was kept is not there".to_owned());
             };
             let stages = vec![Stage::alone(command)];
-            return self.spawn(proc, Role::App, Some(generation), stages, Some(file), None);
+            return self.spawn(proc, Role::App, Some(generation), stages, file, None);
         }
         let command = match (&self.config.run.program, &self.executable) {
             (Program::Command(command), _) => self.or_fallback(command),
             (Program::Built(args), Some(executable)) => {
                 let argv = [executable.into()].into_iter().chain(args.iter().cloned());
-                Command::Argv(argv.collect())
+                self.given.start(generation, self.config.launch.as_ref());
+                Command::Argv(self.given.runner(generation).chain(argv).collect())
             }
             (Program::None, _) | (Program::Built(_), None) => {
                 return self.nothing_to_start(proc, "there is nothing to run".to_owned());
@@ -773,8 +787,7 @@ impl Engine {
             self.has_run = true;
             self.app_env.clone_from(&self.env);
         }
-        let variables = self.env.iter().map(|(name, value)| (name.into(), value.into()));
-        let mut env: Vec<(OsString, OsString)> = variables.collect();
+        let mut env = self.variables(generation);
         env.push(("HOTRUN".into(), "1".into()));
         env.push(("HOTRUN_CHANGED".into(), self.changed_paths()));
         if let Some(generation) = generation {
@@ -802,8 +815,10 @@ impl Engine {
         };
         let listeners = if is_app { self.listeners.inherit() } else { Vec::new() };
         let look_for = self.config.ready.log.clone().filter(|_| is_app);
+        let then = self.question(role);
         let job = Job {
             stages,
+            then,
             program,
             directory,
             env,

@@ -4,6 +4,7 @@
 //! [`Notice`](crate::event::Notice).
 
 use std::fmt;
+use std::path::PathBuf;
 
 /// hotrun cannot go on (watching, reading, starting a helper).
 pub const FAILED: u8 = 1;
@@ -20,6 +21,8 @@ pub struct Error {
     reason: String,
     remedy: Option<String>,
     code: u8,
+    is_of_command: bool,
+    files: Vec<PathBuf>,
 }
 
 impl Error {
@@ -34,7 +37,8 @@ impl Error {
     }
 
     fn new(input: impl fmt::Display, reason: impl fmt::Display, code: u8) -> Self {
-        Self { input: input.to_string(), reason: reason.to_string(), remedy: None, code }
+        let (input, reason) = (input.to_string(), reason.to_string());
+        Self { input, reason, remedy: None, code, is_of_command: false, files: Vec::new() }
     }
 
     /// Adds what the person can do about it.
@@ -42,6 +46,33 @@ impl Error {
     pub fn remedy(mut self, remedy: impl fmt::Display) -> Self {
         self.remedy = Some(remedy.to_string());
         self
+    }
+
+    /// Marks an error that a command reported which hotrun had started.
+    #[must_use]
+    pub fn by_command(self) -> Self {
+        Self { is_of_command: true, ..self }
+    }
+
+    /// True if a command has run and reported it.
+    pub fn is_by_command(&self) -> bool {
+        self.is_of_command
+    }
+
+    /// Names the files whose change may fix it.
+    #[must_use]
+    pub fn lies_in(self, files: Vec<PathBuf>) -> Self {
+        Self { files, ..self }
+    }
+
+    /// The files whose change may fix it; none if only the command line can.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
+    /// What went wrong, without the input.
+    pub fn reason(&self) -> &str {
+        &self.reason
     }
 
     /// The exit code that this error asks for.

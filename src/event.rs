@@ -375,6 +375,8 @@ pub enum Message {
     },
     /// What a command of a build printed, where that was asked for.
     Output(Proc, Vec<u8>),
+    /// The answer to the question behind a build, or why there is none.
+    Answered(Proc, Result<Vec<u8>, String>),
     /// What a command of it printed for people, where that is kept.
     Printed(Proc, Vec<u8>),
     /// A command of a build failed, and the build goes on.

@@ -31,7 +31,7 @@ use crate::error::{Error, Result};
 use crate::event::{Message, Proc, quoted};
 use crate::listen::Inherited;
 use crate::project::{Ask, Question};
-use crate::report::console::Console;
+use crate::report::console::{Console, Stream};
 
 pub mod guardian;
 mod guardians;
@@ -72,6 +72,11 @@ const TREE: &str = "HOTRUN_TREE";
 /// variable that tells it that they are meant for it (`sd_listen_fds(3)`).
 const FIRST_LISTENER: i32 = 3;
 const LISTEN_PID: &str = "LISTEN_PID";
+
+/// What a helper prints about its progress is shown from then on.
+const QUIET_HELPER: Duration = Duration::from_secs(1);
+/// How often that is looked at.
+const SLOW_HELPER_LOOK: Duration = Duration::from_millis(200);
 
 /// One process of a tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +121,8 @@ fn part_spared(
 pub struct Job {
     /// What runs, in this order, until one fails.
     pub stages: Vec<Stage>,
+    /// A question that may follow when all of these have succeeded.
+    pub then: Option<Then>,
     /// The file that is executed, where that is not the one that the command names.
     pub program: Option<PathBuf>,
     /// Where.
@@ -147,6 +154,19 @@ pub struct Job {
     pub look_for: Option<Regex>,
     /// After so much time of its last command, tell on which ports it listens.
     pub look_at_ports: Option<Duration>,
+}
+
+/// Decides, by what the last stage printed for hotrun, which command follows it. Nothing of
+/// what that one prints is shown, and the job does not fail with it.
+pub struct Then(pub Box<Decision>);
+
+/// From what was printed to the command that follows.
+type Decision = dyn Fn(&[u8]) -> Option<Command>;
+
+impl std::fmt::Debug for Then {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Then")
+    }
 }
 
 /// What a command has for a terminal.
@@ -205,7 +225,7 @@ impl Processes {
 
     /// Runs short helpers; it can be kept and used while this is.
     pub fn helper(&self) -> Helper {
-        Helper { guardians: self.means.guardians.clone() }
+        Helper { guardians: self.means.guardians.clone(), console: self.means.console.clone() }
     }
 
     /// Runs a job. What becomes of it is told to the inbox.
@@ -306,6 +326,7 @@ impl Processes {
 #[derive(Clone)]
 pub struct Helper {
     guardians: Guardians,
+    console: Console,
 }
 
 impl Ask for Helper {
@@ -323,8 +344,21 @@ impl Ask for Helper {
         let fds = [stdout.as_fd(), stderr.as_fd()];
         guardian.tell(&ToGuardian::Start(launch), &fds).await;
         drop((stdout, stderr));
+        // Of what it complains so much has been shown.
+        let mut shown = 0;
+        let mut next_look = Instant::now() + QUIET_HELPER;
+        let mut is_slow = false;
         let ended = loop {
             tokio::select! {
+                () = sleep_until(next_look) => {
+                    if !std::mem::replace(&mut is_slow, true) && output.messages.is_empty() {
+                        let text = format!("hotrun: waiting for {}\n", short(&command));
+                        self.console.write(Stream::Stderr, text.as_bytes());
+                    }
+                    self.console.write(Stream::Stderr, &output.messages[shown..]);
+                    shown = output.messages.len();
+                    next_look = Instant::now() + SLOW_HELPER_LOOK;
+                }
                 told = guardian.hear() => match told {
                     Some(FromGuardian::Exited(ended)) => break ended,
                     Some(FromGuardian::NotStarted(failure)) => {
@@ -348,7 +382,39 @@ impl Ask for Helper {
             return Ok(output.printed);
         }
         let complained = String::from_utf8_lossy(&output.messages);
-        Err(failed(&format!("{ended}\n{}", complained.trim_end())))
+        Err(failed(&format!("{ended}\n{}", complained.trim_end())).by_command())
+    }
+}
+
+/// A lock on a file that a command waits for.
+pub struct AwaitedLock {
+    /// The file.
+    pub file: String,
+    /// The process that holds the lock.
+    pub holder: Pid,
+    /// The command line of that process.
+    pub command: String,
+}
+
+/// The lock that the command of this pid, or one of its group, waits for.
+pub fn awaited_lock(pid: Pid) -> Option<AwaitedLock> {
+    platform::awaited_lock(pid)
+}
+
+/// True while the process has not exited.
+pub fn is_running(pid: Pid) -> bool {
+    platform::start_of(pid).is_some()
+}
+
+/// The first words of a command, without its options.
+fn short(command: &Command) -> String {
+    match command {
+        Command::Argv(argv) => {
+            let is_option = |word: &&OsString| word.as_encoded_bytes().starts_with(b"-");
+            let words = argv.iter().take_while(|word| !is_option(word)).cloned();
+            describe(&Command::Argv(words.collect()))
+        }
+        Command::Shell(..) => describe(command),
     }
 }
 

@@ -110,6 +110,10 @@ pub struct Plan {
     pub asks: Vec<Question>,
     /// Which projects below the roots are part of the program, where that is known by now.
     pub nested: Option<Nested>,
+    /// What the person should know about it.
+    pub warnings: Vec<String>,
+    /// How `cargo run` starts the program.
+    pub launch: Option<cargo::Launch>,
 }
 
 /// Projects below the root of another one.

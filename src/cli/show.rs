@@ -34,6 +34,14 @@ fn summary(config: &Config) -> Vec<String> {
         line("", format!("with {flags} (run.debug)"));
     }
     line("run", describe_program(&config.run.program));
+    if let Some(launch) = &config.launch {
+        let runner = launch.runner.as_ref().map(|runner| {
+            let command = process::describe(&Command::Argv(runner.words.clone()));
+            format!("{command} ({})", printable(Path::new(&runner.origin)))
+        });
+        line("runner", runner.unwrap_or_else(|| "none".to_owned()));
+        line("env", format!("what {} sets", launch.label));
+    }
     for one in &config.listen {
         let name = one.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
         line("listen", format!("{}{name}", one.address));

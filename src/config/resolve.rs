@@ -17,6 +17,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::event::{Mode, OnExit};
+use crate::project::cargo::{Launch, Variables};
 use crate::project::{self, Ask, Kind, Makes, Plan, Question, Selection};
 
 pub(super) const GRACE: Duration = Duration::from_secs(5);
@@ -85,7 +86,7 @@ impl<'a> Resolver<'a> {
         self.has_no_effect("meta.send_error_to_tty", "errors always go to the terminal")?;
 
         let env = self.environment(&root)?;
-        let plan = self.plan(&kind, commands.cmd.is_some(), (&tmp_dir, &env), ask).await?;
+        let mut plan = self.plan(&kind, commands.cmd.is_some(), (&tmp_dir, &env), ask).await?;
         if plan.is_none() {
             self.no_selection(&kind)?;
         }
@@ -115,9 +116,7 @@ impl<'a> Resolver<'a> {
             cancel_grace: self.duration("build.cancel_grace", CANCEL_GRACE)?,
             stop_on_error,
         };
-        for root in plan.iter().flat_map(|plan| &plan.roots) {
-            self.refuse_too_much(root)?;
-        }
+        let launch = self.take_over(plan.as_mut(), &run.program)?;
         let log = self.log(&tmp_dir)?;
         let spare = self.spare()?;
         let makes = (&run.program, !build.stages.is_empty());
@@ -140,6 +139,7 @@ impl<'a> Resolver<'a> {
             build,
             asks,
             run,
+            launch,
             env,
             log,
             spare,
@@ -235,7 +235,9 @@ impl<'a> Resolver<'a> {
             _ if has_cmd => None,
             Kind::Cargo(place) => {
                 let manifest = place.join("Cargo.toml");
-                Some(project::cargo::plan(directory, &manifest, selection, ask).await?)
+                // Files of variables that cannot be read are reported when they are used.
+                let variables = Variables::with(&env.read().unwrap_or_default());
+                Some(project::cargo::plan(directory, &manifest, selection, &variables, ask).await?)
             }
             Kind::Go(module) => {
                 let artifact = &tmp_dir.join("main");
@@ -281,6 +283,17 @@ impl<'a> Resolver<'a> {
         Ok(ldflags)
     }
 
+    /// What the plan says beside the build: its directories must not be too many, its warnings
+    /// are the configuration's, and what it builds may be started as by `cargo run`.
+    fn take_over(&mut self, plan: Option<&mut Plan>, program: &Program) -> Result<Option<Launch>> {
+        let Some(plan) = plan else { return Ok(None) };
+        for root in &plan.roots {
+            self.refuse_too_much(root)?;
+        }
+        self.warnings.append(&mut plan.warnings);
+        Ok(plan.launch.take().filter(|_| matches!(program, Program::Built(_))))
+    }
+
     fn stages(
         &self,
         commands: &Commands,
@@ -309,6 +322,7 @@ impl<'a> Resolver<'a> {
                 label: plan.label.clone(),
                 tolerated: false,
                 messages_of: target,
+                answers: false,
             });
         }
         stages

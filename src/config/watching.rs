@@ -104,12 +104,23 @@ impl Resolver<'_> {
                 roots.push(place);
             }
         }
-        let named = include_files
-            .iter()
-            .chain(rules.iter().flat_map(|rule| &rule.include_files))
-            .chain(plan.iter().flat_map(|plan| &plan.files));
-        let always = named.filter(|file| !roots.iter().any(|root| file.starts_with(root)));
-        let always = always.cloned().collect();
+        let named = include_files.iter().chain(rules.iter().flat_map(|rule| &rule.include_files));
+        let outside = named.filter(|file| !roots.iter().any(|root| file.starts_with(root)));
+        let mut always: BTreeSet<PathBuf> = outside.cloned().collect();
+        let exclude = self.globs("watch.exclude", Some(exclude))?;
+        let exclude_files =
+            self.globs("build.exclude_file", self.list("build.exclude_file")?)?.files;
+        let exclude_regex = self.exclude_regex(root)?;
+        let is_excluded = |file: &PathBuf| {
+            let relative = file.strip_prefix(root).unwrap_or(file);
+            exclude.files.is_match(relative)
+                || exclude_files.is_match(relative)
+                || exclude_regex.is_match(&file.to_string_lossy())
+                || exclude_dirs.iter().any(|place| file.starts_with(place))
+        };
+        // Also in a root: by its name alone none of these would matter.
+        let of_plan = plan.iter().flat_map(|plan| &plan.files);
+        always.extend(of_plan.filter(|file| !is_excluded(file)).cloned());
         let watch = Watch {
             base: root.to_owned(),
             always,
@@ -125,13 +136,11 @@ impl Resolver<'_> {
             include_dirs,
             include_files,
             extensions,
-            exclude_files: self
-                .globs("build.exclude_file", self.list("build.exclude_file")?)?
-                .files,
-            exclude_regex: self.exclude_regex(root)?,
+            exclude_files,
+            exclude_regex,
             include,
             roots,
-            exclude: self.globs("watch.exclude", Some(exclude))?,
+            exclude,
             without_globs: self.globs("watch.exclude", Some(without_globs))?,
             rules,
             gitignore: self.boolean("watch.gitignore", !self.air_mode)?,

@@ -2,6 +2,7 @@
 //! when it is no good.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -183,21 +184,32 @@ impl Engine {
     }
 
     /// The command by which the artifact is started that was gone back to, and the file that
-    /// is executed.
-    pub(super) fn kept_command(&mut self, proc: Proc) -> Option<(Command, PathBuf)> {
+    /// is executed, where that is not the one that the command names.
+    pub(super) fn kept_command(
+        &mut self,
+        proc: Proc,
+        generation: u32,
+    ) -> Option<(Command, Option<PathBuf>)> {
         let kept = self.artifacts.chosen()?;
         let args = match &self.config.run.program {
             Program::Built(args) => args.as_slice(),
             Program::Command(Command::Argv(argv)) => argv.get(1..).unwrap_or_default(),
             Program::None | Program::Command(Command::Shell(..)) => return None,
         };
-        let argv = [kept.original.clone().into()].into_iter().chain(args.iter().cloned());
+        // As that generation was started: what it is given may have changed since.
+        self.given.start_again(generation, kept.generation);
+        let mut runner = self.given.runner(generation).peekable();
+        // A runner executes what it is named; otherwise the name stays that of the original.
+        let has_runner = runner.peek().is_some();
+        let name = if has_runner { &kept.copy } else { &kept.original };
+        let argv: Vec<OsString> =
+            runner.chain([name.clone().into()]).chain(args.iter().cloned()).collect();
         self.report.say(&Notice::RolledBack(WentBack {
             generation: kept.generation,
             built: kept.built,
             saved_since: kept.saved_since.clone(),
         }));
-        let program = (Command::Argv(argv.collect()), kept.copy.clone());
+        let program = (Command::Argv(argv), (!has_runner).then(|| kept.copy.clone()));
         self.artifacts.started_again(proc);
         Some(program)
     }

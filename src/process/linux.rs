@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,8 +15,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{Pid, SysconfVar, Uid, getpid, getppid, sysconf};
 
-use super::Member;
 use super::ports::Listening;
+use super::{AwaitedLock, Member};
 
 mod cgroup;
 
@@ -206,6 +207,60 @@ pub(super) fn variable(pid: Pid, name: &str) -> Option<String> {
     })
 }
 
+// Locks
+
+/// The lock on a whole file that a process of this group waits for.
+pub(super) fn awaited_lock(group: Pid) -> Option<AwaitedLock> {
+    let locks = String::from_utf8_lossy(&read(Path::new("/proc/locks"))?).into_owned();
+    awaited_locks(&locks).into_iter().find_map(|(waiter, holder, inode)| {
+        if member(waiter)?.group != group {
+            return None;
+        }
+        let file = opened(waiter, inode).and_then(|fd| fs::read_link(fd).ok());
+        // Its child may hold the lock when the process that took it has exited.
+        let heirs = || everybody().into_iter().map(|one| one.pid).filter(|pid| *pid != waiter);
+        let is_there = start_of(holder).is_some();
+        let heir = if is_there { None } else { heirs().find(|pid| opened(*pid, inode).is_some()) };
+        let holder = heir.unwrap_or(holder);
+        Some(AwaitedLock {
+            file: file.map_or("a file".to_owned(), |file| file.display().to_string()),
+            holder,
+            command: command_line(holder),
+        })
+    })
+}
+
+/// The descriptor by which a process has opened the file of this inode.
+fn opened(pid: Pid, inode: u64) -> Option<PathBuf> {
+    let fds = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
+    fds.map(|fd| fd.path()).find(|fd| fd.metadata().is_ok_and(|one| one.ino() == inode))
+}
+
+/// Who waits, whom for, and for the lock on the file of which inode, by `/proc/locks`: those who
+/// wait have an arrow, and the number of the lock that they wait for.
+fn awaited_locks(locks: &str) -> Vec<(Pid, Pid, u64)> {
+    let mut holders: HashMap<&str, Pid> = HashMap::new();
+    let mut waiting = Vec::new();
+    for line in locks.lines() {
+        let mut words = line.split_whitespace().peekable();
+        let Some(number) = words.next() else { continue };
+        let waits = words.next_if_eq(&"->").is_some();
+        // Its kind, whether it is mandatory, and whether others may share it.
+        let Some(pid) = words.nth(3).and_then(|pid| pid.parse().ok()).map(Pid::from_raw) else {
+            continue;
+        };
+        let inode = words.next().and_then(|file| file.rsplit(':').next()?.parse().ok());
+        if !waits {
+            holders.insert(number, pid);
+        } else if let (Some(holder), Some(inode)) = (holders.get(number), inode) {
+            waiting.push((pid, *holder, inode));
+        }
+    }
+    // A holder in another container has no pid here.
+    waiting.retain(|(_, holder, _)| holder.as_raw() > 0);
+    waiting
+}
+
 // Ports
 
 /// Who listens on which TCP port: only these processes, or all whose descriptors may be
@@ -295,7 +350,7 @@ pub(super) fn age_of(pid: Pid) -> Option<Duration> {
 /// Whose a process is.
 pub(super) fn user_of(pid: Pid) -> Option<Uid> {
     let meta = fs::metadata(format!("/proc/{pid}")).ok()?;
-    Some(Uid::from_raw(std::os::unix::fs::MetadataExt::uid(&meta)))
+    Some(Uid::from_raw(meta.uid()))
 }
 
 /// Where a process works.
@@ -345,6 +400,18 @@ mod tests {
         assert!(!found.is_zombie);
         assert!(read_stat(pid, line("app", "Z").as_bytes()).unwrap().is_zombie);
         assert!(read_stat(pid, b"").is_none());
+    }
+
+    #[test]
+    fn a_lock_that_is_waited_for_is_found_with_its_holder() {
+        let locks = "1: FLOCK  ADVISORY  WRITE 100 08:01:11 0 EOF\n\
+                     1: -> FLOCK  ADVISORY  WRITE 200 08:01:11 0 EOF\n\
+                     2: POSIX  ADVISORY  READ 300 08:01:22 0 EOF\n\
+                     3: FLOCK  ADVISORY  WRITE -1 08:01:33 0 EOF\n\
+                     3: -> FLOCK  ADVISORY  READ  400 08:01:33 0 EOF\n";
+        let (waiter, holder) = (Pid::from_raw(200), Pid::from_raw(100));
+        assert_eq!(awaited_locks(locks), [(waiter, holder, 11)]);
+        assert_eq!(awaited_locks(""), []);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Pid, Uid, getpid};
 
 use super::ports::Listening;
-use super::{Member, TREE};
+use super::{AwaitedLock, Member, TREE};
 
 /// While waiting for the rest of a tree: how often it is looked at.
 pub(super) const LOOK: Option<Duration> = Some(Duration::from_millis(50));
@@ -151,6 +151,11 @@ pub(super) fn variable(pid: Pid, name: &str) -> Option<String> {
     let text = ps(&["-wwE", "-o", "command=", "-p", &pid.to_string()]);
     let mut words = text.split_whitespace();
     words.find_map(|word| Some(word.strip_prefix(name)?.strip_prefix('=')?.to_owned()))
+}
+
+/// The system does not tell who holds a lock.
+pub(super) fn awaited_lock(_group: Pid) -> Option<AwaitedLock> {
+    None
 }
 
 /// All below a process, parents before their children.

@@ -71,6 +71,8 @@ pub(super) struct Tree {
     /// It was asked to end: no further stage begins.
     ending: bool,
     killed: bool,
+    /// What follows the last stage, by what that one has printed.
+    follows: Option<Command>,
     /// Its guardian knows that no command follows.
     ran_the_last: bool,
     told_gone: bool,
@@ -102,6 +104,7 @@ impl Tree {
             asked_by: None,
             ending: false,
             killed: false,
+            follows: None,
             ran_the_last: false,
             told_gone: false,
             output: Output::default(),
@@ -169,7 +172,32 @@ impl Tree {
             let failed = std::mem::replace(&mut ended, Ended::Code(0));
             self.tell(Message::Tolerated(self.proc, stage.label.clone(), failed));
         }
+        if let Some(command) = self.follows.take()
+            && !self.ending
+            && first_failure.is_none()
+            && ended.succeeded()
+        {
+            self.run_question(command, job).await?;
+        }
         Ok(first_failure.unwrap_or(ended))
+    }
+
+    /// Runs the command that follows the stages. Its outcome is told, and is no failure.
+    async fn run_question(&mut self, command: Command, job: &Job) -> Result<(), Bereaved> {
+        let stage = Stage { answers: true, ..Stage::alone(command) };
+        let mut output = Output::default();
+        let ended = match self.start(&stage, job, true, &mut output).await? {
+            None => self.until_exit(&mut output).await?,
+            Some(not_started) => not_started,
+        };
+        let answer = if ended.succeeded() {
+            Ok(output.messages)
+        } else {
+            let complained = String::from_utf8_lossy(&output.printed).trim_end().to_owned();
+            Err(format!("{ended}\n{complained}"))
+        };
+        self.tell(Message::Answered(self.proc, answer));
+        Ok(())
     }
 
     async fn run_stage(
@@ -186,6 +214,7 @@ impl Tree {
             Err(bereaved) => Err(bereaved),
         };
         if stage.messages_of.is_some() {
+            self.follows = job.then.as_ref().and_then(|then| then.0(&output.messages));
             self.tell(Message::Output(self.proc, std::mem::take(&mut output.messages)));
         }
         if job.keeps_output {
@@ -222,7 +251,8 @@ impl Tree {
             Ok(streams) => streams,
             Err(error) => return Ok(Some(Ended::NotStarted(format!("no pipe: {error}")))),
         };
-        let launch = launch(stage, job, &streams, is_last);
+        let ends_here = is_last && (job.then.is_none() || stage.answers);
+        let launch = launch(stage, job, &streams, ends_here);
         let listeners = job.listeners.iter().map(|listener| listener.as_fd());
         let fds: Vec<_> = streams.iter().flatten().map(AsFd::as_fd).chain(listeners).collect();
         for tries in 0.. {
@@ -233,8 +263,8 @@ impl Tree {
                 match self.next(output).await? {
                     FromGuardian::Started(pid) => {
                         self.begins = None;
-                        self.ran_the_last = is_last;
-                        let after = job.look_at_ports.filter(|_| is_last);
+                        self.ran_the_last = ends_here;
+                        let after = job.look_at_ports.filter(|_| is_last && !stage.answers);
                         self.look_at_ports = after.map(|after| Instant::now() + after);
                         self.tell(Message::Spawned(self.proc, pid));
                         return Ok(None);
@@ -277,6 +307,11 @@ impl Tree {
                 streams[1] = Some(terminal.try_clone()?);
                 streams[2] = Some(terminal);
             }
+        }
+        if stage.answers {
+            streams[1] = Some(output.pipe(Kept::Messages)?);
+            streams[2] = Some(output.pipe(Kept::Printed)?);
+            return Ok(streams);
         }
         let has_messages = stage.messages_of.is_some();
         if has_messages {

@@ -5,38 +5,86 @@ use std::ffi::OsString;
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
-use cargo_metadata::{Message, Metadata, MetadataCommand, Package, PackageId, Target, TargetKind};
+use cargo_metadata::{
+    DependencyKind, Message, Metadata, Node, Package, PackageId, Target, TargetKind,
+};
 
 use super::{Ask, Makes, Nested, Plan, Question, Selection};
-use crate::error::{Error, Result};
+use crate::error::Result;
+
+mod choice;
+pub mod launch;
+mod metadata;
+mod settings;
+
+pub use launch::Launch;
+use settings::Settings;
+pub use settings::{Runner, Variables};
+
+/// Files at the workspace's root by which rustup chooses the toolchain.
+const TOOLCHAIN: [&str; 2] = ["rust-toolchain.toml", "rust-toolchain"];
 
 /// Asks cargo what the project is made of.
 pub async fn plan(
     directory: &Path,
     manifest: &Path,
     selection: &Selection,
+    variables: &Variables,
     ask: &impl Ask,
 ) -> Result<Plan> {
-    let mut argv: Vec<OsString> = vec![program(), "metadata".into(), "--format-version=1".into()];
-    argv.extend(["--manifest-path".into(), manifest.into()]);
-    argv.extend(feature_flags(&selection.flags).map(OsString::from));
-    let answer = ask.ask(Question { argv, directory: directory.to_owned() }).await?;
-    let unreadable = |why: String| Error::failed("cargo metadata", why);
-    let text = String::from_utf8(answer).map_err(|error| unreadable(error.to_string()))?;
-    let metadata = MetadataCommand::parse(text).map_err(|error| unreadable(error.to_string()))?;
-    from_metadata(&metadata, manifest, selection)
+    let settings = Settings::read(directory, variables);
+    let targets = settings.targets(variables);
+    let rustc = settings.rustc(variables);
+    let place = (directory, manifest);
+    let asking = metadata::Asking { place, flags: &selection.flags, targets: &targets };
+    // Nothing but a runner needs the name of the host, so mostly rustc is not asked.
+    let needs_host =
+        settings.has_runner(variables) && targets.iter().all(|target| target == metadata::HOST);
+    let host =
+        async { if needs_host { metadata::host(&rustc, directory, ask).await } else { None } };
+    let (asked, host) = tokio::join!(asking.ask(&rustc, ask), host);
+    let files = || files_beside(directory, manifest.parent().unwrap_or(directory), &settings);
+    let asked = asked.map_err(|error| {
+        // Broken files can be fixed while hotrun waits.
+        let is_fixed_in_files = error.is_by_command();
+        if is_fixed_in_files { metadata::with_files(error, manifest, files()) } else { error }
+    })?;
+    let mut plan = from_metadata(&asked.metadata, manifest, selection)?;
+    plan.warnings.extend(asked.warning);
+    let target = match &targets[..] {
+        [] => host,
+        [one] if one == metadata::HOST => host,
+        [one] => Some(settings::name_of_target(one)),
+        // `cargo run` refuses several.
+        _ => None,
+    };
+    let root = asked.metadata.workspace_root.as_std_path();
+    let settings_files = files_beside(directory, root, &settings);
+    plan.files.extend(settings_files.iter().cloned());
+    if let Some(launch) = &mut plan.launch {
+        launch.settings = settings_files;
+        launch.target = target.unwrap_or_default();
+        let cfg = if settings.has_cfg_runner() {
+            metadata::cfg(&rustc, &launch.target, directory, ask).await?
+        } else {
+            Vec::new()
+        };
+        launch.runner = settings.runner(&launch.target, &cfg, variables)?;
+    }
+    Ok(plan)
 }
 
-/// The flags that decide which dependencies there are.
-fn feature_flags(flags: &[String]) -> impl Iterator<Item = &String> {
-    let after_features = |place: usize| {
-        place > 0 && flags[place - 1] == "--features" && flags[place] != "--features"
-    };
-    flags
-        .iter()
-        .enumerate()
-        .filter(move |(place, flag)| flag.contains("features") || after_features(*place))
-        .map(|(_, flag)| flag)
+/// The files that cargo and rustup read beside the manifests, also those that may come: what
+/// was read, and where more would be found below the workspace's root.
+fn files_beside(directory: &Path, root: &Path, settings: &Settings) -> Vec<PathBuf> {
+    let mut files: BTreeSet<PathBuf> = settings.files().cloned().collect();
+    for place in directory.ancestors() {
+        let is_ours = place.starts_with(root);
+        let names = settings::NAMES.iter().map(|name| place.join(".cargo").join(name));
+        let names = names.chain(TOOLCHAIN.iter().map(|name| place.join(name)));
+        files.extend(names.filter(|file| is_ours || file.is_file()));
+    }
+    files.into_iter().collect()
 }
 
 /// The cargo that runs us (`cargo hotrun`), else the one on the PATH.
@@ -45,10 +93,10 @@ fn program() -> OsString {
 }
 
 fn from_metadata(metadata: &Metadata, manifest: &Path, selection: &Selection) -> Result<Plan> {
-    let candidates = candidates(metadata, manifest, selection)?;
-    let (package, target) = choose(&candidates, manifest, selection)?;
-    let used = path_dependencies(metadata, package);
+    let (package, target) = choice::choose(metadata, manifest, selection)?;
+    let (used, elsewhere) = path_dependencies(metadata, package, is_example(target));
     let mut directories: HashSet<PathBuf> = used.iter().map(|one| directory_of(one)).collect();
+    directories.extend(elsewhere);
     // A target's source may lie outside its package.
     let sources = used.iter().flat_map(|one| &one.targets).filter(|one| is_part(one, target));
     let outside: Vec<PathBuf> = sources
@@ -58,125 +106,118 @@ fn from_metadata(metadata: &Metadata, manifest: &Path, selection: &Selection) ->
         .collect();
     directories.extend(outside);
 
+    // The same for `build` and `run`, which must not differ in what they make.
+    let mut select: Vec<OsString> = vec!["--manifest-path".into(), manifest.into()];
+    select.extend(["-p".into(), choice::spec_for_cargo(package).into()]);
+    let kind = if is_example(target) { "--example" } else { "--bin" };
+    select.extend([kind.into(), (&target.name).into()]);
+    select.extend(selection.flags.iter().map(OsString::from));
+    let mut shown: Vec<String> = Vec::new();
+    if selection.package.is_some() {
+        shown.extend(["-p".to_owned(), choice::spec_for_people(metadata, package)]);
+    }
+    shown.extend([kind.to_owned(), target.name.clone()]);
+    shown.extend(selection.flags.iter().cloned());
+    let shown = shown.join(" ");
+
     let mut build: Vec<OsString> = vec![program(), "build".into()];
     // Errors and the progress bar go to stderr as always, the facts to stdout.
     build.push("--message-format=json-render-diagnostics".into());
-    build.extend(["--manifest-path".into(), manifest.into()]);
-    build.extend(["-p".into(), package.name.to_string().into()]);
-    let kind = if target.kind.contains(&TargetKind::Example) { "--example" } else { "--bin" };
-    let mut shown = vec!["cargo".to_owned(), "build".to_owned()];
-    let chosen = [kind.to_owned(), target.name.clone()].into_iter();
-    for word in chosen.chain(selection.flags.iter().cloned()) {
-        build.push((&word).into());
-        shown.push(word);
-    }
+    build.extend(select.iter().cloned());
 
+    let root = metadata.workspace_root.as_std_path();
+    let manifests = [root.join("Cargo.toml"), package.manifest_path.clone().into()];
+    let made = [Some(&metadata.target_directory), metadata.build_directory.as_ref()];
     Ok(Plan {
         build,
-        label: shown.join(" "),
+        label: format!("cargo build {shown}"),
         makes: Makes::CargoTarget(target.name.clone()),
         without: without(metadata, &used, &directories, target),
-        made: vec![metadata.target_directory.as_std_path().to_owned()],
+        made: made.into_iter().flatten().map(|one| one.as_std_path().to_owned()).collect(),
         roots: roots(&directories),
-        files: vec![metadata.workspace_root.as_std_path().join("Cargo.toml")],
+        files: vec![root.join("Cargo.toml"), root.join("Cargo.lock")],
         exclude: Vec::new(),
         asks: Vec::new(),
         nested: Some(Nested {
             marker: "Cargo.toml",
             used: used.iter().map(|one| directory_of(one)).collect(),
         }),
+        warnings: Vec::new(),
+        launch: Some(Launch {
+            cargo: program(),
+            run: select,
+            label: format!("cargo run {shown}"),
+            manifests: manifests.into(),
+            ..Launch::default()
+        }),
     })
 }
 
-/// The packages whose programs may be meant.
-fn candidates<'a>(
+fn is_example(target: &Target) -> bool {
+    target.kind.contains(&TargetKind::Example)
+}
+
+/// The package and all that it is made of, as far as that lies in directories of our own; and
+/// directories of packages that are not described.
+///
+/// What only tests need is no part of the program. An example needs it, too.
+fn path_dependencies<'a>(
     metadata: &'a Metadata,
-    manifest: &Path,
-    selection: &Selection,
-) -> Result<Vec<&'a Package>> {
-    let members = metadata.workspace_packages();
-    if let Some(name) = &selection.package {
-        let named: Vec<_> = members.iter().filter(|one| one.name == *name).copied().collect();
-        if named.is_empty() {
-            let all: Vec<_> = members.iter().map(|one| one.name.as_str()).collect();
-            return Err(Error::usage(format!("-p {name}"), "no package of that name here")
-                .remedy(format!("the workspace has: {}", all.join(", "))));
-        }
-        return Ok(named);
-    }
-    let here = members.iter().find(|one| one.manifest_path.as_std_path() == manifest);
-    Ok(here.map_or(members.clone(), |one| vec![*one]))
-}
-
-/// The one program that is meant.
-fn choose<'a>(
-    candidates: &[&'a Package],
-    manifest: &Path,
-    selection: &Selection,
-) -> Result<(&'a Package, &'a Target)> {
-    let kind = if selection.example.is_some() { TargetKind::Example } else { TargetKind::Bin };
-    let wanted = selection.example.as_ref().or(selection.bin.as_ref());
-    let mut found = Vec::new();
-    for package in candidates {
-        for target in package.targets.iter().filter(|target| target.kind.contains(&kind)) {
-            found.push((*package, target));
-        }
-    }
-    let names = |found: &[(&Package, &Target)]| {
-        let names: Vec<_> = found.iter().map(|(_, target)| target.name.as_str()).collect();
-        names.join(", ")
-    };
-    let flag = if kind == TargetKind::Example { "--example" } else { "--bin" };
-    if let Some(wanted) = wanted {
-        let all = names(&found);
-        return found.into_iter().find(|(_, target)| target.name == *wanted).ok_or_else(|| {
-            let error = Error::usage(format!("{flag} {wanted}"), "no program of that name here");
-            if all.is_empty() { error } else { error.remedy(format!("there is: {all}")) }
-        });
-    }
-    let default = found.iter().find(|(package, target)| {
-        candidates.len() == 1 && package.default_run.as_deref() == Some(&target.name)
-    });
-    match (default, &found[..]) {
-        (Some(default), _) => Ok(*default),
-        (None, [only]) => Ok(*only),
-        (None, []) => Err(Error::usage(manifest.display(), "no program to run: only a library")
-            .remedy("run one of its examples: hotrun --example NAME\nor write a hotrun.toml; see: hotrun init")),
-        (None, several) => Err(Error::usage(
-            manifest.display(),
-            format!("several programs to choose from: {}", names(several)),
-        )
-        .remedy(format!(
-            "hotrun --bin {}\nor set default-run in Cargo.toml",
-            several[0].1.name
-        ))),
-    }
-}
-
-/// The package and all that it is made of, as far as that lies in directories of our own.
-fn path_dependencies<'a>(metadata: &'a Metadata, package: &'a Package) -> Vec<&'a Package> {
+    package: &'a Package,
+    is_example: bool,
+) -> (Vec<&'a Package>, Vec<PathBuf>) {
     let packages: HashMap<&PackageId, &Package> =
         metadata.packages.iter().map(|one| (&one.id, one)).collect();
-    let edges: HashMap<&PackageId, Vec<&PackageId>> = metadata
-        .resolve
-        .iter()
-        .flat_map(|resolve| &resolve.nodes)
-        .map(|node| (&node.id, node.dependencies.iter().collect()))
-        .collect();
+    let nodes: HashMap<&PackageId, &Node> =
+        metadata.resolve.iter().flat_map(|all| &all.nodes).map(|node| (&node.id, node)).collect();
+    let by_directory: HashMap<PathBuf, &Package> =
+        metadata.packages.iter().map(|one| (directory_of(one), one)).collect();
     let mut used = vec![package];
+    let mut elsewhere = Vec::new();
     let mut seen = HashSet::from([&package.id]);
-    let mut queue = vec![&package.id];
-    while let Some(id) = queue.pop() {
-        for next in edges.get(id).into_iter().flatten() {
-            let Some(dependency) = packages.get(*next) else { continue };
+    let mut queue = vec![package];
+    while let Some(one) = queue.pop() {
+        let with_dev = is_example && one.id == package.id;
+        let next: Vec<&Package> = match nodes.get(&one.id) {
+            Some(node) => {
+                needed(node, with_dev).filter_map(|id| packages.get(id)).copied().collect()
+            }
+            // Nothing was resolved: as far as the manifests say.
+            None => one
+                .dependencies
+                .iter()
+                .filter(|dependency| with_dev || dependency.kind != DependencyKind::Development)
+                .filter_map(|dependency| dependency.path.as_ref())
+                .filter_map(|path| {
+                    let known = by_directory.get(path.as_std_path()).copied();
+                    if known.is_none() {
+                        elsewhere.push(path.as_std_path().to_owned());
+                    }
+                    known
+                })
+                .collect(),
+        };
+        for dependency in next {
             // A package with a source comes from a registry or from git: nobody edits it.
-            if dependency.source.is_none() && seen.insert(next) {
+            if dependency.source.is_none() && seen.insert(&dependency.id) {
                 used.push(dependency);
-                queue.push(next);
+                queue.push(dependency);
             }
         }
     }
-    used
+    (used, elsewhere)
+}
+
+/// The packages that this one is built with.
+fn needed(node: &Node, with_dev: bool) -> impl Iterator<Item = &PackageId> {
+    // Before 1.41 cargo did not say which kind a dependency is.
+    let older = node.deps.is_empty().then_some(&node.dependencies).into_iter().flatten();
+    let is_needed = move |kinds: &[cargo_metadata::DepKindInfo]| {
+        let is_dev = |one: &cargo_metadata::DepKindInfo| one.kind == DependencyKind::Development;
+        with_dev || kinds.is_empty() || !kinds.iter().all(is_dev)
+    };
+    let newer = node.deps.iter().filter(move |one| is_needed(&one.dep_kinds)).map(|one| &one.pkg);
+    newer.chain(older)
 }
 
 /// Tests, benches and examples are no part of the program, unless it is one itself.
@@ -282,6 +323,8 @@ fn dependencies(text: &str) -> impl Iterator<Item = PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use cargo_metadata::MetadataCommand;
+
     use super::*;
 
     fn package(name: &str, directory: &str, targets: &str, extra: &str) -> String {
@@ -383,13 +426,6 @@ mod tests {
         assert_eq!(plan.roots, [PathBuf::from("/w")]);
         assert!(!plan.without.contains(&PathBuf::from("/w/examples")), "{:?}", plan.without);
         assert!(plan.without.contains(&PathBuf::from("/w/tests")), "{:?}", plan.without);
-    }
-
-    #[test]
-    fn only_flags_that_choose_features_are_for_cargo_metadata() {
-        let flags = ["--release", "--features", "a,b", "--all-features"].map(String::from);
-        let kept: Vec<_> = feature_flags(&flags).collect();
-        assert_eq!(kept, ["--features", "a,b", "--all-features"]);
     }
 
     #[test]

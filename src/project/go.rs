@@ -52,6 +52,8 @@ pub async fn plan(place: Place<'_>, selection: &Selection, ask: &impl Ask) -> Re
         exclude: ["**/*_test.go", "**/testdata/**", "**/node_modules/**"].map(String::from).into(),
         asks: vec![Build::of(&words, false).question(place.directory, &[])],
         nested: None,
+        warnings: Vec::new(),
+        launch: None,
     })
 }
 

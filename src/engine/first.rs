@@ -1,0 +1,58 @@
+//! The first reading of the configuration.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::sleep;
+
+use crate::config::{self, Config, Options};
+use crate::error::Result;
+use crate::project::Ask;
+use crate::report::Report;
+
+/// How often broken files are looked at. Nothing is watched yet, and nothing else runs.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Reads the configuration. An error that lies in a file, such as a manifest that cargo cannot
+/// parse, is reported once; then the file is waited for.
+pub(super) async fn load(options: &Options, ask: &impl Ask) -> Result<Config> {
+    let mut told = String::new();
+    loop {
+        let began = SystemTime::now();
+        let error = match config::load(options, ask).await {
+            Err(error) if !options.once && !error.files().is_empty() => error,
+            outcome => return outcome,
+        };
+        let text = error.to_string();
+        if text != told {
+            Report::error(&error);
+            Report::note("waiting until this is fixed; Ctrl-C exits");
+            told = text;
+        }
+        let files: Vec<PathBuf> =
+            error.files().iter().cloned().chain(config::found(options)).collect();
+        let before = digest(&files);
+        while !changed_since(&files, began) && digest(&files) == before {
+            sleep(LOOK).await;
+        }
+    }
+}
+
+/// True if a file was written while the configuration was being read.
+fn changed_since(files: &[PathBuf], began: SystemTime) -> bool {
+    let changed = |file: &PathBuf| {
+        let at = file.metadata().and_then(|meta| meta.modified());
+        at.is_ok_and(|at| (began..=SystemTime::now()).contains(&at))
+    };
+    files.iter().any(changed)
+}
+
+fn digest(files: &[PathBuf]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for file in files {
+        // Reading what is no regular file may never end.
+        file.is_file().then(|| std::fs::read(file).ok()).hash(&mut hasher);
+    }
+    hasher.finish()
+}

@@ -1,0 +1,161 @@
+//! What `cargo run` would give the program: its variables, which cargo is asked for behind a
+//! build, and its runner.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::rc::Rc;
+use std::time::Duration;
+
+use nix::unistd::Pid;
+use tokio::task::spawn_local;
+use tokio::time::sleep;
+
+use super::{Engine, Told};
+use crate::config::Command;
+use crate::event::{Message, Notice, Proc, Role};
+use crate::process::{self, Then};
+use crate::project::Kind;
+use crate::project::cargo::launch::{Launch, Variables, added};
+
+/// How often a build is looked at that may wait for another cargo.
+const LOCK_LOOK: Duration = Duration::from_secs(1);
+
+/// What the programs of a Cargo project are given, and have been.
+#[derive(Default)]
+pub(super) struct Given {
+    variables: Rc<Variables>,
+    /// The digest of what the variables depend on; `None` while they are not known.
+    known: Option<u64>,
+    /// The digest of the question that was asked last.
+    asked: Rc<Cell<Option<u64>>>,
+    /// The variables of hotrun's configuration with which it was asked.
+    asked_with: HashMap<String, String>,
+    /// What each generation was started with.
+    generations: HashMap<u32, Start>,
+}
+
+/// What one generation was started with.
+#[derive(Clone, Default)]
+struct Start {
+    variables: Rc<Variables>,
+    runner: Rc<[OsString]>,
+}
+
+impl Given {
+    /// This generation is about to be started from what was last built.
+    pub(super) fn start(&mut self, generation: u32, launch: Option<&Launch>) {
+        let Some(launch) = launch else { return };
+        let words = launch.runner.iter().flat_map(|runner| runner.words.iter().cloned());
+        let start = Start { variables: Rc::clone(&self.variables), runner: words.collect() };
+        self.generations.insert(generation, start);
+    }
+
+    /// This generation is about to be started as an older one was.
+    pub(super) fn start_again(&mut self, generation: u32, older: u32) {
+        if let Some(start) = self.generations.get(&older).cloned() {
+            self.generations.insert(generation, start);
+        }
+    }
+
+    /// The words before the program.
+    pub(super) fn runner(&self, generation: u32) -> impl Iterator<Item = OsString> + use<> {
+        let words = self.generations.get(&generation).map(|start| Rc::clone(&start.runner));
+        words.unwrap_or_default().to_vec().into_iter()
+    }
+}
+
+impl Engine {
+    /// What is asked behind a build, if that is necessary then: whether it is depends on what
+    /// build scripts have set.
+    pub(super) fn question(&mut self, role: Role) -> Option<Then> {
+        let launch = self.config.launch.clone().filter(|_| role == Role::Build)?;
+        let command = match launch.question() {
+            Ok(argv) => Command::Argv(argv),
+            Err(error) => {
+                self.tell_not_given(&error.to_string());
+                return None;
+            }
+        };
+        self.given.asked_with = self.env.iter().cloned().collect();
+        let (variables, known) = (self.env.clone(), self.given.known);
+        let asked = Rc::clone(&self.given.asked);
+        Some(Then(Box::new(move |messages| {
+            let digest = launch.digest(messages, &variables);
+            asked.set(Some(digest));
+            (known != Some(digest)).then(|| command.clone())
+        })))
+    }
+
+    /// Cargo has answered, or has not.
+    pub(super) fn answered(&mut self, build: Proc, answer: Result<Vec<u8>, String>) {
+        let Some(launch) = &self.config.launch else { return };
+        let with = &self.given.asked_with;
+        let before = |name: &OsStr| {
+            let own = || std::env::var_os(name);
+            name.to_str().and_then(|name| with.get(name)).map(OsString::from).or_else(own)
+        };
+        let answer = answer.and_then(|answer| added(&answer, &launch.target, before));
+        match answer {
+            Ok(variables) => {
+                tracing::debug!(?variables, "cargo run gives the program these");
+                self.given.variables = Rc::new(variables);
+                self.given.known = self.given.asked.get();
+            }
+            // A save has cancelled it.
+            Err(_) if self.report.facts.get(&build).is_some_and(|one| one.dismissed.is_some()) => {}
+            Err(why) => self.tell_not_given(&why),
+        }
+    }
+
+    fn tell_not_given(&mut self, why: &str) {
+        if self.told.insert(Told::NotGiven) {
+            self.report.say(&Notice::Warning(format!(
+                "the program lacks the variables that cargo run sets: {why}"
+            )));
+        }
+    }
+
+    /// The variables of what is started: those of cargo, which hotrun's configuration overrides.
+    pub(super) fn variables(&self, generation: Option<u32>) -> Variables {
+        let start = generation.and_then(|generation| self.given.generations.get(&generation));
+        let by_cargo: &[_] = start.map_or(&[], |start| start.variables.as_slice());
+        // A search path that cargo has put its own directories in front of holds both.
+        let holds = |name: &str, value: &str| {
+            by_cargo.iter().any(|(one, all)| {
+                let all = all.to_string_lossy();
+                one == name && all.strip_suffix(value).is_some_and(|own| own.ends_with(':'))
+            })
+        };
+        let own = self.env.iter().filter(|(name, value)| !holds(name, value));
+        let own = own.map(|(name, value)| (name.into(), value.into()));
+        by_cargo.iter().cloned().chain(own).collect()
+    }
+
+    /// A cargo that waits for another one is silent, or says only that it waits: after a
+    /// moment it is said for which.
+    pub(super) fn watch_for_lock(&self, build: Proc, pid: Pid) {
+        let is_build = self.roles.get(&build) == Some(&Role::Build);
+        let is_known = cfg!(target_os = "linux") && matches!(self.config.kind, Kind::Cargo(_));
+        if !is_build || !is_known {
+            return;
+        }
+        let inbox = self.sender.clone();
+        spawn_local(async move {
+            while !inbox.is_closed() {
+                sleep(LOCK_LOOK).await;
+                if !process::is_running(pid) {
+                    return;
+                }
+                if let Some(lock) = process::awaited_lock(pid) {
+                    let text = format!(
+                        "cargo waits for {}, which is locked by pid {}: {}",
+                        lock.file, lock.holder, lock.command
+                    );
+                    let _ = inbox.send(Message::Say(Notice::Warning(text)));
+                    return;
+                }
+            }
+        });
+    }
+}

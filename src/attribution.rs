@@ -471,6 +471,7 @@ impl Attribution {
             _ => false,
         };
         match outcome {
+            Outcome::Failed | Outcome::Unseen if !is_changed && !is_regular => return false,
             Outcome::Failed if !is_changed => return false,
             Outcome::Same if is_regular => suspect.credits = CREDITS_NEEDED,
             Outcome::Same => suspect.credits += 1,
@@ -479,7 +480,6 @@ impl Attribution {
                 suspect.credits = CREDITS_NEEDED;
             }
             Outcome::Unknown if !is_changed => suspect.credits += 1,
-            Outcome::Unseen if !is_changed => return false,
             // It was somebody else's: the build before had not read it.
             Outcome::Different if !is_changed => {
                 self.suspects.remove(key);

@@ -29,6 +29,7 @@ fn is_on(color: Color) -> bool {
 
 pub mod console;
 mod serving;
+mod writers;
 
 pub use serving::time_of_day;
 
@@ -208,34 +209,10 @@ impl Report {
                 let text = format!("the program is the same, built in {}", self.took(*build));
                 self.line(Part::Build, Tone::Good, "unchanged", &text);
             }
-            Notice::Finishing(paths) => {
-                let names = name_paths(paths, &self.base);
-                let text =
-                    format!("{names}; the running build is finished first, then a newer one");
-                self.line(Part::Watcher, Tone::Plain, "saved", &text);
-            }
-            Notice::OwnWrites(paths) => {
-                let names = name_paths(paths, &self.base);
-                let first = name_paths(&paths[..paths.len().min(1)], &self.base);
-                let text = format!(
-                    "{names} is written by the program itself and would restart it again and \
-                     again, so such writes are ignored; to exclude it: [watch] exclude = [{first:?}], \
-                     or exclude_regex in its rule"
-                );
-                self.line(Part::Main, Tone::Warn, "note", &text);
-            }
-            Notice::Outputs(paths) => {
-                let names = name_paths(paths, &self.base);
-                let text = format!("{names}: written by the build, so its changes start none");
-                self.line(Part::Watcher, Tone::Plain, "output", &text);
-            }
-            Notice::ChangesInBuilds(paths, pause) => {
-                let names = name_paths(paths, &self.base);
-                let text = format!(
-                    "{names} changes each time the build runs; it is built again in {pause:?}"
-                );
-                self.line(Part::Main, Tone::Warn, "note", &text);
-            }
+            Notice::Finishing(paths) => self.finishing(paths),
+            Notice::Outputs(paths) => self.outputs(paths),
+            Notice::OwnWrites(paths) => self.own_writes(paths),
+            Notice::ChangesInBuilds(paths, pause) => self.changes_in_builds(paths, *pause),
             Notice::BuildFailed { build, ended, app } => {
                 let text = format!("{ended}, after {}; {}", self.took(*build), self.serving(*app));
                 self.line(Part::Build, Tone::Bad, "failed", &text);

@@ -227,7 +227,7 @@ pub(super) fn is_go(path: &Path) -> bool {
 mod tests {
     use super::*;
 
-    fn note(owner: &[u8; 4], kind: u32, text: &[u8]) -> Vec<u8> {
+    fn note(owner: [u8; 4], kind: u32, text: &[u8]) -> Vec<u8> {
         let size = u32::try_from(text.len()).unwrap();
         let words = [4_u32, size, kind].map(u32::to_ne_bytes).concat();
         [&words, owner.as_slice(), text].concat()
@@ -236,7 +236,8 @@ mod tests {
     #[test]
     fn build_ids_are_no_part_of_the_program_and_all_else_is() {
         let program = |go: &[u8], gnu: &[u8], other: &[u8]| {
-            let notes = [note(b"Go\0\0", 4, go), note(b"GNU\0", 3, gnu), note(b"GNU\0", 1, other)];
+            let notes =
+                [note(*b"Go\0\0", 4, go), note(*b"GNU\0", 3, gnu), note(*b"GNU\0", 1, other)];
             let mut text = [b"\x7fELF Go\0\0 GNU\0".to_vec(), notes.concat()].concat();
             blank_build_ids(&mut text);
             text

@@ -201,8 +201,7 @@ impl Burst {
 
     /// More files were saved in this burst than a person saves at a time.
     pub(crate) fn is_large(&self) -> bool {
-        let came_and_went =
-            |path: &PathBuf| self.facts(path).is_some_and(|facts| facts.came_and_went());
+        let came_and_went = |path: &PathBuf| self.facts(path).is_some_and(Facts::came_and_went);
         self.order.len() > MANY
             && self.order.iter().filter(|path| !came_and_went(path)).nth(MANY).is_some()
     }

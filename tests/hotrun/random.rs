@@ -52,6 +52,9 @@ struct Run {
     project: Sandbox,
     random: Random,
     number: u64,
+    has_git: bool,
+    /// Another program that writes sources some time after it was made to.
+    generators: Vec<thread::JoinHandle<()>>,
 }
 
 impl Run {
@@ -70,7 +73,19 @@ impl Run {
         for name in ["a", "b", "one/c", "one/two/d"] {
             project.save(&format!("src/{name}.txt"), &format!("{name}\n"));
         }
-        Self { project, random, number: 0 }
+        let has_git = Command::new("git").arg("--version").output().is_ok();
+        let run = Self { project, random, number: 0, has_git, generators: Vec::new() };
+        run.git("git init -q . && git add src && git commit -qm first");
+        run
+    }
+
+    /// What git says and whether it succeeds is not what this is about.
+    fn git(&self, script: &str) {
+        if self.has_git {
+            let config = "-c user.name=x -c user.email=x@x -c core.fsync=none";
+            let script = script.replace("git ", &format!("git {config} "));
+            self.project.sh(&format!("{{ {script}; }} >/dev/null 2>&1 || true"));
+        }
     }
 
     fn text(&mut self) -> String {
@@ -98,7 +113,7 @@ impl Run {
     fn edit(&mut self) {
         let (file, text) = (self.some_file(), self.text());
         let root = self.project.root();
-        match self.random.below(16) {
+        match self.random.below(22) {
             0..=3 => fs::write(&file, text).unwrap(),
             4 | 5 => {
                 let beside = root.join(format!("src/{}.tmp", self.number));
@@ -148,6 +163,31 @@ impl Run {
                 let name = file.strip_prefix(&root).unwrap().display().to_string();
                 self.project.sh(&format!("sed -i s/text/word/ {name} 2>/dev/null || true"));
             }
+            15 => {
+                // There and back, while a build may run.
+                let before = fs::read(&file).unwrap_or_default();
+                fs::write(&file, text).unwrap();
+                self.random.pause();
+                fs::write(&file, before).unwrap();
+            }
+            16 | 17 => fs::write(root.join(format!("src/made{}.txt", self.number)), text).unwrap(),
+            18 => {
+                let (target, random) = (root.join("src/generated.txt"), self.random.next());
+                self.generators.push(thread::spawn(move || {
+                    thread::sleep(Duration::from_millis(random % 300));
+                    fs::write(target, text).unwrap();
+                }));
+            }
+            19 => self.git("git add src; git commit -qm more"),
+            20 => {
+                let scripts = [
+                    "git stash -q && git stash pop -q",
+                    "git checkout -q HEAD -- src",
+                    "git reset -q --hard",
+                ];
+                let which = usize::try_from(self.random.below(3)).unwrap();
+                self.git(scripts[which]);
+            }
             _ => {
                 let length = format!("{:03}", self.random.below(300));
                 fs::write(root.join("pause"), length).unwrap();
@@ -176,6 +216,9 @@ fn try_seed(seed: u64) -> Result<(), String> {
     for _ in 0..6 + run.random.below(12) {
         run.edit();
         run.random.pause();
+    }
+    for generator in run.generators.drain(..) {
+        generator.join().unwrap();
     }
     let newest = run.newest();
     // It serves, and goes on serving.

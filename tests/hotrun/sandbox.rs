@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 /// Nothing that a test waits for takes this long, on the slowest machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(25);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 /// Everything that a sandbox starts has this variable, with the sandbox's own value.
 const MARK: &str = "HOTRUN_TEST_SANDBOX";
 

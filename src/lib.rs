@@ -12,6 +12,8 @@
 //!    it, *Ruling* would have come first.)
 //! 4. [`process`] has a guardian run the build's commands, their output going straight to the
 //!    terminal. The old app serves on.
+//!    In a Cargo project a question may follow: what does `cargo run` give the program
+//!    ([`project::cargo::launch`])?
 //! 5. The build ends well. [`state`] dismisses the old app and waits until it is gone, then
 //!    has the new one spawned; or, in a handover, has it spawned beside the old one. It
 //!    inherits what [`listen`] holds.
@@ -31,8 +33,8 @@
 //! - [`process`] is the only place that spawns or waits for a process, and signals one that
 //!   hotrun has started. All that it spawns itself are guardians: this program again, whose
 //!   `main` is [`process::guardian::main`].
-//! - Nothing but [`watch`], [`config`] and [`engine`] reads the project's files; [`artifact`]
-//!   reads what was built.
+//! - Nothing but [`watch`], [`config`] and [`engine`] reads the project's files; [`project`] reads
+//!   cargo's configuration and what cargo says of a build, [`artifact`] what was built.
 //! - There is one inbox, so the order of events is total.
 //! - No directory is listed before it is watched, so that nothing appears in it unseen; none
 //!   that is ignored is either.

@@ -2,18 +2,22 @@
 //!
 //! # Follow a save
 //!
-//! 1. [`watch`] hears from the operating system that a file was written and closed (or finds
-//!    it so: by looking, where nobody tells, and by comparing times, where something was not
-//!    heard). The [`filter`] says that it matters, the burst is over, and one message goes into
-//!    the inbox.
-//! 2. [`engine`] takes it out. [`attribution`] confirms that no build wrote the file; the
-//!    [`filter`], that it is a source and matches no rule.
-//! 3. [`state`] decides: *Idle* becomes *Building*; spawn the build, say so. (Had a rule had
-//!    it, *Ruling* would have come first.)
+//! 1. [`watch`] gets the event that a file was written and closed (or detects it by polling where
+//!    the file system sends no events, and by comparing timestamps where events were lost). The
+//!    [`filter`] says that it matters, [`watch`] notes what the file holds, and when the burst is
+//!    over, and git has finished what it was doing, one message goes into the inbox.
+//! 2. [`engine`] takes it out. [`own_writes`] confirms that the program did not write the file
+//!    itself, [`attribution`] that no build did; [`filter`], that it is a source file and matches
+//!    no rule.
+//! 3. [`state`] decides: *Idle* becomes *Building*; the build is spawned and reported. (A file
+//!    that matches a rule goes through *Ruling* first.)
 //! 4. [`process`] has a guardian run the build's commands, their output going straight to the
 //!    terminal. The old app serves on.
-//! 5. The build ends well. [`state`] dismisses the old app and waits until it is gone, then
-//!    has the new one spawned; or, in a handover, has it spawned beside the old one. It
+//!    In a Cargo project a question may follow: what does `cargo run` give the program
+//!    ([`project::cargo::launch`])?
+//! 5. The build succeeds. If it has left the program as it was, and only the compiler reads what
+//!    changed, that is all. Otherwise [`state`] dismisses the old app and waits until it is gone,
+//!    then has the new one spawned; or, in a handover, has it spawned beside the old one. It
 //!    inherits what [`listen`] holds.
 //! 6. [`ready`] says that it serves. In a handover the old one is dismissed now. The phase is
 //!    *Idle* again. When the app has lived for a while, [`artifact`] keeps a copy of what it was
@@ -31,8 +35,9 @@
 //! - [`process`] is the only place that spawns or waits for a process, and signals one that
 //!   hotrun has started. All that it spawns itself are guardians: this program again, whose
 //!   `main` is [`process::guardian::main`].
-//! - Nothing but [`watch`], [`config`], [`project`] and [`engine`] reads the project's files;
-//!   [`artifact`] reads what was built.
+//! - Nothing but [`watch`], [`config`] and [`engine`] reads the project's files; [`project`] reads
+//!   cargo's configuration, what cargo says of a build and Go's package clauses, [`artifact`] and
+//!   [`engine`] what was built.
 //! - There is one inbox, so the order of events is total.
 //! - No directory is listed before it is watched, so that nothing appears in it unseen; none
 //!   that is ignored is either.

@@ -36,6 +36,13 @@ fn workspace(root: &str, names: &[&str]) -> Sandbox {
     project
 }
 
+/// The toolchain that rustup has chosen here; without rustup it has no meaning.
+fn toolchain() -> String {
+    let script = "rustup show active-toolchain 2>/dev/null | cut -d ' ' -f 1";
+    let output = std::process::Command::new("sh").args(["-c", script]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
 fn host() -> String {
     let output = std::process::Command::new("rustc").arg("-vV").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
@@ -284,7 +291,9 @@ fn files_that_cargo_and_rustup_read_start_a_build_also_when_they_are_new() {
         .file("w/Cargo.toml", "[workspace]\nmembers = [\"app\"]\nresolver = \"2\"\n")
         .file("w/app/Cargo.toml", MANIFEST)
         .file("w/app/src/main.rs", &prints(&["A", "B", "C"]))
-        .file(".cargo/config.toml", "[env]\nC = \"above\"\n");
+        .file(".cargo/config.toml", "[env]\nC = \"above\"\n")
+        // So that no toolchain is installed on account of the file.
+        .env("RUSTUP_TOOLCHAIN", &toolchain());
     let mut hotrun = project.start(&["-C", "w/app"]);
     hotrun.wait_for_line("A=- B=- C=above up");
     project.save("w/.cargo/config.toml", "[env]\nA = \"1\"\n");
@@ -295,8 +304,7 @@ fn files_that_cargo_and_rustup_read_start_a_build_also_when_they_are_new() {
     hotrun.wait_for_line("A=1 B=2 C=changed up");
     project.sh("rm w/.cargo/config.toml");
     hotrun.wait_for_line("A=- B=2 C=changed up");
-    let toolchain = "[toolchain]\nprofile = \"minimal\"\n";
-    project.save("w/rust-toolchain.toml", toolchain);
+    project.save("w/rust-toolchain.toml", "[toolchain]\nchannel = \"stable\"\n");
     hotrun.wait_for("changed");
     hotrun.wait_for("started");
     project.sh("echo '# somebody else' >> w/Cargo.lock");

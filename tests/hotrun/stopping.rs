@@ -305,5 +305,6 @@ fn what_is_told_to_hotrun_while_it_reads_the_project_does_not_end_it() {
     project.save("go", "");
     // It has waited for the answer.
     hotrun.wait_for("exit code 3");
-    assert_eq!(hotrun.wait().code(), Some(1));
+    hotrun.wait_for("waiting until this is fixed");
+    hotrun.end();
 }

@@ -631,10 +631,19 @@ pub async fn load(options: &Options, ask: &impl Ask) -> Result<Config> {
     let mut config = Resolver::new(options, &document, air_mode).resolve(ask).await?;
     let file = file.map(|file| absolute(directory, &file));
     config.watch.always.extend(file.clone());
+    config.watch.never.extend(own_output());
     config.file = file;
     config.warnings.extend(document.unknown()?);
     config.settings = document.settings();
     Ok(config)
+}
+
+/// The files into which hotrun and all that it runs print, if they were redirected: each line would
+/// be a save.
+fn own_output() -> impl Iterator<Item = PathBuf> {
+    let streams = ["/proc/self/fd/1", "/proc/self/fd/2"];
+    let files = streams.into_iter().filter(|stream| Path::new(stream).is_file());
+    files.filter_map(|stream| std::fs::read_link(stream).ok())
 }
 
 /// The file that would be read.

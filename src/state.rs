@@ -764,7 +764,6 @@ impl Turn {
                 if built == build
                     && app == same
                     && !self.state.restart
-                    && self.state.source == Source::Built
                     && !(self.state.late == Some(app) && self.state.unready == Some(app)) =>
             {
                 self.dismiss(build, Role::Build);

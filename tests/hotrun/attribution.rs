@@ -153,6 +153,25 @@ fn a_program_that_writes_a_watched_file_is_found_out_and_an_edit_by_hand_still_c
 }
 
 #[test]
+fn what_hotrun_prints_into_a_file_of_the_project_is_no_save() {
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    let project = Sandbox::new().file("hotrun.toml", &CONFIG.replace("\"txt\"", "\"*\""));
+    let root = project.root();
+    let printed = || fs::read_to_string(root.join("printed")).unwrap_or_default();
+    let mut hotrun = project.start_by("exec \"$@\" >printed 2>&1");
+    wait_until("it serves", || printed().contains("ready"));
+    for version in ["two", "three"] {
+        project.save("source.txt", version);
+        wait_until("it serves", || printed().contains(&format!("serving {version} ")));
+    }
+    hotrun.signal(nix::sys::signal::Signal::SIGINT);
+    hotrun.wait();
+    assert_eq!(printed().matches("changed").count(), 2, "{}", printed());
+}
+
+#[test]
 fn half_a_tree_is_not_built_while_git_has_its_lock() {
     let project = Sandbox::new();
     project.sh("git init -q .");

@@ -769,6 +769,8 @@ impl Turn {
                 self.dismiss(build, Role::Build);
                 self.state.overtaken = 0;
                 self.state.built = true;
+                self.state.source = Source::Built;
+                self.state.failed_start = false;
                 self.say(Notice::SameProgram(build));
                 Phase::Idle { app: Some(app) }
             }

@@ -1088,6 +1088,15 @@ fn keeps_the_same_program_though_a_restart_is_due(
     state.step(event)
 }
 
+fn goes_back_though_the_newest_was_built(state: State, event: Event) -> (State, Vec<Effect>) {
+    let (is_same, source) = (matches!(event, Event::BuiltSame { .. }), state.source);
+    let (mut after, effects) = state.step(event);
+    if is_same && matches!(after.phase, Phase::Idle { .. }) {
+        after.source = source;
+    }
+    (after, effects)
+}
+
 fn restarts_the_same_program(state: State, event: Event) -> (State, Vec<Effect>) {
     match event {
         Event::BuiltSame { build, .. } => state.step(Event::Exited(build, Ended::Code(0))),
@@ -1389,7 +1398,7 @@ fn forgets_what_was_to_start(state: State, event: Event) -> (State, Vec<Effect>)
 #[test]
 fn every_planted_fault_is_caught() {
     let spaced = Policy { spaced: true, hooks: 1, ..PLAIN };
-    let faults: [(&str, Step, Policy, &str); 39] = [
+    let faults: [(&str, Step, Policy, &str); 40] = [
         ("starts without waiting", starts_without_waiting_for_the_old, PLAIN, "two apps"),
         ("forgets who leaves", forgets_who_leaves, PLAIN, "P4"),
         ("deaf while stopping", ignores_a_save_while_stopping, PLAIN, "stale artifact"),
@@ -1452,6 +1461,12 @@ fn every_planted_fault_is_caught() {
             keeps_the_same_program_though_a_restart_is_due,
             PLAIN,
             "forgotten",
+        ),
+        (
+            "the same, and back",
+            goes_back_though_the_newest_was_built,
+            Policy { mode: Mode::Handover, ..BACK },
+            "nothing older is started",
         ),
         ("replaces the same", restarts_the_same_program, PLAIN, "P2: the good app"),
     ];

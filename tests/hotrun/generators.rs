@@ -189,12 +189,14 @@ fn a_build_that_replaces_a_file_by_one_of_a_new_name_does_not_spin() {
     let build = "cat source.txt > built; rm -f gen-*.txt; date > gen-$(date +%N).txt";
     let project = Sandbox::new().file("hotrun.toml", &CONFIG.replace("cp source.txt built", build));
     let mut hotrun = project.start(&[]);
-    hotrun.wait_for("output  gen-#.txt: written by the build");
+    hotrun.wait_serving("one");
     hotrun.wait_for("ready");
-    let builds = hotrun.count("building") + hotrun.count("verifying");
-    assert!(builds <= 8, "{}", hotrun.output());
     project.save("source.txt", "two\n");
     hotrun.wait_serving("two");
+    hotrun.wait_for("ready");
+    // What follows is proven to be of one family, or comes ever later.
+    let builds = hotrun.count("building") + hotrun.count("verifying");
+    assert!(builds <= 30, "{builds} builds\n{}", hotrun.output());
     hotrun.end();
 }
 

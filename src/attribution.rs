@@ -101,7 +101,10 @@ pub enum Verdict {
     /// It may be the build's own output: [`Attribution::build_ended`] says what follows.
     Pending,
     /// Likewise, but the build has ended already: a verification follows.
-    Verify,
+    Verify {
+        /// Not at once, since builds seem to cause each other.
+        pause: Option<Duration>,
+    },
     /// As `Save`, but not at once, since builds seem to cause each other.
     SaveLater(Duration),
     /// Nothing.
@@ -130,6 +133,8 @@ pub struct BuildEnd {
     pub proven: Vec<PathBuf>,
     /// What changed while it ran and may be its output: a verification is to follow.
     pub verify: Vec<PathBuf>,
+    /// Known outputs that it has changed.
+    pub written: Vec<PathBuf>,
     /// Not at once, since builds seem to cause each other.
     pub pause: Option<Duration>,
     /// It was a verification, and has found that the build before it was made from the same.
@@ -173,6 +178,8 @@ struct Run {
     written: HashMap<PathBuf, (Duration, u32)>,
     /// What changed since, may be its output, and awaits a verification.
     pending: BTreeSet<PathBuf>,
+    /// Known outputs that have changed since.
+    outputs: BTreeSet<PathBuf>,
     has_ended: bool,
 }
 
@@ -248,6 +255,7 @@ impl Attribution {
             new_directories: BTreeSet::new(),
             written: HashMap::new(),
             pending: BTreeSet::new(),
+            outputs: BTreeSet::new(),
             has_ended: false,
         });
     }
@@ -270,9 +278,10 @@ impl Attribution {
     /// The build that runs, or ran last, has made it, or builds are proven to write it.
     pub fn is_written(&self, path: &Path) -> bool {
         let is_new = |run: &Run| run.began_with.get(path) == Some(&Content::Absent);
-        self.is_output(path)
-            || self.suspects.contains_key(&self.key(path))
-            || self.run.as_ref().is_some_and(is_new)
+        !self.edited.contains(path)
+            && (self.is_output(path)
+                || self.suspects.contains_key(&self.key(path))
+                || self.run.as_ref().is_some_and(is_new))
     }
 
     /// What follows from the change of a file that a build reads, or (`is_source` false) a
@@ -287,8 +296,11 @@ impl Attribution {
             if self.is_output(path) && before.is_some_and(|before| before.is(last)) {
                 return Verdict::Nothing;
             }
-            self.edit(path);
             self.is_wanted = true;
+            // `make clean` says nothing about who writes the file.
+            if !(self.is_output(path) && last == Content::Absent) {
+                self.edit(path);
+            }
             return Verdict::Save;
         }
         let offset = self
@@ -312,6 +324,9 @@ impl Attribution {
         }
         let comes_or_goes = is_new || last == Content::Absent;
         if self.is_output(path) || comes_or_goes && self.is_of_family(path) {
+            if let Some(run) = &mut self.run {
+                run.outputs.insert(path.to_owned());
+            }
             return Verdict::Nothing;
         }
         let Some(run) = &mut self.run else { return Verdict::Save };
@@ -329,8 +344,9 @@ impl Attribution {
         }
         let is_regular = is_edited && self.is_by_the_clock(&key, path);
         if is_regular && self.turns >= ENDLESS {
-            let pause = FIRST_PAUSE;
-            return Verdict::SaveLater(pause);
+            // No build is cancelled for it that takes no longer than others.
+            let end = self.let_through(change).unwrap_or_default();
+            return Verdict::SaveLater(end.max(FIRST_PAUSE));
         }
         self.cancel(change)
     }
@@ -395,7 +411,7 @@ impl Attribution {
             return Verdict::Pending;
         }
         self.suspect(path);
-        Verdict::Verify
+        Verdict::Verify { pause: self.pause() }
     }
 
     /// What changed in the build that ran last is a suspect from now on.
@@ -451,7 +467,8 @@ impl Attribution {
             && (verify.is_empty() || outcome == Outcome::Same)
             && run.verifies.iter().all(is_confirmed);
         let pause = self.pause();
-        BuildEnd { proven: keys.into_iter().collect(), verify, pause, confirms }
+        let written = run.outputs.into_iter().collect();
+        BuildEnd { proven: keys.into_iter().collect(), verify, written, pause, confirms }
     }
 
     /// What the end of this verification says of a suspect. True: it is an output.
@@ -474,19 +491,22 @@ impl Attribution {
             Outcome::Failed | Outcome::Unseen if !is_changed && !is_regular => return false,
             Outcome::Failed if !is_changed => return false,
             Outcome::Same if is_regular => suspect.credits = CREDITS_NEEDED,
-            Outcome::Same => suspect.credits += 1,
             // It has written it again as it was.
             Outcome::Unknown | Outcome::Unseen if !is_changed && is_regular => {
                 suspect.credits = CREDITS_NEEDED;
             }
-            Outcome::Unknown if !is_changed => suspect.credits += 1,
+            Outcome::Same | Outcome::Unknown if !is_changed => suspect.credits += 1,
             // It was somebody else's: the build before had not read it.
             Outcome::Different if !is_changed => {
                 self.suspects.remove(key);
                 self.edited.extend(verified);
                 return false;
             }
-            Outcome::Unknown | Outcome::Unseen | Outcome::Different | Outcome::Failed => {
+            Outcome::Same
+            | Outcome::Unknown
+            | Outcome::Unseen
+            | Outcome::Different
+            | Outcome::Failed => {
                 suspect.repetitions = if is_regular { suspect.repetitions + 1 } else { 0 };
             }
         }
@@ -542,6 +562,7 @@ impl Attribution {
     /// It is one of those of which builds make new ones.
     fn is_of_family(&self, path: &Path) -> bool {
         !self.families.is_empty()
+            && !self.edited.contains(path)
             && family(path).is_some_and(|family| self.families.contains(&family))
     }
 
@@ -629,7 +650,9 @@ impl Fingerprints {
 mod tests {
     use super::*;
     use During::{Before, Cmd, JustEnded, Rest};
-    use Verdict::{Nothing, Pending, Save, Verify};
+    use Verdict::{Nothing, Pending, Save};
+
+    const VERIFY: Verdict = Verdict::Verify { pause: None };
 
     /// A project while things happen to it, at times that are given in milliseconds.
     struct World {
@@ -888,9 +911,9 @@ mod tests {
         let mut world = World::new(&["main.go"]);
         world.begin();
         world.end(Outcome::Different);
-        assert_eq!(world.write(1, "new.go", 1, JustEnded), Verify);
+        assert_eq!(world.write(1, "new.go", 1, JustEnded), VERIFY);
         assert_eq!(world.write(1, "main.go", 1, JustEnded), Save);
-        assert_eq!(world.write(1, "new.go", 2, During::Unsure), Verify);
+        assert_eq!(world.write(1, "new.go", 2, During::Unsure), VERIFY);
         assert_eq!(world.write(1, "main.go", 2, During::Unsure), Save);
     }
 

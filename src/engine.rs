@@ -150,6 +150,8 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
         own_writes: OwnWrites::default(),
         late: Late::default(),
         built: Built::default(),
+        unread: BTreeSet::new(),
+        is_wanted: false,
         paused_build: Paused::default(),
         paused_rules: Paused::default(),
         fingerprints: Fingerprints::default(),
@@ -234,6 +236,10 @@ struct Engine {
     late: Late,
     /// The program that was last built.
     built: Built,
+    /// What has changed since the app was started, which it may read at its start.
+    unread: BTreeSet<PathBuf>,
+    /// Somebody has asked for a build since.
+    is_wanted: bool,
     /// A build that is not to begin at once, since builds seem to cause each other.
     paused_build: Paused,
     /// Rules, likewise.
@@ -493,10 +499,16 @@ impl Engine {
         } else {
             Outcome::Failed
         };
-        let BuildEnd { proven, verify, pause, confirms } =
+        let BuildEnd { proven, verify, written, pause, confirms } =
             self.attribution.build_ended(outcome, Instant::now());
-        let is_same = outcome == Outcome::Same && self.only_the_compiler_reads_what_changed();
-        let needs_none = confirms || is_same;
+        self.unread.extend(written);
+        let is_same = outcome == Outcome::Same && !self.config.run.restart_unchanged;
+        let needs_none =
+            (confirms || is_same) && !self.is_wanted && self.only_the_compiler_reads_what_changed();
+        // Whatever the build may not have read, the app has not read either.
+        if needs_none {
+            self.unread.extend(verify.iter().cloned());
+        }
         let mut events = Vec::new();
         if !proven.is_empty() {
             self.report.say(&Notice::Outputs(proven));
@@ -526,15 +538,15 @@ impl Engine {
         if sees_all { Outcome::Unknown } else { Outcome::Unseen }
     }
 
-    /// Nothing that this build was made for is read by the program itself.
+    /// Nothing that has changed since the app was started is read by the program itself.
     fn only_the_compiler_reads_what_changed(&self) -> bool {
-        if self.config.run.restart_unchanged || self.changed.is_empty() {
-            return false;
+        if self.unread.is_empty() {
+            return true;
         }
         let is_cargo = matches!(self.config.kind, Kind::Cargo(_));
         let is_go = || self.artifact().is_some_and(|path| program::is_go(&path));
         let has = |extension: &str| {
-            self.changed.iter().all(|path| path.extension().is_some_and(|one| one == extension))
+            self.unread.iter().all(|path| path.extension().is_some_and(|one| one == extension))
         };
         is_cargo && has("rs") || has("go") && is_go()
     }
@@ -599,7 +611,7 @@ impl Engine {
 
     fn keep_old_config(&self, error: &Error) {
         self.report.say(&Notice::Warning(format!(
-            "{error}\n  until that is mended, the configuration before it holds"
+            "{error}\n  the previous configuration stays in effect until this is fixed"
         )));
     }
 
@@ -651,11 +663,13 @@ impl Engine {
                 true
             }
             Cause::Start | Cause::Config | Cause::Order => {
+                self.is_wanted = true;
                 self.attribution.wanted();
                 self.attribution.build_began(&[], now);
                 false
             }
-            Cause::Save(_) => {
+            Cause::Save(paths) => {
+                self.unread.extend(paths.iter().cloned());
                 self.attribution.build_began(&[], now);
                 false
             }
@@ -750,6 +764,8 @@ impl Engine {
         self.remember_artifact(proc, generation);
         self.built.started(proc);
         self.own_writes.started(Instant::now());
+        self.unread.clear();
+        self.is_wanted = false;
         self.spawn(proc, Role::App, Some(generation), vec![Stage::alone(command)], None, None);
     }
 

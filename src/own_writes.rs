@@ -20,6 +20,14 @@ const LATE: Duration = Duration::from_millis(800);
 /// Two ages are the same if they differ by no more than this, or by this part of them; and by a
 /// small part of the pause between two changes, so that not every age is the same.
 const SAME_AGE: (Duration, u32) = (Duration::from_millis(60), 5);
+/// By no more than this, however old the program is.
+const MOST_APART: Duration = Duration::from_millis(250);
+/// However small that part is.
+const LEAST_APART: Duration = Duration::from_millis(30);
+/// A program that is older writes because of something else than its start.
+const OLDEST: Duration = Duration::from_secs(30);
+/// No restart comes later.
+const LATEST: Duration = Duration::from_secs(5);
 
 /// What follows from the save of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +85,9 @@ impl OwnWrites {
     ) -> Verdict {
         let Some(started) = self.started else { return Verdict::Save };
         let age = now.saturating_duration_since(started);
+        if age > OLDEST && self.files.get(path).is_none_or(|changes| !changes.is_own) {
+            return Verdict::Save;
+        }
         let new = Changes {
             generation: self.generation,
             age,
@@ -103,8 +114,11 @@ impl OwnWrites {
                 changes.generation = self.generation;
                 return Verdict::Own { is_news: false };
             }
-            // Somebody else's; what the program writes next is its own again.
-            changes.generation = self.generation;
+            if is_first {
+                // The program has become another one: all is to be proved anew.
+                self.files.insert(path.to_owned(), new);
+            }
+            // Otherwise it is somebody else's; what the program writes next is its own again.
             return Verdict::Save;
         }
         if !is_first {
@@ -138,8 +152,8 @@ impl OwnWrites {
 
 impl Changes {
     fn is_age(&self, age: Duration) -> bool {
-        let most = SAME_AGE.0.max(self.age.min(age) / SAME_AGE.1);
-        let most = self.pause.map_or(most, |pause| most.min(pause / 4));
+        let most = SAME_AGE.0.max(self.age.min(age) / SAME_AGE.1).min(MOST_APART);
+        let most = self.pause.map_or(most, |pause| most.min(LEAST_APART.max(pause / 4)));
         self.age.abs_diff(age) <= most
     }
 
@@ -154,7 +168,7 @@ impl Changes {
         let turns = u32::try_from(turns).unwrap_or(u32::MAX).min(10_000);
         let late = turn * turns + turn / 2;
         // Without a proof it never stops, but ever more seldom.
-        Verdict::Late(late * 2_u32.pow(self.count.saturating_sub(PROVED).min(6)))
+        Verdict::Late((late * 2_u32.pow(self.count.saturating_sub(PROVED).min(6))).min(LATEST))
     }
 }
 

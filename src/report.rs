@@ -211,6 +211,7 @@ impl Report {
             }
             Notice::Finishing(paths) => self.finishing(paths),
             Notice::Outputs(paths) => self.outputs(paths),
+            Notice::Late(paths, pause) => self.late(paths, *pause),
             Notice::OwnWrites(paths) => self.own_writes(paths),
             Notice::ChangesInBuilds(paths, pause) => self.changes_in_builds(paths, *pause),
             Notice::BuildFailed { build, ended, app } => {

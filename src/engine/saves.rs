@@ -15,6 +15,8 @@ use crate::{own_writes, process};
 
 /// What is seen so long after a build's end was not written by it: events come sooner.
 const LONG_AFTER: Duration = Duration::from_secs(1);
+/// What a build has written last is reported so soon after its end.
+const SOON_AFTER: Duration = Duration::from_millis(100);
 /// The pause before a rule runs again that makes itself run.
 const PAUSE_OF_RULES: Duration = Duration::from_secs(1);
 
@@ -148,6 +150,7 @@ struct Judged {
     finish: Vec<PathBuf>,
     /// What it may have written, although it has ended by now.
     verify: Vec<PathBuf>,
+    verify_pause: Option<Duration>,
     /// What is to be built, but not at once.
     later: Vec<PathBuf>,
     pause: Duration,
@@ -176,6 +179,14 @@ impl Engine {
     /// Without what the program writes itself. What it may have written comes later.
     fn without_own_writes(&mut self, saves: Vec<Save>) -> Vec<Save> {
         let now = Instant::now();
+        // What changes during a build, or is reported at its end, tells nothing of the program.
+        let is_by_build = self.state.is_building()
+            || self.window.is_some_and(|window| {
+                window.is_build && window.ended.is_some_and(|end| end.at.elapsed() < SOON_AFTER)
+            });
+        if is_by_build {
+            return saves;
+        }
         let (mut acted_on, mut late, mut news) = (Vec::new(), Vec::new(), Vec::new());
         let mut pause = Duration::ZERO;
         for save in saves {
@@ -184,7 +195,7 @@ impl Engine {
                 continue;
             }
             let app = self.state.app().and_then(|app| self.report.facts.get(&app)?.pid);
-            let has_written = || process::has_written_files(app?);
+            let has_written = || process::has_written_files(app?, &save.path);
             match self.own_writes.judge(&save.path, now, has_written) {
                 own_writes::Verdict::Save => acted_on.push(save),
                 own_writes::Verdict::Late(more) => {
@@ -213,6 +224,8 @@ impl Engine {
         } else if pause > Duration::ZERO
             && self.late.task.as_ref().is_none_or(JoinHandle::is_finished)
         {
+            let paths = self.late.saves.iter().map(|save| save.path.clone()).collect();
+            self.report.say(&Notice::Late(paths, pause));
             let inbox = self.sender.clone();
             self.late.task = Some(tokio::spawn(async move {
                 tokio::time::sleep(pause).await;
@@ -289,8 +302,10 @@ impl Engine {
             self.build_later(cause.clone(), judged.pause, Event::Saved);
             events.push(Event::FollowUp(cause));
         }
-        if !judged.verify.is_empty() {
-            events.push(Event::FollowUp(Cause::Written(judged.verify)));
+        match judged.verify_pause {
+            _ if judged.verify.is_empty() => {}
+            None => events.push(Event::FollowUp(Cause::Written(judged.verify))),
+            Some(pause) => self.verify_later(judged.verify, pause),
         }
         if !judged.later.is_empty() {
             self.report.say(&Notice::ChangesInBuilds(judged.later.clone(), judged.pause));
@@ -387,7 +402,10 @@ impl Engine {
                     judged.finish.push(path);
                     judged.pause = judged.pause.max(within);
                 }
-                Verdict::Verify => judged.verify.push(path),
+                Verdict::Verify { pause } => {
+                    judged.verify.push(path);
+                    judged.verify_pause = judged.verify_pause.max(pause);
+                }
                 Verdict::SaveLater(pause) => {
                     judged.later.push(path);
                     judged.pause = judged.pause.max(pause);
@@ -405,7 +423,10 @@ impl Engine {
             return saves;
         }
         let (same, changed): (Vec<_>, Vec<_>) = saves.into_iter().partition(|save| {
-            let now = save.contents.last().copied().unwrap_or(Content::Unknown);
+            let last = save.contents.last().copied().unwrap_or(Content::Unknown);
+            // A build may have read what it held in between.
+            let is_one = save.contents.iter().all(|content| content.is(last));
+            let now = if is_one { last } else { Content::Unknown };
             self.fingerprints.is_unchanged(&save.path, now)
         });
         if !same.is_empty() {

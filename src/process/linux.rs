@@ -361,18 +361,27 @@ pub(super) fn directory_of(pid: Pid) -> Option<PathBuf> {
 /// Whether this process, or one that it has started, has written to files since it began;
 /// `None` where the kernel does not count that. (What goes into pipes, sockets and terminals
 /// does not count, nor what is written to file systems in memory.)
-pub(crate) fn has_written_files(pid: i32) -> Option<bool> {
+pub(crate) fn has_written_files(pid: i32, file: &Path) -> Option<bool> {
+    use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+    if statfs(file).map_or(true, |system| system.filesystem_type() == TMPFS_MAGIC) {
+        return None;
+    }
     let mut ahead = vec![pid];
     let mut seen = 0;
     while let Some(pid) = ahead.pop() {
-        let io = fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
+        let io = match fs::read_to_string(format!("/proc/{pid}/io")) {
+            Ok(io) => io,
+            // A child that has just ended.
+            Err(_) if seen > 0 => continue,
+            Err(_) => return None,
+        };
         let bytes = io.lines().find_map(|line| line.strip_prefix("write_bytes: "))?;
         if bytes.trim() != "0" {
             return Some(true);
         }
         seen += 1;
-        let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
-        for thread in threads.flatten().filter(|_| seen < MOST_LOOKED_AT) {
+        let threads = fs::read_dir(format!("/proc/{pid}/task"));
+        for thread in threads.into_iter().flatten().flatten().filter(|_| seen < MOST_LOOKED_AT) {
             let children = fs::read_to_string(thread.path().join("children"));
             let children = children.unwrap_or_default();
             ahead.extend(children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));

@@ -275,6 +275,6 @@ fn run(program: &str, args: &[&str]) -> (Option<Pid>, String) {
 }
 
 /// Not known here.
-pub(crate) fn has_written_files(_: i32) -> Option<bool> {
+pub(crate) fn has_written_files(_: i32, _: &std::path::Path) -> Option<bool> {
     None
 }

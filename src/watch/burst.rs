@@ -16,6 +16,8 @@ pub(crate) const QUIET_AFTER_ONE: Duration = Duration::from_millis(1);
 const QUIET_AFTER_MANY: Duration = Duration::from_millis(25);
 /// So many files are many.
 const MANY: usize = 20;
+/// No more directories that appeared are remembered between two bursts.
+const MOST_DIRECTORIES: usize = 4096;
 /// A file that is written and not closed counts when nobody wrote to it for so long.
 const UNCLOSED: Duration = Duration::from_millis(500);
 /// A touch closes the file this soon after it changed its times.
@@ -174,6 +176,10 @@ impl Burst {
 
     /// Should it go again within this burst, then nothing has happened.
     pub(crate) fn directory_came(&mut self, directory: &Path) {
+        // Nobody need ever save anything.
+        if self.directories.len() == MOST_DIRECTORIES {
+            self.directories.clear();
+        }
         self.directories.push((directory.to_owned(), Instant::now()));
         self.facts.entry(directory.into()).or_default();
     }

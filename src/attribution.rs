@@ -338,7 +338,7 @@ impl Attribution {
         let is_suspect = is_new
             || is_verified
             || self.suspects.contains_key(&key)
-            || change.during == During::Before;
+            || change.during == During::Before && !self.cancels.contains_key(path);
         if is_suspect && !is_edited && (is_new || change.during != During::Unsure) {
             return self.pend(path);
         }
@@ -495,7 +495,12 @@ impl Attribution {
             Outcome::Unknown | Outcome::Unseen if !is_changed && is_regular => {
                 suspect.credits = CREDITS_NEEDED;
             }
-            Outcome::Same | Outcome::Unknown if !is_changed => suspect.credits += 1,
+            // In a directory that builds make, whenever they write.
+            Outcome::Same | Outcome::Unknown
+                if !is_changed || outcome == Outcome::Same && suspect.kind == Kind::Directory =>
+            {
+                suspect.credits += 1;
+            }
             // It was somebody else's: the build before had not read it.
             Outcome::Different if !is_changed => {
                 self.suspects.remove(key);

@@ -24,6 +24,8 @@ const SAME_AGE: (Duration, u32) = (Duration::from_millis(60), 5);
 const MOST_APART: Duration = Duration::from_millis(250);
 /// However small that part is.
 const LEAST_APART: Duration = Duration::from_millis(30);
+/// Programs that write at their start do so by then.
+const AT_THE_START: Duration = Duration::from_millis(100);
 /// A program that is older writes because of something else than its start.
 const OLDEST: Duration = Duration::from_secs(30);
 /// No restart comes later.
@@ -152,6 +154,9 @@ impl OwnWrites {
 
 impl Changes {
     fn is_age(&self, age: Duration) -> bool {
+        if self.age.max(age) <= AT_THE_START {
+            return true;
+        }
         let most = SAME_AGE.0.max(self.age.min(age) / SAME_AGE.1).min(MOST_APART);
         let most = self.pause.map_or(most, |pause| most.min(LEAST_APART.max(pause / 4)));
         self.age.abs_diff(age) <= most

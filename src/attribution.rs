@@ -12,7 +12,7 @@
 //!   as it was ([`Outcome::Same`]). One is enough if it writes the files again, at the same time
 //!   after its beginning; a generator that writes only what has changed needs
 //!   [`CREDITS_NEEDED`].
-//! - A file that was ever saved while no build ran is somebody's: it is never an output.
+//! - A file that was ever saved while no build ran is a source: it is never an output.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ const REPETITIONS_NEEDED: u32 = 3;
 /// spaced.
 const UNPACED: u32 = 5;
 /// Builds in a row in each of which an edited file changed once, at the same time: it may be the
-/// build that changes it, or somebody who saves whenever he sees the build begin.
+/// build that changes it, or a user who saves whenever the build starts.
 const ENDLESS: u32 = 20;
 /// The first pause between such builds; it doubles up to 64 times as much.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -292,7 +292,7 @@ impl Attribution {
         self.saw(path, change.contents);
         let last = change.contents.last().copied().unwrap_or(Content::Unknown);
         if change.during == During::Rest {
-            // Somebody wrote what is there already.
+            // A write that changed nothing.
             if self.is_output(path) && before.is_some_and(|before| before.is(last)) {
                 return Verdict::Nothing;
             }
@@ -546,7 +546,7 @@ impl Attribution {
         }
     }
 
-    /// Somebody edits this file.
+    /// The file is edited by hand.
     fn edit(&mut self, path: &Path) {
         self.edited.insert(path.to_owned());
         self.outputs.remove(path);

@@ -4,7 +4,7 @@
 //! A program may keep a log, a database or its state among the files that are watched, and would
 //! be restarted by each write for ever. That is proved by an experiment: if the same files
 //! change at the same age of several generations in a row, the next restarts come late, so late
-//! that anybody who saves at intervals of his own would be seen at another age. If they change
+//! that a user who saves regularly would be seen at another age. If they change
 //! at that age all the same, and the kernel says that the program has written to files, it is
 //! the program that writes them. (A script may save as soon as it sees the program start.)
 
@@ -36,7 +36,7 @@ const LATEST: Duration = Duration::from_secs(5);
 pub enum Verdict {
     /// Whatever follows from a save.
     Save,
-    /// The same, but so much later.
+    /// The same, after this delay.
     Late(Duration),
     /// Nothing: the program wrote it. This has just been proved, or was before.
     Own {

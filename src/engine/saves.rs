@@ -179,18 +179,19 @@ impl Engine {
     /// Without what the program writes itself. What it may have written comes later.
     fn without_own_writes(&mut self, saves: Vec<Save>) -> Vec<Save> {
         let now = Instant::now();
-        // What changes during a build, or is reported at its end, tells nothing of the program.
+        // A source that changes during a build, or is reported at its end, says nothing about the
+        // program.
         let is_by_build = self.state.is_building()
             || self.window.is_some_and(|window| {
                 window.is_build && window.ended.is_some_and(|end| end.at.elapsed() < SOON_AFTER)
             });
-        if is_by_build {
-            return saves;
-        }
         let (mut acted_on, mut late, mut news) = (Vec::new(), Vec::new(), Vec::new());
         let mut pause = Duration::ZERO;
         for save in saves {
-            if self.filter.file(&save.path) == FilterVerdict::Ignored {
+            let (verdict, reason) = self.filter.judge(&save.path);
+            let is_for_app = matches!(reason, Reason::Rule(number)
+                if self.config.watch.rules[number].action == Action::Restart);
+            if verdict == FilterVerdict::Ignored || is_by_build && !is_for_app {
                 acted_on.push(save);
                 continue;
             }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// The pause between two looks at git's own marks, while a burst waits for it.
 const PAUSE: Duration = Duration::from_millis(10);
-/// A burst waits so many times `watch.max_wait`.
+/// Longest wait, in multiples of `watch.max_wait`.
 const MOST_WAIT: u32 = 5;
 /// An operation of several steps marks its steps at least this often, unless it has stopped to
 /// let somebody resolve a conflict.

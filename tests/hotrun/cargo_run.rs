@@ -335,6 +335,7 @@ fn what_only_tests_need_does_not_matter_to_the_program_but_to_an_example() {
         .file("building/src/lib.rs", "pub fn build() {}\n");
     let mut hotrun = project.start(&["-C", "app"]);
     hotrun.wait_serving("one");
+    hotrun.wait_for("ready");
     project.save("testing/src/lib.rs", "// changed\n");
     project.save("building/src/lib.rs", "pub fn build() {}\n// changed\n");
     hotrun.wait_for("changed  ");
@@ -344,6 +345,7 @@ fn what_only_tests_need_does_not_matter_to_the_program_but_to_an_example() {
     hotrun.end();
     let mut hotrun = project.start(&["-C", "app", "--example", "e"]);
     hotrun.wait_serving("one");
+    hotrun.wait_for("ready");
     project.save("testing/src/lib.rs", "// changed again\n");
     hotrun.wait_for("testing/src/lib.rs");
     hotrun.wait_for("built in");
@@ -369,6 +371,8 @@ fn where_cargo_cannot_resolve_the_manifests_say_what_is_watched() {
     let mut hotrun = project.start(&["-C", "app"]);
     hotrun.wait_for("error: no network");
     hotrun.wait_for_line("app is up");
+    // Until then a verification may begin, for cargo's new Cargo.lock, and read it unreported.
+    hotrun.wait_for("ready");
     project.save("lib/src/lib.rs", "// changed\n");
     hotrun.wait_for("lib/src/lib.rs");
     hotrun.wait_for("built in");

@@ -11,7 +11,7 @@
 //! - The proof is a *verification*: a build caused by such files alone that leaves the program
 //!   as it was ([`Outcome::Same`]). One is enough if it writes the files again, at the same time
 //!   after its beginning; a generator that writes only what has changed needs
-//!   [`CREDITS_NEEDED`].
+//!   `CREDITS_NEEDED`.
 //! - A file that was ever saved while no build ran is a source: it is never an output.
 
 use std::collections::{BTreeSet, HashMap, HashSet};

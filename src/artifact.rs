@@ -68,6 +68,8 @@ pub struct Kept {
 struct Candidate {
     proc: Proc,
     file: File,
+    /// What `file` held when it was opened.
+    held: Identity,
     is_being_copied: bool,
     kept: Kept,
 }
@@ -89,6 +91,11 @@ impl Identity {
             size: meta.size(),
             modified: (meta.mtime(), meta.mtime_nsec()),
         }
+    }
+
+    /// The same file, whatever it holds.
+    fn is_file(self, other: Identity) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
     }
 }
 
@@ -156,8 +163,30 @@ impl Artifacts {
             built: meta.modified().unwrap_or_else(|_| SystemTime::now()),
             saved_since: Vec::new(),
         };
-        self.candidates.push(Candidate { proc, file, is_being_copied: false, kept });
+        self.candidates.push(Candidate {
+            proc,
+            file,
+            held: identity,
+            is_being_copied: false,
+            kept,
+        });
         false
+    }
+
+    /// A build has left this program as it was. It may have replaced the file, written it again
+    /// or, as the go command does, set its time.
+    pub fn confirmed(&mut self, path: &Path) {
+        let Some(now) = path.metadata().ok().map(|meta| Identity::of(&meta)) else { return };
+        let is_newest = |kept: &Kept| kept.number == self.newest && kept.original == path;
+        for candidate in self.candidates.iter_mut().filter(|one| is_newest(&one.kept)) {
+            candidate.kept.identity = now;
+            if candidate.held.is_file(now) {
+                candidate.held = now;
+            }
+        }
+        for kept in self.kept.iter_mut().filter(|one| is_newest(one)) {
+            kept.identity = now;
+        }
     }
 
     /// An app is about to be started from what was gone back to.
@@ -198,10 +227,11 @@ impl Artifacts {
             }
         };
         self.made.extend(made);
-        let (Ok(file), kept) = (candidate.file.try_clone(), candidate.kept.clone()) else { return };
+        let (held, kept) = (candidate.held, candidate.kept.clone());
+        let Ok(file) = candidate.file.try_clone() else { return };
         let inbox = self.inbox.clone();
         tokio::task::spawn_blocking(move || {
-            let outcome = copy(&file, &kept).map_err(|error| {
+            let outcome = copy(&file, held, &kept).map_err(|error| {
                 let _ = kept.copy.parent().map(fs::remove_dir_all);
                 format!("{}: {error}", kept.copy.display())
             });
@@ -321,14 +351,14 @@ fn make_directories(copy: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// Copies it; where the file system can share blocks between two files, it does.
-fn copy(file: &File, kept: &Kept) -> io::Result<()> {
+fn copy(file: &File, held: Identity, kept: &Kept) -> io::Result<()> {
     let mode = file.metadata()?.mode() & 0o777;
     let mut options = fs::OpenOptions::new();
     let mut target = options.write(true).create_new(true).mode(mode).open(&kept.copy)?;
     let mut source = file;
     io::Seek::seek(&mut source, io::SeekFrom::Start(0))?;
     io::copy(&mut source, &mut target)?;
-    if Identity::of(&file.metadata()?) == kept.identity {
+    if Identity::of(&file.metadata()?) == held {
         return Ok(());
     }
     Err(io::Error::other("the program was written over while it ran"))
@@ -429,6 +459,25 @@ mod tests {
         project.start("bad again");
         project.artifacts.go_back();
         assert_eq!(project.chosen(), "replaced");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_a_build_has_written_again_as_it_was_is_kept_once() {
+        for in_place in [true, false] {
+            let mut project = Project::new();
+            let (proc, _) = project.start("program");
+            if !in_place {
+                fs::remove_file(project.program()).unwrap();
+            }
+            fs::write(project.program(), "program").unwrap();
+            let later = SystemTime::now() + std::time::Duration::from_secs(1);
+            let times = fs::FileTimes::new().set_modified(later);
+            File::open(project.program()).unwrap().set_times(times).unwrap();
+            project.artifacts.confirmed(&project.program());
+            project.prove(proc).await.unwrap();
+            let file = project.program();
+            assert!(project.artifacts.started(Proc(77), 77, Ok(&file)), "known: {in_place}");
+        }
     }
 
     #[tokio::test(flavor = "current_thread")]

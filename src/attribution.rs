@@ -10,8 +10,10 @@
 //!   without that proof is always built again.
 //! - The proof is a *verification*: a build caused by such files alone that leaves the program
 //!   as it was ([`Outcome::Same`]). One is enough if it writes the files again, at the same time
-//!   after its beginning; a generator that writes only what has changed needs
-//!   `CREDITS_NEEDED`.
+//!   after its beginning. A generator that writes only what has changed needs
+//!   `CREDITS_NEEDED`, and a *test*: another program may react to the same save. So a build
+//!   that such a save causes begins later, once, and what is written before that is not the
+//!   build's.
 //! - A file that was ever saved while no build ran is a source: it is never an output.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -22,6 +24,12 @@ use std::time::{Duration, Instant};
 const CREDITS_NEEDED: u32 = 3;
 /// Verifications in a row that each wrote the same files anew; it is they that write them.
 const REPETITIONS_NEEDED: u32 = 3;
+/// A file is not tested more often than this if it does not change in the tested builds.
+const MOST_TESTS: u32 = 3;
+/// A test waits for this long, and for this many times as long as the file took to change.
+const TEST: (Duration, u32) = (Duration::from_millis(200), 2);
+/// A file that takes longer to change is not tested, and never proven without being written again.
+const LONGEST_TESTED: Duration = Duration::from_secs(2);
 /// Builds in a row that are caused by what changed while the previous one ran, until they are
 /// spaced.
 const UNPACED: u32 = 5;
@@ -150,6 +158,13 @@ struct Suspect {
     repetitions: u32,
     /// In the last build, how long after its beginning it changed first, and how often it did.
     last: Option<(Duration, u32)>,
+    /// How long after the beginning of a build it has changed at most.
+    latest: Duration,
+    /// The saves that caused the builds in which it changed.
+    triggers: HashSet<PathBuf>,
+    tests: u32,
+    /// It changed in a build that began later than the save, and not before that.
+    has_passed: bool,
     kind: Kind,
 }
 
@@ -169,6 +184,10 @@ struct Run {
     is_build: bool,
     /// It is caused by these alone, which may be outputs.
     verifies: BTreeSet<PathBuf>,
+    /// Saves that caused it.
+    triggers: HashSet<PathBuf>,
+    /// The suspects that have not changed between these saves and its beginning.
+    tested: HashSet<PathBuf>,
     began: Instant,
     /// What the files that have changed since held then.
     began_with: HashMap<PathBuf, Content>,
@@ -202,6 +221,10 @@ pub struct Attribution {
     scratch: HashSet<PathBuf>,
     suspects: HashMap<PathBuf, Suspect>,
     run: Option<Run>,
+    /// Saves since the beginning of the last build that came to its end.
+    triggers: HashSet<PathBuf>,
+    /// The suspects for which the next build waits, until then.
+    testing: Option<(HashSet<PathBuf>, Instant)>,
     /// Builds in a row that were caused by what changed while the previous one ran.
     turns: u32,
     /// Something that came while no build ran causes the next build.
@@ -246,10 +269,43 @@ impl Attribution {
         self.began(false, &[], now);
     }
 
+    /// A save is about to cause a build. `Some` if that is to wait, to see whether anything else
+    /// than the build writes these files.
+    pub fn test(&mut self, now: Instant) -> Option<(Duration, Vec<PathBuf>)> {
+        if self.testing.take().is_some() {
+            return None;
+        }
+        let triggers = &self.triggers;
+        let is_due = |suspect: &Suspect| {
+            suspect.credits + 1 >= CREDITS_NEEDED
+                && !suspect.has_passed
+                && suspect.tests < MOST_TESTS
+                && suspect.latest <= LONGEST_TESTED
+                && !suspect.triggers.is_disjoint(triggers)
+        };
+        let due = self.suspects.iter_mut().filter(|(_, suspect)| is_due(suspect));
+        let (mut keys, mut latest) = (Vec::new(), Duration::ZERO);
+        for (key, suspect) in due {
+            suspect.tests += 1;
+            latest = latest.max(suspect.latest);
+            keys.push(key.clone());
+        }
+        if keys.is_empty() {
+            return None;
+        }
+        keys.sort();
+        let pause = TEST.0 + latest * TEST.1;
+        self.testing = Some((keys.iter().cloned().collect(), now + pause));
+        Some((pause, keys))
+    }
+
     fn began(&mut self, is_build: bool, verifies: &[PathBuf], now: Instant) {
+        let tested = self.testing.take().filter(|(_, until)| is_build && now >= *until);
         self.run = Some(Run {
             is_build,
             verifies: verifies.iter().cloned().collect(),
+            triggers: self.triggers.clone(),
+            tested: tested.map(|(keys, _)| keys).unwrap_or_default(),
             began: now,
             began_with: HashMap::new(),
             new_directories: BTreeSet::new(),
@@ -300,6 +356,7 @@ impl Attribution {
             // `make clean` says nothing about who writes the file.
             if !(self.is_output(path) && last == Content::Absent) {
                 self.edit(path);
+                self.triggers.insert(path.to_owned());
             }
             return Verdict::Save;
         }
@@ -368,6 +425,9 @@ impl Attribution {
     /// A save cancels the running build, unless that would keep anything newer from starting
     /// for longer than two builds take.
     fn cancel(&mut self, change: &Observed<'_>) -> Verdict {
+        if self.edited.contains(change.path) {
+            self.triggers.insert(change.path.to_owned());
+        }
         if !self.edited.contains(change.path) && change.during != During::Unsure {
             let cancels = self.cancels.entry(change.path.to_owned()).or_default();
             *cancels += 1;
@@ -424,10 +484,14 @@ impl Attribution {
             (None, _) => (self.key(path), Kind::File),
         };
         let when = run.written.get(path).copied();
+        let (triggers, is_tested) = (run.triggers.clone(), run.tested.contains(&key));
         let suspect = self.suspects.entry(key).or_default();
         if kind != Kind::File {
             suspect.kind = kind;
         }
+        suspect.triggers.extend(triggers);
+        suspect.has_passed |= is_tested;
+        suspect.latest = suspect.latest.max(when.map(|(after, _)| after).unwrap_or_default());
         suspect.last = suspect.last.min(when).or(suspect.last).or(when);
     }
 
@@ -443,6 +507,7 @@ impl Attribution {
     /// A build came to its end.
     pub fn build_ended(&mut self, outcome: Outcome, now: Instant) -> BuildEnd {
         self.cancelled = None;
+        self.triggers.clear();
         let Some(run) = &mut self.run else { return BuildEnd::default() };
         run.has_ended = true;
         if outcome != Outcome::Failed {
@@ -487,14 +552,15 @@ impl Attribution {
             (Some((before, _)), Some((now, _))) => is_same_time(before, now),
             _ => false,
         };
+        // No save has caused this build, so no other program has reacted to one.
+        suspect.has_passed |= wrote.is_some();
+        let mut is_proven = false;
         match outcome {
             Outcome::Failed | Outcome::Unseen if !is_changed && !is_regular => return false,
             Outcome::Failed if !is_changed => return false,
-            Outcome::Same if is_regular => suspect.credits = CREDITS_NEEDED,
+            Outcome::Same if is_regular => is_proven = true,
             // It has written it again as it was.
-            Outcome::Unknown | Outcome::Unseen if !is_changed && is_regular => {
-                suspect.credits = CREDITS_NEEDED;
-            }
+            Outcome::Unknown | Outcome::Unseen if !is_changed && is_regular => is_proven = true,
             // In a directory that builds make, whenever they write.
             Outcome::Same | Outcome::Unknown
                 if !is_changed || outcome == Outcome::Same && suspect.kind == Kind::Directory =>
@@ -516,7 +582,8 @@ impl Attribution {
             }
         }
         suspect.last = None;
-        if suspect.credits < CREDITS_NEEDED && suspect.repetitions < REPETITIONS_NEEDED {
+        is_proven |= suspect.credits >= CREDITS_NEEDED && suspect.has_passed;
+        if !is_proven && suspect.repetitions < REPETITIONS_NEEDED {
             return false;
         }
         let kind = suspect.kind;
@@ -706,6 +773,13 @@ mod tests {
             (names(end.proven), names(end.verify))
         }
 
+        /// The files for which the next build waits; it begins when that is over.
+        fn test(&mut self) -> Vec<String> {
+            let Some((pause, keys)) = self.attribution.test(self.now) else { return Vec::new() };
+            self.now += pause;
+            keys.iter().map(|path| path.display().to_string()).collect()
+        }
+
         fn cancel(&mut self) {
             self.attribution.build_cancelled();
             self.begin();
@@ -792,10 +866,12 @@ mod tests {
     }
 
     #[test]
-    fn a_generator_that_writes_only_what_has_changed_is_proven_by_three_verifications() {
+    fn a_generator_that_writes_only_what_has_changed_is_proven_by_three_verifications_and_a_test() {
         let mut world = World::new(&["a.templ"]);
         for number in 1..=3 {
-            world.attribution.wanted();
+            assert_eq!(world.write(5_000, "a.templ", number, Rest), Save);
+            let tested = world.test();
+            assert_eq!(tested, if number == 3 { vec!["a_templ.go"] } else { vec![] });
             world.begin();
             assert_eq!(world.write(5, "a_templ.go", number, Cmd), Pending, "{number}");
             assert_eq!(world.end(Outcome::Different).1, ["a_templ.go"]);
@@ -808,6 +884,65 @@ mod tests {
         assert_eq!(world.end(Outcome::Different), none());
         assert_eq!(world.write(5_000, "a_templ.go", 9, Rest), Nothing, "written again as it is");
         assert_eq!(world.write(5_000, "a_templ.go", 8, Rest), Save, "somebody edits it");
+    }
+
+    #[test]
+    fn another_program_that_reacts_to_the_same_saves_is_found_out_by_the_test() {
+        let mut world = World::new(&["a.templ"]);
+        for number in 1..=2 {
+            assert_eq!(world.write(5_000, "a.templ", number, Rest), Save);
+            assert!(world.test().is_empty());
+            world.begin();
+            assert_eq!(world.write(50, "a_templ.go", number, Cmd), Pending, "{number}");
+            assert_eq!(world.end(Outcome::Different).1, ["a_templ.go"]);
+            world.verify(&["a_templ.go"]);
+            assert_eq!(world.end(Outcome::Same), none());
+        }
+        assert_eq!(world.write(5_000, "a.templ", 3, Rest), Save);
+        let (pause, keys) = world.attribution.test(world.now).unwrap();
+        assert_eq!((pause.as_millis(), keys), (300, vec!["a_templ.go".into()]));
+        assert_eq!(world.write(50, "a_templ.go", 3, Rest), Save);
+        assert!(world.test().is_empty());
+        world.begin();
+        assert_eq!(world.write(50, "a_templ.go", 4, Cmd), Save, "it cancels from then on");
+    }
+
+    #[test]
+    fn a_test_that_a_save_cuts_short_or_in_which_nothing_changes_proves_nothing() {
+        let mut world = World::new(&["a.templ", "main.go"]);
+        let mut number = 0;
+        let mut one = |world: &mut World, waits: bool, writes: bool| -> bool {
+            number += 1;
+            assert_eq!(world.write(5_000, "a.templ", number, Rest), Save);
+            let is_tested = world.attribution.test(world.now).is_some();
+            world.now += Duration::from_millis(if waits { 1_000 } else { 5 });
+            world.begin();
+            if writes {
+                assert_eq!(world.write(5, "a_templ.go", number, Cmd), Pending);
+                world.end(Outcome::Different);
+                world.verify(&["a_templ.go"]);
+            }
+            assert_eq!(world.end(Outcome::Same).0, Vec::<String>::new());
+            is_tested
+        };
+        assert!(!one(&mut world, true, true));
+        assert!(!one(&mut world, true, true));
+        assert!(one(&mut world, false, true), "a save cuts it short");
+        assert!(one(&mut world, true, false), "nothing changes");
+        assert!(one(&mut world, false, true));
+        assert!(!one(&mut world, true, true), "often enough");
+        // A save of another file is no reason to test.
+        let mut world = World::new(&["a.templ", "main.go"]);
+        for number in 1..=2 {
+            world.write(5_000, "a.templ", number, Rest);
+            world.begin();
+            world.write(5, "a_templ.go", number, Cmd);
+            world.end(Outcome::Different);
+            world.verify(&["a_templ.go"]);
+            world.end(Outcome::Same);
+        }
+        assert_eq!(world.write(5_000, "main.go", 1, Rest), Save);
+        assert!(world.test().is_empty());
     }
 
     #[test]

@@ -122,9 +122,15 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
     let config = {
         let helper = processes.helper();
         tokio::select! {
-            config = first::load(&options, &helper) => config?,
-            // Nothing was started that could need to be stopped.
-            () = until_interrupted(&mut inbox) => return Ok(0),
+            config = first::load(&options, &helper) => config.map(Some),
+            () = until_interrupted(&mut inbox) => Ok(None),
+        }
+    };
+    let config = match config {
+        Ok(Some(config)) => config,
+        Ok(None) | Err(_) => {
+            processes.end(GUARDIANS_END).await;
+            return config.map(|_| 0);
         }
     };
     let spare = Spare::new(&config.spare).unwrap_or_default();
@@ -488,7 +494,11 @@ impl Engine {
     fn build_ended(&mut self, proc: Proc, ended: Ended) -> Vec<Event> {
         let outcome = if ended.succeeded() {
             let files = self.program_files();
-            match self.built.built(&files) {
+            let outcome = self.built.built(&files);
+            if outcome == Outcome::Same {
+                files.iter().for_each(|file| self.artifacts.confirmed(file));
+            }
+            match outcome {
                 // Sources that are run as they are say nothing of what the build has made.
                 Outcome::Same if !files.iter().any(|file| self.is_made_by_builds(file)) => {
                     self.unknown_outcome()

@@ -533,6 +533,8 @@ pub enum Notice {
     Finishing(Vec<PathBuf>),
     /// These change each time that a build runs; the next build follows after this pause.
     ChangesInBuilds(Vec<PathBuf>, Duration),
+    /// The build for these saves begins after this time, to see what else writes those files.
+    Testing(Vec<PathBuf>, Vec<PathBuf>, Duration),
     /// The program itself may have written these: what follows comes so much later.
     Late(Vec<PathBuf>, Duration),
     /// These are proven to be written by the program itself, which they would restart.

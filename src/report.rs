@@ -214,6 +214,7 @@ impl Report {
             Notice::Late(paths, pause) => self.late(paths, *pause),
             Notice::OwnWrites(paths) => self.own_writes(paths),
             Notice::ChangesInBuilds(paths, pause) => self.changes_in_builds(paths, *pause),
+            Notice::Testing(saved, paths, pause) => self.testing(saved, paths, *pause),
             Notice::BuildFailed { build, ended, app } => {
                 let text = format!("{ended}, after {}; {}", self.took(*build), self.serving(*app));
                 self.line(Part::Build, Tone::Bad, "failed", &text);

@@ -83,12 +83,12 @@ impl Engine {
                 true
             }
             Err(error) => {
-                let holds = if self.env.is_empty() {
+                let stays = if self.env.is_empty() {
                     "no file of variables is used"
                 } else {
-                    "the values before it hold"
+                    "the previous values stay in effect"
                 };
-                let text = format!("{error}\n  until that is mended, {holds}");
+                let text = format!("{error}\n  {stays} until this is fixed");
                 if self.told_env.as_ref() != Some(&text) {
                     self.report.say(&Notice::Warning(text.clone()));
                     self.told_env = Some(text);

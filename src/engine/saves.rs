@@ -293,7 +293,16 @@ impl Engine {
             judged.saves.append(&mut judged.finish);
             judged.saves.append(&mut judged.verify);
             judged.saves.append(&mut judged.later);
-            return vec![Event::Saved(Cause::Save(judged.saves))];
+            let cause = Cause::Save(judged.saves);
+            if !self.state.is_building()
+                && let Some((pause, paths)) = self.attribution.test(Instant::now())
+            {
+                self.report.say(&Notice::Testing(cause.paths().to_vec(), paths, pause));
+                self.build_later(cause, pause, Event::Saved);
+                return Vec::new();
+            }
+            let paused = self.paused_build.cause.take();
+            return vec![Event::Saved(cause.after(paused))];
         }
         let mut events = Vec::new();
         if !judged.finish.is_empty() {

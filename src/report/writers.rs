@@ -38,6 +38,13 @@ impl Report {
         self.line(Part::Main, Tone::Warn, "note", &text);
     }
 
+    pub(super) fn testing(&self, saved: &[PathBuf], paths: &[PathBuf], pause: Duration) {
+        let [saved, names] = [saved, paths].map(|paths| name_paths(paths, &self.base));
+        let text =
+            format!("{saved}; building in {pause:.1?}, to see whether the build writes {names}");
+        self.line(Part::Watcher, Tone::Plain, "saved", &text);
+    }
+
     pub(super) fn changes_in_builds(&self, paths: &[PathBuf], pause: Duration) {
         let names = name_paths(paths, &self.base);
         let text = format!(

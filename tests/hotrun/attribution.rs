@@ -97,6 +97,46 @@ fn a_generator_beside_hotrun_is_never_taken_for_the_build() {
 }
 
 #[test]
+fn a_generator_that_reacts_to_the_same_save_before_the_build_reads_is_not_taken_for_it() {
+    // At first it is so fast that the build reads what it writes, and then no longer.
+    let config = "[build]\ncmd = \"sh build.sh\"\nentrypoint = \"tmp/app\"\n\
+                  include_ext = [\"txt\"]\n";
+    let build = "touch begun; sleep 0.2; text=$(cat gen.txt); touch read; mkdir -p tmp\n\
+                 { echo '#!/bin/sh'; echo \"echo serving $text as \\$\\$; exec sleep 1000\"; } > tmp/new\n\
+                 chmod +x tmp/new; mv tmp/new tmp/app; sleep 0.2\n";
+    let project = Sandbox::empty()
+        .file("hotrun.toml", config)
+        .file("build.sh", build)
+        .file("gen.txt", "one\n")
+        .file("source.txt", "one\n");
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_serving("one");
+    hotrun.wait_for("ready");
+    let mut save = |version: &str, mark: &str, last: &str| {
+        project.sh("rm -f begun read");
+        project.save("source.txt", version);
+        let root = project.root();
+        let waits = || hotrun.count("to see whether the build writes gen.txt");
+        let before = waits();
+        wait_until("the build", || root.join(mark).exists() || waits() > before);
+        project.save("gen.txt", &format!("{version}\n"));
+        hotrun.wait_serving(version);
+        hotrun.wait_for(last);
+    };
+    save("two", "begun", "ready");
+    save("three", "begun", "ready");
+    save("four", "begun", "unchanged");
+    save("five", "begun", "unchanged");
+    save("six", "begun", "ready");
+    for version in ["seven", "eight"] {
+        save(version, "read", "ready");
+    }
+    assert_eq!(hotrun.count("  output  "), 0, "{}", hotrun.output());
+    assert_eq!(hotrun.count("to see whether"), 1, "{}", hotrun.output());
+    hotrun.end();
+}
+
+#[test]
 fn under_steady_saving_something_newer_starts_again_and_again() {
     // Each save comes when the build is half done: none would ever end.
     let build = "v=$(cat source.txt); sleep 0.3; echo half $v; sleep 0.3; echo $v > built";

@@ -219,6 +219,7 @@ fn delay_keeps_builds_apart_and_no_save_is_forgotten() {
     let project = Sandbox::new().file("hotrun.toml", &format!("{CONFIG}delay = 3600000\n"));
     let mut hotrun = project.start(&[]);
     hotrun.wait_serving("one");
+    hotrun.wait_for("ready");
     project.save("source.txt", "two\n");
     hotrun.wait_for("changed");
     project.save("other.txt", "");

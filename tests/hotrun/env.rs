@@ -60,7 +60,7 @@ fn a_mistake_is_told_with_its_line_and_changes_nothing() {
     let pid = nix::unistd::Pid::from_raw(pid);
     project.save(".env", "A=x\nB two words\n");
     hotrun.wait_for(".env:2: cannot be read: B two words");
-    hotrun.wait_for("until that is mended");
+    hotrun.wait_for("until this is fixed");
     project.save("source.txt", "two\n");
     hotrun.wait_for_line("build <a><more b><real>");
     hotrun.wait_for("app <a><more b><real>");

@@ -143,7 +143,9 @@ fn a_build_that_serves_is_told_and_stopped_like_a_program() {
         return;
     }
     let port = free_port();
-    let go = "trap 'echo asked by INT; kill $child; exit' INT\ncp source.txt built\n\
+    // hotrun itself asks go what the program is made of.
+    let go = "[ $1 = run ] || exit 1\n\
+              trap 'echo asked by INT; kill $child; exit' INT\ncp source.txt built\n\
               python3 server.py & child=$!\nwait $child\n";
     for (cmd, remedy) in [
         ("./go run main.go", "full_bin = \"./go run main.go\"".to_owned()),

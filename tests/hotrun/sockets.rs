@@ -496,7 +496,7 @@ fn a_listener_that_cannot_be_opened_takes_down_no_program() {
     project
         .save("hotrun.toml", &format!("{}{}", crate::sandbox::CONFIG, listen(&port.to_string())));
     hotrun.wait_for(&format!("127.0.0.1:{port}: cannot listen there"));
-    hotrun.wait_for("until that is mended, the configuration before it holds");
+    hotrun.wait_for("the previous configuration stays in effect until this is fixed");
     assert!(is_alive(app));
     project.save("source.txt", "two\n");
     hotrun.wait_serving("two");

@@ -859,7 +859,7 @@ fn keys_go_on_working_after_a_helper_has_failed() {
     let mut session = Session::of_hotrun(&project);
     session.wait_for("ready");
     project.save("Cargo.toml", "[package\n");
-    session.wait_for("until that is mended");
+    session.wait_for("until this is fixed");
     session.wait_for_modes(false);
     session.send("h");
     session.wait_for("q  quit");

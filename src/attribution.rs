@@ -333,11 +333,20 @@ impl Attribution {
 
     /// The build that runs, or ran last, has made it, or builds are proven to write it.
     pub fn is_written(&self, path: &Path) -> bool {
-        let is_new = |run: &Run| run.began_with.get(path) == Some(&Content::Absent);
         !self.edited.contains(path)
             && (self.is_output(path)
                 || self.suspects.contains_key(&self.key(path))
-                || self.run.as_ref().is_some_and(is_new))
+                || self.is_new(path))
+    }
+
+    /// It did not exist when the build began that runs, or ran last.
+    pub fn is_new(&self, path: &Path) -> bool {
+        self.run.as_ref().is_some_and(|run| run.began_with.get(path) == Some(&Content::Absent))
+    }
+
+    /// It did not exist when it was last looked at.
+    pub fn is_gone(&self, path: &Path) -> bool {
+        self.held.get(path) == Some(&Content::Absent)
     }
 
     /// What follows from the change of a file that a build reads, or (`is_source` false) a
@@ -518,7 +527,7 @@ impl Attribution {
         keys.retain(|key| !self.edited.contains(key) && self.verify(key, &run, outcome));
         let mut verify: Vec<PathBuf> = run.pending.iter().cloned().collect();
         verify.retain(|path| {
-            !self.is_output(path) && !self.is_of_family(path) && !self.was_scratch(path, &run)
+            !self.is_output(path) && !self.is_of_family(path) && !self.was_scratch(path)
         });
         for path in &verify {
             self.suspect(path);
@@ -639,9 +648,9 @@ impl Attribution {
     }
 
     /// It was made and deleted in this build, in a directory where builds do that.
-    fn was_scratch(&self, path: &Path, run: &Run) -> bool {
-        run.began_with.get(path) == Some(&Content::Absent)
-            && self.held.get(path) == Some(&Content::Absent)
+    fn was_scratch(&self, path: &Path) -> bool {
+        self.is_new(path)
+            && self.is_gone(path)
             && path.parent().is_some_and(|parent| self.scratch.contains(parent))
     }
 

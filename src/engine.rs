@@ -4,7 +4,7 @@
 //! It never decides, and performing never waits: what takes time is a task that reports to
 //! the inbox.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -102,6 +102,14 @@ enum Told {
     NotGiven,
 }
 
+/// What has become of a file since the app was started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unread {
+    Changed,
+    /// It did not exist then. The app has missed nothing if it is deleted again.
+    Made,
+}
+
 /// How to talk.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Talk {
@@ -156,7 +164,7 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
         own_writes: OwnWrites::default(),
         late: Late::default(),
         built: Built::default(),
-        unread: BTreeSet::new(),
+        unread: BTreeMap::new(),
         is_wanted: false,
         paused_build: Paused::default(),
         paused_rules: Paused::default(),
@@ -243,7 +251,7 @@ struct Engine {
     /// The program that was last built.
     built: Built,
     /// What has changed since the app was started, which it may read at its start.
-    unread: BTreeSet<PathBuf>,
+    unread: BTreeMap<PathBuf, Unread>,
     /// Somebody has asked for a build since.
     is_wanted: bool,
     /// A build that is not to begin at once, since builds seem to cause each other.
@@ -511,13 +519,13 @@ impl Engine {
         };
         let BuildEnd { proven, verify, written, pause, confirms } =
             self.attribution.build_ended(outcome, Instant::now());
-        self.unread.extend(written);
+        self.app_has_not_read(written);
         let is_same = outcome == Outcome::Same && !self.config.run.restart_unchanged;
         let needs_none =
             (confirms || is_same) && !self.is_wanted && self.only_the_compiler_reads_what_changed();
         // Whatever the build may not have read, the app has not read either.
         if needs_none {
-            self.unread.extend(verify.iter().cloned());
+            self.app_has_not_read(verify.clone());
         }
         let mut events = Vec::new();
         if !proven.is_empty() {
@@ -548,15 +556,29 @@ impl Engine {
         if sees_all { Outcome::Unknown } else { Outcome::Unseen }
     }
 
+    /// These have changed during the build that has ended, and the app was started before.
+    fn app_has_not_read(&mut self, paths: Vec<PathBuf>) {
+        for path in paths {
+            let is_new = self.attribution.is_new(&path);
+            let how = if is_new { Unread::Made } else { Unread::Changed };
+            self.unread.entry(path).or_insert(how);
+        }
+    }
+
     /// Nothing that has changed since the app was started is read by the program itself.
     fn only_the_compiler_reads_what_changed(&self) -> bool {
-        if self.unread.is_empty() {
+        let matters = |(path, how): &(&PathBuf, &Unread)| {
+            **how == Unread::Changed || !self.attribution.is_gone(path)
+        };
+        let unread: Vec<&PathBuf> =
+            self.unread.iter().filter(matters).map(|(path, _)| path).collect();
+        if unread.is_empty() {
             return true;
         }
         let is_cargo = matches!(self.config.kind, Kind::Cargo(_));
         let is_go = || self.artifact().is_some_and(|path| program::is_go(&path));
         let has = |extension: &str| {
-            self.unread.iter().all(|path| path.extension().is_some_and(|one| one == extension))
+            unread.iter().all(|path| path.extension().is_some_and(|one| one == extension))
         };
         is_cargo && has("rs") || has("go") && is_go()
     }
@@ -679,7 +701,7 @@ impl Engine {
                 false
             }
             Cause::Save(paths) => {
-                self.unread.extend(paths.iter().cloned());
+                self.unread.extend(paths.iter().map(|path| (path.clone(), Unread::Changed)));
                 self.attribution.build_began(&[], now);
                 false
             }

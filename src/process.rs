@@ -57,8 +57,14 @@ pub(crate) use output::without_escapes;
 use output::{Kept, Output};
 pub(crate) use platform::has_written_files;
 pub use ports::Freeing;
-pub(crate) use raw::{is_ignored, stop_here};
+pub(crate) use raw::is_ignored;
+#[cfg(not(target_os = "linux"))]
+pub(crate) use raw::stop_here;
+#[cfg(target_os = "linux")]
+pub(crate) use raw::watch_signals;
 use reaper::Reaper;
+#[cfg(target_os = "linux")]
+pub(crate) use terminal::stop_here;
 use tree::{Order, Tree, bare_launch, not_started};
 
 /// What guardians are called in `ps`. It does not hold the name of hotrun: `pkill hotrun`

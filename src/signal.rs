@@ -1,12 +1,19 @@
 //! Signals to hotrun, as messages.
 
 use nix::sys::signal::Signal as Name;
+#[cfg(target_os = "linux")]
+use nix::sys::{
+    signal::SigSet,
+    signalfd::{SfdFlags, SignalFd},
+};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::error::{Error, Result};
 use crate::event::{Event, Message, Order};
 use crate::process::is_ignored;
+#[cfg(target_os = "linux")]
+use crate::process::watch_signals;
 
 /// What one signal means.
 #[derive(Clone, Copy)]
@@ -43,10 +50,36 @@ pub fn listen(inbox: &UnboundedSender<Message>) -> Result<()> {
         if matches!(name, Name::SIGHUP | Name::SIGTSTP) && is_ignored(name) {
             continue;
         }
+        #[cfg(target_os = "linux")]
+        if name == Name::SIGTSTP {
+            tell_of_pending(name, meaning, inbox.clone())?;
+            continue;
+        }
         let signals = signal(SignalKind::from_raw(name as i32))
             .map_err(|error| Error::failed("cannot listen for signals", error))?;
         tokio::spawn(tell(signals, meaning, inbox.clone()));
     }
+    Ok(())
+}
+
+/// Reports a blocked signal, and leaves it pending.
+#[cfg(target_os = "linux")]
+fn tell_of_pending(name: Name, meaning: Meaning, inbox: UnboundedSender<Message>) -> Result<()> {
+    let failed = |error| Error::failed("cannot listen for signals", error);
+    let mut signals = SigSet::empty();
+    signals.add(name);
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    let pending = SignalFd::with_flags(&signals, flags).map_err(|errno| failed(errno.into()))?;
+    let pending = watch_signals(pending).map_err(failed)?;
+    tokio::spawn(async move {
+        while let Ok(mut is_pending) = pending.readable().await {
+            // Until it is sent again: nothing reads it.
+            is_pending.clear_ready();
+            if inbox.send(message(meaning)).is_err() {
+                return;
+            }
+        }
+    });
     Ok(())
 }
 

@@ -12,7 +12,11 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::pty::Winsize;
 use nix::sys::signal::Signal;
+#[cfg(target_os = "linux")]
+use nix::sys::signalfd::SignalFd;
 use nix::unistd::{ForkResult, Pid};
+#[cfg(target_os = "linux")]
+use tokio::io::{Interest, unix::AsyncFd};
 
 /// Who one is after [`fork`].
 pub(super) enum Forked {
@@ -140,9 +144,18 @@ pub(crate) fn is_ignored(signal: Signal) -> bool {
     result == 0 && unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN
 }
 
+/// Waits for signals to be pending. To be called where a runtime of tokio's runs.
+#[cfg(target_os = "linux")]
+pub(crate) fn watch_signals(signals: SignalFd) -> io::Result<AsyncFd<SignalFd>> {
+    // SAFETY: a `SignalFd` owns its descriptor, which is always the same, and stays open until
+    // it is dropped.
+    Ok(unsafe { AsyncFd::register_with_interest(signals, Interest::READABLE) }?)
+}
+
 /// Stops this process as Ctrl-Z stops one that does not care for it. The kernel does nothing
 /// where nobody could have it go on again: in an orphaned group, and for the first process
 /// of a container.
+#[cfg(not(target_os = "linux"))]
 pub(crate) fn stop_here() {
     let signal = Signal::SIGTSTP as i32;
     let mut default = MaybeUninit::<libc::sigaction>::zeroed();

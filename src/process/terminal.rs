@@ -296,11 +296,28 @@ fn controlling_terminal() -> Option<OwnedFd> {
 }
 
 /// From now on this process may write to the terminal, change it and hand it on, though it
-/// is in the background, and is not stopped if it reads there. To be called before there is
-/// a second thread. (Blocked, not ignored: what is ignored stays so in every child.)
+/// is in the background, and is not stopped if it reads there; and Ctrl-Z stops it when it is
+/// prepared for that. To be called before there is a second thread. (Blocked, not ignored: what
+/// is ignored stays so in every child.)
 pub fn block_stops() {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGTTOU);
     signals.add(Signal::SIGTTIN);
+    if cfg!(target_os = "linux") {
+        signals.add(Signal::SIGTSTP);
+    }
     let _ = signals.thread_block();
+}
+
+/// Lets the pending SIGTSTP stop this process. SIGCONT discards a pending SIGTSTP, so a process
+/// that `fg` has continued before it was prepared goes on. (If it were to raise the signal
+/// again then, it would stay stopped: `make`, its parent, may have been stopped before it, and
+/// `fg` follows as soon as that is seen.) The kernel does nothing where no process could
+/// continue this one: in an orphaned group, and for the first process of a container.
+#[cfg(target_os = "linux")]
+pub fn stop_here() {
+    let mut stop = SigSet::empty();
+    stop.add(Signal::SIGTSTP);
+    let _ = stop.thread_unblock();
+    let _ = stop.thread_block();
 }

@@ -134,12 +134,9 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
             () = until_interrupted(&mut inbox) => Ok(None),
         }
     };
-    let config = match config {
-        Ok(Some(config)) => config,
-        Ok(None) | Err(_) => {
-            processes.end(GUARDIANS_END).await;
-            return config.map(|_| 0);
-        }
+    let Ok(Some(config)) = config else {
+        processes.end(GUARDIANS_END).await;
+        return config.map(|_| 0);
     };
     let spare = Spare::new(&config.spare).unwrap_or_default();
     let swept = process::sweep(&options.directory, &spare).await;
@@ -504,7 +501,9 @@ impl Engine {
             let files = self.program_files();
             let outcome = self.built.built(&files);
             if outcome == Outcome::Same {
-                files.iter().for_each(|file| self.artifacts.confirmed(file));
+                for file in &files {
+                    self.artifacts.confirmed(file);
+                }
             }
             match outcome {
                 // Sources that are run as they are say nothing of what the build has made.

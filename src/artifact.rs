@@ -116,6 +116,27 @@ impl Artifacts {
         }
     }
 
+    /// Makes the directory, by which other hotruns see that `tmp_dir` is in use.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be made.
+    pub fn claim(&mut self) -> io::Result<()> {
+        let made = make_directories(&self.directory.join("0").join("program"))?;
+        self.made.extend(made);
+        Ok(())
+    }
+
+    /// True if another hotrun uses `tmp_dir`.
+    pub fn has_neighbours(&self, is_alive: impl Fn(&str) -> bool) -> bool {
+        let entries = self.directory.parent().and_then(|all| fs::read_dir(all).ok());
+        entries.into_iter().flatten().flatten().any(|entry| {
+            let name = entry.file_name();
+            Some(name.as_os_str()) != self.directory.file_name()
+                && name.to_str().is_some_and(&is_alive)
+        })
+    }
+
     /// Deletes what hotruns have left that were killed.
     pub fn sweep(&self, is_alive: impl Fn(&str) -> bool) {
         let entries = self.directory.parent().and_then(|all| fs::read_dir(all).ok());

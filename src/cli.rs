@@ -254,7 +254,6 @@ fn perform() -> Result<u8> {
         .try_get_matches_from(own)
         .and_then(|matches| Cli::from_arg_matches(&matches))
         .unwrap_or_else(|error| error.exit());
-    tell_ambiguous_word(&cli, &words)?;
     match &cli.command {
         None | Some(Word::Run) => run(&cli, &words),
         Some(Word::Init { full, from }) => write_first(&cli, &words, *full, *from),
@@ -263,17 +262,6 @@ fn perform() -> Result<u8> {
         Some(Word::Exec) => Ok(exec(&words)),
         Some(Word::Explain { paths }) => explain(&cli, &words, paths),
     }
-}
-
-/// Air has only one subcommand: its users may mean any other word for their program.
-fn tell_ambiguous_word(cli: &Cli, words: &Words) -> Result<()> {
-    let Some(word) = words.subcommand.as_deref().filter(|word| *word != "init") else {
-        return Ok(());
-    };
-    if config::is_airs(&cli.options(words)?) {
-        Report::note(&format!("{word} is hotrun's own word; for the program: hotrun -- {word}"));
-    }
-    Ok(())
 }
 
 fn run(cli: &Cli, words: &Words) -> Result<u8> {

@@ -185,6 +185,17 @@ pub struct Run {
     pub rerun_delay: Option<Duration>,
     /// It is also restarted when a build leaves it byte for byte as it was.
     pub restart_unchanged: bool,
+    /// The TCP port that it listens on.
+    pub port: Option<Port>,
+}
+
+/// A TCP port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// This one.
+    Number(u16),
+    /// A free one, which the program finds in `PORT`.
+    Auto,
 }
 
 /// Who gets the signal that asks a program to end. In any case whoever is left when its

@@ -19,7 +19,7 @@ use tokio::task::{JoinHandle, spawn_local};
 use crate::artifact::Artifacts;
 use crate::attribution::{Attribution, BuildEnd, Fingerprints, Outcome};
 use crate::config::{
-    self, Action, Color, Command, Config, Extensions, Options, Program, Scope, Spare, Stage,
+    self, Action, Color, Command, Config, Extensions, Options, Port, Program, Scope, Spare, Stage,
 };
 use crate::control::Server;
 use crate::error::{Error, Result};
@@ -77,6 +77,8 @@ const KNOWS_PORTS: Duration = Duration::from_secs(2);
 const ENDLESS: Duration = Duration::from_secs(5);
 /// After so many short lives in a row it is told.
 const CRASH_LOOP: u32 = 5;
+/// Time between `run.signal`, where that follows SIGINT, and SIGKILL.
+const BEFORE_KILL: Duration = Duration::from_secs(1);
 /// At the end: how long hotrun waits for its guardians, whose trees are gone, and for
 /// whoever reads what it said last.
 const GUARDIANS_END: Duration = Duration::from_secs(1);
@@ -187,7 +189,6 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
         artifacts,
         asked: None,
         _control: control,
-        listens: false,
         told: HashSet::new(),
         spacing: None,
         backoff: None,
@@ -197,6 +198,9 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
         seat: Seat::new(Terminal::open()),
         builds_serve: false,
         ports: process::known_ports(&options.directory),
+        chosen_port: None,
+        has_heard_ctrl_c: false,
+        has_failed_start: false,
         short_lives: 0,
         options,
         sender,
@@ -221,7 +225,7 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
 async fn until_interrupted(inbox: &mut UnboundedReceiver<Message>) {
     loop {
         match inbox.recv().await {
-            None | Some(Message::Event(Event::Interrupted)) => return,
+            None | Some(Message::CtrlC | Message::Event(Event::Interrupted)) => return,
             Some(Message::Suspend) => process::stop_here(),
             Some(_) => {}
         }
@@ -296,8 +300,6 @@ struct Engine {
     asked: Option<oneshot::Sender<std::result::Result<String, String>>>,
     /// Orders from elsewhere arrive as long as this lives.
     _control: Option<Server>,
-    /// The app that was started last listened on a port of its own.
-    listens: bool,
     /// What was told, and is not told again.
     told: HashSet<Told>,
     spacing: Option<JoinHandle<()>>,
@@ -313,6 +315,12 @@ struct Engine {
     builds_serve: bool,
     /// Ports on which apps of this project have listened.
     ports: BTreeSet<u16>,
+    /// What `run.port = "auto"` stands for, once it is needed.
+    chosen_port: Option<u16>,
+    /// Ctrl-C was typed.
+    has_heard_ctrl_c: bool,
+    /// The last app that exited did so soon after its start.
+    has_failed_start: bool,
     /// So many apps in a row have ended by themselves soon after their start.
     short_lives: u32,
     sender: UnboundedSender<Message>,
@@ -360,6 +368,21 @@ impl Engine {
 
     // From messages to events
 
+    fn spawned(&mut self, proc: Proc, pid: i32) {
+        if let Some(facts) = self.report.facts.get_mut(&proc) {
+            facts.pid = Some(pid);
+        }
+        if let Some(probe) = self.probes.get(&proc) {
+            probe.began(pid);
+        }
+        self.terminal_was_taken(proc, Pid::from_raw(pid));
+        if self.roles.get(&proc) == Some(&Role::App) {
+            self.report.say(&Notice::Started(proc));
+        }
+        self.processes.began(proc, Pid::from_raw(pid));
+        self.watch_for_lock(proc, Pid::from_raw(pid));
+    }
+
     fn understand(&mut self, message: Message) -> Vec<Event> {
         self.notice_foreground();
         match message {
@@ -374,6 +397,7 @@ impl Engine {
             Message::Event(event) => {
                 match event {
                     Event::Proven(app) => self.proven(app),
+                    Event::Ready(app) => self.is_ready_late(app),
                     Event::Gone(proc) => {
                         self.listeners.gone(proc);
                         self.repair_listeners();
@@ -403,18 +427,7 @@ impl Engine {
                 vec![Event::Interrupted]
             }
             Message::Spawned(proc, pid) => {
-                if let Some(facts) = self.report.facts.get_mut(&proc) {
-                    facts.pid = Some(pid);
-                }
-                if let Some(probe) = self.probes.get(&proc) {
-                    probe.began(pid);
-                }
-                self.terminal_was_taken(proc, Pid::from_raw(pid));
-                if self.roles.get(&proc) == Some(&Role::App) {
-                    self.report.say(&Notice::Started(proc));
-                }
-                self.processes.began(proc, Pid::from_raw(pid));
-                self.watch_for_lock(proc, Pid::from_raw(pid));
+                self.spawned(proc, pid);
                 Vec::new()
             }
             Message::Running { proc, label, is_last } => {
@@ -453,6 +466,7 @@ impl Engine {
             Message::Stopped(..)
             | Message::Typed { .. }
             | Message::TerminalClosed
+            | Message::CtrlC
             | Message::Suspend
             | Message::Continued
             | Message::Resized
@@ -842,6 +856,9 @@ impl Engine {
         }
         if is_app {
             env.extend(self.probe(proc));
+            if let Some(port) = self.port().filter(|_| self.config.run.port == Some(Port::Auto)) {
+                env.push(("PORT".into(), port.to_string().into()));
+            }
         }
         let grace = limit.map(|limit| (limit, "its start (build.kill_delay)"));
         self.report.facts.insert(proc, Facts { grace, ..Facts::now() });
@@ -862,6 +879,10 @@ impl Engine {
         };
         let listeners = if is_app { self.listeners.inherit() } else { Vec::new() };
         let look_for = self.config.ready.log.clone().filter(|_| is_app);
+        let reads_output = is_app && self.reads_output(terminal);
+        if let Some(facts) = self.report.facts.get_mut(&proc) {
+            facts.is_read = reads_output || look_for.is_some();
+        }
         let then = self.question(role);
         let job = Job {
             stages,
@@ -879,6 +900,7 @@ impl Engine {
             ports,
             freeing: self.freeing(),
             listeners,
+            reads_output,
             look_for,
             look_at_ports,
         };
@@ -903,7 +925,9 @@ impl Engine {
 
     fn dismiss(&mut self, proc: Proc) {
         let (signal, grace) = match self.roles.get(&proc) {
-            Some(Role::App) => (self.config.run.signal, self.config.run.grace),
+            Some(Role::App) => {
+                (self.farewell_of_app(proc, self.config.run.grace), self.config.run.grace)
+            }
             Some(Role::Build) if self.builds_serve => {
                 (self.config.run.signal, self.config.run.grace)
             }
@@ -915,6 +939,26 @@ impl Engine {
             facts.grace = Some((grace, signal.as_str()));
         }
         self.processes.dismiss(proc, signal, grace);
+    }
+
+    /// The signal that asks an app to exit. Ctrl-C at a terminal is SIGINT, as without hotrun, and
+    /// `run.signal` follows before the grace period is over. Not for an app that ignores SIGINT,
+    /// as what a shell has started in the background does.
+    fn farewell_of_app(&self, app: Proc, grace: Duration) -> Signal {
+        let configured = self.config.run.signal;
+        let pid = self.report.facts.get(&app).and_then(|facts| facts.pid);
+        let hears = pid.is_some_and(|pid| !process::ignores(Pid::from_raw(pid), Signal::SIGINT));
+        if !self.has_heard_ctrl_c || configured == Signal::SIGINT || !hears {
+            return configured;
+        }
+        let inbox = self.sender.clone();
+        let later = grace.saturating_sub(BEFORE_KILL.min(grace / 4));
+        spawn_local(async move {
+            tokio::time::sleep(later).await;
+            // The inbox closes when hotrun ends.
+            let _ = inbox.send(Message::AskAgain(app));
+        });
+        Signal::SIGINT
     }
 
     fn arm(&mut self, timer: Timer) {
@@ -946,7 +990,13 @@ impl Engine {
         if let Notice::AppEnded { app, next: Next::Restart, .. } = notice {
             self.lengthen_pause(*app);
         }
-        let is_seen_anyway = matches!(notice, Notice::Ready(_)) && self.is_a_screen_shown();
+        if let Notice::Running(app) = notice
+            && let Some(facts) = self.report.facts.get_mut(app)
+        {
+            facts.is_running = true;
+        }
+        let is_start = matches!(notice, Notice::Ready(_) | Notice::Running(_));
+        let is_seen_anyway = is_start && self.is_a_screen_shown();
         if !is_seen_anyway {
             self.report.say(notice);
         }

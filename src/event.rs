@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -310,8 +311,10 @@ pub enum Event {
     },
     /// No process of its tree is left. Always after `Exited`.
     Gone(Proc),
-    /// It serves.
+    /// It serves, on evidence.
     Ready(Proc),
+    /// It has lived for a while, without evidence that it serves. `Ready` may follow.
+    Running(Proc),
     /// It did not serve in time.
     Unready(Proc),
     /// It was ready, and has lived long enough to be trusted.
@@ -352,6 +355,8 @@ pub enum Message {
     Unready(Proc, String),
     /// It counts as ready, as nothing says otherwise.
     Assumed(Proc),
+    /// It is reached there, as far as that is known; `Ready` follows.
+    Serves(Proc, Option<SocketAddr>),
     /// It has printed what was waited for.
     LogMatched(Proc),
     /// What it says of its state.
@@ -362,8 +367,12 @@ pub enum Message {
     Extend(Proc, Duration),
     /// The artifact of this number was copied, or was not, for this reason.
     Copied(u32, Result<(), String>),
+    /// It has said that an address is in use, perhaps with the port; its end follows.
+    AddressInUse(Proc, BTreeSet<u16>),
     /// It listens on these TCP ports.
     Listens(Proc, BTreeSet<u16>),
+    /// SIGINT has not ended this app; its own signal is due.
+    AskAgain(Proc),
     /// A command is about to run.
     Running {
         /// As a part of this.
@@ -390,6 +399,8 @@ pub enum Message {
     },
     /// The window of the terminal was closed, or the line is cut.
     TerminalClosed,
+    /// SIGINT, as by Ctrl-C.
+    CtrlC,
     /// Ctrl-Z.
     Suspend,
     /// hotrun goes on, or was put into the foreground or background.
@@ -601,9 +612,11 @@ pub enum Notice {
         /// What to write into the configuration.
         remedy: String,
     },
-    /// An app serves.
+    /// An app serves, on evidence.
     Ready(Proc),
-    /// It counts as ready, though nothing says so.
+    /// It has lived for a while, without evidence that it serves.
+    Running(Proc),
+    /// It has lived for 1 s without such evidence, and takes the older one's place.
     Assumed(Proc),
     /// What it says of its state.
     Status(Proc, String),

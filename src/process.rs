@@ -55,7 +55,7 @@ pub(crate) use leftovers::{
 use link::{FromGuardian, Launch, ToGuardian};
 pub(crate) use output::without_escapes;
 use output::{Kept, Output};
-pub(crate) use platform::has_written_files;
+pub(crate) use platform::{has_written_files, ignores};
 pub use ports::Freeing;
 pub(crate) use raw::is_ignored;
 #[cfg(not(target_os = "linux"))]
@@ -155,11 +155,21 @@ pub struct Job {
     pub freeing: Freeing,
     /// Sockets that it inherits.
     pub listeners: Vec<Rc<Inherited>>,
+    /// What it prints passes through hotrun, which reports a line that says that an address is
+    /// in use.
+    pub reads_output: bool,
     /// Tell as soon as it has printed a line in which this is found. What it prints passes
     /// through hotrun then.
     pub look_for: Option<Regex>,
     /// After so much time of its last command, tell on which ports it listens.
     pub look_at_ports: Option<Duration>,
+}
+
+impl Job {
+    /// Something is looked for in what it prints.
+    fn is_searched(&self) -> bool {
+        self.reads_output || self.look_for.is_some()
+    }
 }
 
 /// Decides, by what the last stage printed for hotrun, which command follows it. Nothing of

@@ -4,11 +4,11 @@
 //! (`sd_notify(3)`). So nobody has to be known by a pid, and it makes no difference how many
 //! shells stand between.
 //!
-//! Where nothing is configured, `READY=1` is taken when it comes. Otherwise an app counts as
-//! ready when it listens on a port, or when it has got over the errors of its start.
+//! Where nothing is configured, an app is ready when it sends `READY=1`, when it listens on a
+//! port of its own, or when it waits for connections on a socket that it has inherited. One
+//! that does none of this is *running* after a while, and never called ready.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::future::pending;
@@ -33,15 +33,18 @@ use crate::config::{Http, Ready, Target};
 use crate::event::{Event, Message, Mode, Notice, Proc};
 use crate::process::{self, at, ports};
 
-/// An app that has lived this long has got over the errors of its start: alone, and beside
+/// Time after which an app without any sign that it serves counts as running: alone, and beside
 /// another that serves.
-const LIVED: Duration = Duration::from_millis(100);
-const LIVED_BESIDE: Duration = Duration::from_secs(1);
-/// One whose predecessor listened on a port does so by then, if at all.
-const LISTENS: Duration = Duration::from_secs(3);
-/// One that is ready and has lived this long has proven good.
+const RUNS: Duration = Duration::from_secs(3);
+const RUNS_BESIDE: Duration = Duration::from_secs(1);
+/// Time after which no such sign is looked for any more, except for messages.
+const LOOKED_FOR: Duration = Duration::from_secs(300);
+/// Time for which a port that the app is known to listen on is waited for, after it has begun
+/// to listen on another one.
+const KNOWN_PORT: Duration = Duration::from_secs(1);
+/// One that is ready, or running, and has lived this long has proven good.
 const PROVEN: Duration = Duration::from_secs(2);
-/// Between two looks, or two tries: at first, and in the end.
+/// Between two looks, or two tries: at first, and when a moment has passed.
 /// (On macOS a look takes the time of several programs.)
 const LOOK: Duration = Duration::from_millis(if cfg!(target_os = "macos") { 250 } else { 5 });
 const LAST_LOOK: Duration = Duration::from_millis(250);
@@ -63,8 +66,11 @@ pub struct Expected {
     pub ready: Ready,
     /// Whether another may be serving meanwhile.
     pub mode: Mode,
-    /// The app before it listened on a port of its own.
-    pub listens: bool,
+    /// The port that it is configured to listen on.
+    pub port: Option<u16>,
+    /// Ports on which it may be expected to listen, by its environment or since the app before
+    /// it did.
+    pub known: Vec<u16>,
 }
 
 /// Watches one app. Dropped, it is watched no more.
@@ -206,7 +212,9 @@ impl Watcher {
         };
         let began = Instant::now();
         let configured = &self.expected.ready;
-        let mut deadline = Some(began + configured.timeout).filter(|_| configured.is_configured());
+        let is_configured = configured.is_configured();
+        let mut deadline = Some(began + configured.timeout).filter(|_| is_configured);
+        let mut runs = Some(began + self.runs_after()).filter(|_| !is_configured);
         let (mut is_ready, mut is_proven) = (false, false);
         let mut status = Status::default();
         let why = RefCell::new(String::new());
@@ -214,19 +222,24 @@ impl Watcher {
         loop {
             if !is_ready && self.is_enough(seen) {
                 is_ready = true;
-                deadline = None;
-                let is_guess = !configured.is_configured() && !seen.notified;
-                if is_guess && self.expected.mode == Mode::Handover {
-                    self.tell(Message::Assumed(self.proc));
+                (deadline, runs) = (None, None);
+                let found = ports::of_app(pid);
+                if !found.own.is_empty() {
+                    self.tell(Message::Listens(self.proc, found.ports()));
                 }
+                self.tell(Message::Serves(self.proc, self.address(&found)));
                 self.tell(Event::Ready(self.proc).into());
             }
-            let proven = (is_ready && !is_proven).then_some(began + PROVEN);
+            let lives = is_ready || runs.is_none() && !is_configured;
+            let proven = (lives && !is_proven).then_some(began + PROVEN);
             tokio::select! {
                 biased;
                 fact = facts.recv() => match fact {
                     Some(Fact::Printed) => seen.printed = true,
-                    Some(Fact::Stopped(time)) => deadline = deadline.map(|at| at + time),
+                    Some(Fact::Stopped(time)) => {
+                        deadline = deadline.map(|at| at + time);
+                        runs = runs.map(|at| at + time);
+                    }
                     Some(Fact::Began(_)) => {}
                     None => return,
                 },
@@ -235,6 +248,13 @@ impl Watcher {
                     deadline = None;
                     let missing = self.missing(seen, &why.borrow());
                     self.tell(Message::Unready(self.proc, missing));
+                }
+                () = at(runs) => {
+                    runs = None;
+                    if self.expected.mode == Mode::Handover {
+                        self.tell(Message::Assumed(self.proc));
+                    }
+                    self.tell(Event::Running(self.proc).into());
                 }
                 () = at(proven) => {
                     is_proven = true;
@@ -253,6 +273,10 @@ impl Watcher {
                 }
             }
         }
+    }
+
+    fn runs_after(&self) -> Duration {
+        if self.expected.mode == Mode::Handover { RUNS_BESIDE } else { RUNS }
     }
 
     /// One line of a message.
@@ -329,7 +353,7 @@ impl Watcher {
     async fn probe(&self, pid: i32, began: Instant, why: &RefCell<String>) {
         let ready = &self.expected.ready;
         if !ready.is_configured() {
-            return self.until_it_seems_ready(pid, began).await;
+            return self.until_it_listens(pid, began).await;
         }
         if let Some(http) = &ready.http {
             let good = || is_answered(http);
@@ -344,23 +368,47 @@ impl Watcher {
         }
     }
 
-    async fn until_it_seems_ready(&self, pid: i32, began: Instant) {
-        if self.expected.mode == Mode::Handover {
-            return sleep_until(began + LIVED_BESIDE).await;
-        }
-        let until = began + if self.expected.listens { LISTENS } else { LIVED };
+    /// Ends when it listens. Looks more and more seldom.
+    async fn until_it_listens(&self, pid: i32, began: Instant) {
+        let mut first = None;
         let mut pause = LOOK;
-        loop {
-            sleep_until(until.min(Instant::now() + pause)).await;
+        while began.elapsed() < LOOKED_FOR {
+            sleep(pause).await;
             let found = ports::of_app(pid);
-            if !found.is_empty() {
-                return self.tell(Message::Listens(self.proc, found));
+            if self.is_served(&found, &mut first) {
+                return;
             }
-            if Instant::now() >= until {
-                return self.tell(Message::Listens(self.proc, BTreeSet::new()));
-            }
-            pause = (pause * 2).min(LAST_LOOK);
+            pause = (pause * 2).min(LAST_LOOK.max(began.elapsed() / 8));
         }
+        pending::<()>().await;
+    }
+
+    /// It listens where it is expected to. `first`: when it was first seen to listen at all.
+    fn is_served(&self, found: &ports::Found, first: &mut Option<Instant>) -> bool {
+        if let Some(port) = self.expected.port {
+            return found.own.contains_key(&port) || found.inherited == Some(port);
+        }
+        if found.inherited.is_some() {
+            return true;
+        }
+        if found.own.is_empty() {
+            return false;
+        }
+        let known = &self.expected.known;
+        let is_known = known.is_empty() || known.iter().any(|port| found.own.contains_key(port));
+        is_known || first.get_or_insert_with(Instant::now).elapsed() >= KNOWN_PORT
+    }
+
+    /// Where it is reached.
+    fn address(&self, found: &ports::Found) -> Option<SocketAddr> {
+        let ready = &self.expected.ready;
+        let probed = ready.http.iter().map(|http| &http.target).chain(&ready.tcp);
+        let probed = probed.filter(|target| target.is_local()).map(|target| target.port);
+        let known = self.expected.known.iter().copied();
+        let mut wanted = self.expected.port.into_iter().chain(probed).chain(known);
+        let own = wanted.find_map(|port| found.own.get(&port));
+        let own = own.or_else(|| found.own.values().next());
+        own.copied().or_else(|| Some(SocketAddr::from(([127, 0, 0, 1], found.inherited?))))
     }
 
     /// Tries again and again until it is good; `what` is what a person calls it.
@@ -399,7 +447,7 @@ impl Watcher {
         if self.expected.mode != Mode::Handover || !target.is_local() {
             return Ok(());
         }
-        let is_its_own = ports::of_app(pid).contains(&target.port);
+        let is_its_own = ports::of_app(pid).own.contains_key(&target.port);
         is_its_own.then_some(()).ok_or_else(|| Failure::of("the new program does not listen there"))
     }
 

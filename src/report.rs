@@ -1,8 +1,9 @@
 //! Notices, as lines on the terminal: one for each thing that happened, to stderr, since
 //! stdout belongs to the app.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -84,6 +85,14 @@ pub struct Facts {
     pub ended: Option<Instant>,
     /// How long it may take to end, and by which signal it is asked.
     pub grace: Option<(Duration, &'static str)>,
+    /// Where it is reached, once it is ready and if that is known.
+    pub address: Option<SocketAddr>,
+    /// It was reported as running.
+    pub is_running: bool,
+    /// What it prints passes through hotrun.
+    pub is_read: bool,
+    /// It has said that an address is in use, with these ports.
+    pub taken: Option<BTreeSet<u16>>,
     /// Why it was not ready in time.
     pub unready: Option<String>,
     /// It has asked for more time to end, and got it.
@@ -99,6 +108,10 @@ impl Facts {
             dismissed: None,
             ended: None,
             grace: None,
+            address: None,
+            is_running: false,
+            is_read: false,
+            taken: None,
             unready: None,
             extended: false,
         }
@@ -248,6 +261,7 @@ impl Report {
                 self.line(Part::Runner, Tone::Work, "started", &self.name(*app));
             }
             Notice::Ready(_)
+            | Notice::Running(_)
             | Notice::Unready { .. }
             | Notice::Assumed(_)
             | Notice::Status(..)

@@ -20,6 +20,8 @@ use crate::process::watch_signals;
 enum Meaning {
     /// hotrun is asked to end, so many times.
     End(usize),
+    /// Ctrl-C.
+    CtrlC,
     /// Ctrl-Z.
     Suspend,
     /// `fg`, `bg`.
@@ -33,7 +35,7 @@ enum Meaning {
 /// Tells the inbox of every signal that means something.
 pub fn listen(inbox: &UnboundedSender<Message>) -> Result<()> {
     let kinds = [
-        (Name::SIGINT, Meaning::End(1)),
+        (Name::SIGINT, Meaning::CtrlC),
         (Name::SIGTERM, Meaning::End(1)),
         (Name::SIGHUP, Meaning::End(1)),
         // Ctrl-\: as if asked twice, everything is killed.
@@ -97,6 +99,7 @@ async fn tell(mut signals: Signal, meaning: Meaning, inbox: UnboundedSender<Mess
 fn message(meaning: Meaning) -> Message {
     match meaning {
         Meaning::End(_) => Event::Interrupted.into(),
+        Meaning::CtrlC => Message::CtrlC,
         Meaning::Suspend => Message::Suspend,
         Meaning::Continue => Message::Continued,
         Meaning::Resize => Message::Resized,

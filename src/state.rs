@@ -257,7 +257,8 @@ impl Turn {
             Event::Exited(proc, ended) => self.exited(phase, proc, ended),
             Event::BuiltSame { build, app } => self.built_same(phase, build, app),
             Event::Gone(proc) => self.gone(phase, proc),
-            Event::Ready(proc) => self.ready(phase, proc),
+            Event::Ready(proc) => self.ready(phase, proc, Notice::Ready(proc)),
+            Event::Running(proc) => self.ready(phase, proc, Notice::Running(proc)),
             Event::Unready(proc) => self.unready(phase, proc),
             Event::Proven(proc) => {
                 self.state.unproven.take_if(|app| *app == proc);
@@ -636,10 +637,11 @@ impl Turn {
         }
     }
 
-    fn ready(&mut self, phase: Phase, proc: Proc) -> Phase {
+    /// It serves, or counts as serving, as the notice says.
+    fn ready(&mut self, phase: Phase, proc: Proc, notice: Notice) -> Phase {
         match phase {
             Phase::Starting { new, app } if new == proc => {
-                self.say(Notice::Ready(new));
+                self.say(notice);
                 self.send_kept_signal(new);
                 if let Some(app) = app {
                     self.dismiss(app, Role::App);
@@ -648,7 +650,7 @@ impl Turn {
             }
             other => {
                 if self.is_the_unready(&other, proc) {
-                    self.say(Notice::Ready(proc));
+                    self.say(notice);
                     self.send_kept_signal(proc);
                 }
                 other
@@ -835,6 +837,11 @@ impl Turn {
     /// An app ended that something newer was about to replace.
     fn lost(&mut self, app: Proc, ended: Ended, next: Next) {
         let is_failed_start = self.is_failed_start(app, &ended);
+        let goes_back = is_failed_start && self.can_follow();
+        if next == Next::Build && self.state.policy.on_exit == OnExit::Restart && !goes_back {
+            // Should the build fail, this one is started again.
+            self.state.restart = true;
+        }
         self.dismiss(app, Role::App);
         self.say(Notice::AppEnded { app, ended, serving: None, next });
         if is_failed_start {

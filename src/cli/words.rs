@@ -49,6 +49,14 @@ pub(super) fn take_apart(
             apart.option(command, &word, &mut words)?;
             continue;
         }
+        if apart.subcommand.is_none() && !as_air {
+            if matches!(text, "help" | "version") {
+                let about = words.filter(|_| text == "help");
+                apart.own.extend(about.chain([OsString::from(format!("--{text}"))]));
+                return Ok(apart);
+            }
+            check_first_word(command, text)?;
+        }
         let is_airs = || text == "init" && apart.own.is_empty() && apart.keys.is_empty();
         let is_own = command.find_subcommand(text).is_some() && (!as_air || is_airs());
         match apart.subcommand.as_deref() {
@@ -66,6 +74,54 @@ pub(super) fn take_apart(
         }
     }
     Ok(apart)
+}
+
+/// Words that become commands, so that no project comes to rely on another meaning.
+const RESERVED: [&str; 18] = [
+    "status",
+    "wait",
+    "logs",
+    "stop",
+    "restart",
+    "rebuild",
+    "reload",
+    "pause",
+    "resume",
+    "signal",
+    "ls",
+    "mcp",
+    "schema",
+    "completions",
+    "man",
+    "tune",
+    "why",
+    "test",
+];
+/// Commands and words of at least this many letters are compared: almost any short word is like
+/// another one.
+const MIN_COMPARED: usize = 4;
+/// A word that differs from a command by no more letters than this is taken for a mistake.
+const MAX_DISTANCE: usize = 2;
+
+/// An error if the first word is a command that does not exist yet, or looks like a mistyped one.
+fn check_first_word(command: &Command, word: &str) -> Result<()> {
+    let remedy = format!("to pass it to the program: hotrun -- {word}");
+    if RESERVED.contains(&word) {
+        let error = Error::usage(format!("hotrun {word}"), "this command does not exist yet");
+        return Err(error.remedy(remedy));
+    }
+    let own = || command.get_subcommands().map(Command::get_name);
+    if word.len() < MIN_COMPARED || own().any(|name| name == word) {
+        return Ok(());
+    }
+    let names = own().chain(RESERVED).chain(["help", "version"]);
+    let distances = names
+        .filter(|name| name.len() >= MIN_COMPARED)
+        .map(|name| (strsim::osa_distance(word, name), name));
+    let nearest = distances.filter(|(distance, _)| *distance <= MAX_DISTANCE).min();
+    let Some((_, nearest)) = nearest else { return Ok(()) };
+    let why = format!("unknown command; did you mean `hotrun {nearest}`?");
+    Err(Error::usage(format!("hotrun {word}"), why).remedy(remedy))
 }
 
 impl Words {

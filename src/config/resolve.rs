@@ -12,8 +12,8 @@ use super::air::ProgramKeys;
 use super::document::{Document, NumberOrText, OneOrMany};
 use super::spare::{SPARED, Spare};
 use super::{
-    Build, Clear, Color, Colors, Command, Config, Environment, Log, Loudness, Options, Program,
-    Run, Scope, Stage, Stdin, Talk, Tty, absolute, air, duration,
+    Build, Clear, Color, Colors, Command, Config, Environment, Log, Loudness, Options, Port,
+    Program, Run, Scope, Stage, Stdin, Talk, Tty, absolute, air, duration,
 };
 use crate::error::{Error, Result};
 use crate::event::{Mode, OnExit};
@@ -124,7 +124,7 @@ impl<'a> Resolver<'a> {
         watch.always.extend(env.files.iter().cloned());
         watch.never.extend(log.iter().map(|log| log.path.clone()));
         let talk = self.talk()?;
-        let ports = self.proxy()?;
+        let ports = self.ports(&run)?;
         let listen = self.listen()?;
         let ready = self.ready(&listen)?;
         self.warn_of_rollback(&run);
@@ -480,7 +480,22 @@ impl<'a> Resolver<'a> {
             on_exit,
             rerun_delay: rerun.then_some(rerun_delay),
             restart_unchanged: self.boolean("run.restart_unchanged", false)?,
+            port: self.port()?,
         })
+    }
+
+    fn port(&self) -> Result<Option<Port>> {
+        let expected = "a number from 1 to 65535, or \"auto\"";
+        let wrong = || self.document.wrong("run.port", expected);
+        match self.document.number_or_text("run.port", expected)? {
+            None | Some(NumberOrText::Number(0)) => Ok(None),
+            Some(NumberOrText::Text(text)) if text == "auto" => Ok(Some(Port::Auto)),
+            Some(NumberOrText::Text(_)) => Err(wrong()),
+            Some(NumberOrText::Number(port)) => match u16::try_from(port) {
+                Ok(port) => Ok(Some(Port::Number(port))),
+                Err(_) => Err(wrong()),
+            },
+        }
     }
 
     fn warn_of_rollback(&mut self, run: &Run) {
@@ -549,6 +564,16 @@ impl<'a> Resolver<'a> {
                 (true, false) => Clear::Scrollback,
             },
             banner: self.string("misc.startup_banner")?,
+        })
+    }
+
+    /// The ports on which the program is said to listen.
+    fn ports(&mut self, run: &Run) -> Result<Vec<u16>> {
+        let of_proxy = self.proxy()?;
+        Ok(match run.port {
+            Some(Port::Number(port)) => vec![port],
+            Some(Port::Auto) => Vec::new(),
+            None => of_proxy,
         })
     }
 

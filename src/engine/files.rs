@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::Engine;
 use crate::error::{Error, Result};
 use crate::event::Notice;
+use crate::process;
 use crate::process::without_escapes;
 
 /// In each `tmp_dir` that hotrun has made: git does not see it, and hotrun knows it again.
@@ -14,8 +15,15 @@ const MARK_TEXT: &str = "# Made by hotrun, which may delete this directory.\n*\n
 
 impl Engine {
     /// Makes the directory that the build writes to.
-    pub(super) fn prepare_tmp_dir(&self) -> Result<()> {
-        if self.config.makes_tmp { self.make_tmp_dir() } else { Ok(()) }
+    pub(super) fn prepare_tmp_dir(&mut self) -> Result<()> {
+        if !self.config.makes_tmp {
+            return Ok(());
+        }
+        self.make_tmp_dir()?;
+        if let Err(error) = self.artifacts.claim() {
+            tracing::debug!("{}: {error}", self.config.tmp_dir.display());
+        }
+        Ok(())
     }
 
     fn make_tmp_dir(&self) -> Result<()> {
@@ -39,6 +47,9 @@ impl Engine {
         }
         let kept = [&self.config.watch.base, &self.config.directory];
         let outcome = match why_not_ours(directory, &kept.map(PathBuf::as_path)) {
+            _ if self.artifacts.has_neighbours(process::is_alive) => {
+                Err("another hotrun uses it".to_owned())
+            }
             Some(why) => Err(why),
             None => std::fs::remove_dir_all(directory).map_err(|error| error.to_string()),
         };

@@ -2,16 +2,24 @@
 //! to be programs.
 
 use std::collections::BTreeSet;
+use std::io::IsTerminal;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::time::Duration;
 
 use tokio::task::spawn_local;
 
 use super::{Engine, KNOWS_PORTS};
-use crate::config::Command;
+use crate::config::{Command, Port};
 use crate::event::{Ended, Event, Message, Notice, OnExit, Order, Proc, Remedy, Role};
 use crate::process::{self, Freeing, ports};
 use crate::project::Kind;
+
+/// A port of this machine that no program listens on now.
+fn free_port() -> Option<u16> {
+    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).ok()?;
+    socket.local_addr().ok().map(|address| address.port())
+}
 
 /// Whoever ends so soon after its start may have found its port taken.
 const SOON: Duration = Duration::from_secs(2);
@@ -25,7 +33,6 @@ impl Engine {
     pub(super) fn listens(&mut self, proc: Proc, ports: BTreeSet<u16>) {
         match self.roles.get(&proc) {
             Some(Role::App) => {
-                self.listens = !ports.is_empty();
                 if self.lived(proc) >= KNOWS_PORTS {
                     self.look_at_listeners(proc, &ports);
                 }
@@ -46,6 +53,29 @@ impl Engine {
         }
     }
 
+    /// The port that the configuration names, or that was chosen for this session.
+    pub(super) fn port(&mut self) -> Option<u16> {
+        match self.config.run.port? {
+            Port::Number(port) => Some(port),
+            Port::Auto => {
+                self.chosen_port = self.chosen_port.or_else(free_port);
+                self.chosen_port
+            }
+        }
+    }
+
+    /// Where an app may be expected to listen: as its environment says, or since one before it
+    /// did.
+    pub(super) fn known_ports(&self) -> Vec<u16> {
+        if !self.config.ports.is_empty() {
+            return self.config.ports.clone();
+        }
+        let of_config = self.env.iter().rev().find(|(name, _)| name == "PORT");
+        let port = of_config.map(|(_, value)| value.clone()).or_else(|| std::env::var("PORT").ok());
+        let port = port.and_then(|port| port.parse().ok()).filter(|port| *port != 0);
+        port.into_iter().chain(self.ports.iter().copied()).collect()
+    }
+
     /// This is an app, which has failed soon after its start, and which nobody had asked to end.
     pub(super) fn has_failed_at_once(&self, proc: Proc, ended: &Ended) -> bool {
         let is_app = self.roles.get(&proc) == Some(&Role::App);
@@ -55,15 +85,41 @@ impl Engine {
         is_app && is_early && !ended.succeeded()
     }
 
-    /// An app that nobody had asked to end did so at once: is it because of somebody who has
+    /// What an app prints passes through hotrun, which looks for an address that is in use. Not
+    /// where it may be a program on the whole screen: that one sets the modes of the terminal
+    /// that its output is.
+    pub(super) fn reads_output(&self, terminal: process::Terminal) -> bool {
+        let is_on_terminal = std::io::stdout().is_terminal() || std::io::stderr().is_terminal();
+        terminal == process::Terminal::OutputOnly
+            || !is_on_terminal
+            || !self.config.listen.is_empty()
+            || self.has_failed_start
+    }
+
+    /// An app that was not asked to exit did so soon after its start: because another process has
     /// its port?
-    pub(super) fn look_who_holds_the_port(&self, proc: Proc, ended: &Ended) {
+    pub(super) fn look_who_holds_the_port(&mut self, proc: Proc, ended: &Ended) {
+        if self.roles.get(&proc) == Some(&Role::App) {
+            self.has_failed_start = self.has_failed_at_once(proc, ended);
+        }
         if !self.has_failed_at_once(proc, ended) {
             return;
         }
-        // About those that are configured it was told before the start.
-        let mut known = self.ports.clone();
+        let Some(facts) = self.report.facts.get(&proc) else { return };
+        let mut known: BTreeSet<u16> = facts.taken.clone().unwrap_or_default();
+        let is_certain = facts.taken.is_some();
+        // Those that are configured were looked at before the start.
+        known.extend(self.known_ports());
         known.retain(|port| !self.config.ports.contains(port));
+        let listened: BTreeSet<u16> =
+            self.listeners.addresses().filter_map(|(address, _)| address.port()).collect();
+        known.retain(|port| !listened.contains(port));
+        if is_certain && known.is_empty() && listened.is_empty() && self.config.ports.is_empty() {
+            self.report.say(&Notice::Warning(
+                "an address is in use; set `run.port` and hotrun names the process that holds it"
+                    .to_owned(),
+            ));
+        }
         let freeing = self.freeing();
         let inbox = self.sender.clone();
         let restarts = self.config.run.on_exit == OnExit::Restart;

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use super::{Engine, Told};
-use crate::event::{Event, Message, Notice, Proc};
+use crate::event::{Event, Message, Mode, Notice, Proc, Role};
 use crate::ready::{Expected, Probe};
 
 impl Engine {
@@ -12,8 +12,9 @@ impl Engine {
     pub(super) fn probe(&mut self, proc: Proc) -> Option<(OsString, OsString)> {
         let expected = Expected {
             ready: self.config.ready.clone(),
-            mode: self.config.run.mode,
-            listens: self.listens,
+            mode: if self.has_another_app(proc) { self.config.run.mode } else { Mode::Restart },
+            port: self.port(),
+            known: self.known_ports(),
         };
         let (probe, opened) = Probe::new(proc, expected, self.sender.clone());
         if let Err(error) = opened
@@ -28,6 +29,15 @@ impl Engine {
         variable
     }
 
+    /// An older app lives, and was not asked to end.
+    fn has_another_app(&self, proc: Proc) -> bool {
+        self.roles.iter().any(|(one, role)| {
+            let lives =
+                || self.report.facts.get(one).is_some_and(|facts| facts.dismissed.is_none());
+            *role == Role::App && *one != proc && lives()
+        })
+    }
+
     /// What an app says of itself, what its probe has found, and what concerns the sockets and
     /// artifacts of apps.
     pub(super) fn heard_of_app(&mut self, message: Message) -> Vec<Event> {
@@ -39,6 +49,11 @@ impl Engine {
                 return vec![Event::Unready(app)];
             }
             Message::Assumed(app) => self.assumed(app),
+            Message::Serves(app, address) => {
+                if let Some(facts) = self.report.facts.get_mut(&app) {
+                    facts.address = address;
+                }
+            }
             Message::LogMatched(app) => {
                 if let Some(probe) = self.probes.get(&app) {
                     probe.printed();
@@ -49,6 +64,14 @@ impl Engine {
                 self.report.say(&Notice::AppStopping(app));
             }
             Message::Extend(app, more) => self.extend(app, more),
+            Message::AskAgain(app) if self.roles.contains_key(&app) => {
+                self.processes.pass(app, self.config.run.signal);
+            }
+            Message::AddressInUse(proc, ports) => {
+                if let Some(facts) = self.report.facts.get_mut(&proc) {
+                    facts.taken = Some(ports);
+                }
+            }
             Message::Listens(proc, ports) => self.listens(proc, ports),
             Message::Copied(number, outcome) => self.copied(number, &outcome),
             Message::ListenerShut => self.repair_listeners(),
@@ -59,6 +82,14 @@ impl Engine {
             _ => {}
         }
         Vec::new()
+    }
+
+    /// An app that has counted as running serves after all.
+    pub(super) fn is_ready_late(&self, app: Proc) {
+        let has_run = self.report.facts.get(&app).is_some_and(|facts| facts.is_running);
+        if has_run && self.state.app() == Some(app) && !self.is_dismissed(app) {
+            self.report.say(&Notice::Ready(app));
+        }
     }
 
     fn is_dismissed(&self, app: Proc) -> bool {

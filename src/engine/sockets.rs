@@ -136,7 +136,12 @@ impl Engine {
     pub(super) fn explain_quick_end(&mut self, proc: Proc, ended: &Ended) {
         // What cannot be started at all has bound nothing.
         let never_ran = matches!(ended, Ended::Code(126 | 127) | Ended::NotStarted(_));
-        if never_ran || !self.has_failed_at_once(proc, ended) {
+        let is_about_addresses = self
+            .report
+            .facts
+            .get(&proc)
+            .is_some_and(|facts| facts.taken.is_some() || !facts.is_read);
+        if never_ran || !is_about_addresses || !self.has_failed_at_once(proc, ended) {
             return;
         }
         if self.config.run.mode == Mode::Handover {
@@ -175,7 +180,7 @@ impl Engine {
     fn ports_of_others(&self, proc: Proc) -> BTreeSet<u16> {
         let others = self.roles.iter().filter(|(one, role)| **role == Role::App && **one != proc);
         let pids = others.filter_map(|(one, _)| self.report.facts.get(one)?.pid);
-        pids.flat_map(ports::of_app).collect()
+        pids.flat_map(|pid| ports::of_app(pid).ports()).collect()
     }
 
     /// After a while: does an app take the sockets that it has inherited?

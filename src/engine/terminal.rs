@@ -382,6 +382,10 @@ impl Engine {
             Message::TerminalClosed if !is_ignored(Signal::SIGHUP) => {
                 return vec![Event::Interrupted];
             }
+            Message::CtrlC => {
+                self.has_heard_ctrl_c = self.seat.terminal.is_some();
+                return vec![Event::Interrupted];
+            }
             Message::Stopped(proc, signal) => self.stopped(*proc, *signal),
             Message::Suspend => self.suspend(),
             Message::Continued => self.continued(),

@@ -28,7 +28,7 @@ use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid, getppid, setpgid, setsid, tcsetpgrp};
 
-use super::link::{Failure, FromGuardian, Launch, Link, Place, Step, ToGuardian};
+use super::link::{Failure, FromGuardian, Launch, Link, Place, Printed, Step, ToGuardian};
 use super::{
     FIRST_LISTENER, GUARDIAN, LISTEN_PID, Member, TREE, part_spared, platform, raw, terminal,
 };
@@ -100,6 +100,8 @@ struct Duty {
     round: Duration,
     /// No command follows.
     closed: bool,
+    /// What the command prints; read here only when hotrun is dead.
+    outputs: Vec<(Printed, File)>,
     /// Nobody is at the other end any more; when this is over, what is left is killed.
     abandoned: Option<Instant>,
     /// This one's pid.
@@ -131,6 +133,7 @@ impl Duty {
             killing: false,
             round: ROUND,
             closed: false,
+            outputs: Vec::new(),
             abandoned: None,
             hotrun: getppid(),
         })
@@ -149,6 +152,7 @@ impl Duty {
             if self.is_over() && !self.waits_for_hotruns_end() {
                 self.link.tell(&FromGuardian::Gone);
                 if self.hotrun_is_dead() {
+                    self.print();
                     terminal::mend_after_death();
                 }
                 return;
@@ -179,18 +183,47 @@ impl Duty {
             let mut fds = vec![PollFd::new(self.children.as_fd(), PollFlags::POLLIN)];
             if can_hear {
                 fds.push(PollFd::new(self.link.as_fd(), PollFlags::POLLIN));
+            } else {
+                let outputs = self.outputs.iter().map(|(_, output)| output.as_fd());
+                fds.extend(outputs.map(|output| PollFd::new(output, PollFlags::POLLIN)));
             }
             // An interruption is none: all signals wait.
             let _ = poll(&mut fds, timeout);
             let any = |fd: Option<&PollFd<'_>>| fd.and_then(PollFd::any).unwrap_or(false);
-            (any(fds.get(1)), any(fds.first()))
+            (can_hear && any(fds.get(1)), any(fds.first()))
         };
+        if !can_hear {
+            self.print();
+        }
         if ended {
             self.children.clear();
         }
         if heard {
             self.hear();
         }
+    }
+
+    /// Prints what has come of the outputs that hotrun cannot read any more.
+    fn print(&mut self) {
+        self.outputs.retain_mut(|(printed, output)| {
+            let mut bytes = [0; 16 * 1024];
+            loop {
+                match output.read(&mut bytes) {
+                    Ok(0) => return false,
+                    Ok(count) => {
+                        // Where nobody reads it, it is lost.
+                        let _ = match printed {
+                            Printed::Stdout => io::stdout().write_all(&bytes[..count]),
+                            Printed::Stderr => io::stderr().write_all(&bytes[..count]),
+                        };
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(_) => return false,
+                }
+            }
+        });
+        let _ = io::stdout().flush();
     }
 
     fn hear(&mut self) {
@@ -251,6 +284,10 @@ impl Duty {
     fn start(&mut self, launch: Launch) {
         let streams = launch.streams.map(|travels| travels.then(|| self.link.next_fd()).flatten());
         let listeners = (0..launch.listeners).map_while(|_| self.link.next_fd()).collect();
+        let outputs = launch.outputs.iter();
+        let outputs: Vec<(Printed, File)> =
+            outputs.map_while(|one| Some((*one, File::from(self.link.next_fd()?)))).collect();
+        self.outputs = outputs;
         self.closed = false;
         match self.fork(&launch, Inheritance { streams, listeners }) {
             Ok(pid) => {

@@ -19,9 +19,9 @@ use super::raw;
 use crate::config::MOST_LISTENERS;
 use crate::event::Ended;
 
-/// More descriptors than this never travel at once: the three standard streams, and
-/// listeners.
-const MOST_FDS: usize = 3 + MOST_LISTENERS;
+/// More descriptors than this never travel at once: the three standard streams, listeners, and
+/// the reading ends of two outputs.
+const MOST_FDS: usize = 3 + MOST_LISTENERS + 2;
 
 /// What a guardian is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -64,6 +64,10 @@ pub(super) struct Launch {
     pub(super) listeners: usize,
     /// It is the command itself that is meant to take them: it is told that by its pid.
     pub(super) takes_listeners: bool,
+    /// The reading ends of its outputs travel, too: for stdout, or for stderr. hotrun reads
+    /// them. When it is dead the guardian does, so that no program that is about to end loses
+    /// its last words, or is killed by SIGPIPE for them.
+    pub(super) outputs: Vec<Printed>,
     pub(super) place: Place,
     /// By what it is asked to end when nobody is left to say so.
     pub(super) farewell: i32,
@@ -85,6 +89,13 @@ pub(super) enum Place {
     Foreground,
     /// In a session of its own, whose terminal is its stdout.
     OwnTerminal,
+}
+
+/// Where something is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Printed {
+    Stdout,
+    Stderr,
 }
 
 /// What a guardian tells.

@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::libc;
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -266,8 +268,10 @@ fn awaited_locks(locks: &str) -> Vec<(Pid, Pid, u64)> {
 /// Who listens on which TCP port: only these processes, or all whose descriptors may be
 /// seen; only this port, or all.
 pub(super) fn listening(pids: Option<&[Pid]>, port: Option<u16>) -> Vec<Listening> {
-    let sockets: HashMap<u64, u16> =
-        listeners().filter(|(_, one)| port.is_none_or(|port| port == *one)).collect();
+    let sockets: HashMap<u64, (Option<IpAddr>, u16)> = listeners()
+        .filter(|(_, _, one)| port.is_none_or(|port| port == *one))
+        .map(|(inode, address, port)| (inode, (address, port)))
+        .collect();
     if sockets.is_empty() {
         return Vec::new();
     }
@@ -280,7 +284,12 @@ pub(super) fn listening(pids: Option<&[Pid]>, port: Option<u16>) -> Vec<Listenin
             let inode = link.to_str().and_then(|link| link.strip_prefix("socket:["));
             let inode = inode.and_then(|inode| inode.trim_end_matches(']').parse().ok());
             let socket = inode.and_then(|inode: u64| Some((inode, *sockets.get(&inode)?)));
-            found.extend(socket.map(|(socket, port)| Listening { pid, port, socket }));
+            found.extend(socket.map(|(socket, (address, port))| Listening {
+                pid,
+                address,
+                port,
+                socket,
+            }));
         }
     }
     found
@@ -310,11 +319,11 @@ pub(super) fn waiting_in_vain(port: u16) -> Option<usize> {
 
 /// Somebody listens on this TCP port.
 pub(super) fn is_listened_to(port: u16) -> bool {
-    listeners().any(|(_, one)| one == port)
+    listeners().any(|(_, _, one)| one == port)
 }
 
-/// Inode and port of every TCP socket that listens.
-fn listeners() -> impl Iterator<Item = (u64, u16)> {
+/// Inode, address and port of every TCP socket that listens.
+fn listeners() -> impl Iterator<Item = (u64, Option<IpAddr>, u16)> {
     let found: Vec<_> = tcp_tables().lines().filter_map(listener).collect();
     found.into_iter()
 }
@@ -331,12 +340,85 @@ fn port_in(address: &str) -> Option<u16> {
 }
 
 /// Reads `number: address:port remote:port state … inode …`, ports in hexadecimal.
-fn listener(line: &str) -> Option<(u64, u16)> {
+fn listener(line: &str) -> Option<(u64, Option<IpAddr>, u16)> {
     const LISTEN: &str = "0A";
     let fields: Vec<&str> = line.split_whitespace().collect();
-    let port = port_in(fields.get(1)?)?;
+    let local = fields.get(1)?;
+    let port = port_in(local)?;
     let inode = fields.get(9)?.parse().ok()?;
-    (*fields.get(3)? == LISTEN).then_some((inode, port))
+    (*fields.get(3)? == LISTEN).then_some((inode, address_in(local), port))
+}
+
+/// The address of `address:port`: words of 32 bits in hexadecimal, each in this machine's byte
+/// order.
+fn address_in(local: &str) -> Option<IpAddr> {
+    let (digits, _) = local.rsplit_once(':')?;
+    let word = |at: usize| {
+        let word = u32::from_str_radix(digits.get(at..at + 8)?, 16).ok()?;
+        Some(word.to_ne_bytes())
+    };
+    if digits.len() == 8 {
+        return Some(IpAddr::from(word(0)?));
+    }
+    let words = [word(0)?, word(8)?, word(16)?, word(24)?];
+    Some(IpAddr::from(<[u8; 16]>::try_from(words.concat()).ok()?))
+}
+
+/// True if this process waits for connections on this socket, as far as that is to be seen: a
+/// thread is in `accept(2)`, or the socket is in a set of `epoll(7)`.
+pub(super) fn awaits_connections(pid: Pid, socket: u64) -> bool {
+    let link = format!("socket:[{socket}]");
+    let descriptors = || {
+        let all = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        all.filter_map(|one| Some((fs::read_link(one.path()).ok()?, one.file_name())))
+    };
+    let is_in_epoll = descriptors()
+        .filter(|(target, _)| target.as_os_str() == "anon_inode:[eventpoll]")
+        .filter_map(|(_, name)| {
+            fs::read_to_string(Path::new(&format!("/proc/{pid}/fdinfo")).join(name)).ok()
+        })
+        .any(|set| has_in_epoll(&set, socket));
+    let own: Vec<u64> = descriptors()
+        .filter(|(target, _)| target.as_os_str() == link.as_str())
+        .filter_map(|(_, name)| name.to_str()?.parse().ok())
+        .collect();
+    let threads = || fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    is_in_epoll
+        || threads().any(|thread| {
+            let call = fs::read_to_string(thread.path().join("syscall")).unwrap_or_default();
+            accepts_on(&call).is_some_and(|number| own.contains(&number))
+        })
+}
+
+/// Reads `tfd: NUMBER … ino:INODE sdev:DEVICE` of `/proc/PID/fdinfo`, the inode in hexadecimal.
+fn has_in_epoll(set: &str, socket: u64) -> bool {
+    let inode = |word: &str| u64::from_str_radix(word.strip_prefix("ino:")?, 16).ok();
+    set.lines()
+        .filter(|line| line.starts_with("tfd:"))
+        .any(|line| line.split_whitespace().filter_map(inode).any(|one| one == socket))
+}
+
+/// The system calls by which a connection is accepted.
+#[cfg(not(target_arch = "x86"))]
+const ACCEPT: [libc::c_long; 2] = [libc::SYS_accept, libc::SYS_accept4];
+#[cfg(target_arch = "x86")]
+const ACCEPT: [libc::c_long; 1] = [libc::SYS_accept4];
+
+/// The descriptor on which a thread is in `accept(2)`: `NUMBER ARGUMENT …` of
+/// `/proc/PID/task/TID/syscall`.
+fn accepts_on(call: &str) -> Option<u64> {
+    let mut words = call.split_whitespace();
+    let number: libc::c_long = words.next()?.parse().ok()?;
+    let argument = words.next().filter(|_| ACCEPT.contains(&number))?;
+    u64::from_str_radix(argument.strip_prefix("0x")?, 16).ok()
+}
+
+/// True for a process that ignores this signal.
+pub(crate) fn ignores(pid: Pid, signal: Signal) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal as i32 - 1) & 1 == 1)
 }
 
 /// How long a process has lived.
@@ -428,9 +510,27 @@ mod tests {
         let line = |state: &str| {
             format!("0: 0100007F:0BB8 00000000:0000 {state} 0:0 00:0 0 1000 0 4711 1 0 100 0")
         };
-        assert_eq!(listener(&line("0A")), Some((4711, 3000)));
+        // Words are in this machine's byte order: little-endian here.
+        if cfg!(target_endian = "little") {
+            let address = "127.0.0.1".parse().ok();
+            assert_eq!(listener(&line("0A")), Some((4711, address, 3000)));
+            let six = address_in("0000000000000000FFFF00000100007F:1F90").unwrap();
+            assert_eq!(six.to_string(), "::ffff:127.0.0.1");
+        }
         assert_eq!(listener(&line("01")), None);
         assert_eq!(listener("  sl  local_address rem_address   st tx_queue"), None);
+    }
+
+    #[test]
+    fn a_socket_is_awaited_by_accept_or_in_a_set_of_epoll() {
+        let set = "pos:\t0\nflags:\t02\n\
+                   tfd:        5 events:       19 data:                5  pos:0 ino:1267 sdev:9\n";
+        assert!(has_in_epoll(set, 0x1267));
+        assert!(!has_in_epoll(set, 1267));
+        let accept = ACCEPT[0];
+        assert_eq!(accepts_on(&format!("{accept} 0x3 0x0 0x0 0x0 0x0 0x0 0x7f 0x7f")), Some(3));
+        assert_eq!(accepts_on("0 0x3 0x0 0x0 0x0 0x0 0x0 0x7f 0x7f"), None);
+        assert_eq!(accepts_on("running"), None);
     }
 
     #[test]

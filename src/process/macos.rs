@@ -187,8 +187,10 @@ pub(super) fn listening(pids: Option<&[Pid]>, port: Option<u16>) -> Vec<Listenin
         } else if let Some(address) = line.strip_prefix("d0x") {
             socket = u64::from_str_radix(address, 16).unwrap_or_default();
         } else if let (Some(pid), Some(name)) = (pid, line.strip_prefix('n')) {
-            let port = name.rsplit(':').next().and_then(|one| one.parse().ok());
-            found.extend(port.map(|port| Listening { pid, port, socket }));
+            let (host, port) = name.rsplit_once(':').unwrap_or(("", name));
+            let address = host.trim_matches(['[', ']']).parse().ok();
+            let port = port.parse().ok();
+            found.extend(port.map(|port| Listening { pid, address, port, socket }));
         }
     }
     found.retain(|one| {
@@ -200,6 +202,11 @@ pub(super) fn listening(pids: Option<&[Pid]>, port: Option<u16>) -> Vec<Listenin
 /// The system does not tell.
 pub(super) fn waiting_in_vain(_port: u16) -> Option<usize> {
     None
+}
+
+/// The system does not tell.
+pub(super) fn awaits_connections(_pid: Pid, _socket: u64) -> bool {
+    false
 }
 
 /// Somebody listens on this TCP port.
@@ -272,6 +279,11 @@ fn run(program: &str, args: &[&str]) -> (Option<Pid>, String) {
     // The reaper may have been quicker.
     let _ = child.wait();
     (pid, String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Not known here.
+pub(crate) fn ignores(_pid: Pid, _signal: nix::sys::signal::Signal) -> bool {
+    false
 }
 
 /// Not known here.

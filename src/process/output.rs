@@ -5,12 +5,14 @@
 //! still prints for people. That one is nobody's controlling terminal, and changes no line
 //! ends.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::future::poll_fn;
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::pin::Pin;
+use std::sync::LazyLock;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -67,6 +69,7 @@ pub(super) struct Output {
     /// See [`Kept::Messages`].
     pub(super) messages: Vec<u8>,
     search: Option<Search>,
+    taken: TakenPorts,
 }
 
 /// A line is looked for.
@@ -111,6 +114,11 @@ impl Output {
         Ok(slave)
     }
 
+    /// The reading ends of what is copied.
+    pub(super) fn ends(&self) -> impl Iterator<Item = (Stream, BorrowedFd<'_>)> {
+        self.readers.iter().filter_map(|reader| Some((reader.copy_to?, reader.from.as_fd())))
+    }
+
     /// Looks for a line in what is [`Kept::Searched`].
     pub(super) fn look_for(&mut self, pattern: Option<&Regex>) {
         self.search = pattern.cloned().map(|pattern| Search { pattern, is_found: false });
@@ -119,6 +127,12 @@ impl Output {
     /// It was found just now.
     pub(super) fn has_found(&mut self) -> bool {
         self.search.take_if(|search| search.is_found).is_some()
+    }
+
+    /// The ports that it has named when it said that an address is in use; `None` if it has not
+    /// said that.
+    pub(super) fn names_taken_ports(&self) -> Option<BTreeSet<u16>> {
+        self.taken.is_found.then(|| self.taken.ports.clone())
     }
 
     /// The window has another size.
@@ -180,9 +194,15 @@ impl Output {
                 Kept::Messages => &mut self.messages,
                 Kept::Nothing => return Poll::Ready(()),
                 Kept::Searched => {
-                    if let Some(search) = &mut self.search {
-                        search.look_at(&mut reader.line, bytes);
+                    let text = take_lines(&mut reader.line, bytes);
+                    let lines = || {
+                        let lines = text.split(|byte| *byte == b'\n');
+                        lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+                    };
+                    if let Some(search) = self.search.as_mut().filter(|_| !text.is_empty()) {
+                        search.is_found |= lines().any(|line| search.pattern.is_match(line));
                     }
+                    lines().for_each(|line| self.taken.look_at(line));
                     return Poll::Ready(());
                 }
             };
@@ -199,20 +219,57 @@ impl Output {
     }
 }
 
-impl Search {
-    /// `line` is what came before on the same line. Colours are no part of it.
-    fn look_at(&mut self, line: &mut Vec<u8>, bytes: &[u8]) {
-        line.extend_from_slice(bytes);
-        if let Some(end) = line.iter().rposition(|byte| *byte == b'\n') {
-            let text = without_escapes(&line[..end]);
-            self.is_found |= text
-                .split(|byte| *byte == b'\n')
-                .any(|one| self.pattern.is_match(one.strip_suffix(b"\r").unwrap_or(one)));
-            line.drain(..=end);
-        }
-        if line.len() > MOST_OF_A_LINE {
-            line.clear();
-        }
+/// The lines that are complete now, without colours. `line` is the beginning of the one that is
+/// not.
+fn take_lines(line: &mut Vec<u8>, bytes: &[u8]) -> Vec<u8> {
+    line.extend_from_slice(bytes);
+    let mut text = Vec::new();
+    if let Some(end) = line.iter().rposition(|byte| *byte == b'\n') {
+        text = without_escapes(&line[..end]);
+        line.drain(..=end);
+    }
+    if line.len() > MOST_OF_A_LINE {
+        line.clear();
+    }
+    text
+}
+
+/// How programs say that an address is in use, and what follows a port's name.
+static IN_USE: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    let words = r"(?i-u)address (?:is )?already in use|address in use|EADDRINUSE|AddrInUse|\bErrno (?:48|98)\b|\bport:? \d+ (?:is|was) (?:already )?(?:in use|being used|used)";
+    Regex::new(words).ok()
+});
+static PORT: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"(?i-u)(?::|, |\bport\b[^0-9a-z]{0,3})([0-9]{2,5})\b").ok());
+static NAMED_PORT: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"(?i-u)\bport\b[^0-9a-z]{0,3}([0-9]{2,5})\b").ok());
+/// Lines after the one that says it in which the port may be named: Node prints an object.
+const LINES_AFTER: u8 = 20;
+
+/// Whether a program says that an address is in use, and which.
+#[derive(Debug, Default)]
+struct TakenPorts {
+    is_found: bool,
+    ports: BTreeSet<u16>,
+    lines_left: u8,
+}
+
+impl TakenPorts {
+    fn look_at(&mut self, line: &[u8]) {
+        let pattern = if IN_USE.as_ref().is_some_and(|pattern| pattern.is_match(line)) {
+            self.is_found = true;
+            self.lines_left = LINES_AFTER;
+            &PORT
+        } else if self.lines_left > 0 {
+            self.lines_left -= 1;
+            &NAMED_PORT
+        } else {
+            return;
+        };
+        let found = pattern.iter().flat_map(|pattern| pattern.captures_iter(line));
+        let digits = found.filter_map(|found| found.get(1)).map(|found| found.as_bytes());
+        let digits = digits.filter_map(|digits| std::str::from_utf8(digits).ok());
+        self.ports.extend(digits.filter_map(|digits| digits.parse::<u16>().ok()));
     }
 }
 
@@ -298,15 +355,51 @@ mod tests {
     }
 
     #[test]
+    fn the_port_that_is_in_use_is_read_from_what_programs_say() {
+        for (said, ports) in [
+            ("listen tcp 127.0.0.1:8080: bind: address already in use", Some(vec![8080])),
+            (
+                "[GIN-debug] [ERROR] listen tcp :8081: bind: address already in use",
+                Some(vec![8081]),
+            ),
+            (
+                "Error: listen EADDRINUSE: address already in use :::3000\n  code: 'EADDRINUSE',\n  \
+                 errno: -98,\n  syscall: 'listen',\n  address: '::',\n  port: 3000\n",
+                Some(vec![3000]),
+            ),
+            ("Address already in use\nPort 5000 is in use by another program.", Some(vec![5000])),
+            (
+                "ERROR:    [Errno 98] error while attempting to bind on address ('127.0.0.1', 8000): \
+                 address already in use",
+                Some(vec![8000]),
+            ),
+            ("OSError: [Errno 98] Address already in use", Some(vec![])),
+            ("Os { code: 98, kind: AddrInUse, message: \"Address already in use\" }", Some(vec![])),
+            (
+                "Address already in use - bind(2) for \"127.0.0.1\" port 9292 (Errno::EADDRINUSE)",
+                Some(vec![9292]),
+            ),
+            ("Web server failed to start. Port 8080 was already in use.", Some(vec![8080])),
+            (
+                "Failed to listen on localhost:8000 (reason: Address already in use)",
+                Some(vec![8000]),
+            ),
+            ("SyntaxError: invalid syntax (app.py, line 3000)", None),
+            ("listening on port 3000", None),
+        ] {
+            let mut taken = TakenPorts::default();
+            said.lines().for_each(|line| taken.look_at(line.as_bytes()));
+            let found = taken.is_found.then(|| taken.ports.into_iter().collect::<Vec<_>>());
+            assert_eq!(found, ports, "{said}");
+        }
+    }
+
+    #[test]
     fn a_line_is_found_in_whatever_pieces_and_colours_it_comes() {
         let found_in = |pieces: &[&str]| {
-            let pattern = Regex::new("^on port [0-9]+$").unwrap();
-            let mut search = Search { pattern, is_found: false };
+            let pattern = Regex::new("(?m)^on port [0-9]+\r?$").unwrap();
             let mut line = Vec::new();
-            for piece in pieces {
-                search.look_at(&mut line, piece.as_bytes());
-            }
-            search.is_found
+            pieces.iter().any(|piece| pattern.is_match(&take_lines(&mut line, piece.as_bytes())))
         };
         assert!(found_in(&["x\non port 80\ny"]));
         assert!(found_in(&["on p", "ort 8", "0\r\n"]));

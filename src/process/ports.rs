@@ -1,6 +1,7 @@
 //! Who listens on a TCP port: looked up, and where that is wanted, ended.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -28,27 +29,87 @@ pub struct Freeing {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Listening {
     pub(super) pid: Pid,
+    /// `None` where the system does not tell which.
+    pub(super) address: Option<IpAddr>,
     pub(super) port: u16,
     /// What tells the socket from all others of the system.
     pub(super) socket: u64,
 }
 
-/// The ports on which anybody below this process listens by a socket of their own, not one
-/// of hotrun's that they have inherited.
-pub(super) fn of_tree(root: Pid) -> BTreeSet<u16> {
-    let members: Vec<Pid> = platform::descendants(root).iter().map(|one| one.pid).collect();
-    let theirs = platform::listening(Some(&members), None);
-    if theirs.is_empty() {
-        return BTreeSet::new();
+/// What the processes of a tree listen on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// TCP sockets of their own, by port, each with the address by which it is reached from
+    /// this machine. A debugger's are left out.
+    pub(crate) own: BTreeMap<u16, SocketAddr>,
+    /// The port of a socket that is hotrun's, that they have inherited, and on which one of them
+    /// waits for connections.
+    pub(crate) inherited: Option<u16>,
+}
+
+impl Found {
+    /// The ports of [`own`](Self::own).
+    pub(crate) fn ports(&self) -> BTreeSet<u16> {
+        self.own.keys().copied().collect()
     }
-    let ours = platform::listening(Some(&[getpid()]), None);
-    let is_theirs = |one: &Listening| ours.iter().all(|our| our.socket != one.socket);
-    theirs.into_iter().filter(is_theirs).map(|one| one.port).collect()
+}
+
+/// What the processes below this one listen on.
+pub(super) fn of_tree(root: Pid) -> Found {
+    let members: Vec<Pid> = platform::descendants(root).iter().map(|one| one.pid).collect();
+    let all = platform::listening(Some(&members), None);
+    if all.is_empty() {
+        return Found::default();
+    }
+    let hotruns = platform::listening(Some(&[getpid()]), None);
+    let is_hotruns = |one: &Listening| hotruns.iter().any(|our| our.socket == one.socket);
+    let (inherited, theirs): (Vec<_>, Vec<_>) = all.into_iter().partition(is_hotruns);
+    let is_debuggers = |one: &Listening| {
+        let variables = ["NODE_OPTIONS", "JAVA_TOOL_OPTIONS"];
+        let more = variables.into_iter().filter_map(|name| platform::variable(one.pid, name));
+        let words = [platform::command_line(one.pid)].into_iter().chain(more);
+        is_debuggers(&words.collect::<Vec<_>>().join(" "), one.port)
+    };
+    let theirs = theirs.into_iter().filter(|one| !is_debuggers(one));
+    let own = theirs.map(|one| (one.port, reached_at(one.address, one.port))).collect();
+    let is_awaited = |one: &&Listening| platform::awaits_connections(one.pid, one.socket);
+    Found { own, inherited: inherited.iter().find(is_awaited).map(|one| one.port) }
 }
 
 /// The same of all that a guardian guards, given by its first process.
-pub(crate) fn of_app(pid: i32) -> BTreeSet<u16> {
+pub(crate) fn of_app(pid: i32) -> Found {
     platform::parent_of(Pid::from_raw(pid)).map(of_tree).unwrap_or_default()
+}
+
+/// The address by which a program on this machine reaches a socket that is bound to that one.
+fn reached_at(bound: Option<IpAddr>, port: u16) -> SocketAddr {
+    let address = bound.map(|address| address.to_canonical());
+    let address = address.filter(|address| !address.is_unspecified());
+    SocketAddr::new(address.unwrap_or(Ipv4Addr::LOCALHOST.into()), port)
+}
+
+/// True if a process with this command line was asked to listen on this port for a debugger:
+/// `node --inspect[=PORT]`, Java's `jdwp`, Python's `debugpy`, Go's `dlv`.
+fn is_debuggers(command: &str, port: u16) -> bool {
+    const NODE: u16 = 9229;
+    let mut words = command.split_whitespace().peekable();
+    while let Some(word) = words.next() {
+        let is_node = word.starts_with("--inspect");
+        let file = word.rsplit('/').next().unwrap_or(word);
+        if !is_node && !word.contains("jdwp") && !matches!(file, "debugpy" | "dlv") {
+            continue;
+        }
+        let digits = |text: &str| -> Option<u16> {
+            text.rsplit(|one: char| !one.is_ascii_digit()).next()?.parse().ok()
+        };
+        let is_named = |text: &str| text.split(',').any(|part| digits(part) == Some(port));
+        let has_port = is_named(word)
+            || matches!(file, "debugpy" | "dlv") && words.clone().take(3).any(is_named);
+        if has_port || is_node && digits(word).is_none() && port == NODE {
+            return true;
+        }
+    }
+    false
 }
 
 /// So many connections wait on this port for somebody to accept them, and nobody does, where
@@ -119,4 +180,45 @@ async fn end(pid: Pid) -> bool {
         }
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_of_debuggers_are_told_from_those_of_programs() {
+        for (command, port, expected) in [
+            ("node --inspect server.js", 9229, true),
+            ("node --inspect server.js", 3000, false),
+            ("node --inspect=127.0.0.1:9300 server.js", 9300, true),
+            ("node --inspect-brk=9301 server.js", 9301, true),
+            ("node --inspect=9300 server.js", 9229, false),
+            ("node server.js 9229", 9229, false),
+            ("java -agentlib:jdwp=transport=dt_socket,server=y,address=*:5005 -jar x", 5005, true),
+            ("java -agentlib:jdwp=transport=dt_socket,address=5005,server=y -jar x", 5005, true),
+            ("java -agentlib:jdwp=address=5005 -jar x --port 8080", 8080, false),
+            ("python -m debugpy --listen 0.0.0.0:5678 app.py", 5678, true),
+            ("python -m debugpy --listen 5678 app.py 8000", 8000, false),
+            ("/go/bin/dlv exec --headless --listen=:2345 ./app", 2345, true),
+            ("./app --port 2345", 2345, false),
+        ] {
+            assert_eq!(is_debuggers(command, port), expected, "{command} {port}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_one_by_which_it_is_reached_here() {
+        for (bound, reached) in [
+            (Some("0.0.0.0"), "127.0.0.1:80"),
+            (Some("::"), "127.0.0.1:80"),
+            (Some("::ffff:127.0.0.2"), "127.0.0.2:80"),
+            (Some("::1"), "[::1]:80"),
+            (Some("10.1.2.3"), "10.1.2.3:80"),
+            (None, "127.0.0.1:80"),
+        ] {
+            let bound = bound.map(|text| text.parse().unwrap());
+            assert_eq!(reached_at(bound, 80).to_string(), reached, "{bound:?}");
+        }
+    }
 }

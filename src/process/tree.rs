@@ -15,11 +15,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 
 use super::guardians::Guardian;
-use super::link::{Failure, FromGuardian, Launch, Place, Step, ToGuardian};
+use super::link::{Failure, FromGuardian, Launch, Place, Printed, Step, ToGuardian};
 use super::output::{Kept, Output};
 use super::{Job, LISTEN_PID, Means, Member, TREE, Terminal, at, part_spared, platform, ports};
 use crate::config::{Command, Scope, Spare, Stage};
 use crate::event::{Ended, Event, Message, Notice, Proc};
+use crate::report::console::Stream;
 
 /// A file that is still being written cannot be executed (`ETXTBSY`): a build's last
 /// writer may be about to close it. Tried again this often, this far apart.
@@ -236,6 +237,9 @@ impl Tree {
             }
         };
         output.read_rest().await;
+        if let Some(ports) = output.names_taken_ports() {
+            self.tell(Message::AddressInUse(self.proc, ports));
+        }
         Ok(ended)
     }
 
@@ -252,9 +256,23 @@ impl Tree {
             Err(error) => return Ok(Some(Ended::NotStarted(format!("no pipe: {error}")))),
         };
         let ends_here = is_last && (job.then.is_none() || stage.answers);
-        let launch = launch(stage, job, &streams, ends_here);
+        let mut launch = launch(stage, job, &streams, ends_here);
         let listeners = job.listeners.iter().map(|listener| listener.as_fd());
-        let fds: Vec<_> = streams.iter().flatten().map(AsFd::as_fd).chain(listeners).collect();
+        let listeners: Vec<_> =
+            streams.iter().flatten().map(AsFd::as_fd).chain(listeners).collect();
+        // The guardian keeps descriptors of its own.
+        let mut ends = Vec::new();
+        for (stream, end) in output.ends().filter(|_| job.is_searched()).take(2) {
+            launch.outputs.push(match stream {
+                Stream::Stdout => Printed::Stdout,
+                Stream::Stderr => Printed::Stderr,
+            });
+            match end.try_clone_to_owned() {
+                Ok(end) => ends.push(end),
+                Err(error) => return Ok(Some(Ended::NotStarted(format!("no pipe: {error}")))),
+            }
+        }
+        let fds: Vec<_> = listeners.into_iter().chain(ends.iter().map(AsFd::as_fd)).collect();
         for tries in 0.. {
             if let Some(guardian) = &self.guardian {
                 guardian.tell(&ToGuardian::Start(launch.clone()), &fds).await;
@@ -302,7 +320,7 @@ impl Tree {
                 streams[0] = Some(io::stdin().as_fd().try_clone_to_owned()?);
             }
             Terminal::Copied => {
-                let into = if job.look_for.is_some() { Kept::Searched } else { Kept::Nothing };
+                let into = if job.is_searched() { Kept::Searched } else { Kept::Nothing };
                 let terminal = output.terminal(&self.means.console, into)?;
                 streams[1] = Some(terminal.try_clone()?);
                 streams[2] = Some(terminal);
@@ -318,7 +336,7 @@ impl Tree {
             streams[1] = Some(output.pipe(Kept::Messages)?);
         }
         output.look_for(job.look_for.as_ref());
-        if job.look_for.is_some() && job.terminal != Terminal::Copied {
+        if job.is_searched() && job.terminal != Terminal::Copied {
             let (stdout, stderr) = output.copy(&self.means.console, true, Kept::Searched)?;
             (streams[1], streams[2]) = (stdout, Some(stderr));
         }
@@ -361,7 +379,7 @@ impl Tree {
                 () = at(self.look_at_ports) => {
                     self.look_at_ports = None;
                     let found = ports::of_tree(guardian.pid);
-                    self.tell(Message::Listens(self.proc, found));
+                    self.tell(Message::Listens(self.proc, found.ports()));
                 }
                 () = at(self.ask_who) => {
                     self.ask_who = None;
@@ -520,6 +538,7 @@ fn launch(stage: &Stage, job: &Job, streams: &[Option<OwnedFd>; 3], is_last: boo
         program: job.program.clone().map(OsString::from),
         streams: [0, 1, 2].map(|number: usize| streams[number].is_some()),
         listeners: names.len(),
+        outputs: Vec::new(),
         // Of a shell it would be the shell's, and no one else's.
         takes_listeners: !names.is_empty() && matches!(stage.command, Command::Argv(_)),
         place,
@@ -557,6 +576,7 @@ pub(super) fn bare_launch(command: &Command, directory: &Path) -> Launch {
         directory: directory.into(),
         streams: [false; 3],
         listeners: 0,
+        outputs: Vec::new(),
         takes_listeners: false,
         place: Place::Background,
         farewell: Signal::SIGTERM as i32,

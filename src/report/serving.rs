@@ -12,8 +12,15 @@ impl Report {
     pub(super) fn about_serving(&self, notice: &Notice) {
         match notice {
             Notice::Ready(app) => {
-                let text = format!("{} in {}", self.name(*app), self.took(*app));
+                let address = self.facts.get(app).and_then(|facts| facts.address);
+                let what = address.map(|address| format!("http://{address}"));
+                let what = what.unwrap_or_else(|| self.name(*app));
+                let text = format!("{what} in {}", self.took(*app));
                 self.line(Part::Runner, Tone::Good, "ready", &text);
+            }
+            Notice::Running(app) => {
+                let text = format!("{} for {}", self.name(*app), self.took(*app));
+                self.line(Part::Runner, Tone::Plain, "running", &text);
             }
             Notice::Unready { new, app, goes_back } => {
                 let follows = match app {
@@ -29,8 +36,8 @@ impl Report {
             }
             Notice::Assumed(app) => {
                 let text = format!(
-                    "{} has lived 1 s and counts as ready, as it has sent no READY=1 and there is \
-                     no [ready] that says what to wait for",
+                    "{} replaces the older program after 1 s without any sign that it serves: it \
+                     has not sent READY=1 and listens on no port; set [ready] to wait for more",
                     self.name(*app)
                 );
                 self.line(Part::Main, Tone::Warn, "note", &text);

@@ -200,7 +200,7 @@ fn happen(world: &mut World, state: &State, event: &Event) {
             world.is_given_up |= keeps || may_roll_back(state);
             world.may_go_back |= may_roll_back(state);
         }
-        Event::Ready(proc) => {
+        Event::Ready(proc) | Event::Running(proc) => {
             if let Some(one) = world.living.get_mut(proc) {
                 one.ready = !one.exited && !one.dismissed;
                 one.late = false;
@@ -354,7 +354,7 @@ fn may_take_down(before: &State, event: &Event, app: Living, serving: usize, pro
             let is_in_phase = current_app(&before.phase) == Some(proc);
             is_in_phase && (*same != proc || is_wanted || before.policy.once)
         }
-        Event::Ready(new) => *new != proc,
+        Event::Ready(new) | Event::Running(new) => *new != proc,
         Event::Unready(new) => {
             *new == proc && matches!(before.phase, Phase::Starting { app: Some(_), .. })
         }
@@ -457,6 +457,7 @@ fn events(scope: &Scope, state: &State, world: &World) -> Vec<Event> {
         }
         if one.role == Role::App {
             events.push(Event::Ready(*proc));
+            events.push(Event::Running(*proc));
             events.push(Event::Unready(*proc));
         }
         if one.dismissed || one.role == Role::Hook {
@@ -478,6 +479,7 @@ fn late_events() -> Vec<Event> {
         Event::Exited(gone, Ended::Code(0)),
         Event::Gone(gone),
         Event::Ready(gone),
+        Event::Running(gone),
         Event::Unready(gone),
         Event::Proven(gone),
         Event::Overdue(gone),

@@ -509,6 +509,30 @@ fn output_can_be_piped_and_hotruns_own_lines_go_to_stderr_without_escapes() {
 }
 
 #[test]
+fn clean_on_exit_leaves_a_directory_that_another_hotrun_uses() {
+    let config = |name: &str| {
+        format!(
+            "root = \".\"\n[build]\ncmd = \"cp app tmp/{name}\"\nbin = \"tmp/{name}\"\n\
+             include_ext = [\"txt\"]\n[misc]\nclean_on_exit = true\n"
+        )
+    };
+    let project = Sandbox::empty()
+        .file("one.air.toml", &config("one"))
+        .file("two.air.toml", &config("two"))
+        .script("app", "echo up; exec sleep 1000\n");
+    let mut one = project.start(&["-c", "one.air.toml"]);
+    one.wait_for_line("up");
+    let mut two = project.start(&["-c", "two.air.toml"]);
+    two.wait_for_line("up");
+    one.signal(Signal::SIGINT);
+    one.wait();
+    assert!(one.output().contains("alone: another hotrun uses it"), "{}", one.output());
+    assert!(project.root().join("tmp/two").exists());
+    two.end();
+    assert!(!project.root().join("tmp").exists(), "the last one deletes it");
+}
+
+#[test]
 fn as_the_first_process_of_a_container_hotrun_ends_at_sigterm() {
     let test = "as_the_first_process_of_a_container_hotrun_ends_at_sigterm";
     let probe = std::process::Command::new("unshare")
@@ -522,7 +546,7 @@ fn as_the_first_process_of_a_container_hotrun_ends_at_sigterm() {
     // The first process of a PID namespace gets no signal that it does not handle.
     project.sh(&format!(
         "unshare --pid --fork --mount-proc sh -c 'exec {hotrun} >out 2>&1' & \
-         until grep -q ready out 2>/dev/null; do sleep 0.02; done; \
+         until grep -q started out 2>/dev/null; do sleep 0.02; done; \
          kill -TERM $(pgrep -P $!); wait $!; grep -q stopped out"
     ));
 }

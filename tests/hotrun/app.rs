@@ -1,5 +1,7 @@
 //! One app at a time, started as configured, ended with all that belongs to it.
 
+use nix::sys::signal::{Signal, kill};
+
 use crate::sandbox::{CONFIG, Sandbox, is_alive, pid_in};
 
 #[test]
@@ -71,7 +73,7 @@ fn a_stopped_app_is_continued_so_that_it_can_obey() {
     let project = Sandbox::new().script("app", app);
     let mut hotrun = project.start(&[]);
     let first = hotrun.wait_serving("one");
-    nix::sys::signal::kill(first, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    kill(first, Signal::SIGSTOP).unwrap();
     project.save("source.txt", "two\n");
     hotrun.wait_for("obeyed");
     hotrun.wait_serving("two");
@@ -181,6 +183,27 @@ fn with_on_exit_restart_it_comes_back_by_itself() {
     hotrun.wait_for("exit code 1; it is started again");
     hotrun.wait_for("turn 3");
     hotrun.wait_for("ready");
+    hotrun.end();
+}
+
+#[test]
+fn with_on_exit_restart_it_comes_back_when_it_has_died_during_a_build_that_failed() {
+    let build = "! grep -q broken source.txt || { until [ -e died ]; do sleep 0.01; done; exit 1; }; \
+                 cp source.txt built";
+    let config = CONFIG.replace("cp source.txt built", build);
+    let config = format!("{config}[run]\non_exit = \"restart\"\n");
+    let project = Sandbox::new().file("hotrun.toml", &config);
+    let mut hotrun = project.start(&[]);
+    let first = hotrun.wait_serving("one");
+    hotrun.wait_for("ready");
+    project.save("source.txt", "broken\n");
+    hotrun.wait_for("building");
+    kill(first, Signal::SIGKILL).unwrap();
+    hotrun.wait_for("crashed");
+    project.save("died", "");
+    hotrun.wait_for("failed");
+    let second = hotrun.wait_serving("one");
+    assert_ne!(first, second);
     hotrun.end();
 }
 

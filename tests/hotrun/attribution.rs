@@ -28,7 +28,7 @@ fn a_first_build_that_makes_a_directory_is_one_build_and_one_start() {
     // Beside scratch files with random names; and again with nothing that names the program.
     let build = "#!/bin/sh\nmkdir -p out/scratch\n\
                  f=$(mktemp out/scratch/try-XXXXXX); echo x > $f; rm $f\n\
-                 date +%s%N > out/build.log\ncp source.txt out/app.txt\n";
+                 date +%s%N > out/build.log\ncp source.txt out/app.txt\nsleep 0.2\n";
     let app = "echo serving $(cat $1) as $$\nexec sleep 1000\n";
     let config = "[build]\ncmd = \"sh build.sh\"\nentrypoint = \"./app out/app.txt\"\n";
     let project = Sandbox::empty()

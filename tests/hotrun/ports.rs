@@ -83,6 +83,32 @@ fn who_holds_the_port_that_the_program_is_said_to_need_is_named_before_it_starts
 }
 
 #[test]
+fn the_port_that_the_programs_error_names_is_looked_up_at_the_first_start_too() {
+    let name = "the_port_that_the_programs_error_names_is_looked_up_at_the_first_start_too";
+    if !has(name, &["python3"]) {
+        return;
+    }
+    let port = free_port();
+    let project = project(port, "");
+    project.sh("sed -i 's/^except OSError:/except OSError as error:\\n    \
+                print(\"cannot bind 127.0.0.1:%d: %s\" % (PORT, error.strerror))/' server.py");
+    project.sh(&format!("sed -i 's/PORT/{port}/' server.py"));
+    let stranger = Stranger::on(port, &project, "/");
+    let mut hotrun = project.start_plain(&[]);
+    hotrun.wait_for("Address already in use");
+    wait_told(&mut hotrun, &stranger, port);
+    hotrun.end();
+    // Where the error does not name it, the configuration may, and that is said.
+    project.sh("sed -i 's/cannot bind .*%s\" % (.*))/%s\" % error.strerror)/' server.py");
+    let empty = tempfile::tempdir().unwrap();
+    let project = project.env("XDG_RUNTIME_DIR", empty.path().to_str().unwrap());
+    let mut hotrun = project.start_plain(&[]);
+    hotrun.wait_for("set `run.port` and hotrun names the process that holds it");
+    let output = hotrun.end();
+    assert_eq!(output.matches("is held by").count(), 0, "{output}");
+}
+
+#[test]
 fn free_port_ends_who_is_of_this_project_and_nobody_else() {
     let name = "free_port_ends_who_is_of_this_project_and_nobody_else";
     if !has(name, &["python3"]) {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::sandbox::{Sandbox, free_port, has, is_alive, runtime_files, wait_until};
+use crate::sandbox::{CONFIG, Sandbox, free_port, has, is_alive, runtime_files, wait_until};
 
 /// Says in which version it runs, and does what `source.txt` asks for behind that, in Python.
 const APP: &str = "
@@ -40,7 +40,7 @@ fn it_is_ready_when_it_says_so_and_its_words_are_passed_on() {
     let script = "notify('STATUS=loading\\x1b[2J'); wait_for('go')\n\
                   notify('STATUS=up\\nREADY=1'); wait_for('stop'); notify('STOPPING=1')";
     let project = project("[ready]\nnotify = true\n", script);
-    let mut hotrun = project.start(&[]);
+    let mut hotrun = project.start_plain(&[]);
     let app = hotrun.wait_serving("one");
     hotrun.wait_for(&format!("status  pid {app}: loading [2J"));
     assert_eq!(hotrun.count("ready  pid"), 0);
@@ -79,43 +79,121 @@ fn all_that_is_configured_must_be_so() {
          log = \"^listening on$\"\nafter = \"10ms\"\n"
     );
     let project = project(&more, &script);
-    let mut hotrun = project.start(&[]);
+    let mut hotrun = project.start_plain(&[]);
     let app = hotrun.wait_serving("one");
     for name in ["healthy", "tcp", "log"] {
         hotrun.wait_for(&format!("{name} is next"));
-        assert_eq!(hotrun.count("ready  pid"), 0, "before {name}");
+        assert_eq!(hotrun.count("    ready  "), 0, "before {name}");
         project.save(name, "");
     }
     hotrun.wait_for("listening");
-    hotrun.wait_for(&format!("ready  pid {app} in "));
+    hotrun.wait_for(&format!("ready  http://127.0.0.1:{health} in "));
+    assert!(is_alive(app));
     hotrun.end();
 }
 
 #[test]
-fn nothing_configured_it_is_ready_when_it_listens() {
-    if !has_python("nothing_configured_it_is_ready_when_it_listens") {
+fn without_configuration_a_program_is_ready_when_it_listens_and_never_before() {
+    if !has_python("without_configuration_a_program_is_ready_when_it_listens_and_never_before") {
         return;
     }
     let port = free_port();
     let script = format!(
         "if os.path.exists('slow'): print('wait', flush=True); wait_for('go')\n\
-         server = socket.create_server(('127.0.0.1', {port}))"
+         server = socket.create_server(('0.0.0.0', {port}))"
     );
     let runtime = tempfile::tempdir().unwrap();
     let project = project("", &script).env("XDG_RUNTIME_DIR", runtime.path().to_str().unwrap());
-    let mut hotrun = project.start(&[]);
-    hotrun.wait_for("ready  pid");
+    let mut hotrun = project.start_plain(&[]);
+    hotrun.wait_for(&format!("ready  http://127.0.0.1:{port} in "));
     let is_known = || runtime_files(runtime.path()).contains(&port.to_string());
     wait_until("it is known that it listens", is_known);
-    // So the next is not called ready before it does.
     project.save("slow", "");
     let source = fs::read_to_string(project.root().join("source.txt")).unwrap();
     project.save("source.txt", &source.replacen("one", "two", 1));
     let app = hotrun.wait_serving("two");
-    hotrun.wait_for("wait");
-    assert_eq!(hotrun.count("ready  pid"), 1);
+    // It runs, which is all that is known of it.
+    hotrun.wait_for(&format!("running  pid {app} for 3."));
+    assert_eq!(hotrun.count("    ready  "), 1);
     project.save("go", "");
-    hotrun.wait_for(&format!("ready  pid {app} in "));
+    hotrun.wait_for(&format!("ready  http://127.0.0.1:{port} in "));
+    hotrun.end();
+}
+
+#[test]
+fn a_program_that_exits_or_hangs_before_it_listens_is_never_ready() {
+    for app in ["exit 1", "exit 0", "sleep 0.3; exit 3", "kill -9 $$", "sleep 2.8; exit 1"] {
+        let config = CONFIG.to_owned() + "[run]\non_exit = \"wait\"\n";
+        let project = Sandbox::new().file("hotrun.toml", &config).script("app", app);
+        let mut hotrun = project.start_plain(&[]);
+        hotrun.wait_for("waiting for a save");
+        let output = hotrun.end();
+        assert_eq!(output.matches("   ready  ").count(), 0, "{app}:\n{output}");
+        assert_eq!(output.matches("  running  ").count(), 0, "{app}:\n{output}");
+    }
+}
+
+#[test]
+fn a_program_that_takes_a_socket_of_hotruns_is_ready_when_it_waits_for_connections() {
+    if !has_python("a_program_that_takes_a_socket_of_hotruns_is_ready_when_it_waits") {
+        return;
+    }
+    let port = free_port();
+    let more = format!("[[listen]]\naddress = \"127.0.0.1:{port}\"\n");
+    for waits in [
+        "taken.accept()",
+        "import selectors; some = selectors.EpollSelector()\n\
+         some.register(taken, selectors.EVENT_READ); some.select()",
+    ] {
+        let script = format!(
+            "taken = socket.socket(fileno=3); print('has it', flush=True)\n\
+                              wait_for('go'); print('waits', flush=True)\n{waits}"
+        );
+        let project = project(&more, &script);
+        let mut hotrun = project.start_plain(&[]);
+        hotrun.wait_for_line("has it");
+        hotrun.wait_for("running  pid");
+        assert_eq!(hotrun.count("    ready  "), 0, "{}", hotrun.output());
+        project.save("go", "");
+        hotrun.wait_for_line("waits");
+        if cfg!(target_os = "linux") {
+            hotrun.wait_for(&format!("ready  http://127.0.0.1:{port} in "));
+        }
+        hotrun.end();
+    }
+}
+
+#[test]
+fn the_configured_port_is_the_one_that_counts_and_auto_chooses_one() {
+    if !has_python("the_configured_port_is_the_one_that_counts_and_auto_chooses_one") {
+        return;
+    }
+    let (first, port) = (free_port(), free_port());
+    let script = format!(
+        "one = socket.create_server(('127.0.0.1', {first})); print('listens', flush=True)\n\
+         wait_for('go'); two = socket.create_server(('127.0.0.1', {port}))"
+    );
+    let more = format!("[run]\nport = {port}\n");
+    let project_of_port = project(&more, &script);
+    let mut hotrun = project_of_port.start_plain(&[]);
+    hotrun.wait_for_line("listens");
+    hotrun.wait_for("running  pid");
+    assert_eq!(hotrun.count("    ready  "), 0, "{}", hotrun.output());
+    project_of_port.save("go", "");
+    hotrun.wait_for(&format!("ready  http://127.0.0.1:{port} in "));
+    hotrun.end();
+    let script = "port = int(os.environ['PORT']); print('port', port, flush=True)\n\
+                  server = socket.create_server(('127.0.0.1', port))";
+    let project_of_auto = project("[run]\nport = \"auto\"\n", script);
+    let mut hotrun = project_of_auto.start_plain(&[]);
+    let line = hotrun.wait_for("port ");
+    let port: u16 = line.trim_start_matches("port ").parse().unwrap();
+    hotrun.wait_for(&format!("ready  http://127.0.0.1:{port} in "));
+    // The next one has the same, so that an open page can be loaded again.
+    let source = format!("two\n{script}\n");
+    project_of_auto.save("source.txt", &source);
+    hotrun.wait_for(&format!("port {port}"));
+    hotrun.wait_for(&format!("ready  http://127.0.0.1:{port} in "));
     hotrun.end();
 }
 
@@ -126,7 +204,7 @@ fn who_is_not_ready_in_time_is_told_of_once_and_given_more_time() {
     }
     let more = "[ready]\nnotify = true\nlog = \"up\"\ntimeout = \"100ms\"\n";
     let project = project(more, "wait_for('go'); notify('READY=1'); print('up', flush=True)");
-    let mut hotrun = project.start(&[]);
+    let mut hotrun = project.start_plain(&[]);
     let line = hotrun.wait_for("not ready  pid ");
     let why = ": it has not sent READY=1 to $NOTIFY_SOCKET; it has printed no line with /up/; \
                it is given more time";
@@ -144,7 +222,7 @@ fn in_a_handover_who_is_not_ready_in_time_is_dismissed_and_the_old_one_stays() {
     }
     let more = "[run]\nmode = \"handover\"\n[ready]\nnotify = true\ntimeout = \"3s\"\n";
     let project = project(more, "notify('READY=1')");
-    let mut hotrun = project.start(&[]);
+    let mut hotrun = project.start_plain(&[]);
     let old = hotrun.wait_serving("one");
     hotrun.wait_for("    ready  pid");
     project.save("source.txt", "two\n");
@@ -171,7 +249,7 @@ fn a_save_during_a_handover_replaces_the_one_that_is_not_ready() {
     }
     let more = "[run]\nmode = \"handover\"\n[ready]\nnotify = true\n";
     let project = project(more, "notify('READY=1')");
-    let mut hotrun = project.start(&[]);
+    let mut hotrun = project.start_plain(&[]);
     let first = hotrun.wait_serving("one");
     hotrun.wait_for("ready");
     project.save("source.txt", "two\n");
@@ -196,25 +274,28 @@ fn a_save_during_a_handover_replaces_the_one_that_is_not_ready() {
 }
 
 #[test]
-fn in_a_handover_where_nothing_is_said_it_is_ready_after_a_second_which_is_told_once() {
-    if !has_python("in_a_handover_where_nothing_is_said_it_is_ready_after_a_second") {
+fn in_a_handover_without_any_sign_the_new_one_takes_over_after_a_second_which_is_told_once() {
+    if !has_python("in_a_handover_without_any_sign_the_new_one_takes_over") {
         return;
     }
     let project = project("[run]\nmode = \"handover\"\n", "");
-    let mut hotrun = project.start(&[]);
+    let mut hotrun = project.start_plain(&[]);
     hotrun.wait_serving("one");
-    hotrun.wait_for("has lived 1 s and counts as ready, as it has sent no READY=1");
-    hotrun.wait_for("ready");
+    hotrun.wait_for("running");
     project.save("source.txt", "two\n");
     hotrun.wait_serving("two");
-    hotrun.wait_for("ready");
+    hotrun.wait_for("replaces the older program after 1 s without any sign that it serves");
+    hotrun.wait_for("running");
     hotrun.wait_for("stopped");
-    let source = "three\nnotify('READY=1')\n";
-    project.save("source.txt", source);
+    project.save("source.txt", "three\n");
     hotrun.wait_serving("three");
-    hotrun.wait_for("ready");
+    hotrun.wait_for("stopped");
+    let source = "four\nnotify('READY=1')\n";
+    project.save("source.txt", source);
+    hotrun.wait_serving("four");
+    hotrun.wait_for("ready  pid");
     let output = hotrun.end();
-    assert_eq!(output.matches("has lived 1 s").count(), 1, "{output}");
+    assert_eq!(output.matches("replaces the older program").count(), 1, "{output}");
 }
 
 #[test]
@@ -225,7 +306,7 @@ fn in_a_handover_the_old_ones_answer_proves_nothing() {
     let port = free_port();
     let more = format!("[run]\nmode = \"handover\"\n[ready]\ntcp = {port}\ntimeout = \"5s\"\n");
     let project = project(&more, &format!("server = socket.create_server(('127.0.0.1', {port}))"));
-    let mut hotrun = project.start(&[]);
+    let mut hotrun = project.start_plain(&[]);
     let old = hotrun.wait_serving("one");
     hotrun.wait_for("ready");
     project.save("source.txt", "two\n");
@@ -258,7 +339,7 @@ fn what_drains_for_longer_asks_for_it() {
                   signal.signal(signal.SIGTERM, drain)\nprint('handles', flush=True)";
     let project = project("", script);
     project.sh("sed -i 's/^kill_delay = .*/kill_delay = \"3s\"/' hotrun.toml");
-    let mut hotrun = project.start(&[]);
+    let mut hotrun = project.start_plain(&[]);
     hotrun.wait_for("handles");
     project.save("source.txt", "two\n");
     hotrun.wait_for("which asks for 1 min 0 s to end");
@@ -275,7 +356,7 @@ fn a_machine_that_nobody_knows_is_told_at_once() {
         return;
     }
     let project = project(more, "");
-    let mut hotrun = project.start(&[]);
+    let mut hotrun = project.start_plain(&[]);
     hotrun.wait_for("no machine of the name no.such.machine.invalid is known");
     hotrun.wait_for("not ready");
     hotrun.end();
@@ -292,10 +373,7 @@ fn what_a_program_prints_to_a_terminal_stays_what_it_is_while_a_line_is_looked_f
             "app",
             "test -t 1 && test -t 2 && echo on a terminal $(cat built)\nexec sleep 1000\n",
         )
-        .file(
-            "hotrun.toml",
-            &format!("{}[ready]\nlog = \"on a terminal two\"\n", crate::sandbox::CONFIG),
-        );
+        .file("hotrun.toml", &format!("{CONFIG}[ready]\nlog = \"on a terminal two\"\n"));
     let mut command =
         project.program("script", &["-qfc", env!("CARGO_BIN_EXE_hotrun"), "/dev/null"]);
     std::os::unix::process::CommandExt::process_group(&mut command, 0);

@@ -29,6 +29,8 @@ pub(crate) const APP: &str = "echo serving $(cat built) as $$\nexec sleep 1000\n
 /// Builds [`APP`]'s version from `source.txt`.
 pub(crate) const CONFIG: &str = "[build]\ncmd = \"cp source.txt built\"\nentrypoint = [\"./app\"]\n\
                           include_ext = [\"txt\"]\nkill_delay = \"20s\"\n";
+/// Most apps of tests listen on no port, and are to be ready all the same.
+pub(crate) const SOON_READY: &str = "--ready.after=100ms";
 /// Builds what all sources say, in the order of their names.
 pub(crate) const ALL: &str = "cat $(find . -name '*.txt' | sort) | tr '\\n' '-' > built";
 
@@ -114,9 +116,15 @@ impl Sandbox {
         command
     }
 
-    /// Starts hotrun.
+    /// Starts hotrun, to which an app is ready after a moment.
     #[track_caller]
     pub(crate) fn start(&self, args: &[&str]) -> Hotrun {
+        self.start_plain(&[&[SOON_READY], args].concat())
+    }
+
+    /// Starts hotrun with these arguments alone.
+    #[track_caller]
+    pub(crate) fn start_plain(&self, args: &[&str]) -> Hotrun {
         self.start_with(self.command(args))
     }
 
@@ -124,7 +132,7 @@ impl Sandbox {
     #[track_caller]
     pub(crate) fn start_by(&self, script: &str) -> Hotrun {
         let mut command = self.command_of("sh", &["-c", script, "sh"]);
-        command.arg(env!("CARGO_BIN_EXE_hotrun"));
+        command.args([env!("CARGO_BIN_EXE_hotrun"), SOON_READY]);
         self.start_with(command)
     }
 

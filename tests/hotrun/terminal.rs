@@ -13,7 +13,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{LocalFlags, tcgetattr};
 use nix::unistd::Pid;
 
-use crate::sandbox::{CONFIG, PATIENCE, Sandbox, has, is_alive, marked, stat, wait_until};
+use crate::sandbox::{
+    CONFIG, PATIENCE, SOON_READY, Sandbox, has, is_alive, marked, stat, wait_until,
+};
 
 /// What has been shown so far.
 #[derive(Default)]
@@ -36,14 +38,16 @@ struct Session {
 impl Session {
     /// hotrun, alone on a terminal.
     fn of_hotrun(project: &Sandbox) -> Self {
-        Self::start(project, &[env!("CARGO_BIN_EXE_hotrun")])
+        Self::start(project, &[env!("CARGO_BIN_EXE_hotrun"), SOON_READY])
     }
 
     /// A shell with job control, in which `hotrun` is a command.
     fn of_shell(project: &Sandbox) -> Self {
         let mut session = Self::start(project, &["bash", "--norc", "--noprofile", "-i"]);
         let hotrun = env!("CARGO_BIN_EXE_hotrun");
-        session.send(&format!("PS1='$ '; hotrun() {{ {hotrun} \"$@\"; }}; echo re''ady\n"));
+        session.send(&format!(
+            "PS1='$ '; hotrun() {{ {hotrun} {SOON_READY} \"$@\"; }}; echo re''ady\n"
+        ));
         session.wait_for("ready\r\n");
         session
     }
@@ -220,7 +224,7 @@ fn it_does_too_where_all_that_stops_a_reader_was_ignored_before() {
     }
     // As tmux does for what runs in a pane without a shell.
     let project = Sandbox::new().script("app", ASKS);
-    let script = format!("trap '' TTIN TTOU; exec {}", env!("CARGO_BIN_EXE_hotrun"));
+    let script = format!("trap '' TTIN TTOU; exec {} {SOON_READY}", env!("CARGO_BIN_EXE_hotrun"));
     let mut session = Session::start(&project, &["sh", "-c", &script]);
     session.wait_for("hotrun's keys are off");
     session.send("world\n");
@@ -283,7 +287,7 @@ fn a_pager_that_reads_hotruns_output_has_the_keyboard() {
         return;
     }
     let project = Sandbox::new();
-    let script = format!("{} 2>&1 | (trap '' INT; cat)", env!("CARGO_BIN_EXE_hotrun"));
+    let script = format!("{} {SOON_READY} 2>&1 | (trap '' INT; cat)", env!("CARGO_BIN_EXE_hotrun"));
     let mut session = Session::start(&project, &["sh", "-c", &script]);
     session.wait_for("ready");
     session.is_as_it_was();
@@ -350,7 +354,7 @@ fn keys_do_what_the_help_says() {
 #[test]
 fn without_a_terminal_on_stdin_nothing_is_a_key() {
     let project = Sandbox::new();
-    let mut command = project.command(&[]);
+    let mut command = project.command(&[SOON_READY]);
     command.stdin(std::process::Stdio::piped());
     let mut hotrun = project.start_with(command);
     hotrun.wait_for("ready");
@@ -520,7 +524,7 @@ fn under_make_ctrl_z_gives_the_prompt_back_too() {
     if !can(name) || !has(name, &["make"]) {
         return;
     }
-    let makefile = format!("dev:\n\t@{}\n", env!("CARGO_BIN_EXE_hotrun"));
+    let makefile = format!("dev:\n\t@{} {SOON_READY}\n", env!("CARGO_BIN_EXE_hotrun"));
     for app in [ASKS, "echo hello there\nexec sleep 1000\n"] {
         let project = Sandbox::new().script("app", app).file("Makefile", &makefile);
         let mut session = Session::of_shell(&project);
@@ -543,6 +547,34 @@ fn under_make_ctrl_z_gives_the_prompt_back_too() {
         }
         session.send("\x03");
         session.leave_shell();
+    }
+}
+
+#[test]
+fn ctrl_c_is_sigint_for_the_program_first_and_its_own_signal_follows() {
+    if !can("ctrl_c_is_sigint_for_the_program_first_and_its_own_signal_follows") {
+        return;
+    }
+    let waits = "echo up; while :; do sleep 0.02; done\n";
+    let handles = format!("trap 'echo by INT; exit 0' INT\n{waits}");
+    let goes_on = format!("trap 'echo by INT' INT\ntrap 'echo by TERM; exit 0' TERM\n{waits}");
+    // As what a shell has started in the background: SIGINT is not even tried.
+    let ignores = format!("trap '' INT\ntrap 'echo by TERM; exit 0' TERM\n{waits}");
+    for (app, told) in
+        [(handles, &["by INT"][..]), (goes_on, &["by INT", "by TERM"]), (ignores, &["by TERM"])]
+    {
+        let config = CONFIG.replace("20s", "2s");
+        let project = Sandbox::new().file("hotrun.toml", &config).script("app", &app);
+        let mut session = Session::of_hotrun(&project);
+        session.wait_for("ready");
+        session.send("\x03");
+        for one in told {
+            session.wait_for(one);
+        }
+        session.ends_with(0);
+        let count = ["by INT", "by TERM"].map(|one| session.shown().matches(one).count());
+        let expected = ["by INT", "by TERM"].map(|one| usize::from(told.contains(&one)));
+        assert_eq!(count, expected, "{}", session.shown());
     }
 }
 
@@ -664,7 +696,7 @@ fn a_closed_window_ends_everything() {
              pid, fd = pty.fork()\n\
              if pid == 0:\n    os.execvp(sys.argv[1], sys.argv[1:])\n\
              seen = b''\n\
-             while b'ready' not in seen:\n    seen += os.read(fd, 4096)\n\
+             while b'started' not in seen:\n    seen += os.read(fd, 4096)\n\
              os._exit(0)\n";
         let project = project.file("window.py", script);
         if !has("a_closed_window_ends_everything", &["python3"]) {
@@ -764,7 +796,7 @@ fn an_app_that_asks_on_the_terminal_gets_it_though_stdin_is_none() {
     for keys in ["", "[run]\nstdin = \"app\"\n"] {
         let config = format!("{CONFIG}{keys}");
         let project = Sandbox::new().file("hotrun.toml", &config).script("app", app);
-        let script = format!("exec {} < /dev/null", env!("CARGO_BIN_EXE_hotrun"));
+        let script = format!("exec {} {SOON_READY} < /dev/null", env!("CARGO_BIN_EXE_hotrun"));
         let mut session = Session::start(&project, &["sh", "-c", &script]);
         for version in ["one", "two"] {
             project.save("source.txt", &format!("{version}\n"));
@@ -901,7 +933,7 @@ fn a_killed_hotrun_leaves_a_sane_terminal_under_make_too() {
     if !can(name) || !has(name, &["make"]) {
         return;
     }
-    let makefile = format!("dev:\n\t@{}\n", env!("CARGO_BIN_EXE_hotrun"));
+    let makefile = format!("dev:\n\t@{} {SOON_READY}\n", env!("CARGO_BIN_EXE_hotrun"));
     let project = Sandbox::new().file("Makefile", &makefile);
     let mut session = Session::of_shell(&project);
     session.send("make dev\n");

@@ -179,6 +179,7 @@ fn names_that_are_no_utf8_are_seen_and_printed_harmlessly() {
     let project = Sandbox::new().file("hotrun.toml", &config);
     let mut hotrun = project.start(&[]);
     hotrun.wait_serving("1");
+    hotrun.wait_for("ready");
     let name = std::ffi::OsStr::from_bytes(b"\xff\xfe\x1b[31m.txt");
     fs::write(project.root().join(name), "x").unwrap();
     let line = hotrun.wait_for("changed");

@@ -118,12 +118,44 @@ fn under_the_name_air_only_init_is_a_word_of_hotruns_own() {
 }
 
 #[test]
-fn a_word_that_may_be_meant_for_the_program_is_told_once() {
+fn commands_print_no_note_about_themselves_beside_a_file_of_airs() {
     let (code, _, stderr) = airs().run(&["check"]);
-    assert_eq!(code, 0);
-    assert_eq!(stderr, "hotrun: check is hotrun's own word; for the program: hotrun -- check\n");
+    assert_eq!((code, stderr.as_str()), (0, ""));
     let native = Sandbox::new().file("hotrun.toml", CONFIG);
     assert_eq!(native.run(&["check"]).2, "");
+}
+
+#[test]
+fn a_mistyped_command_and_one_that_does_not_exist_yet_start_nothing() {
+    let project = Sandbox::new();
+    for (word, told) in [
+        ("chekc", "did you mean `hotrun check`?"),
+        ("chek", "did you mean `hotrun check`?"),
+        ("exlpain", "did you mean `hotrun explain`?"),
+        ("statsu", "did you mean `hotrun status`?"),
+        ("status", "this command does not exist yet"),
+        ("ls", "this command does not exist yet"),
+        ("why", "this command does not exist yet"),
+    ] {
+        let (code, stdout, stderr) = project.run(&[word]);
+        assert_eq!((code, stdout.as_str()), (2, ""), "{word}: {stderr}");
+        assert!(stderr.contains(told), "{word}: {stderr}");
+        assert!(stderr.contains(&format!("hotrun -- {word}")), "{word}: {stderr}");
+    }
+    let (code, stdout, _) = project.run(&["help"]);
+    assert!(code == 0 && stdout.contains("Usage: hotrun"), "{stdout}");
+    let (code, stdout, _) = project.run(&["help", "explain"]);
+    assert!(code == 0 && stdout.contains("PATH"), "{stdout}");
+    let (code, stdout, _) = project.run(&["version"]);
+    assert!(code == 0 && stdout.contains(env!("CARGO_PKG_VERSION")), "{stdout}");
+    // What looks like no command, and what stands behind dashes, is for the program.
+    let app = "echo \"<$*>\"\n";
+    let project = Sandbox::new().script("app", app);
+    for words in [&["--once", "-q", "--", "chekc"], &["--once", "-q", "db", "chekc"]] {
+        let (_, stdout, _) = project.run(words);
+        let expected = words[2..].iter().filter(|word| **word != "--").copied();
+        assert_eq!(stdout, format!("<{}>\n", expected.collect::<Vec<_>>().join(" ")));
+    }
 }
 
 #[test]

@@ -864,7 +864,9 @@ impl Engine {
         self.report.facts.insert(proc, Facts { grace, ..Facts::now() });
         self.roles.insert(proc, role);
         let directory = self.config.directory.clone();
-        let keeps_output = role == Role::Build && self.config.log.is_some();
+        // Over a program on the whole screen lines need carriage returns, which hotrun adds.
+        let keeps_output =
+            role == Role::Build && (self.config.log.is_some() || self.is_a_screen_shown());
         let runs_all = role == Role::Rules;
         let run = &self.config.run;
         let (farewell, scope) =

@@ -1,6 +1,7 @@
 //! Notices, as lines on the terminal: one for each thing that happened, to stderr, since
 //! stdout belongs to the app.
 
+use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap};
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
@@ -127,6 +128,8 @@ pub struct Report {
     talk: Talk,
     base: PathBuf,
     console: Console,
+    /// A build runs, which may have left a progress bar on the current line of the terminal.
+    may_show_bar: Cell<bool>,
     /// By process: what the lines about it need to know.
     pub facts: HashMap<Proc, Facts>,
 }
@@ -140,9 +143,16 @@ impl Report {
         base: PathBuf,
         console: Console,
     ) -> Self {
-        let facts = HashMap::new();
-        let mut report =
-            Self { quiet, chosen_color, color: false, talk: talk.clone(), base, console, facts };
+        let mut report = Self {
+            quiet,
+            chosen_color,
+            color: false,
+            talk: talk.clone(),
+            base,
+            console,
+            may_show_bar: Cell::new(false),
+            facts: HashMap::new(),
+        };
         report.configure(talk);
         report
     }
@@ -197,6 +207,7 @@ impl Report {
         let first = command.lines().next().unwrap_or_default();
         let more = if command.lines().count() > 1 { " …" } else { "" };
         self.line(Part::Build, Tone::Work, word, &format!("{first}{more}"));
+        self.may_show_bar.set(true);
     }
 
     /// Says that a command failed which a build can do without.
@@ -211,6 +222,7 @@ impl Report {
 
     /// Says what happened.
     pub fn say(&self, notice: &Notice) {
+        self.keep_last_line(notice);
         match notice {
             Notice::Changed(cause) => self.changed(cause),
             // Of this the reason is not known here.
@@ -222,12 +234,12 @@ impl Report {
                 let text = format!("the program is the same, built in {}", self.took(*build));
                 self.line(Part::Build, Tone::Good, "unchanged", &text);
             }
-            Notice::Finishing(paths) => self.finishing(paths),
-            Notice::Outputs(paths) => self.outputs(paths),
-            Notice::Late(paths, pause) => self.late(paths, *pause),
-            Notice::OwnWrites(paths) => self.own_writes(paths),
-            Notice::ChangesInBuilds(paths, pause) => self.changes_in_builds(paths, *pause),
-            Notice::Testing(saved, paths, pause) => self.testing(saved, paths, *pause),
+            Notice::Finishing(_)
+            | Notice::Outputs(_)
+            | Notice::Late(..)
+            | Notice::OwnWrites(_)
+            | Notice::ChangesInBuilds(..)
+            | Notice::Testing(..) => self.about_writers(notice),
             Notice::BuildFailed { build, ended, app } => {
                 let text = format!("{ended}, after {}; {}", self.took(*build), self.serving(*app));
                 self.line(Part::Build, Tone::Bad, "failed", &text);
@@ -240,12 +252,10 @@ impl Report {
                     format!("a rule: {ended}, after {}; {}", self.took(*rules), self.serving(*app));
                 self.line(Part::Build, Tone::Bad, "failed", &text);
             }
-            Notice::Overtaken(count) => self.line(
-                Part::Main,
-                Tone::Warn,
-                "note",
-                &format!("{count} builds in a row were overtaken by newer saves"),
-            ),
+            Notice::Overtaken(count) => {
+                let text = format!("{count} builds in a row were cancelled by newer saves");
+                self.line(Part::Main, Tone::Warn, "note", &text);
+            }
             Notice::Stopped(app) => self.stopped(*app),
             Notice::Killing(proc) => self.killing(*proc),
             Notice::Holding { .. }
@@ -315,6 +325,18 @@ impl Report {
         }
     }
 
+    /// What a command printed last stays when it has ended, even without a line feed.
+    fn keep_last_line(&self, notice: &Notice) {
+        if let Notice::Built(_)
+        | Notice::SameProgram(_)
+        | Notice::BuildFailed { .. }
+        | Notice::RulesDone(_)
+        | Notice::RulesFailed { .. } = notice
+        {
+            self.may_show_bar.set(false);
+        }
+    }
+
     /// What stands in the way, and who has what the program needs.
     fn about_others(&self, notice: &Notice) {
         match notice {
@@ -325,6 +347,11 @@ impl Report {
                 self.line(Part::Runner, Tone::Bad, "waiting", &text);
             }
             Notice::TerminalGiven(proc) => {
+                if std::io::stderr().is_terminal() {
+                    // The question that was asked stays as it is.
+                    self.write("\n");
+                    self.may_show_bar.set(false);
+                }
                 let text = format!("given to {}; hotrun's keys are off", self.name(*proc));
                 self.line(Part::Main, Tone::Plain, "terminal", &text);
             }
@@ -491,6 +518,9 @@ impl Report {
         };
         if !is_said || (self.quiet && !tone.is_urgent()) {
             return;
+        }
+        if self.may_show_bar.get() && std::io::stderr().is_terminal() {
+            self.write("\r\u{1b}[K");
         }
         let time = if self.talk.time {
             jiff::Zoned::now().strftime("[%H:%M:%S] ").to_string()

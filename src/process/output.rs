@@ -187,7 +187,11 @@ impl Output {
                 return Poll::Ready(());
             }
             if let (Some(stream), Some(console)) = (reader.copy_to, &self.console) {
-                console.write(stream, bytes);
+                if reader.into == Kept::Printed && console.is_raw(stream) {
+                    console.write(stream, &with_carriage_returns(bytes));
+                } else {
+                    console.write(stream, bytes);
+                }
             }
             let kept = match reader.into {
                 Kept::Printed => &mut self.printed,
@@ -217,6 +221,17 @@ impl Output {
         }
         Poll::Pending
     }
+}
+
+fn with_carriage_returns(text: &[u8]) -> Vec<u8> {
+    let mut lines = Vec::with_capacity(text.len());
+    for byte in text {
+        if *byte == b'\n' && lines.last() != Some(&b'\r') {
+            lines.push(b'\r');
+        }
+        lines.push(*byte);
+    }
+    lines
 }
 
 /// The lines that are complete now, without colours. `line` is the beginning of the one that is

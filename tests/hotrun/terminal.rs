@@ -579,6 +579,54 @@ fn ctrl_c_is_sigint_for_the_program_first_and_its_own_signal_follows() {
 }
 
 #[test]
+fn lines_of_a_build_begin_at_the_left_over_a_program_on_the_whole_screen() {
+    let name = "lines_of_a_build_begin_at_the_left_over_a_program_on_the_whole_screen";
+    if !can(name) || !has(name, &["python3"]) {
+        return;
+    }
+    let app = "import os, tty\ntty.setraw(0)\nos.write(1, b'raw ' + open('built', 'rb').read())\n\
+               while True: os.read(0, 1)\n";
+    let build = "if grep -q broken source.txt; then printf 'one\\n two\\n'; exit 1; fi; \
+                 cp source.txt built";
+    let config = CONFIG.replace("[\"./app\"]", "[\"python3\", \"app.py\"]");
+    let config = config.replace("cp source.txt built", build);
+    let project = Sandbox::new().file("hotrun.toml", &config).file("app.py", app);
+    let mut session = Session::of_hotrun(&project);
+    session.wait_for("raw one");
+    project.save("source.txt", "broken\n");
+    session.wait_for("one\r\n two\r\n");
+    session.wait_for("failed");
+    let hotrun = session.hotrun();
+    kill(hotrun, Signal::SIGINT).unwrap();
+    session.ends_with(0);
+}
+
+#[test]
+fn a_progress_bar_is_cleared_and_a_question_or_an_unfinished_line_is_not() {
+    if !can("a_progress_bar_is_cleared_and_a_question_or_an_unfinished_line_is_not") {
+        return;
+    }
+    let build = "cp source.txt built; grep -q two source.txt && printf unfinished\n\
+                 grep -q one source.txt && { printf '[==> 1/3]'; sleep 1000; }; true\n";
+    let config = CONFIG.replace("cp source.txt built", "./build");
+    let project =
+        Sandbox::new().file("hotrun.toml", &config).script("app", ASKS).script("build", build);
+    let mut session = Session::of_hotrun(&project);
+    session.wait_for("[==> 1/3]");
+    project.save("source.txt", "two\n");
+    let shown = session.wait_for("changed");
+    assert!(shown.starts_with("\r\u{1b}[K"), "{shown:?}");
+    session.wait_for("unfinished");
+    let shown = session.wait_for("built");
+    assert!(!shown.contains("\u{1b}[K"), "{shown:?}");
+    session.wait_for("name of two? ");
+    let shown = session.wait_for("given to pid");
+    assert!(shown.starts_with("\r\n"), "{shown:?}");
+    session.send("\x03");
+    session.ends_with(0);
+}
+
+#[test]
 fn an_app_in_the_background_waits_for_fg_and_is_told() {
     if !can("an_app_in_the_background_waits_for_fg_and_is_told") {
         return;

@@ -442,12 +442,12 @@ pub(super) fn directory_of(pid: Pid) -> Option<PathBuf> {
 
 /// Whether this process, or one that it has started, has written to files since it began;
 /// `None` where the kernel does not count that. (What goes into pipes, sockets and terminals
-/// does not count, nor what is written to file systems in memory.)
+/// does not count. On a file system in memory only a process that has written nothing at all is
+/// known to have written no file.)
 pub(crate) fn has_written_files(pid: i32, file: &Path) -> Option<bool> {
     use nix::sys::statfs::{TMPFS_MAGIC, statfs};
-    if statfs(file).map_or(true, |system| system.filesystem_type() == TMPFS_MAGIC) {
-        return None;
-    }
+    let is_in_memory = statfs(file).map_or(true, |system| system.filesystem_type() == TMPFS_MAGIC);
+    let counter = if is_in_memory { "wchar: " } else { "write_bytes: " };
     let mut ahead = vec![pid];
     let mut seen = 0;
     while let Some(pid) = ahead.pop() {
@@ -457,9 +457,9 @@ pub(crate) fn has_written_files(pid: i32, file: &Path) -> Option<bool> {
             Err(_) if seen > 0 => continue,
             Err(_) => return None,
         };
-        let bytes = io.lines().find_map(|line| line.strip_prefix("write_bytes: "))?;
+        let bytes = io.lines().find_map(|line| line.strip_prefix(counter))?;
         if bytes.trim() != "0" {
-            return Some(true);
+            return (!is_in_memory).then_some(true);
         }
         seen += 1;
         let threads = fs::read_dir(format!("/proc/{pid}/task"));

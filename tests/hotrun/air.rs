@@ -73,7 +73,7 @@ fn a_stream_of_saves_with_a_slow_build_ends_with_the_newest() {
     }
     project.save("source.txt", "last\n");
     hotrun.wait_serving("last");
-    assert_eq!(hotrun.count("builds in a row were overtaken"), 1, "{}", hotrun.output());
+    assert_eq!(hotrun.count("builds in a row were cancelled"), 1, "{}", hotrun.output());
     hotrun.end();
 }
 

@@ -151,8 +151,10 @@ impl Duty {
             self.kill_the_late();
             if self.is_over() && !self.waits_for_hotruns_end() {
                 self.link.tell(&FromGuardian::Gone);
-                if self.hotrun_is_dead() {
+                if self.abandoned.is_some() {
                     self.print();
+                }
+                if self.hotrun_is_dead() {
                     terminal::mend_after_death();
                 }
                 return;

@@ -357,7 +357,11 @@ impl Tree {
         let mut output = std::mem::take(&mut self.output);
         loop {
             match self.next(&mut output).await? {
-                FromGuardian::Gone => return Ok(()),
+                FromGuardian::Gone => {
+                    // The last words of what the command had left behind.
+                    output.read_rest().await;
+                    return Ok(());
+                }
                 other => self.heard(other),
             }
         }

@@ -19,6 +19,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -45,6 +47,8 @@ const LAST_ROUND: Duration = Duration::from_millis(200);
 /// pause between two.
 const DEATH_LOOKS: u32 = 200;
 const DEATH_LOOK: Duration = Duration::from_micros(100);
+/// Maximum wait at the end for what the command printed last.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 /// So many looks at a tree that goes on growing while it is stopped; then what was found is
 /// killed, and the next round looks again.
 const MOST_LOOKS: usize = 50;
@@ -66,6 +70,45 @@ pub fn main() -> ExitCode {
         }
         Err(_) => ExitCode::FAILURE,
     }
+}
+
+/// Prints what comes of the outputs that hotrun cannot read any more, in a thread: a terminal
+/// that is stopped, or a pipe that is full, must not keep the guardian from its work. (Nothing is
+/// forked after that.) The receiver is disconnected when all of them have ended.
+fn print(mut outputs: Vec<(Printed, File)>) -> Receiver<()> {
+    let (ends, ended) = channel();
+    let print = move || {
+        while !outputs.is_empty() {
+            let fds =
+                outputs.iter().map(|(_, output)| PollFd::new(output.as_fd(), PollFlags::POLLIN));
+            let _ = poll(&mut fds.collect::<Vec<_>>(), PollTimeout::NONE);
+            outputs.retain_mut(|(printed, output)| print_more(*printed, output));
+        }
+        drop(ends);
+    };
+    // Without a thread, as at a limit of the user's processes, the last words are lost.
+    let _ = thread::Builder::new().spawn(print);
+    ended
+}
+
+/// False at the end.
+fn print_more(printed: Printed, output: &mut File) -> bool {
+    let mut bytes = [0; 16 * 1024];
+    let count = match output.read(&mut bytes) {
+        Ok(0) => return false,
+        Ok(count) => count,
+        Err(error) => {
+            return matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted);
+        }
+    };
+    // What cannot be printed is lost; the program is not killed by SIGPIPE for it.
+    let _ = match printed {
+        Printed::Stdout => {
+            io::stdout().write_all(&bytes[..count]).and_then(|()| io::stdout().flush())
+        }
+        Printed::Stderr => io::stderr().write_all(&bytes[..count]),
+    };
+    true
 }
 
 /// Who was asked to end late, and until when it may.
@@ -102,6 +145,8 @@ struct Duty {
     closed: bool,
     /// What the command prints; read here only when hotrun is dead.
     outputs: Vec<(Printed, File)>,
+    /// Disconnected when all of that has been printed.
+    printing: Option<Receiver<()>>,
     /// Nobody is at the other end any more; when this is over, what is left is killed.
     abandoned: Option<Instant>,
     /// This one's pid.
@@ -134,6 +179,7 @@ impl Duty {
             round: ROUND,
             closed: false,
             outputs: Vec::new(),
+            printing: None,
             abandoned: None,
             hotrun: getppid(),
         })
@@ -151,8 +197,8 @@ impl Duty {
             self.kill_the_late();
             if self.is_over() && !self.waits_for_hotruns_end() {
                 self.link.tell(&FromGuardian::Gone);
-                if self.abandoned.is_some() {
-                    self.print();
+                if let Some(printing) = &self.printing {
+                    let _ = printing.recv_timeout(LAST_WORDS);
                 }
                 if self.hotrun_is_dead() {
                     terminal::mend_after_death();
@@ -185,47 +231,18 @@ impl Duty {
             let mut fds = vec![PollFd::new(self.children.as_fd(), PollFlags::POLLIN)];
             if can_hear {
                 fds.push(PollFd::new(self.link.as_fd(), PollFlags::POLLIN));
-            } else {
-                let outputs = self.outputs.iter().map(|(_, output)| output.as_fd());
-                fds.extend(outputs.map(|output| PollFd::new(output, PollFlags::POLLIN)));
             }
             // An interruption is none: all signals wait.
             let _ = poll(&mut fds, timeout);
             let any = |fd: Option<&PollFd<'_>>| fd.and_then(PollFd::any).unwrap_or(false);
-            (can_hear && any(fds.get(1)), any(fds.first()))
+            (any(fds.get(1)), any(fds.first()))
         };
-        if !can_hear {
-            self.print();
-        }
         if ended {
             self.children.clear();
         }
         if heard {
             self.hear();
         }
-    }
-
-    /// Prints what has come of the outputs that hotrun cannot read any more.
-    fn print(&mut self) {
-        self.outputs.retain_mut(|(printed, output)| {
-            let mut bytes = [0; 16 * 1024];
-            loop {
-                match output.read(&mut bytes) {
-                    Ok(0) => return false,
-                    Ok(count) => {
-                        // Where nobody reads it, it is lost.
-                        let _ = match printed {
-                            Printed::Stdout => io::stdout().write_all(&bytes[..count]),
-                            Printed::Stderr => io::stderr().write_all(&bytes[..count]),
-                        };
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(_) => return false,
-                }
-            }
-        });
-        let _ = io::stdout().flush();
     }
 
     fn hear(&mut self) {
@@ -287,9 +304,8 @@ impl Duty {
         let streams = launch.streams.map(|travels| travels.then(|| self.link.next_fd()).flatten());
         let listeners = (0..launch.listeners).map_while(|_| self.link.next_fd()).collect();
         let outputs = launch.outputs.iter();
-        let outputs: Vec<(Printed, File)> =
+        self.outputs =
             outputs.map_while(|one| Some((*one, File::from(self.link.next_fd()?)))).collect();
-        self.outputs = outputs;
         self.closed = false;
         match self.fork(&launch, Inheritance { streams, listeners }) {
             Ok(pid) => {
@@ -486,13 +502,14 @@ impl Duty {
                 terminal::mend_after_death();
                 return;
             }
-            std::thread::sleep(DEATH_LOOK);
+            thread::sleep(DEATH_LOOK);
         }
     }
 
     /// hotrun is dead: nobody waits for a grace, but whoever can clean up quickly may.
     fn abandon(&mut self) {
         self.abandoned = Some(Instant::now() + LAST_GRACE);
+        self.printing = Some(print(std::mem::take(&mut self.outputs)));
         let farewell = self.launch.as_ref().map(|launch| launch.farewell);
         if !self.dismissed
             && !self.killing

@@ -3,13 +3,16 @@
 //! Whatever a sandbox starts has its mark in the environment, by which survivors are found.
 
 use std::fs;
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::sandbox::{GUARDIAN, Hotrun, PATIENCE, Sandbox, is_alive, stat, wait_until, zombies_of};
+use crate::sandbox::{
+    CONFIG, GUARDIAN, Hotrun, PATIENCE, Sandbox, is_alive, marked, stat, wait_until, zombies_of,
+};
 
 /// An app that has a tree of some kind.
 struct Kind {
@@ -250,6 +253,20 @@ fn check_all(kind: &Kind) {
     for end in ENDS {
         check(kind, end);
     }
+}
+
+#[test]
+fn a_program_that_floods_an_output_that_is_not_read_does_not_survive_a_killed_hotrun() {
+    let config = CONFIG.replace("20s", "1s");
+    let app = "trap '' TERM\necho up > started\nwhile :; do echo flood; done\n";
+    let project = Sandbox::new().file("hotrun.toml", &config).script("app", app);
+    let mut command = project.command(&[]);
+    command.stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut hotrun = command.spawn().unwrap();
+    wait_until("the program runs", || project.root().join("started").exists());
+    hotrun.kill().unwrap();
+    hotrun.wait().unwrap();
+    wait_until("nobody is left", || marked(&project.root()).is_empty());
 }
 
 macro_rules! kinds {

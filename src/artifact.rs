@@ -129,18 +129,22 @@ impl Artifacts {
 
     /// True if another hotrun uses `tmp_dir`.
     pub fn has_neighbours(&self, is_alive: impl Fn(&str) -> bool) -> bool {
-        let entries = self.directory.parent().and_then(|all| fs::read_dir(all).ok());
-        entries.into_iter().flatten().flatten().any(|entry| {
+        self.owners().any(|entry| {
             let name = entry.file_name();
             Some(name.as_os_str()) != self.directory.file_name()
                 && name.to_str().is_some_and(&is_alive)
         })
     }
 
+    /// The directories of all hotruns that keep artifacts beside this one, by their owners.
+    fn owners(&self) -> impl Iterator<Item = fs::DirEntry> {
+        let entries = self.directory.parent().and_then(|all| fs::read_dir(all).ok());
+        entries.into_iter().flatten().flatten()
+    }
+
     /// Deletes what hotruns have left that were killed.
     pub fn sweep(&self, is_alive: impl Fn(&str) -> bool) {
-        let entries = self.directory.parent().and_then(|all| fs::read_dir(all).ok());
-        for entry in entries.into_iter().flatten().flatten() {
+        for entry in self.owners() {
             let is_left = entry.file_name().to_str().is_some_and(|owner| !is_alive(owner));
             if is_left && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 let _ = fs::remove_dir_all(entry.path());

@@ -253,7 +253,7 @@ struct Engine {
     built: Built,
     /// What has changed since the app was started, which it may read at its start.
     unread: BTreeMap<PathBuf, Unread>,
-    /// Somebody has asked for a build since.
+    /// Whether a build was requested since.
     is_wanted: bool,
     /// A build that is not to begin at once, since builds seem to cause each other.
     paused_build: Paused,
@@ -856,7 +856,9 @@ impl Engine {
         }
         if is_app {
             env.extend(self.probe(proc));
-            if let Some(port) = self.port().filter(|_| self.config.run.port == Some(Port::Auto)) {
+            if self.config.run.port == Some(Port::Auto)
+                && let Some(port) = self.port()
+            {
                 env.push(("PORT".into(), port.to_string().into()));
             }
         }
@@ -927,9 +929,7 @@ impl Engine {
 
     fn dismiss(&mut self, proc: Proc) {
         let (signal, grace) = match self.roles.get(&proc) {
-            Some(Role::App) => {
-                (self.farewell_of_app(proc, self.config.run.grace), self.config.run.grace)
-            }
+            Some(Role::App) => (self.farewell_of_app(proc), self.config.run.grace),
             Some(Role::Build) if self.builds_serve => {
                 (self.config.run.signal, self.config.run.grace)
             }
@@ -946,8 +946,8 @@ impl Engine {
     /// The signal that asks an app to exit. Ctrl-C at a terminal is SIGINT, as without hotrun, and
     /// `run.signal` follows before the grace period is over. Not for an app that ignores SIGINT,
     /// as what a shell has started in the background does.
-    fn farewell_of_app(&self, app: Proc, grace: Duration) -> Signal {
-        let configured = self.config.run.signal;
+    fn farewell_of_app(&self, app: Proc) -> Signal {
+        let (configured, grace) = (self.config.run.signal, self.config.run.grace);
         let pid = self.report.facts.get(&app).and_then(|facts| facts.pid);
         let hears = pid.is_some_and(|pid| !process::ignores(Pid::from_raw(pid), Signal::SIGINT));
         if !self.has_heard_ctrl_c || configured == Signal::SIGINT || !hears {

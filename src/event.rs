@@ -546,7 +546,7 @@ pub enum Notice {
     ChangesInBuilds(Vec<PathBuf>, Duration),
     /// The build for these saves begins after this time, to see what else writes those files.
     Testing(Vec<PathBuf>, Vec<PathBuf>, Duration),
-    /// The program itself may have written these: what follows comes so much later.
+    /// The program itself may have written these: what follows comes after this delay.
     Late(Vec<PathBuf>, Duration),
     /// These are proven to be written by the program itself, which they would restart.
     OwnWrites(Vec<PathBuf>),

@@ -120,7 +120,7 @@ impl OwnWrites {
                 // The program has become another one: all is to be proved anew.
                 self.files.insert(path.to_owned(), new);
             }
-            // Otherwise it is somebody else's; what the program writes next is its own again.
+            // Otherwise another program wrote it; what the program writes next is its own again.
             return Verdict::Save;
         }
         if !is_first {

@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use super::Engine;
 use crate::error::{Error, Result};
 use crate::event::Notice;
-use crate::process;
-use crate::process::without_escapes;
+use crate::process::{self, without_escapes};
 
 /// In each `tmp_dir` that hotrun has made: git does not see it, and hotrun knows it again.
 const MARK: &str = ".gitignore";

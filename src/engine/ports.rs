@@ -99,10 +99,11 @@ impl Engine {
     /// An app that was not asked to exit did so soon after its start: because another process has
     /// its port?
     pub(super) fn look_who_holds_the_port(&mut self, proc: Proc, ended: &Ended) {
+        let has_failed = self.has_failed_at_once(proc, ended);
         if self.roles.get(&proc) == Some(&Role::App) {
-            self.has_failed_start = self.has_failed_at_once(proc, ended);
+            self.has_failed_start = has_failed;
         }
-        if !self.has_failed_at_once(proc, ended) {
+        if !has_failed {
             return;
         }
         let Some(facts) = self.report.facts.get(&proc) else { return };

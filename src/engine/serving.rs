@@ -31,11 +31,9 @@ impl Engine {
 
     /// An older app lives, and was not asked to end.
     fn has_another_app(&self, proc: Proc) -> bool {
-        self.roles.iter().any(|(one, role)| {
-            let lives =
-                || self.report.facts.get(one).is_some_and(|facts| facts.dismissed.is_none());
-            *role == Role::App && *one != proc && lives()
-        })
+        let is_another =
+            |one: Proc, role| role == Role::App && one != proc && !self.is_dismissed(one);
+        self.roles.iter().any(|(one, role)| is_another(*one, *role))
     }
 
     /// What an app says of itself, what its probe has found, and what concerns the sockets and

@@ -206,7 +206,9 @@ impl Output {
                     if let Some(search) = self.search.as_mut().filter(|_| !text.is_empty()) {
                         search.is_found |= lines().any(|line| search.pattern.is_match(line));
                     }
-                    lines().for_each(|line| self.taken.look_at(line));
+                    if !text.is_empty() {
+                        lines().for_each(|line| self.taken.look_at(line));
+                    }
                     return Poll::Ready(());
                 }
             };

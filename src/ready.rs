@@ -218,12 +218,13 @@ impl Watcher {
         let (mut is_ready, mut is_proven) = (false, false);
         let mut status = Status::default();
         let why = RefCell::new(String::new());
-        let mut probing = pin!(self.probe(pid, began, &why));
+        let found = RefCell::new(None);
+        let mut probing = pin!(self.probe(pid, began, &why, &found));
         loop {
             if !is_ready && self.is_enough(seen) {
                 is_ready = true;
                 (deadline, runs) = (None, None);
-                let found = ports::of_app(pid);
+                let found = found.take().unwrap_or_else(|| ports::of_app(pid));
                 if !found.own.is_empty() {
                     self.tell(Message::Listens(self.proc, found.ports()));
                 }
@@ -349,11 +350,19 @@ impl Watcher {
         }
     }
 
-    /// Ends when all is so that can be found out from outside.
-    async fn probe(&self, pid: i32, began: Instant, why: &RefCell<String>) {
+    /// Ends when all is so that can be found out from outside. `why`: what is not, for a person.
+    /// `found`: where the app listens, if that was looked for.
+    async fn probe(
+        &self,
+        pid: i32,
+        began: Instant,
+        why: &RefCell<String>,
+        found: &RefCell<Option<ports::Found>>,
+    ) {
         let ready = &self.expected.ready;
         if !ready.is_configured() {
-            return self.until_it_listens(pid, began).await;
+            found.replace(Some(self.until_it_listens(pid, began).await));
+            return;
         }
         if let Some(http) = &ready.http {
             let good = || is_answered(http);
@@ -369,18 +378,18 @@ impl Watcher {
     }
 
     /// Ends when it listens. Looks more and more seldom.
-    async fn until_it_listens(&self, pid: i32, began: Instant) {
+    async fn until_it_listens(&self, pid: i32, began: Instant) -> ports::Found {
         let mut first = None;
         let mut pause = LOOK;
         while began.elapsed() < LOOKED_FOR {
             sleep(pause).await;
             let found = ports::of_app(pid);
             if self.is_served(&found, &mut first) {
-                return;
+                return found;
             }
             pause = (pause * 2).min(LAST_LOOK.max(began.elapsed() / 8));
         }
-        pending::<()>().await;
+        pending().await
     }
 
     /// It listens where it is expected to. `first`: when it was first seen to listen at all.

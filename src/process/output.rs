@@ -16,6 +16,7 @@ use std::sync::LazyLock;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::pty::{Winsize, openpty};
 use nix::sys::termios::{OutputFlags, SetArg, tcgetattr, tcsetattr};
@@ -33,6 +34,12 @@ const MOST_KEPT: usize = 8 << 20;
 /// somebody may still hold its streams.
 const LINGER: Duration = Duration::from_millis(50);
 const MOST_LINGER: Duration = Duration::from_millis(500);
+
+/// Maximum size of one read, in bytes.
+const PIECE: usize = 16 * 1024;
+/// Maximum number of reads of one stream that do not wait: more than a pipe or a pseudoterminal
+/// holds.
+const MAX_PIECES: usize = 64;
 
 /// In a line that is longer nothing is looked for, in bytes.
 const MOST_OF_A_LINE: usize = 64 << 10;
@@ -173,55 +180,75 @@ impl Output {
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        for (number, reader) in self.readers.iter_mut().enumerate() {
-            let mut buffer = [0; 16 * 1024];
+        for number in 0..self.readers.len() {
+            let mut buffer = [0; PIECE];
             let mut buffer = ReadBuf::new(&mut buffer);
-            let Poll::Ready(read) = Pin::new(&mut reader.from).poll_read(context, &mut buffer)
-            else {
-                continue;
-            };
+            let from = Pin::new(&mut self.readers[number].from);
+            let Poll::Ready(read) = from.poll_read(context, &mut buffer) else { continue };
             let bytes = buffer.filled();
-            // A pseudoterminal that nobody holds any more ends with EIO.
+            // A pseudoterminal that no process holds any more ends with EIO.
             if read.is_err() || bytes.is_empty() {
                 self.readers.remove(number);
-                return Poll::Ready(());
-            }
-            if let (Some(stream), Some(console)) = (reader.copy_to, &self.console) {
-                if reader.into == Kept::Printed && console.is_raw(stream) {
-                    console.write(stream, &with_carriage_returns(bytes));
-                } else {
-                    console.write(stream, bytes);
-                }
-            }
-            let kept = match reader.into {
-                Kept::Printed => &mut self.printed,
-                Kept::Messages => &mut self.messages,
-                Kept::Nothing => return Poll::Ready(()),
-                Kept::Searched => {
-                    let text = take_lines(&mut reader.line, bytes);
-                    let lines = || {
-                        let lines = text.split(|byte| *byte == b'\n');
-                        lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line))
-                    };
-                    if let Some(search) = self.search.as_mut().filter(|_| !text.is_empty()) {
-                        search.is_found |= lines().any(|line| search.pattern.is_match(line));
-                    }
-                    if !text.is_empty() {
-                        lines().for_each(|line| self.taken.look_at(line));
-                    }
-                    return Poll::Ready(());
-                }
-            };
-            if reader.copy_to.is_some() {
-                let room = MOST_KEPT.saturating_sub(kept.len());
-                kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
             } else {
-                // What hotrun itself reads must be whole.
-                kept.extend_from_slice(bytes);
+                self.take(number, bytes);
             }
             return Poll::Ready(());
         }
         Poll::Pending
+    }
+
+    /// Takes what has come already, without waiting.
+    pub(super) fn read_available(&mut self) {
+        for number in 0..self.readers.len() {
+            for _ in 0..MAX_PIECES {
+                let mut buffer = [0; PIECE];
+                match nix::unistd::read(&self.readers[number].from, &mut buffer) {
+                    Ok(count @ 1..) => self.take(number, &buffer[..count]),
+                    Err(Errno::EINTR) => {}
+                    Ok(0) | Err(_) => break,
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, number: usize, bytes: &[u8]) {
+        let reader = &mut self.readers[number];
+        if let (Some(stream), Some(console)) = (reader.copy_to, &self.console) {
+            if reader.into == Kept::Printed && console.is_raw(stream) {
+                console.write(stream, &with_carriage_returns(bytes));
+            } else {
+                console.write(stream, bytes);
+            }
+        }
+        let kept = match reader.into {
+            Kept::Printed => &mut self.printed,
+            Kept::Messages => &mut self.messages,
+            Kept::Nothing => return,
+            Kept::Searched => {
+                let text = take_lines(&mut reader.line, bytes);
+                if !text.is_empty() {
+                    self.look_at(&text);
+                }
+                return;
+            }
+        };
+        if reader.copy_to.is_some() {
+            let room = MOST_KEPT.saturating_sub(kept.len());
+            kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        } else {
+            // What hotrun itself reads must be whole.
+            kept.extend_from_slice(bytes);
+        }
+    }
+
+    fn look_at(&mut self, lines: &[u8]) {
+        for line in lines.split(|byte| *byte == b'\n') {
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            if let Some(search) = &mut self.search {
+                search.is_found |= search.pattern.is_match(line);
+            }
+            self.taken.look_at(line);
+        }
     }
 }
 

@@ -358,8 +358,9 @@ impl Tree {
         loop {
             match self.next(&mut output).await? {
                 FromGuardian::Gone => {
-                    // The last words of what the command had left behind.
-                    output.read_rest().await;
+                    // The last words of what the command had left behind. A spared process may
+                    // hold the streams open, so nothing more is waited for.
+                    output.read_available();
                     return Ok(());
                 }
                 other => self.heard(other),

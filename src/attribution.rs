@@ -24,12 +24,13 @@ use std::time::{Duration, Instant};
 const CREDITS_NEEDED: u32 = 3;
 /// Verifications in a row that each wrote the same files anew; it is they that write them.
 const REPETITIONS_NEEDED: u32 = 3;
-/// A file is not tested more often than this if it does not change in the tested builds.
-const MOST_TESTS: u32 = 3;
-/// A test waits for this long, and for this many times as long as the file took to change.
-const TEST: (Duration, u32) = (Duration::from_millis(200), 2);
-/// A file that takes longer to change is not tested, and never proven without being written again.
-const LONGEST_TESTED: Duration = Duration::from_secs(2);
+/// Maximum number of tests of a file that changes in none of the tested builds.
+const MAX_TESTS: u32 = 3;
+/// Delay of a tested build: this, and the time that the file took to change times this.
+const TEST_DELAY: (Duration, u32) = (Duration::from_millis(200), 2);
+/// Maximum time from the start of a build to the change of a file that is tested. A file that
+/// changes later is proven only by being written again.
+const MAX_TESTED: Duration = Duration::from_secs(2);
 /// Builds in a row that are caused by what changed while the previous one ran, until they are
 /// spaced.
 const UNPACED: u32 = 5;
@@ -158,12 +159,13 @@ struct Suspect {
     repetitions: u32,
     /// In the last build, how long after its beginning it changed first, and how often it did.
     last: Option<(Duration, u32)>,
-    /// How long after the beginning of a build it has changed at most.
+    /// Maximum time from the start of a build to its first change.
     latest: Duration,
     /// The saves that caused the builds in which it changed.
     triggers: HashSet<PathBuf>,
+    /// How many tests it was part of.
     tests: u32,
-    /// It changed in a build that began later than the save, and not before that.
+    /// Whether it changed in a delayed build, and not during the delay.
     has_passed: bool,
     kind: Kind,
 }
@@ -186,7 +188,7 @@ struct Run {
     verifies: BTreeSet<PathBuf>,
     /// Saves that caused it.
     triggers: HashSet<PathBuf>,
-    /// The suspects that have not changed between these saves and its beginning.
+    /// The suspects that did not change while this build was delayed.
     tested: HashSet<PathBuf>,
     began: Instant,
     /// What the files that have changed since held then.
@@ -221,9 +223,9 @@ pub struct Attribution {
     scratch: HashSet<PathBuf>,
     suspects: HashMap<PathBuf, Suspect>,
     run: Option<Run>,
-    /// Saves since the beginning of the last build that came to its end.
+    /// Saves since the start of the last build that was not cancelled.
     triggers: HashSet<PathBuf>,
-    /// The suspects for which the next build waits, until then.
+    /// The suspects for which the next build is delayed, and the end of the delay.
     testing: Option<(HashSet<PathBuf>, Instant)>,
     /// Builds in a row that were caused by what changed while the previous one ran.
     turns: u32,
@@ -269,8 +271,8 @@ impl Attribution {
         self.began(false, &[], now);
     }
 
-    /// A save is about to cause a build. `Some` if that is to wait, to see whether anything else
-    /// than the build writes these files.
+    /// Decides whether the build that a save is about to cause is delayed, to find out whether
+    /// another program writes these files. Returns the delay and the files.
     pub fn test(&mut self, now: Instant) -> Option<(Duration, Vec<PathBuf>)> {
         if self.testing.take().is_some() {
             return None;
@@ -279,8 +281,8 @@ impl Attribution {
         let is_due = |suspect: &Suspect| {
             suspect.credits + 1 >= CREDITS_NEEDED
                 && !suspect.has_passed
-                && suspect.tests < MOST_TESTS
-                && suspect.latest <= LONGEST_TESTED
+                && suspect.tests < MAX_TESTS
+                && suspect.latest <= MAX_TESTED
                 && !suspect.triggers.is_disjoint(triggers)
         };
         let due = self.suspects.iter_mut().filter(|(_, suspect)| is_due(suspect));
@@ -294,7 +296,7 @@ impl Attribution {
             return None;
         }
         keys.sort();
-        let pause = TEST.0 + latest * TEST.1;
+        let pause = TEST_DELAY.0 + latest * TEST_DELAY.1;
         self.testing = Some((keys.iter().cloned().collect(), now + pause));
         Some((pause, keys))
     }
@@ -339,12 +341,12 @@ impl Attribution {
                 || self.is_new(path))
     }
 
-    /// It did not exist when the build began that runs, or ran last.
+    /// Returns true for a file that did not exist when the current or last build started.
     pub fn is_new(&self, path: &Path) -> bool {
         self.run.as_ref().is_some_and(|run| run.began_with.get(path) == Some(&Content::Absent))
     }
 
-    /// It did not exist when it was last looked at.
+    /// Returns true for a file that did not exist when it was last looked at.
     pub fn is_gone(&self, path: &Path) -> bool {
         self.held.get(path) == Some(&Content::Absent)
     }

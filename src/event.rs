@@ -355,7 +355,7 @@ pub enum Message {
     Unready(Proc, String),
     /// It counts as ready, as nothing says otherwise.
     Assumed(Proc),
-    /// It is reached there, as far as that is known; `Ready` follows.
+    /// Its address, if that is known; `Ready` follows.
     Serves(Proc, Option<SocketAddr>),
     /// It has printed what was waited for.
     LogMatched(Proc),

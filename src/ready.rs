@@ -6,7 +6,7 @@
 //!
 //! Where nothing is configured, an app is ready when it sends `READY=1`, when it listens on a
 //! port of its own, or when it waits for connections on a socket that it has inherited. One
-//! that does none of this is *running* after a while, and never called ready.
+//! that does none of this is *running* after 3 s, and not ready.
 
 use std::cell::RefCell;
 use std::ffi::OsString;
@@ -33,15 +33,14 @@ use crate::config::{Http, Ready, Target};
 use crate::event::{Event, Message, Mode, Notice, Proc};
 use crate::process::{self, at, ports};
 
-/// Time after which an app without any sign that it serves counts as running: alone, and beside
-/// another that serves.
+/// Time after which an app without evidence that it serves counts as running: alone, and beside
+/// another app that serves.
 const RUNS: Duration = Duration::from_secs(3);
 const RUNS_BESIDE: Duration = Duration::from_secs(1);
-/// Time after which no such sign is looked for any more, except for messages.
-const LOOKED_FOR: Duration = Duration::from_secs(300);
-/// Time for which a port that the app is known to listen on is waited for, after it has begun
-/// to listen on another one.
-const KNOWN_PORT: Duration = Duration::from_secs(1);
+/// Time after which sockets are no longer polled for that evidence.
+const MAX_POLLED: Duration = Duration::from_secs(300);
+/// Maximum wait for a port that an earlier app used, after this app has opened another port.
+const KNOWN_PORT_TIMEOUT: Duration = Duration::from_secs(1);
 /// One that is ready, or running, and has lived this long has proven good.
 const PROVEN: Duration = Duration::from_secs(2);
 /// Between two looks, or two tries: at first, and when a moment has passed.
@@ -377,11 +376,11 @@ impl Watcher {
         }
     }
 
-    /// Ends when it listens. Looks more and more seldom.
+    /// Polls, at growing intervals, until it listens.
     async fn until_it_listens(&self, pid: i32, began: Instant) -> ports::Found {
         let mut first = None;
         let mut pause = LOOK;
-        while began.elapsed() < LOOKED_FOR {
+        while began.elapsed() < MAX_POLLED {
             sleep(pause).await;
             let found = ports::of_app(pid);
             if self.is_served(&found, &mut first) {
@@ -392,7 +391,8 @@ impl Watcher {
         pending().await
     }
 
-    /// It listens where it is expected to. `first`: when it was first seen to listen at all.
+    /// Returns true if it listens where it is expected to. `first`: when it was first seen to
+    /// listen on any port.
     fn is_served(&self, found: &ports::Found, first: &mut Option<Instant>) -> bool {
         if let Some(port) = self.expected.port {
             return found.own.contains_key(&port) || found.inherited == Some(port);
@@ -405,10 +405,10 @@ impl Watcher {
         }
         let known = &self.expected.known;
         let is_known = known.is_empty() || known.iter().any(|port| found.own.contains_key(port));
-        is_known || first.get_or_insert_with(Instant::now).elapsed() >= KNOWN_PORT
+        is_known || first.get_or_insert_with(Instant::now).elapsed() >= KNOWN_PORT_TIMEOUT
     }
 
-    /// Where it is reached.
+    /// Returns the address to print for it.
     fn address(&self, found: &ports::Found) -> Option<SocketAddr> {
         let ready = &self.expected.ready;
         let probed = ready.http.iter().map(|http| &http.target).chain(&ready.tcp);

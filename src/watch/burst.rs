@@ -176,7 +176,7 @@ impl Burst {
 
     /// Should it go again within this burst, then nothing has happened.
     pub(crate) fn directory_came(&mut self, directory: &Path) {
-        // Nobody need ever save anything.
+        // There may be no save at all.
         if self.directories.len() == MOST_DIRECTORIES {
             self.directories.clear();
         }

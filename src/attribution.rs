@@ -439,9 +439,11 @@ impl Attribution {
         if self.edited.contains(change.path) {
             self.triggers.insert(change.path.to_owned());
         }
-        if !self.edited.contains(change.path) && change.during != During::Unsure {
+        if !self.edited.contains(change.path) {
+            // The change of an unsure moment counts as nothing, but the file is no longer one
+            // that only a `pre_cmd` has ever changed.
             let cancels = self.cancels.entry(change.path.to_owned()).or_default();
-            *cancels += 1;
+            *cancels += u32::from(change.during != During::Unsure);
             if *cancels > MOST_CANCELLED {
                 return self.pend(change.path);
             }
@@ -979,6 +981,16 @@ mod tests {
         assert_eq!(world.write(5, "gen.go", 1, Before), Pending);
         // A formatter, or somebody who saves once more.
         assert_eq!(world.write(5, "main.go", 2, Before), Save);
+    }
+
+    #[test]
+    fn a_save_in_the_moment_a_build_ended_lets_the_next_cancel_its_pre_cmd() {
+        let mut world = World::new(&["main.go"]);
+        world.begin();
+        assert_eq!(world.end(Outcome::Different), none());
+        assert_eq!(world.write(1, "main.go", 1, During::Unsure), Save);
+        world.begin();
+        assert_eq!(world.write(20, "main.go", 2, Before), Save);
     }
 
     #[test]

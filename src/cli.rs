@@ -38,8 +38,7 @@ use words::Words;
     disable_help_subcommand = true,
     override_usage = "hotrun [run] [OPTIONS] [--] [ARGS...]\n       hotrun init | check | explain PATH... | rollback | exec -- PROGRAM...",
     after_help = "Reads hotrun.toml or .air.toml; Cargo and Go projects need neither. Every key is\n\
-                  an option too: --build.cmd \"make app\". The first word that is neither an option\n\
-                  nor a command goes to the program, with all after it."
+                  an option, too: --build.cmd \"make app\". Other words are for the program."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -98,6 +97,9 @@ struct Common {
     /// End who holds the program's port, if of this project
     #[arg(long, global = true)]
     free_port: bool,
+    /// Replace the hotrun that runs here already
+    #[arg(long, global = true)]
+    takeover: bool,
     /// Find changes by looking at intervals, not by events
     #[arg(long, global = true)]
     poll: bool,
@@ -216,6 +218,7 @@ impl Cli {
             no_config: self.common.no_config,
             once: self.common.once,
             free_port: self.common.free_port,
+            takeover: self.common.takeover,
             selection: self.choice.selection(),
             args: words.args.clone(),
             keys,

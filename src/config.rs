@@ -75,6 +75,8 @@ pub struct Options {
     pub once: bool,
     /// `--free-port`.
     pub free_port: bool,
+    /// `--takeover`.
+    pub takeover: bool,
     /// Which program, built how.
     pub selection: Selection,
     /// Arguments for the app.

@@ -1,4 +1,5 @@
-//! Orders from another terminal, over a socket of this hotrun's own: `hotrun rollback`.
+//! Orders from another terminal, over a socket of this hotrun's own: `hotrun rollback`,
+//! `hotrun --takeover`.
 //!
 //! One line of JSON asks, one answers. Only the user whom hotrun belongs to can get at the
 //! socket.
@@ -24,6 +25,8 @@ const PURPOSE: &str = "control";
 const PAUSE: Duration = Duration::from_secs(1);
 /// Whoever asks does so within this, and is answered within this.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Time for an answer to something that needs no thought.
+const AT_ONCE: Duration = Duration::from_millis(300);
 /// A question is no longer than this, in bytes.
 const LONGEST: usize = 16 << 10;
 
@@ -40,14 +43,8 @@ struct Question {
 #[serde(rename_all = "lowercase")]
 enum Word {
     Rollback,
-}
-
-impl From<Word> for Order {
-    fn from(word: Word) -> Self {
-        match word {
-            Word::Rollback => Order::Rollback,
-        }
-    }
+    /// To end, for the hotrun with this pid.
+    Takeover(u32),
 }
 
 /// What is answered.
@@ -122,9 +119,15 @@ async fn answer(
     let answer = match serde_json::from_slice::<Question>(&received) {
         Err(error) => Answer::Refused(format!("not understood: {error}")),
         Ok(question) if Path::new(&question.project) != project => Answer::Elsewhere,
-        Ok(question) => {
+        Ok(Question { order: Word::Takeover(pid), .. }) => {
+            match inbox.send(Message::TakenOver(pid)) {
+                Ok(()) => Answer::Done("it ends".to_owned()),
+                Err(_) => Answer::Refused("it ends".to_owned()),
+            }
+        }
+        Ok(Question { order: Word::Rollback, .. }) => {
             let (sender, answer) = oneshot::channel();
-            let is_sent = inbox.send(Message::Asked(question.order.into(), sender)).is_ok();
+            let is_sent = inbox.send(Message::Asked(Order::Rollback, sender)).is_ok();
             match answer.await {
                 Ok(Ok(said)) if is_sent => Answer::Done(said),
                 Ok(Err(why)) => Answer::Refused(why),
@@ -157,7 +160,7 @@ pub fn roll_back(project: &Path) -> Result<Vec<String>> {
     let question = Question { project: project.clone().into(), order: Word::Rollback };
     let (mut said, mut refused, mut is_silent) = (Vec::new(), Vec::new(), false);
     for path in process::files_for(PURPOSE) {
-        match ask(&path, &question) {
+        match ask(&path, &question, PATIENCE) {
             Ok(Answer::Done(words)) => said.push(words),
             Ok(Answer::Refused(why)) => refused.push(why),
             Ok(Answer::Elsewhere) => {}
@@ -181,9 +184,23 @@ pub fn roll_back(project: &Path) -> Result<Vec<String>> {
     })
 }
 
-fn ask(path: &Path, question: &Question) -> io::Result<Answer> {
+/// Asks the hotrun with this mark, which runs in this project, to end. Its own terminal shows
+/// why. One that does not answer at once, as it has only just begun or is stopped, gets a signal.
+pub fn take_over(owner: &str, project: &Path) {
+    let order = Word::Takeover(std::process::id());
+    let question = Question { project: canonical(project).into(), order };
+    let asked = process::file_of(PURPOSE, owner)
+        .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+        .and_then(|path| ask(&path, &question, AT_ONCE));
+    if !matches!(asked, Ok(Answer::Done(_))) {
+        tracing::debug!(?asked, "{owner}: a signal follows");
+        process::end_other(owner);
+    }
+}
+
+fn ask(path: &Path, question: &Question, patience: Duration) -> io::Result<Answer> {
     let mut stream = StdUnixStream::connect(path)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patience))?;
     let mut line = serde_json::to_vec(question)?;
     line.push(b'\n');
     stream.write_all(&line)?;

@@ -29,6 +29,7 @@ use crate::event::{
 };
 use crate::filter::{Filter, Reason, Verdict};
 use crate::listen::Listeners;
+use crate::lock::Lock;
 use crate::own_writes::OwnWrites;
 use crate::process::Terminal::OutputOnly;
 use crate::process::terminal::Terminal;
@@ -128,14 +129,13 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
     let (sender, mut inbox) = unbounded_channel();
     let mut processes = Processes::new(sender.clone(), console.clone())?;
     signal::listen(&sender)?;
-    processes.prepare(&options.directory);
-    let config = {
-        let helper = processes.helper();
-        tokio::select! {
-            config = first::load(&options, &helper) => config.map(Some),
-            () = until_interrupted(&mut inbox) => Ok(None),
-        }
+    let Some(lock) = unless_interrupted(&mut inbox, first::lock(&options)).await? else {
+        return Ok(0);
     };
+    processes.prepare(&options.directory);
+    let helper = processes.helper();
+    let config = unless_interrupted(&mut inbox, first::load(&options, &helper)).await;
+    drop(helper);
     let Ok(Some(config)) = config else {
         processes.end(GUARDIANS_END).await;
         return config.map(|_| 0);
@@ -189,6 +189,7 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
         artifacts,
         asked: None,
         _control: control,
+        lock,
         told: HashSet::new(),
         spacing: None,
         backoff: None,
@@ -219,6 +220,17 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
     engine.processes.end(if is_forced { Duration::ZERO } else { GUARDIANS_END }).await;
     console.flush(LAST_WORDS).await;
     Ok(code)
+}
+
+/// The outcome of this, or `None` if hotrun is asked to end before.
+async fn unless_interrupted<T>(
+    inbox: &mut UnboundedReceiver<Message>,
+    task: impl Future<Output = Result<T>>,
+) -> Result<Option<T>> {
+    tokio::select! {
+        outcome = task => outcome.map(Some),
+        () = until_interrupted(inbox) => Ok(None),
+    }
 }
 
 /// While there is nobody yet to whom other messages could mean something.
@@ -300,6 +312,8 @@ struct Engine {
     asked: Option<oneshot::Sender<std::result::Result<String, String>>>,
     /// Orders from elsewhere arrive as long as this lives.
     _control: Option<Server>,
+    /// No other hotrun runs with this configuration as long as this lives.
+    lock: Option<Lock>,
     /// What was told, and is not told again.
     told: HashSet<Told>,
     spacing: Option<JoinHandle<()>>,
@@ -997,6 +1011,7 @@ impl Engine {
         {
             facts.is_running = true;
         }
+        self.tell_others(notice);
         let is_start = matches!(notice, Notice::Ready(_) | Notice::Running(_));
         let is_seen_anyway = is_start && self.is_a_screen_shown();
         if !is_seen_anyway {
@@ -1010,6 +1025,17 @@ impl Engine {
             && self.short_lives == CRASH_LOOP
         {
             self.report.say(&Notice::CrashLoop(CRASH_LOOP, self.pause));
+        }
+    }
+
+    /// What another hotrun finds in the lock.
+    fn tell_others(&mut self, notice: &Notice) {
+        let Some(lock) = &mut self.lock else { return };
+        if let Notice::Ready(app) = notice {
+            lock.serves_at(self.report.url(*app));
+        }
+        if *notice == Notice::Ending {
+            lock.is_ending();
         }
     }
 

@@ -10,6 +10,8 @@ use std::path::PathBuf;
 pub const FAILED: u8 = 1;
 /// The command line or the configuration is wrong.
 pub const USAGE: u8 = 2;
+/// A hotrun runs here already, with the same configuration.
+pub const ALREADY_RUNNING: u8 = 7;
 
 /// The `Result` of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -34,6 +36,11 @@ impl Error {
     /// Something that hotrun needs does not work: exit code 1.
     pub fn failed(input: impl fmt::Display, reason: impl fmt::Display) -> Self {
         Self::new(input, reason, FAILED)
+    }
+
+    /// A hotrun runs here already: exit code 7.
+    pub fn already_running(input: impl fmt::Display, reason: impl fmt::Display) -> Self {
+        Self::new(input, reason, ALREADY_RUNNING)
     }
 
     fn new(input: impl fmt::Display, reason: impl fmt::Display, code: u8) -> Self {

@@ -355,8 +355,13 @@ pub enum Message {
     Unready(Proc, String),
     /// It counts as ready, as nothing says otherwise.
     Assumed(Proc),
-    /// Its address, if that is known; `Ready` follows.
-    Serves(Proc, Option<SocketAddr>),
+    /// Its address, if that is known, and what is served by whom; `Ready` follows.
+    Serves(Proc, Option<SocketAddr>, Served),
+    /// It says that the process with this pid is its first one from now on (`MAINPID=`).
+    MainPid(Proc, i32),
+    /// Its first process has ended, and the one with this pid, its descendant, goes on in that
+    /// one's place.
+    Succeeded(Proc, i32),
     /// It has printed what was waited for.
     LogMatched(Proc),
     /// What it says of its state.
@@ -409,6 +414,8 @@ pub enum Message {
     Resized,
     /// Somebody asks for something, and waits for what hotrun says to it.
     Asked(Order, oneshot::Sender<Result<String, String>>),
+    /// The hotrun with this pid is to run in place of this one.
+    TakenOver(u32),
     /// Somebody has shut a listener down.
     ListenerShut,
     /// It is time to look at the modes of the terminal.
@@ -460,6 +467,15 @@ impl From<Event> for Message {
     fn from(event: Event) -> Self {
         Message::Event(event)
     }
+}
+
+/// What the processes of an app listen on when it is ready.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Served {
+    /// TCP ports.
+    pub ports: BTreeSet<u16>,
+    /// The pids of the processes that listen on them.
+    pub holders: BTreeSet<i32>,
 }
 
 /// Somebody who listens on a port.
@@ -622,6 +638,8 @@ pub enum Notice {
     Status(Proc, String),
     /// It says that it ends.
     AppStopping(Proc),
+    /// The first process of this app had this pid and has ended well; another one goes on.
+    Succeeded(Proc, Option<i32>),
     /// It asks for so much more time, to end or to become ready.
     Extended {
         /// The app.
@@ -693,6 +711,8 @@ pub enum Notice {
     HookFailed(Ended),
     /// hotrun ends.
     Ending,
+    /// The hotrun with this pid is to run in place of this one.
+    TakenOver(u32),
     /// Everything left is killed.
     Forcing,
     /// Saves are kept from now on.

@@ -65,6 +65,8 @@ pub mod own_writes;
 pub mod state;
 // Orders from another terminal become messages.
 pub mod control;
+// One loop for each project and configuration.
+pub mod lock;
 // When does an app serve?
 pub mod ready;
 // Spawn, stop, wait for a whole tree of processes; the terminal.

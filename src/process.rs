@@ -28,7 +28,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::config::{Command, Scope, Spare, Stage};
 use crate::error::{Error, Result};
-use crate::event::{Message, Proc, quoted};
+use crate::event::{Message, Proc, Served, quoted};
 use crate::listen::Inherited;
 use crate::project::{Ask, Question};
 use crate::report::console::{Console, Stream};
@@ -50,7 +50,8 @@ mod tree;
 use guardians::Guardians;
 use leftovers::Record;
 pub(crate) use leftovers::{
-    files_for, is_alive, known_ports, own_file, owner, remember_ports, sweep,
+    end_other, file_of, files_for, is_alive, known_ports, own_file, owner, remember_ports,
+    shared_file, sweep,
 };
 use link::{FromGuardian, Launch, ToGuardian};
 pub(crate) use output::without_escapes;
@@ -170,6 +171,11 @@ impl Job {
     fn is_searched(&self) -> bool {
         self.reads_output || self.look_for.is_some()
     }
+
+    /// It can say of itself what systemd's services say.
+    fn has_notify_socket(&self) -> bool {
+        self.env.iter().any(|(name, _)| name == "NOTIFY_SOCKET")
+    }
 }
 
 /// Decides, by what the last stage printed for hotrun, which command follows it. Nothing of
@@ -279,6 +285,25 @@ impl Processes {
     /// Sends its first process a signal.
     pub fn signal(&self, proc: Proc, signal: Signal) {
         self.order(proc, Order::Signal(signal));
+    }
+
+    /// It is ready. A descendant that serves the same when its first process has ended well takes
+    /// that one's place.
+    pub fn serves(&self, proc: Proc, served: Served) {
+        self.order(proc, Order::Serves(served));
+    }
+
+    /// As soon as its first process has ended, its descendant with this pid takes that one's
+    /// place.
+    pub fn succeed(&self, proc: Proc, pid: i32) {
+        self.order(proc, Order::Succeed(pid));
+    }
+
+    /// This process, which its first process has started, has taken that one's place.
+    pub fn succeeded(&mut self, proc: Proc, pid: Pid) {
+        // It may be in another group.
+        let group = nix::unistd::getpgid(Some(pid)).unwrap_or(pid);
+        self.began(proc, group);
     }
 
     /// Stops everything, as Ctrl-Z does.

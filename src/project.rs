@@ -75,7 +75,7 @@ impl Kind {
 }
 
 /// What to choose where a project offers several programs, and how to build it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Selection {
     /// `-p`: the package (of Go: a path such as `./cmd/x`, an import path, or its end).
     pub package: Option<String>,

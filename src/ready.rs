@@ -8,7 +8,7 @@
 //! port of its own, or when it waits for connections on a socket that it has inherited. One
 //! that does none of this is *running* after 3 s, and not ready.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::future::pending;
@@ -81,7 +81,7 @@ pub struct Probe {
 }
 
 enum Fact {
-    /// It has this pid.
+    /// Its first process has this pid, as it begins, or after another one.
     Began(i32),
     /// It has printed what was waited for.
     Printed,
@@ -126,7 +126,7 @@ impl Probe {
         Some(("NOTIFY_SOCKET".into(), path.into()))
     }
 
-    /// It runs, under this pid.
+    /// Its first process has this pid, from the start or since another one has ended.
     pub fn began(&self, pid: i32) {
         // It is watched until this is dropped.
         let _ = self.facts.send(Fact::Began(pid));
@@ -203,7 +203,7 @@ impl Watcher {
         let mut seen = Seen::default();
         let pid = loop {
             match facts.recv().await {
-                Some(Fact::Began(pid)) => break pid,
+                Some(Fact::Began(pid)) => break Cell::new(pid),
                 Some(Fact::Printed) => seen.printed = true,
                 Some(Fact::Stopped(_)) => {}
                 None => return,
@@ -218,16 +218,17 @@ impl Watcher {
         let mut status = Status::default();
         let why = RefCell::new(String::new());
         let found = RefCell::new(None);
-        let mut probing = pin!(self.probe(pid, began, &why, &found));
+        let mut probing = pin!(self.probe(&pid, began, &why, &found));
         loop {
             if !is_ready && self.is_enough(seen) {
                 is_ready = true;
                 (deadline, runs) = (None, None);
-                let found = found.take().unwrap_or_else(|| ports::of_app(pid));
+                let found = found.take().unwrap_or_else(|| ports::of_app(pid.get()));
                 if !found.own.is_empty() {
                     self.tell(Message::Listens(self.proc, found.ports()));
                 }
-                self.tell(Message::Serves(self.proc, self.address(&found)));
+                let address = self.address(&found);
+                self.tell(Message::Serves(self.proc, address, found.served()));
                 self.tell(Event::Ready(self.proc).into());
             }
             let lives = is_ready || runs.is_none() && !is_configured;
@@ -240,7 +241,7 @@ impl Watcher {
                         deadline = deadline.map(|at| at + time);
                         runs = runs.map(|at| at + time);
                     }
-                    Some(Fact::Began(_)) => {}
+                    Some(Fact::Began(successor)) => pid.set(successor),
                     None => return,
                 },
                 () = &mut probing, if !seen.probed => seen.probed = true,
@@ -290,6 +291,11 @@ impl Watcher {
         match line.split_once('=') {
             Some(("READY", "1")) => seen.notified = true,
             Some(("STATUS", text)) => status.hear(text),
+            Some(("MAINPID", pid)) => {
+                if let Ok(pid) = pid.parse() {
+                    self.tell(Message::MainPid(self.proc, pid));
+                }
+            }
             Some(("STOPPING", "1")) if !seen.stopping => {
                 seen.stopping = true;
                 self.tell(Message::Stopping(self.proc));
@@ -353,7 +359,7 @@ impl Watcher {
     /// `found`: where the app listens, if that was looked for.
     async fn probe(
         &self,
-        pid: i32,
+        pid: &Cell<i32>,
         began: Instant,
         why: &RefCell<String>,
         found: &RefCell<Option<ports::Found>>,
@@ -377,12 +383,12 @@ impl Watcher {
     }
 
     /// Polls, at growing intervals, until it listens.
-    async fn until_it_listens(&self, pid: i32, began: Instant) -> ports::Found {
+    async fn until_it_listens(&self, pid: &Cell<i32>, began: Instant) -> ports::Found {
         let mut first = None;
         let mut pause = LOOK;
         while began.elapsed() < MAX_POLLED {
             sleep(pause).await;
-            let found = ports::of_app(pid);
+            let found = ports::of_app(pid.get());
             if self.is_served(&found, &mut first) {
                 return found;
             }
@@ -423,7 +429,7 @@ impl Watcher {
     /// Tries again and again until it is good; `what` is what a person calls it.
     async fn until(
         &self,
-        pid: i32,
+        pid: &Cell<i32>,
         target: &Target,
         what: &impl Display,
         good: impl AsyncFn() -> Result<(), Failure>,
@@ -432,7 +438,7 @@ impl Watcher {
         let began = Instant::now();
         let mut pause = LOOK;
         loop {
-            let tried = match self.is_its_own(pid, target) {
+            let tried = match self.is_its_own(pid.get(), target) {
                 Ok(()) => good().await,
                 Err(failure) => Err(failure),
             };

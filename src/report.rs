@@ -276,9 +276,12 @@ impl Report {
             | Notice::Assumed(_)
             | Notice::Status(..)
             | Notice::AppStopping(_)
+            | Notice::Succeeded(..)
             | Notice::Extended { .. }
             | Notice::RollbackPossible
             | Notice::NewestAgain
+            | Notice::NothingBuilt
+            | Notice::TakenOver(_)
             | Notice::TooManyLeave(_)
             | Notice::Kept(_)
             | Notice::RolledBack(_)
@@ -307,9 +310,6 @@ impl Report {
             }
             Notice::Paused => self.line(Part::Main, Tone::Plain, "paused", "saves are kept"),
             Notice::Resumed => self.line(Part::Main, Tone::Plain, "resumed", ""),
-            Notice::NothingBuilt => {
-                self.line(Part::Main, Tone::Warn, "note", "there is nothing built to start again");
-            }
             Notice::Signalled(..) | Notice::NobodyToSignal(_) => self.signalled(notice),
             Notice::Unchanged(paths) => {
                 let names = name_paths(paths, &self.base);

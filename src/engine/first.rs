@@ -1,18 +1,59 @@
-//! The first reading of the configuration.
+//! Before the loop begins: the lock, and the first reading of the configuration.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::time::sleep;
 
 use crate::config::{self, Config, Options};
+use crate::control;
 use crate::error::Result;
+use crate::lock::{Lock, Outcome};
 use crate::project::Ask;
 use crate::report::Report;
 
 /// How often broken files are looked at. Nothing is watched yet, and nothing else runs.
 const LOOK: Duration = Duration::from_millis(200);
+
+/// How often a lock is tried whose holder ends.
+const TRY: Duration = Duration::from_millis(10);
+/// The one who starts hotrun is told who is waited for, if that takes longer.
+const SILENT: Duration = Duration::from_secs(1);
+
+/// Becomes the only hotrun with this configuration. One that ends is waited for, and with
+/// `--takeover` every one is asked to end. `--once` is no loop, and needs no lock.
+///
+/// # Errors
+///
+/// One runs.
+pub(super) async fn lock(options: &Options) -> Result<Option<Lock>> {
+    if options.once {
+        return Ok(None);
+    }
+    let began = Instant::now();
+    let (mut asked, mut told) = (String::new(), String::new());
+    loop {
+        let holder = match Lock::take(options) {
+            Outcome::Free(lock) => return Ok(lock),
+            Outcome::Held(holder) => holder,
+        };
+        let is_asked = options.takeover && !holder.owner.is_empty();
+        if !is_asked && !holder.is_ending {
+            return Err(holder.error(&options.directory));
+        }
+        if is_asked && !holder.is_ending && holder.owner != asked {
+            control::take_over(&holder.owner, &options.directory);
+            asked.clone_from(&holder.owner);
+        }
+        if began.elapsed() > SILENT && holder.owner != told {
+            let pid = holder.pid();
+            Report::note(&format!("waiting for pid {pid}, which ends its program; Ctrl-C exits"));
+            told = holder.owner;
+        }
+        sleep(TRY).await;
+    }
+}
 
 /// Reads the configuration. An error that lies in a file, such as a manifest that cargo cannot
 /// parse, is reported once; then the file is waited for.

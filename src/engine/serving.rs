@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use nix::unistd::Pid;
+
 use super::{Engine, Told};
 use crate::event::{Event, Message, Mode, Notice, Proc, Role};
 use crate::ready::{Expected, Probe};
@@ -47,7 +49,8 @@ impl Engine {
                 return vec![Event::Unready(app)];
             }
             Message::Assumed(app) => self.assumed(app),
-            Message::Serves(app, address) => {
+            Message::Serves(app, address, served) => {
+                self.processes.serves(app, served);
                 if let Some(facts) = self.report.facts.get_mut(&app) {
                     facts.address = address;
                 }
@@ -61,6 +64,8 @@ impl Engine {
             Message::Stopping(app) if !self.is_dismissed(app) => {
                 self.report.say(&Notice::AppStopping(app));
             }
+            Message::MainPid(app, pid) => self.processes.succeed(app, pid),
+            Message::Succeeded(app, pid) => self.succeeded(app, pid),
             Message::Extend(app, more) => self.extend(app, more),
             Message::AskAgain(app) if self.roles.contains_key(&app) => {
                 self.processes.pass(app, self.config.run.signal);
@@ -77,6 +82,10 @@ impl Engine {
                 self.asked = Some(answer);
                 return vec![Event::Ordered(order)];
             }
+            Message::TakenOver(pid) => {
+                self.report.say(&Notice::TakenOver(pid));
+                return vec![Event::Interrupted];
+            }
             _ => {}
         }
         Vec::new()
@@ -88,6 +97,17 @@ impl Engine {
         if has_run && self.state.app() == Some(app) && !self.is_dismissed(app) {
             self.report.say(&Notice::Ready(app));
         }
+    }
+
+    /// A program that restarts itself gracefully has started its successor, and has ended.
+    fn succeeded(&mut self, app: Proc, pid: i32) {
+        self.processes.succeeded(app, Pid::from_raw(pid));
+        if let Some(probe) = self.probes.get(&app) {
+            probe.began(pid);
+        }
+        let Some(facts) = self.report.facts.get_mut(&app) else { return };
+        let before = facts.pid.replace(pid);
+        self.report.say(&Notice::Succeeded(app, before));
     }
 
     fn is_dismissed(&self, app: Proc) -> bool {

@@ -127,6 +127,8 @@ struct Duty {
     /// The last command that was started, and the only one that may be running.
     launch: Option<Launch>,
     leader: Option<Pid>,
+    /// Who takes its place when it has ended.
+    successor: Option<Pid>,
     /// The groups of all commands so far, as some may have left members behind.
     groups: Vec<Pid>,
     has_children: bool,
@@ -169,6 +171,7 @@ impl Duty {
             spare: None,
             launch: None,
             leader: None,
+            successor: None,
             groups: Vec::new(),
             has_children: false,
             dismissed: false,
@@ -294,6 +297,12 @@ impl Duty {
                 let left = FromGuardian::Left(left.collect());
                 self.link.tell(&left);
             }
+            ToGuardian::Succeed(pid) => {
+                self.successor = Some(Pid::from_raw(pid));
+                if self.leader.is_none() && (self.dismissed || !self.is_succeeded()) {
+                    self.link.tell(&FromGuardian::NoSuccessor);
+                }
+            }
             ToGuardian::Close => self.closed = true,
         }
     }
@@ -394,12 +403,39 @@ impl Duty {
             };
             if self.leader == Some(pid) {
                 self.leader = None;
-                self.link.tell(&FromGuardian::Exited(ended));
+                if self.dismissed || self.killing || !self.is_succeeded() {
+                    self.link.tell(&FromGuardian::Exited(ended));
+                }
             }
         }
         if self.dismissed && self.leader.is_none() && self.has_children && !self.killing {
             self.ask_the_rest();
         }
+    }
+
+    /// The successor, if there is one and it lives, is the command from now on. Returns false if
+    /// there is none.
+    fn is_succeeded(&mut self) -> bool {
+        // Elsewhere an orphan is not the guardian's child, so its end would go unnoticed.
+        let Some(successor) = self.successor.take().filter(|_| platform::LOOK.is_none()) else {
+            return false;
+        };
+        let (me, members) = (getpid(), self.members());
+        let find = |pid: Pid| members.iter().find(|one| one.pid == pid);
+        let mut heir = find(successor);
+        // The end of one that a shell, say, has started is seen by that shell alone.
+        while let Some(one) = heir.filter(|one| one.parent != me) {
+            heir = find(one.parent);
+        }
+        let Some(heir) = heir.copied() else { return false };
+        self.leader = Some(heir.pid);
+        for pid in [heir.pid, successor] {
+            self.groups.extend(find(pid).map(|one| one.group));
+        }
+        self.groups.sort();
+        self.groups.dedup();
+        self.link.tell(&FromGuardian::Succeeded(successor.as_raw()));
+        true
     }
 
     fn is_over(&mut self) -> bool {

@@ -40,7 +40,31 @@ pub(crate) fn owner() -> String {
 /// A file of this hotrun beside its record, for a purpose of this name. `None` where there is
 /// no place for it.
 pub(crate) fn own_file(purpose: &str) -> Option<PathBuf> {
-    Some(directory()?.join(format!("{purpose}.{}", owner())))
+    file_of(purpose, &owner())
+}
+
+/// The same of the hotrun with this mark.
+pub(crate) fn file_of(purpose: &str, owner: &str) -> Option<PathBuf> {
+    Some(directory()?.join(format!("{purpose}.{owner}")))
+}
+
+/// A file beside the records that belongs to no single hotrun, but to all that have this in
+/// common.
+pub(crate) fn shared_file(purpose: &str, common: u64) -> Option<PathBuf> {
+    Some(directory()?.join(format!("{purpose}.{common:016x}")))
+}
+
+/// Asks the hotrun with this mark to end, also if it is stopped.
+pub(crate) fn end_other(owner: &str) {
+    if !is_alive(owner) {
+        return;
+    }
+    let pid = owner.split_once('.').and_then(|(pid, _)| pid.parse().ok());
+    if let Some(pid) = pid.map(Pid::from_raw) {
+        // It may have ended in the meantime.
+        let _ = kill(pid, Signal::SIGTERM);
+        let _ = kill(pid, Signal::SIGCONT);
+    }
 }
 
 /// All files for a purpose, of whatever hotrun runs.
@@ -209,7 +233,7 @@ pub(crate) fn remember_ports(project: &Path, ports: &BTreeSet<u16>) {
 fn ports_file(project: &Path) -> Option<PathBuf> {
     let mut hasher = DefaultHasher::new();
     project.hash(&mut hasher);
-    Some(directory()?.join(format!("ports.{:016x}", hasher.finish())))
+    shared_file("ports", hasher.finish())
 }
 
 /// True if a hotrun of this mark runs. The same pid may be somebody else by now.

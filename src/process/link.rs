@@ -42,6 +42,8 @@ pub(super) enum ToGuardian {
     Pass(i32),
     /// Tell who is left.
     Who,
+    /// As soon as the command has ended, this one of its descendants takes its place.
+    Succeed(i32),
     /// No command follows: end as soon as nobody is left.
     Close,
 }
@@ -109,6 +111,10 @@ pub(super) enum FromGuardian {
     Exited(Ended),
     /// It was stopped, by this signal.
     Stopped(i32),
+    /// The command has ended, and this process, which it has started, is the command now.
+    Succeeded(i32),
+    /// No living process of the tree has the pid that was to succeed.
+    NoSuccessor,
     /// Who is left: pid and command line.
     Left(Vec<(i32, String)>),
     /// Nobody is left.

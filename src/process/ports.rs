@@ -9,8 +9,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid, getuid};
 use tokio::time::{Instant, sleep};
 
-use super::{TREE, leftovers, platform};
-use crate::event::{Holder, Remedy, Whose};
+use super::{Member, TREE, leftovers, platform};
+use crate::event::{Holder, Remedy, Served, Whose};
 
 /// Who is to free a port has so long to obey SIGTERM.
 const GRACE: Duration = Duration::from_secs(1);
@@ -45,9 +45,17 @@ pub(crate) struct Found {
     /// The port of a socket that is hotrun's, that they have inherited, and on which one of them
     /// waits for connections.
     pub(crate) inherited: Option<u16>,
+    /// The pids of all processes that have any of these sockets.
+    pub(crate) holders: BTreeSet<i32>,
 }
 
 impl Found {
+    /// All ports, and who listens there.
+    pub(crate) fn served(&self) -> Served {
+        let ports = self.own.keys().copied().chain(self.inherited).collect();
+        Served { ports, holders: self.holders.clone() }
+    }
+
     /// The ports of [`own`](Self::own).
     pub(crate) fn ports(&self) -> BTreeSet<u16> {
         self.own.keys().copied().collect()
@@ -61,6 +69,7 @@ pub(super) fn of_tree(root: Pid) -> Found {
     if all.is_empty() {
         return Found::default();
     }
+    let holders = all.iter().map(|one| one.pid.as_raw()).collect();
     let hotruns = platform::listening(Some(&[getpid()]), None);
     let is_hotruns = |one: &Listening| hotruns.iter().any(|our| our.socket == one.socket);
     let (inherited, theirs): (Vec<_>, Vec<_>) = all.into_iter().partition(is_hotruns);
@@ -73,7 +82,37 @@ pub(super) fn of_tree(root: Pid) -> Found {
     let theirs = theirs.into_iter().filter(|one| !is_debuggers(one));
     let own = theirs.map(|one| (one.port, reached_at(one.address, one.port))).collect();
     let is_awaited = |one: &&Listening| platform::awaits_connections(one.pid, one.socket);
-    Found { own, inherited: inherited.iter().find(is_awaited).map(|one| one.port) }
+    Found { own, inherited: inherited.iter().find(is_awaited).map(|one| one.port), holders }
+}
+
+/// Whether a process serves on where another one did.
+pub(super) enum Heir {
+    /// This one waits for connections there.
+    Waits(Pid),
+    /// One has inherited hotrun's socket, and does not wait for connections at this moment. (A
+    /// helper that has inherited it by chance never does.)
+    Busy,
+    None,
+}
+
+/// The process below this one that listens on one of these ports, or waits for connections on one
+/// that is hotrun's, and did not do so before: a helper with a port of its own is no heir.
+pub(super) fn heir(root: Pid, served: &Served) -> Heir {
+    let members = platform::descendants(root);
+    let is_new = |one: &&Member| !one.is_zombie && !served.holders.contains(&one.pid.as_raw());
+    let members: Vec<Pid> = members.iter().filter(is_new).map(|one| one.pid).collect();
+    let mut all = platform::listening(Some(&members), None);
+    all.retain(|one| served.ports.contains(&one.port));
+    let hotruns = platform::listening(Some(&[getpid()]), None);
+    let is_hotruns = |one: &&Listening| hotruns.iter().any(|our| our.socket == one.socket);
+    let waits = all
+        .iter()
+        .find(|one| !is_hotruns(one) || platform::awaits_connections(one.pid, one.socket));
+    match waits {
+        Some(one) => Heir::Waits(one.pid),
+        None if all.is_empty() => Heir::None,
+        None => Heir::Busy,
+    }
 }
 
 /// The same of all that a guardian guards, given by its first process.

@@ -10,16 +10,17 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::getpid;
+use nix::unistd::{Pid, getpid};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 
 use super::guardians::Guardian;
 use super::link::{Failure, FromGuardian, Launch, Place, Printed, Step, ToGuardian};
 use super::output::{Kept, Output};
+use super::ports::Heir;
 use super::{Job, LISTEN_PID, Means, Member, TREE, Terminal, at, part_spared, platform, ports};
 use crate::config::{Command, Scope, Spare, Stage};
-use crate::event::{Ended, Event, Message, Notice, Proc};
+use crate::event::{Ended, Event, Message, Notice, Proc, Served};
 use crate::report::console::Stream;
 
 /// A file that is still being written cannot be executed (`ETXTBSY`): a build's last
@@ -28,6 +29,12 @@ const BUSY_TRIES: u32 = 100;
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 /// Whoever has not gone after so much time of waiting is named.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Who has inherited a listener may be busy, and not wait for connections, at so many looks that
+/// are so far apart.
+const HEIR_LOOKS: u32 = 10;
+const HEIR_LOOK: Duration = Duration::from_millis(10);
+/// What a program has sent before it ended is known by then.
+const MAIN_PID_DELAY: Duration = Duration::from_millis(10);
 /// Between two looks at what a dead guardian has left: at first, and when somebody survives.
 const LOOK: Duration = Duration::from_millis(5);
 const LAST_LOOK: Duration = Duration::from_millis(200);
@@ -54,6 +61,10 @@ pub(super) enum Order {
     Suspend,
     Resume,
     Resized,
+    /// It is ready, and this is served.
+    Serves(Served),
+    /// Its descendant with this pid takes its place.
+    Succeed(i32),
 }
 
 /// One process, with all that belongs to it.
@@ -69,6 +80,8 @@ pub(super) struct Tree {
     /// When the person is to be told who is left, and by what they were asked to end.
     ask_who: Option<Instant>,
     asked_by: Option<Signal>,
+    /// What it serves, once it is ready.
+    served: Option<Served>,
     /// It was asked to end: no further stage begins.
     ending: bool,
     killed: bool,
@@ -77,6 +90,8 @@ pub(super) struct Tree {
     /// Its guardian knows that no command follows.
     ran_the_last: bool,
     told_gone: bool,
+    /// Its guardian has told that nobody is left.
+    is_gone: bool,
     /// What its commands print, as far as that passes through here.
     output: Output,
     spare: Rc<[String]>,
@@ -103,11 +118,13 @@ impl Tree {
             look_at_ports: None,
             ask_who: None,
             asked_by: None,
+            served: None,
             ending: false,
             killed: false,
             follows: None,
             ran_the_last: false,
             told_gone: false,
+            is_gone: false,
             output: Output::default(),
             spare: Rc::clone(&job.spare),
             means,
@@ -188,7 +205,7 @@ impl Tree {
         let stage = Stage { answers: true, ..Stage::alone(command) };
         let mut output = Output::default();
         let ended = match self.start(&stage, job, true, &mut output).await? {
-            None => self.until_exit(&mut output).await?,
+            None => self.until_exit(job, &mut output).await?,
             Some(not_started) => not_started,
         };
         let answer = if ended.succeeded() {
@@ -210,7 +227,7 @@ impl Tree {
         // Of earlier commands, too, as they may have left somebody behind who writes on.
         let mut output = std::mem::take(&mut self.output);
         let ended = match self.start(stage, job, is_last, &mut output).await {
-            Ok(None) => self.until_exit(&mut output).await,
+            Ok(None) => self.until_exit(job, &mut output).await,
             Ok(Some(not_started)) => Ok(not_started),
             Err(bereaved) => Err(bereaved),
         };
@@ -225,13 +242,24 @@ impl Tree {
         ended
     }
 
-    async fn until_exit(&mut self, output: &mut Output) -> Result<Ended, Bereaved> {
+    async fn until_exit(&mut self, job: &Job, output: &mut Output) -> Result<Ended, Bereaved> {
         let ended = loop {
             match self.next(output).await? {
                 FromGuardian::Exited(ended) => {
                     self.look_at_ports = None;
-                    break ended;
+                    let mut successor = self.successor(&ended).await;
+                    if successor.is_none() && job.has_notify_socket() {
+                        successor = self.named_successor(output).await;
+                    }
+                    let is_succeeded = match successor {
+                        Some(pid) => self.is_succeeded(pid, output).await?,
+                        None => false,
+                    };
+                    if !is_succeeded {
+                        break ended;
+                    }
                 }
+                FromGuardian::Succeeded(pid) => self.tell(Message::Succeeded(self.proc, pid)),
                 FromGuardian::Stopped(signal) => self.stopped(signal),
                 other => self.heard(other),
             }
@@ -241,6 +269,67 @@ impl Tree {
             self.tell(Message::AddressInUse(self.proc, ports));
         }
         Ok(ended)
+    }
+
+    /// The process that has taken over the sockets of a command that has just ended well after it
+    /// had served: a graceful restart, by `SIGUSR2` for instance.
+    async fn successor(&self, ended: &Ended) -> Option<Pid> {
+        let guardian = self.guardian.as_ref()?;
+        let served = self.served.as_ref().filter(|served| !served.ports.is_empty())?;
+        if *ended != Ended::Code(0) || self.ending {
+            return None;
+        }
+        for look in 0..HEIR_LOOKS {
+            if look > 0 {
+                sleep(HEIR_LOOK).await;
+            }
+            match ports::heir(guardian.pid, served) {
+                Heir::Waits(pid) => return Some(pid),
+                Heir::Busy => {}
+                Heir::None => return None,
+            }
+        }
+        None
+    }
+
+    /// The process that a command has named by `MAINPID=` just before it ended. That has been
+    /// received, and yet to reach this task.
+    async fn named_successor(&mut self, output: &Output) -> Option<Pid> {
+        let guardian = self.guardian.as_ref()?.pid;
+        if platform::descendants(guardian).iter().all(|one| one.is_zombie) {
+            return None;
+        }
+        sleep(MAIN_PID_DELAY).await;
+        let mut named = None;
+        while let Ok(order) = self.orders.try_recv() {
+            if let Order::Succeed(pid) = order {
+                named = Some(Pid::from_raw(pid));
+            } else {
+                self.obey(order, output).await;
+            }
+        }
+        named
+    }
+
+    /// Has the guardian take this process for the command. False if it has ended, too.
+    async fn is_succeeded(&mut self, pid: Pid, output: &mut Output) -> Result<bool, Bereaved> {
+        if let Some(guardian) = &self.guardian {
+            guardian.tell(&ToGuardian::Succeed(pid.as_raw()), &[]).await;
+        }
+        loop {
+            match self.next(output).await? {
+                FromGuardian::Succeeded(pid) => {
+                    self.tell(Message::Succeeded(self.proc, pid));
+                    return Ok(true);
+                }
+                FromGuardian::NoSuccessor => return Ok(false),
+                FromGuardian::Gone => {
+                    self.is_gone = true;
+                    return Ok(false);
+                }
+                other => self.heard(other),
+            }
+        }
     }
 
     /// `None` when it runs.
@@ -350,7 +439,9 @@ impl Tree {
     }
 
     async fn until_gone(&mut self) -> Result<(), Bereaved> {
-        let Some(guardian) = &self.guardian else { return Ok(()) };
+        let Some(guardian) = self.guardian.as_ref().filter(|_| !self.is_gone) else {
+            return Ok(());
+        };
         if !self.ran_the_last {
             guardian.tell(&ToGuardian::Close, &[]).await;
         }
@@ -385,6 +476,9 @@ impl Tree {
                     self.look_at_ports = None;
                     let found = ports::of_tree(guardian.pid);
                     self.tell(Message::Listens(self.proc, found.ports()));
+                    if self.served.as_ref().is_some_and(|served| served.ports.is_empty()) {
+                        self.served = Some(found.served());
+                    }
                 }
                 () = at(self.ask_who) => {
                     self.ask_who = None;
@@ -459,6 +553,11 @@ impl Tree {
             Order::Pass(signal) => ToGuardian::Pass(signal as i32),
             Order::Suspend => ToGuardian::Suspend,
             Order::Resume => ToGuardian::Resume,
+            Order::Serves(served) => {
+                self.served = Some(served);
+                return;
+            }
+            Order::Succeed(pid) => ToGuardian::Succeed(pid),
             Order::Resized => {
                 output.resize();
                 // The kernel tells only those who have the terminal.

@@ -6,15 +6,18 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
 use super::{Part, Report, Tone, duration, short};
-use crate::event::{Notice, Repair, WentBack, name_paths};
+use crate::event::{Notice, Proc, Repair, WentBack, name_paths};
 
 impl Report {
+    /// Where an app serves, if that is known.
+    pub fn url(&self, app: Proc) -> Option<String> {
+        self.facts.get(&app)?.address.map(|address| format!("http://{address}"))
+    }
+
     pub(super) fn about_serving(&self, notice: &Notice) {
         match notice {
             Notice::Ready(app) => {
-                let address = self.facts.get(app).and_then(|facts| facts.address);
-                let what = address.map(|address| format!("http://{address}"));
-                let what = what.unwrap_or_else(|| self.name(*app));
+                let what = self.url(*app).unwrap_or_else(|| self.name(*app));
                 let text = format!("{what} in {}", self.took(*app));
                 self.line(Part::Runner, Tone::Good, "ready", &text);
             }
@@ -50,6 +53,11 @@ impl Report {
                 let text = format!("{} says that it ends", self.name(*app));
                 self.line(Part::Runner, Tone::Plain, "ending", &text);
             }
+            Notice::Succeeded(app, before) => {
+                let before = before.map(|pid| format!(", in place of pid {pid}"));
+                let text = format!("{}{}", self.name(*app), before.unwrap_or_default());
+                self.line(Part::Runner, Tone::Plain, "continues", &text);
+            }
             Notice::Extended { app, more, to_end } => {
                 let what = if *to_end { "to end" } else { "to become ready" };
                 let name = self.name(*app);
@@ -67,6 +75,13 @@ impl Report {
             }
             Notice::NewestAgain => {
                 self.line(Part::Main, Tone::Warn, "note", "what was last built is tried again");
+            }
+            Notice::NothingBuilt => {
+                self.line(Part::Main, Tone::Warn, "note", "there is nothing built to start again");
+            }
+            Notice::TakenOver(pid) => {
+                let text = format!("the hotrun with pid {pid} runs in place of this one");
+                self.line(Part::Main, Tone::Warn, "note", &text);
             }
             Notice::Kept(app) => self.line(Part::Runner, Tone::Good, "kept", &self.name(*app)),
             Notice::RolledBack(to) => self.rolled_back(to),

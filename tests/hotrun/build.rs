@@ -191,7 +191,7 @@ fn a_generator_in_cmd_that_writes_something_new_each_time_does_not_loop() {
 
 #[test]
 fn a_generator_that_writes_the_same_costs_three_builds_once_and_one_from_then_on() {
-    let config = "[build]\ncmd = \"cp source.txt built; cp source.txt gen.txt\"\n\
+    let config = "[build]\ncmd = \"cp source.txt built; cp source.txt gen.txt; sleep 0.2\"\n\
                   entrypoint = \"./app\"\ninclude_ext = [\"txt\"]\n";
     let project = Sandbox::new().file("hotrun.toml", config);
     let mut hotrun = project.start(&[]);

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill, killpg};
 
-use crate::sandbox::{PATIENCE, Sandbox, free_port, get, has, may_fetch, wait_until};
+use crate::sandbox::{
+    Hotrun, PATIENCE, Sandbox, free_port, get, has, may_fetch, pid_in, wait_until,
+};
 
 const CLIENTS: usize = 8;
 
@@ -193,5 +195,166 @@ fn a_program_that_opens_its_port_itself_turns_clients_away() {
     load.go_on();
     let seen = load.end();
     assert!(!seen.failures.is_empty());
+    hotrun.end();
+}
+
+const ENTRYPOINT: &str =
+    "[build]\nentrypoint = [\"python3\", \"app.py\"]\ninclude_ext = [\"py\"]\n";
+
+/// Serves its version, and at SIGUSR2 starts its successor, passes its listener on, and ends when
+/// that one serves: what graceful restart libraries do.
+const SELF_UPGRADING: &str = r"
+import os, selectors, signal, socket, sys
+passed, port = os.environ.pop('PASSED', None), int(sys.argv[1])
+if passed:
+    listener = socket.socket(fileno=int(passed.split()[0]))
+elif 'LISTEN_FDS' in os.environ:
+    listener = socket.socket(fileno=3)
+else:
+    listener = socket.create_server(('127.0.0.1', port), backlog=1024)
+listener.setblocking(False)
+version = open('built').read().strip()
+wakes, wake = os.pipe()
+os.set_blocking(wake, False)
+signal.set_wakeup_fd(wake)
+for number in signal.SIGUSR2, signal.SIGTERM:
+    signal.signal(number, lambda *_: None)
+selector = selectors.EpollSelector()
+selector.register(listener, selectors.EVENT_READ)
+selector.register(wakes, selectors.EVENT_READ)
+if passed:
+    os.write(int(passed.split()[1]), b'1')
+print('serving', version, 'as', os.getpid(), flush=True)
+while True:
+    for key, _ in selector.select():
+        if key.fd != wakes:
+            try: client, _ = listener.accept()
+            except BlockingIOError: continue
+            client.setblocking(True)
+            while b'\r\n\r\n' not in client.recv(4096): pass
+            body = f'Hello from {version}'
+            client.sendall(f'HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}'.encode())
+            client.close()
+        elif os.read(wakes, 1)[0] == signal.SIGTERM:
+            sys.exit(0)
+        else:
+            is_up, up = os.pipe()
+            os.set_inheritable(up, True); os.set_inheritable(listener.fileno(), True)
+            if os.fork() == 0:
+                os.environ['PASSED'] = f'{listener.fileno()} {up}'
+                os.execv(sys.executable, [sys.executable] + sys.argv)
+            os.close(up)
+            selector.unregister(listener)
+            os.read(is_up, 1)
+            sys.exit(0)
+";
+
+#[test]
+fn a_program_that_starts_its_successor_and_ends_goes_on_as_that_one() {
+    if !has("a_program_that_starts_its_successor_and_ends_goes_on_as_that_one", &["python3"]) {
+        return;
+    }
+    let rounds = std::env::var("HOTRUN_TEST_ROUNDS").ok().and_then(|n| n.parse().ok());
+    for has_listener in [true, false] {
+        let port = free_port();
+        let config = format!(
+            "[build]\ncmd = \"cp source.txt built\"\n\
+             entrypoint = [\"python3\", \"app.py\", \"{port}\"]\ninclude_ext = [\"txt\"]\n"
+        );
+        let project = Sandbox::empty()
+            .file("hotrun.toml", &config)
+            .file("app.py", SELF_UPGRADING)
+            .file("source.txt", "one\n");
+        let mut hotrun = if has_listener {
+            project.start_plain(&["--listen", &port.to_string()])
+        } else {
+            project.start_plain(&[])
+        };
+        let mut app = pid_in(&hotrun.wait_for("started  pid"));
+        let ready = format!("ready  http://127.0.0.1:{port}");
+        hotrun.wait_for_all(&["serving one as", &ready]);
+        let load = Load::on(port);
+        for _ in 0..rounds.unwrap_or(5) {
+            kill(app, Signal::SIGUSR2).unwrap();
+            let successor = hotrun.wait_serving("one");
+            let place = format!("continues  pid {successor}, in place of pid {app}");
+            hotrun.wait_for(&place);
+            app = successor;
+        }
+        load.go_on();
+        let seen = load.end();
+        assert_eq!(seen.failures, [""; 0], "{}", hotrun.output());
+        assert_eq!(hotrun.count("ended"), 0, "{}", hotrun.output());
+
+        // It is the program in all respects: it is replaced, its crash is seen, and it is ended.
+        let upgrade = |hotrun: &mut Hotrun, version: &str| {
+            let app = pid_in(&hotrun.wait_for("started  pid"));
+            hotrun.wait_for_all(&[&format!("serving {version} as {app}"), "ready  http://"]);
+            kill(app, Signal::SIGUSR2).unwrap();
+            let successor = hotrun.wait_serving(version);
+            hotrun.wait_for(&format!("continues  pid {successor}"));
+            successor
+        };
+        project.save("source.txt", "two\n");
+        let successor = upgrade(&mut hotrun, "two");
+        kill(successor, Signal::SIGKILL).unwrap();
+        hotrun.wait_for(&format!("crashed  pid {successor}: "));
+        project.save("source.txt", "three\n");
+        upgrade(&mut hotrun, "three");
+        hotrun.end();
+    }
+}
+
+#[test]
+fn a_process_that_listens_elsewhere_does_not_take_the_place_of_a_program_that_has_ended() {
+    let test =
+        "a_process_that_listens_elsewhere_does_not_take_the_place_of_a_program_that_has_ended";
+    if !has(test, &["python3"]) {
+        return;
+    }
+    let app = "import os, signal, socket, sys\n\
+               signal.signal(signal.SIGTERM, signal.SIG_DFL)\n\
+               listener = socket.create_server(('127.0.0.1', 0))\n\
+               if os.fork() == 0:\n    \
+                   listener.close(); other = socket.create_server(('127.0.0.1', 0))\n    \
+                   while True: signal.pause()\n\
+               while not os.path.exists('go'): signal.sigtimedwait([], 0.01)\n";
+    let project = Sandbox::empty().file("hotrun.toml", ENTRYPOINT).file("app.py", app);
+    let mut hotrun = project.start_plain(&[]);
+    hotrun.wait_for("ready  http://");
+    project.save("go", "");
+    hotrun.wait_for("ended  pid");
+    wait_until("its helper is ended, too", || hotrun.children().is_empty());
+    hotrun.end();
+}
+
+#[test]
+fn the_main_pid_that_a_program_names_goes_on_when_it_has_ended() {
+    if !has("the_main_pid_that_a_program_names_goes_on_when_it_has_ended", &["python3"]) {
+        return;
+    }
+    // It names a process of the system, then its own, then its child, which then names itself.
+    let app = "import os, signal, socket, sys\n\
+               def notify(text):\n    \
+                   out = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n    \
+                   out.sendto(text.encode(), os.environ['NOTIFY_SOCKET'])\n\
+               notify('MAINPID=1')\n\
+               notify(f'MAINPID={os.getpid()}')\n\
+               child = os.fork()\n\
+               if child == 0:\n    \
+                   while not os.path.exists('go'): signal.sigtimedwait([], 0.01)\n    \
+                   notify(f'READY=1\\nMAINPID={os.getpid()}')\n    \
+                   while True: signal.pause()\n\
+               notify(f'MAINPID={child}')\n\
+               print('child', child, flush=True)\n\
+               sys.exit(3)\n";
+    let project = Sandbox::empty().file("hotrun.toml", ENTRYPOINT).file("app.py", app);
+    let mut hotrun = project.start_plain(&[]);
+    let child = pid_in(&hotrun.wait_for("child "));
+    hotrun.wait_for(&format!("continues  pid {child}, in place of pid "));
+    project.save("go", "");
+    hotrun.wait_for(&format!("ready  pid {child} in "));
+    kill(child, Signal::SIGTERM).unwrap();
+    hotrun.wait_for(&format!("crashed  pid {child}: "));
     hotrun.end();
 }

@@ -19,6 +19,7 @@ mod first;
 mod generators;
 mod go;
 mod listing;
+mod lock;
 mod order;
 mod orphans;
 mod pipelines;

@@ -278,6 +278,22 @@ impl Hotrun {
         }
     }
 
+    /// True as long as hotrun has not ended.
+    pub(crate) fn is_running(&self) -> bool {
+        is_alive(self.pid())
+    }
+
+    /// Waits for the end of one of several hotruns in this sandbox; the others go on. Its exit
+    /// code (-1 after a signal), and its lines.
+    #[track_caller]
+    pub(crate) fn ended(mut self) -> (i32, String) {
+        let status = self.wait();
+        let output = self.output();
+        // To drop it would end all that this sandbox has started.
+        std::mem::forget(self);
+        (status.code().unwrap_or(-1), output)
+    }
+
     /// Asks hotrun to end, and sees that it ends well and leaves nothing behind.
     #[track_caller]
     pub(crate) fn end(mut self) -> String {

@@ -365,7 +365,7 @@ fn a_unix_socket_keeps_its_mode_and_is_removed_only_if_it_is_still_hotruns() {
     assert_eq!(mode(), 0o660);
 
     // A second hotrun leaves the first alone.
-    let (code, _, stderr) = project.run(&[]);
+    let (code, _, stderr) = project.run(&["--", "other"]);
     assert_eq!(code, 1);
     assert!(stderr.contains("app.sock: cannot listen there: somebody else does"), "{stderr}");
     UnixStream::connect(&path).unwrap();

@@ -1,0 +1,293 @@
+//! One loop for each project and configuration: a second hotrun finds out who runs already.
+//!
+//! The lock is on a small file beside hotrun's others. The kernel releases it when its holder
+//! dies, however that happens; the file itself tells who the holder is.
+
+use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{self, Options};
+use crate::error::Error;
+use crate::process;
+
+const PURPOSE: &str = "lock";
+/// A holder writes into the file as soon as it has the lock, and deletes it just before it
+/// releases the lock. So often, and at these intervals, that is waited for.
+const ATTEMPTS: u32 = 20;
+const INTERVAL: Duration = Duration::from_millis(1);
+/// Keys of these tables do not change which program is built and run. On the command line they
+/// do not make another configuration.
+const TABLES_ASIDE: [&str; 6] = ["watch", "ready", "log", "color", "screen", "misc"];
+
+/// Who runs already.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Its mark: pid and start, as [`process::owner`] writes it. Empty if it could not write the
+    /// file.
+    pub owner: String,
+    /// When it began, in seconds since 1970.
+    since: i64,
+    /// Where its program serves.
+    url: Option<String>,
+    /// It was asked to end, and ends its program.
+    pub is_ending: bool,
+}
+
+impl Holder {
+    /// Its pid, as text.
+    pub fn pid(&self) -> &str {
+        self.owner.split('.').next().unwrap_or_default()
+    }
+
+    /// The error of a second one in this directory: exit code 7.
+    pub fn error(&self, directory: &Path) -> Error {
+        let mut reason = "already running".to_owned();
+        if !self.owner.is_empty() {
+            reason = format!("{reason}: pid {} since {}", self.pid(), time_of_day(self.since));
+        }
+        if let Some(url) = &self.url {
+            reason = format!("{reason}, {url}");
+        }
+        Error::already_running(directory.display(), reason).remedy(
+            "hotrun --takeover ends that one and runs in its place;\n\
+             with another configuration (-c FILE) or other arguments, both run",
+        )
+    }
+}
+
+/// The time, with the date unless that is today.
+fn time_of_day(since: i64) -> String {
+    let Ok(at) = Timestamp::from_second(since) else { return "?".to_owned() };
+    let at = at.to_zoned(TimeZone::system());
+    let is_today = at.date() == Zoned::now().date();
+    at.strftime(if is_today { "%H:%M" } else { "%Y-%m-%d %H:%M" }).to_string()
+}
+
+/// What has come of trying to be the only one.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Nobody else runs. There is no lock where there is no place for one.
+    Free(Option<Lock>),
+    /// This one runs.
+    Held(Holder),
+}
+
+/// Nobody else runs as long as this lives. Dropped, it is deleted.
+#[derive(Debug)]
+pub struct Lock {
+    path: PathBuf,
+    file: Flock<File>,
+    holder: Holder,
+}
+
+impl Lock {
+    /// Tries to be the only one with these options.
+    pub fn take(options: &Options) -> Outcome {
+        let Some(path) = process::shared_file(PURPOSE, identity(options)) else {
+            return Outcome::Free(None);
+        };
+        take_at(path)
+    }
+
+    /// The program serves here now.
+    pub fn serves_at(&mut self, url: Option<String>) {
+        self.holder.url = url;
+        self.write();
+    }
+
+    /// hotrun ends as soon as its program has.
+    pub fn is_ending(&mut self) {
+        self.holder.is_ending = true;
+        self.write();
+    }
+
+    fn write(&mut self) {
+        let written = serde_json::to_vec(&self.holder).map_err(io::Error::from).and_then(|text| {
+            self.file.rewind()?;
+            self.file.write_all(&text)?;
+            self.file.set_len(text.len() as u64)
+        });
+        // On a full disk another hotrun cannot tell who this is.
+        if let Err(error) = written {
+            tracing::debug!("{}: {error}", self.path.display());
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn take_at(path: PathBuf) -> Outcome {
+    let mut holder = Holder::default();
+    for _ in 0..ATTEMPTS {
+        let opened = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path);
+        let file = match opened.map(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock)) {
+            Ok(Ok(file)) => file,
+            Ok(Err((mut file, Errno::EWOULDBLOCK))) => {
+                let mut text = Vec::new();
+                holder = file
+                    .read_to_end(&mut text)
+                    .ok()
+                    .and_then(|_| serde_json::from_slice(&text).ok())
+                    .unwrap_or_default();
+                if process::is_alive(&holder.owner) {
+                    return Outcome::Held(holder);
+                }
+                sleep(INTERVAL);
+                continue;
+            }
+            Ok(Err((_, error))) => return without_lock(&path, &error),
+            Err(error) => return without_lock(&path, &error),
+        };
+        // The file of a holder that has just ended may be deleted by now, and another may lie
+        // in its place.
+        if !is_same_file(&file, &path) {
+            continue;
+        }
+        let since = Timestamp::now().as_second();
+        let holder = Holder { owner: process::owner(), since, ..Holder::default() };
+        let mut lock = Lock { path, file, holder };
+        lock.write();
+        return Outcome::Free(Some(lock));
+    }
+    Outcome::Held(holder)
+}
+
+/// A file system that has no locks is no reason not to run.
+fn without_lock(path: &Path, error: &dyn std::error::Error) -> Outcome {
+    tracing::debug!("{}: {error}", path.display());
+    Outcome::Free(None)
+}
+
+fn is_same_file(file: &File, path: &Path) -> bool {
+    let identity = |meta: fs::Metadata| (meta.dev(), meta.ino());
+    match (file.metadata(), path.metadata()) {
+        (Ok(ours), Ok(there)) => identity(ours) == identity(there),
+        _ => false,
+    }
+}
+
+/// The same for two command lines that build and run the same program.
+fn identity(options: &Options) -> u64 {
+    let canonical = |path: PathBuf| path.canonicalize().unwrap_or(path);
+    let mut hasher = DefaultHasher::new();
+    canonical(options.directory.clone()).hash(&mut hasher);
+    config::found(options).map(canonical).hash(&mut hasher);
+    options.selection.hash(&mut hasher);
+    options.args.hash(&mut hasher);
+    let is_aside =
+        |key: &str| key.split_once('.').is_some_and(|(table, _)| TABLES_ASIDE.contains(&table));
+    for key in options.keys.iter().filter(|(key, _)| !is_aside(key)) {
+        key.hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lock(outcome: Outcome) -> Lock {
+        match outcome {
+            Outcome::Free(Some(lock)) => lock,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn holder(outcome: Outcome) -> Holder {
+        match outcome {
+            Outcome::Held(holder) => holder,
+            Outcome::Free(lock) => panic!("{lock:?}"),
+        }
+    }
+
+    #[test]
+    fn a_second_one_is_told_who_holds_the_lock_until_that_ends() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("lock");
+        let mut first = lock(take_at(path.clone()));
+        assert_eq!(holder(take_at(path.clone())).owner, process::owner());
+        first.serves_at(Some("http://127.0.0.1:5000".to_owned()));
+        let error = holder(take_at(path.clone())).error(Path::new("/a"));
+        assert_eq!(error.code(), 7);
+        let text = error.to_string();
+        let begin = format!("/a: already running: pid {} since ", std::process::id());
+        assert!(text.starts_with(&begin), "{text}");
+        assert!(text.contains(", http://127.0.0.1:5000\n  help: hotrun --takeover"), "{text}");
+        first.serves_at(None);
+        first.is_ending();
+        let ending = holder(take_at(path.clone()));
+        assert_eq!((ending.is_ending, ending.url), (true, None));
+        drop(first);
+        assert!(!path.exists());
+        drop(lock(take_at(path)));
+    }
+
+    #[test]
+    fn what_a_killed_one_has_left_is_taken() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("lock");
+        for left in ["", "{", r#"{"owner":"1.1","since":0,"url":null,"is_ending":false}"#] {
+            fs::write(&path, left).unwrap();
+            drop(lock(take_at(path.clone())));
+        }
+    }
+
+    #[test]
+    fn a_holder_that_could_not_write_the_file_holds_it_all_the_same() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("lock");
+        let file = File::create(&path).unwrap();
+        let _held = Flock::lock(file, FlockArg::LockExclusiveNonblock).unwrap();
+        let error = holder(take_at(path)).error(Path::new("/a"));
+        assert!(error.to_string().starts_with("/a: already running\n"), "{error}");
+    }
+
+    #[test]
+    fn another_program_is_another_configuration_and_another_look_is_not() {
+        let place = tempfile::tempdir().unwrap();
+        let options = Options { directory: place.path().to_owned(), ..Options::default() };
+        let same = identity(&options);
+        let with_key = |key: &str| {
+            let keys = vec![(key.to_owned(), "x".to_owned())];
+            identity(&Options { keys, ..options.clone() })
+        };
+        for key in ["watch.backend", "log.time", "color.main", "ready.after"] {
+            assert_eq!(with_key(key), same, "{key}");
+        }
+        for key in ["build.cmd", "run.port", "root", "tmp_dir", "listen"] {
+            assert_ne!(with_key(key), same, "{key}");
+        }
+        let mut other = options.clone();
+        other.selection.bin = Some("web".to_owned());
+        assert_ne!(identity(&other), same);
+        let args = vec!["worker".into()];
+        assert_ne!(identity(&Options { args, ..options.clone() }), same);
+        fs::write(place.path().join("other.toml"), "").unwrap();
+        let config = Some("other.toml".into());
+        assert_ne!(identity(&Options { config, ..options.clone() }), same);
+        let link = place.path().join("link");
+        std::os::unix::fs::symlink(place.path(), &link).unwrap();
+        assert_eq!(identity(&Options { directory: link, ..options }), same);
+    }
+}

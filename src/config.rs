@@ -181,6 +181,11 @@ pub struct Run {
     pub tty: Tty,
     /// How long it may take to end; then it is killed.
     pub grace: Duration,
+    /// The same when another app is to follow. In air mode, where nobody chose one, it is shorter,
+    /// since air kills at once.
+    pub restart_grace: Duration,
+    /// Somebody chose them.
+    pub is_grace_chosen: bool,
     /// What follows when it ends by itself.
     pub on_exit: OnExit,
     /// The pause before it is started again; `None`: 0.5 s, doubling to 8 s.
@@ -639,16 +644,30 @@ pub async fn load(options: &Options, ask: &impl Ask) -> Result<Config> {
         None => Document::default(),
         Some(file) => read(file, directory)?,
     };
-    document.overlay(&options.keys);
     let air_mode = file.as_deref().is_some_and(air::is_airs);
+    let ignored = if air_mode { document.ignore("env") } else { None };
+    document.overlay(&options.keys);
     let mut config = Resolver::new(options, &document, air_mode).resolve(ask).await?;
     let file = file.map(|file| absolute(directory, &file));
     config.watch.always.extend(file.clone());
     config.watch.never.extend(own_output());
     config.file = file;
+    config.warnings.extend(ignored.map(|place| {
+        format!(
+            "{place}: [env] sets nothing, as with air; use env_files = [\".env\"], or a hotrun.toml \
+             (hotrun init --from air), where it does"
+        )
+    }));
     config.warnings.extend(document.unknown()?);
     config.settings = document.settings();
     Ok(config)
+}
+
+/// What `[env]` says in a file named after air, where it has no effect.
+pub(crate) fn ignored_variables(file: &Path) -> Vec<(String, String)> {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let document = Document::parse(&file.display().to_string(), &text);
+    document.and_then(|document| document.pairs("env")).unwrap_or_default()
 }
 
 /// The files into which hotrun and all that it runs print, if they were redirected: each line would

@@ -24,7 +24,7 @@ use crate::config::{
 use crate::control::Server;
 use crate::error::{Error, Result};
 use crate::event::{
-    Cause, Ended, Event, Found, Message, Next, Notice, Proc, Role, Source, Timer, name_paths,
+    Cause, Ended, Event, Found, Message, Mode, Next, Notice, Proc, Role, Source, Timer, name_paths,
     quoted,
 };
 use crate::filter::{Filter, Reason, Verdict};
@@ -78,6 +78,8 @@ const KNOWS_PORTS: Duration = Duration::from_secs(2);
 const ENDLESS: Duration = Duration::from_secs(5);
 /// After so many short lives in a row it is told.
 const CRASH_LOOP: u32 = 5;
+/// The grace that is left to a program that is ending when a newer save comes.
+const HURRIED: Duration = Duration::from_secs(1);
 /// Time between `run.signal`, where that follows SIGINT, and SIGKILL.
 const BEFORE_KILL: Duration = Duration::from_secs(1);
 /// At the end: how long hotrun waits for its guardians, whose trees are gone, and for
@@ -200,6 +202,7 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
         builds_serve: false,
         ports: process::known_ports(&options.directory),
         chosen_port: None,
+        is_ending: false,
         has_heard_ctrl_c: false,
         has_failed_start: false,
         short_lives: 0,
@@ -331,6 +334,8 @@ struct Engine {
     ports: BTreeSet<u16>,
     /// What `run.port = "auto"` stands for, once it is needed.
     chosen_port: Option<u16>,
+    /// hotrun was asked to end.
+    is_ending: bool,
     /// Ctrl-C was typed.
     has_heard_ctrl_c: bool,
     /// The last app that exited did so soon after its start.
@@ -876,7 +881,7 @@ impl Engine {
                 env.push(("PORT".into(), port.to_string().into()));
             }
         }
-        let grace = limit.map(|limit| (limit, "its start (build.kill_delay)"));
+        let grace = limit.map(|limit| (limit, "its start (build.kill_delay)".to_owned()));
         self.report.facts.insert(proc, Facts { grace, ..Facts::now() });
         self.roles.insert(proc, role);
         let directory = self.config.directory.clone();
@@ -917,6 +922,13 @@ impl Engine {
             spare,
             ports,
             freeing: self.freeing(),
+            grace_key: match (role, self.config.run.mode) {
+                (Role::App, Mode::Restart) => {
+                    "build.kill_delay; run.mode = \"handover\" does not wait"
+                }
+                (Role::App | Role::Hook, _) => "build.kill_delay",
+                (Role::Build | Role::Rules, _) => "build.cancel_grace",
+            },
             listeners,
             reads_output,
             look_for,
@@ -942,8 +954,10 @@ impl Engine {
     }
 
     fn dismiss(&mut self, proc: Proc) {
-        let (signal, grace) = match self.roles.get(&proc) {
-            Some(Role::App) => (self.farewell_of_app(proc), self.config.run.grace),
+        let role = self.roles.get(&proc).copied();
+        let is_build = role != Some(Role::App) && !self.builds_serve;
+        let (signal, grace) = match role {
+            Some(Role::App) => (self.farewell_of_app(proc), self.grace_of_app()),
             Some(Role::Build) if self.builds_serve => {
                 (self.config.run.signal, self.config.run.grace)
             }
@@ -952,16 +966,38 @@ impl Engine {
         self.artifacts.left(proc);
         if let Some(facts) = self.report.facts.get_mut(&proc) {
             facts.dismissed = Some(Instant::now());
-            facts.grace = Some((grace, signal.as_str()));
+            let key = if is_build { "build.cancel_grace" } else { "build.kill_delay" };
+            facts.grace = Some((grace, format!("{signal} ({key})")));
         }
         self.processes.dismiss(proc, signal, grace);
+    }
+
+    fn grace_of_app(&self) -> Duration {
+        let run = &self.config.run;
+        let is_restart = !self.is_ending && run.mode == Mode::Restart;
+        if is_restart { run.restart_grace } else { run.grace }
+    }
+
+    /// A program that takes its time to end, and is waited for, keeps a newer one from starting.
+    /// Where nobody chose how long that may take, a save makes it short.
+    fn hurry(&self) {
+        let run = &self.config.run;
+        if run.is_grace_chosen || run.mode == Mode::Handover || self.is_ending {
+            return;
+        }
+        for (proc, facts) in &self.report.facts {
+            let is_app = self.roles.get(proc) == Some(&Role::App);
+            if is_app && facts.dismissed.is_some() && !facts.extended {
+                self.processes.hurry(*proc, HURRIED);
+            }
+        }
     }
 
     /// The signal that asks an app to exit. Ctrl-C at a terminal is SIGINT, as without hotrun, and
     /// `run.signal` follows before the grace period is over. Not for an app that ignores SIGINT,
     /// as what a shell has started in the background does.
     fn farewell_of_app(&self, app: Proc) -> Signal {
-        let (configured, grace) = (self.config.run.signal, self.config.run.grace);
+        let (configured, grace) = (self.config.run.signal, self.grace_of_app());
         let pid = self.report.facts.get(&app).and_then(|facts| facts.pid);
         let hears = pid.is_some_and(|pid| !process::ignores(Pid::from_raw(pid), Signal::SIGINT));
         if !self.has_heard_ctrl_c || configured == Signal::SIGINT || !hears {
@@ -1030,11 +1066,12 @@ impl Engine {
 
     /// What another hotrun finds in the lock.
     fn tell_others(&mut self, notice: &Notice) {
+        self.is_ending |= *notice == Notice::Ending;
         let Some(lock) = &mut self.lock else { return };
         if let Notice::Ready(app) = notice {
             lock.serves_at(self.report.url(*app));
         }
-        if *notice == Notice::Ending {
+        if self.is_ending {
             lock.is_ending();
         }
     }
@@ -1055,7 +1092,29 @@ impl Engine {
         if let Some(banner) = &self.config.talk.banner {
             self.report.banner(banner);
         }
+        if config::is_airs(&self.options) && !self.config.once {
+            self.report.say(&Notice::Reading(self.what_air_reads()));
+        }
         self.warn_about(&self.config);
+    }
+
+    /// Which file named after air was found, what is watched by it, and how keys are found out.
+    fn what_air_reads(&self) -> String {
+        let watch = &self.config.watch;
+        let mut what = match &watch.extensions {
+            Extensions::Any => "all files".to_owned(),
+            Extensions::Only(some) => {
+                some.iter().map(|one| format!("*.{one}")).collect::<Vec<_>>().join(" ")
+            }
+        };
+        if !watch.include_files.is_empty() {
+            let files: Vec<PathBuf> = watch.include_files.iter().cloned().collect();
+            what = format!("{what} {}", name_paths(&files, &watch.base));
+        }
+        let file: Vec<PathBuf> = self.config.file.iter().cloned().collect();
+        let file = name_paths(&file, &self.config.directory);
+        let keys = if self.has_keys() { "; keys: r rebuild, s restart, q quit, h all" } else { "" };
+        format!("{file}, watching {what}{keys}")
     }
 
     fn warn_if_nothing_is_watched(&self, found: Found) {

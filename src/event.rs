@@ -602,6 +602,8 @@ pub enum Notice {
         signal: Signal,
         /// When they are killed.
         kill_in: Option<Duration>,
+        /// What decides that.
+        key: &'static str,
     },
     /// These have survived SIGKILL.
     Unkillable(Vec<(i32, String)>),
@@ -709,6 +711,8 @@ pub enum Notice {
     },
     /// A `post_cmd` failed; those after it do not run.
     HookFailed(Ended),
+    /// The configuration was found, and says this.
+    Reading(String),
     /// hotrun ends.
     Ending,
     /// The hotrun with this pid is to run in place of this one.

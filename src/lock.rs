@@ -97,7 +97,12 @@ impl Lock {
         let Some(path) = process::shared_file(PURPOSE, identity(options)) else {
             return Outcome::Free(None);
         };
-        take_at(path)
+        let outcome = take_at(path.clone());
+        if let Outcome::Free(Some(_)) = &outcome {
+            let others = process::shared_files(PURPOSE);
+            others.iter().filter(|one| **one != path).for_each(|one| delete_if_free(one));
+        }
+        outcome
     }
 
     /// The program serves here now.
@@ -128,6 +133,17 @@ impl Lock {
 impl Drop for Lock {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Deletes the file of a hotrun that was killed. One that takes this lock at the same moment tries
+/// again.
+fn delete_if_free(path: &Path) {
+    let Ok(file) = File::open(path) else { return };
+    if let Ok(file) = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+        && is_same_file(&file, path)
+    {
+        let _ = fs::remove_file(path);
     }
 }
 
@@ -251,6 +267,17 @@ mod tests {
             fs::write(&path, left).unwrap();
             drop(lock(take_at(path.clone())));
         }
+    }
+
+    #[test]
+    fn only_files_that_nobody_holds_are_deleted() {
+        let place = tempfile::tempdir().unwrap();
+        let (held, left) = (place.path().join("held"), place.path().join("left"));
+        let _lock = lock(take_at(held.clone()));
+        fs::write(&left, "").unwrap();
+        delete_if_free(&held);
+        delete_if_free(&left);
+        assert_eq!((held.exists(), left.exists()), (true, false));
     }
 
     #[test]

@@ -51,7 +51,7 @@ use guardians::Guardians;
 use leftovers::Record;
 pub(crate) use leftovers::{
     end_other, file_of, files_for, is_alive, known_ports, own_file, owner, remember_ports,
-    shared_file, sweep,
+    shared_file, shared_files, sweep,
 };
 use link::{FromGuardian, Launch, ToGuardian};
 pub(crate) use output::without_escapes;
@@ -154,6 +154,8 @@ pub struct Job {
     pub ports: Vec<u16>,
     /// What may be done about that one.
     pub freeing: Freeing,
+    /// What decides how long it may take to end, for a person.
+    pub grace_key: &'static str,
     /// Sockets that it inherits.
     pub listeners: Vec<Rc<Inherited>>,
     /// What it prints passes through hotrun, which reports a line that says that an address is
@@ -270,6 +272,11 @@ impl Processes {
     /// Asks it to end, and reports `Overdue` when the grace is over.
     pub fn dismiss(&self, proc: Proc, signal: Signal, grace: Duration) {
         self.order(proc, Order::Dismiss(signal, grace));
+    }
+
+    /// If it was asked to end, it has no more than this left, from now on.
+    pub fn hurry(&self, proc: Proc, most: Duration) {
+        self.order(proc, Order::Hurry(most));
     }
 
     /// It asks for so much more time, from now on, if it was asked to end.

@@ -8,8 +8,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
-
 use crate::config::{Clear, Color, Loudness, Talk};
 use crate::error::Error;
 use crate::event::{Cause, Ended, Holder, Next, Notice, Proc, Remedy, Whose, name_paths};
@@ -85,7 +83,7 @@ pub struct Facts {
     /// When its first process ended.
     pub ended: Option<Instant>,
     /// How long it may take to end, and by which signal it is asked.
-    pub grace: Option<(Duration, &'static str)>,
+    pub grace: Option<(Duration, String)>,
     /// Where it is reached, once it is ready and if that is known.
     pub address: Option<SocketAddr>,
     /// It was reported as running.
@@ -282,6 +280,7 @@ impl Report {
             | Notice::NewestAgain
             | Notice::NothingBuilt
             | Notice::TakenOver(_)
+            | Notice::Reading(_)
             | Notice::TooManyLeave(_)
             | Notice::Kept(_)
             | Notice::RolledBack(_)
@@ -340,7 +339,12 @@ impl Report {
     /// What stands in the way, and who has what the program needs.
     fn about_others(&self, notice: &Notice) {
         match notice {
-            Notice::Holding { who, signal, kill_in } => self.holding(who, *signal, *kill_in),
+            Notice::Holding { who, signal, kill_in, key } => {
+                let then = kill_in.map(|left| format!("; killed in {} ({key})", duration(left)));
+                let (who, then) = (name_processes(who), then.unwrap_or_default());
+                let text = format!("for {who}, which has not ended 1 s after {signal}{then}");
+                self.line(Part::Runner, Tone::Warn, "waiting", &text);
+            }
             Notice::Unkillable(who) => {
                 let why = "it waits for a device, or belongs to another user";
                 let text = format!("for {}, which survives SIGKILL: {why}", name_processes(who));
@@ -392,13 +396,6 @@ impl Report {
         }
     }
 
-    fn holding(&self, who: &[(i32, String)], signal: Signal, kill_in: Option<Duration>) {
-        let then = kill_in.map(|left| format!("; killed in {}", duration(left)));
-        let (who, then) = (name_processes(who), then.unwrap_or_default());
-        let text = format!("for {who}, which has not ended 1 s after {signal}{then}");
-        self.line(Part::Runner, Tone::Warn, "waiting", &text);
-    }
-
     fn port_held(&self, holder: &Holder) {
         let (who, then) = who_holds(holder);
         let text = format!("{} is held by {who}; {then}", holder.port);
@@ -446,12 +443,15 @@ impl Report {
     fn killing(&self, proc: Proc) {
         let name = self.name(proc);
         let facts = self.facts.get(&proc);
-        let text = match facts.and_then(|facts| facts.grace) {
+        let dismissed = facts.and_then(|facts| facts.dismissed).map(|at| at.elapsed());
+        let text = match facts.and_then(|facts| facts.grace.as_ref()) {
             Some(_) if facts.is_some_and(|facts| facts.extended) => {
                 format!("{name}: it did not end in the time that it had asked for")
             }
             Some((grace, signal)) => {
-                format!("{name}: it did not end within {} of {signal}", duration(grace))
+                // A newer save may have made it shorter.
+                let took = dismissed.filter(|took| took < grace).unwrap_or(*grace);
+                format!("{name}: it did not end within {} of {signal}", duration(took))
             }
             None => format!("{name}: it took too long"),
         };

@@ -16,6 +16,32 @@ const SPECIAL: &[char] = &[
     '}', '\n',
 ];
 
+/// The tables that air itself has, of those that are hotrun's too.
+pub(super) const TABLES: [&str; 6] = ["build", "proxy", "log", "color", "screen", "misc"];
+
+/// air's keys outside of tables.
+const TOP_KEYS: [&str; 4] = ["root", "tmp_dir", "testdata_dir", "env_files"];
+/// Keys of these tables that only hotrun has.
+const NOT_AIRS: [&str; 2] = ["build.cancel_grace", "color.mode"];
+
+/// True for a key of air's own.
+pub(super) fn has_key(key: &str) -> bool {
+    match key.split_once('.') {
+        None => TOP_KEYS.contains(&key),
+        Some((table, _)) => TABLES.contains(&table) && !NOT_AIRS.contains(&key),
+    }
+}
+
+/// The keys of air's own that say what this one does, or else the key itself.
+pub(super) fn in_its_keys(key: &str) -> String {
+    match key {
+        "watch.include" => "build.include_ext, include_dir or include_file",
+        "watch.exclude" => "build.exclude_dir, exclude_file or exclude_regex",
+        other => other,
+    }
+    .to_owned()
+}
+
 /// air's `build.log`.
 pub(super) const LOG: &str = "build-errors.log";
 /// air's `build.exclude_regex`.
@@ -123,16 +149,32 @@ pub(super) fn program(
 ) -> Resolved {
     let mut args = keys.args;
     let mut warnings = Vec::new();
+    // `air init` on Windows writes `tmp\\main.exe` beside a `cmd` that builds `./tmp/main.exe`.
+    let mut with_slashes = |key: &str, base: &Path, written: String| {
+        let slashed = written.replace('\\', "/");
+        if slashed == written || absolute(base, Path::new(written.trim())).exists() {
+            return written;
+        }
+        warnings.push(format!("{key} = {written:?} is run as {slashed}: paths have / here"));
+        slashed
+    };
+    let entrypoint = keys.entrypoint.map(|mut words| {
+        words[0] = with_slashes("build.entrypoint", root, std::mem::take(&mut words[0]));
+        words
+    });
+    let is_beaten = entrypoint.is_some() || keys.full_bin.is_some();
+    let bin =
+        keys.bin.map(|bin| if is_beaten { bin } else { with_slashes("build.bin", directory, bin) });
     let mut installed = None;
     let program = if let Some(text) = keys.full_bin {
         Text::Line(text)
-    } else if let Some(mut words) = keys.entrypoint {
+    } else if let Some(mut words) = entrypoint {
         let first = words.remove(0);
         words.append(&mut args);
         args = words;
         Text::Program(on_path(&first).unwrap_or_else(|| absolute(root, Path::new(&first))))
     } else {
-        let bin = keys.bin.unwrap_or_else(|| default_bin(tmp_dir));
+        let bin = bin.unwrap_or_else(|| default_bin(tmp_dir));
         let path = absolute(directory, Path::new(bin.trim()));
         if bin.trim().contains(' ') && !path.exists() {
             warnings.push(format!(

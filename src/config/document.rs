@@ -8,12 +8,13 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::path::Path;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
-use super::TABLES;
+use super::{TABLES, air};
 use crate::error::{Error, Result};
 
 const STRINGS: &str = "a list of strings, for example [\"a\", \"b\"]";
@@ -88,6 +89,10 @@ impl Document {
         for table in TABLES {
             let is_other = matches!(document.entries.get(table),
                 Some(Entry::File { read, .. }) if !read.is_table());
+            // What air does not know, it ignores, whatever it is.
+            if !air::TABLES.contains(&table) && air::is_airs(Path::new(name)) {
+                continue;
+            }
             if is_other || document.lists.contains_key(table) {
                 return Err(document.wrong(table, format!("a table: keys below a line [{table}]")));
             }
@@ -290,6 +295,21 @@ impl Document {
         }
     }
 
+    /// Leaves out what the file says below this table; `file:line` of the first of it.
+    pub(super) fn ignore(&mut self, table: &str) -> Option<String> {
+        let is_below = |key: &str| {
+            key.strip_prefix(table).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        let starts = self.entries.iter().filter_map(|(key, entry)| match entry {
+            Entry::File { key: place, .. } if is_below(key) => Some(place.start),
+            Entry::File { .. } | Entry::Option(_) => None,
+        });
+        let first = starts.min().map(|offset| format!("{}:{}", self.name, self.line(offset)));
+        self.entries.retain(|key, _| !is_below(key));
+        let tables = self.lists.remove(table).unwrap_or_default();
+        first.or_else(|| tables.first().map(Document::begins_at))
+    }
+
     /// The keys and values of a table whose keys are the user's own.
     pub(super) fn pairs(&self, table: &'static str) -> Result<Vec<(String, String)>> {
         self.open.borrow_mut().insert(table);
@@ -350,13 +370,41 @@ impl Document {
         }
     }
 
+    /// The same for one item of a list.
+    pub(super) fn wrong_item(
+        &self,
+        key: &str,
+        item: &str,
+        expected: impl std::fmt::Display,
+    ) -> Error {
+        let found = match self.entries.get(key) {
+            Some(Entry::File { value, .. }) => self.text.get(value.clone()).and_then(|list| {
+                let quoted = [format!("{item:?}"), format!("'{item}'")];
+                let at = quoted.iter().find_map(|one| list.find(one.as_str()))?;
+                Some(self.place(value.start + at))
+            }),
+            _ => None,
+        };
+        match found {
+            Some(place) => {
+                Error::usage(format!("{place}: {key}: {item:?}"), format!("expected {expected}"))
+            }
+            None => self.wrong(key, expected),
+        }
+    }
+
     /// `file:line` of the table itself, if it has any key.
     pub(super) fn begins_at(&self) -> String {
-        let first = self.entries.values().filter_map(|entry| match entry {
+        format!("{}:{}", self.name, self.line(self.start()))
+    }
+
+    /// Where the first key of it is.
+    fn start(&self) -> usize {
+        let starts = self.entries.values().filter_map(|entry| match entry {
             Entry::File { key, .. } => Some(key.start),
             Entry::Option(_) => None,
         });
-        format!("{}:{}", self.name, first.min().map_or(1, |offset| self.line(offset)))
+        starts.min().unwrap_or(0)
     }
 
     /// True when there is a file.
@@ -397,7 +445,9 @@ impl Document {
         let is_below = |key: &str, table: &str| {
             key.strip_prefix(table).is_some_and(|rest| rest.starts_with('.'))
         };
-        let mut unknown = Vec::new();
+        let mut unknown: Vec<(usize, String)> = Vec::new();
+        let is_air = air::is_airs(Path::new(&self.name));
+        let of_air = asked.iter().copied().filter(|key| air::has_key(key)).collect();
         for (key, entry) in &self.entries {
             if asked.contains(key.as_str())
                 || !is_meant(key)
@@ -406,7 +456,11 @@ impl Document {
                 continue;
             }
             let near = match open.iter().find(|table| key.contains(&format!(".{table}."))) {
+                Some(_) if is_air => Some("env_files = [\".env\"]".to_owned()),
                 Some(table) => Some(format!("the table [{table}], at the top level")),
+                None if is_air => {
+                    nearest(key, &of_air).or_else(|| nearest(key, &asked)).map(air::in_its_keys)
+                }
                 None => nearest(key, &asked).map(str::to_owned),
             };
             match entry {
@@ -420,24 +474,27 @@ impl Document {
                 Entry::File { read, .. }
                     if read.is_table() && asked.iter().any(|known| is_below(known, key)) => {}
                 Entry::File { key: place, .. } => {
-                    let place = self.place(place.start);
+                    let start = place.start;
                     let hint = near.map(|near| format!("did you mean {near}?"));
                     let hint = hint.unwrap_or_else(|| "it has no effect".to_owned());
-                    unknown.push(format!("{place}: unknown key {key}; {hint}"));
+                    let text = format!("{}: unknown key {key}; {hint}", self.place(start));
+                    unknown.push((start, text));
                 }
             }
         }
         for (key, tables) in &self.lists {
             let is_known = asked.contains(key.as_str());
             for table in tables {
+                let start = table.start();
                 if is_known {
-                    unknown.extend(table.unknown()?);
+                    unknown.extend(table.unknown()?.into_iter().map(|text| (start, text)));
                 } else {
-                    unknown.push(format!("{}: unknown table {key}", table.begins_at()));
+                    unknown.push((start, format!("{}: unknown table {key}", table.begins_at())));
                 }
             }
         }
-        Ok(unknown)
+        unknown.sort();
+        Ok(unknown.into_iter().map(|(_, text)| text).collect())
     }
 
     /// Every value that decides something, in the order of the keys, and where it is from.
@@ -562,8 +619,8 @@ mod tests {
             document.unknown().unwrap(),
             [
                 "air.toml:2:1: unknown key build.inclide_file; did you mean build.include_file?",
-                "air.toml:5:8: unknown key build.rules; it has no effect",
                 "air.toml:4:1: unknown key clean.bin; it has no effect",
+                "air.toml:5:8: unknown key build.rules; it has no effect",
             ]
         );
     }

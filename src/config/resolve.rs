@@ -21,6 +21,7 @@ use crate::project::cargo::{Launch, Variables};
 use crate::project::{self, Ask, Kind, Makes, Plan, Question, Selection};
 
 pub(super) const GRACE: Duration = Duration::from_secs(5);
+const RESTART_GRACE_OF_AIR: Duration = Duration::from_secs(1);
 const CANCEL_GRACE: Duration = Duration::from_secs(1);
 const RERUN_DELAY: u64 = 500;
 /// air's deadline for an app to answer its proxy, in milliseconds.
@@ -465,6 +466,9 @@ impl<'a> Resolver<'a> {
                             is empty";
             return Err(self.document.wrong("run.stdin", expected));
         }
+        let (grace, is_grace_chosen) = self.grace()?;
+        let is_airs = self.air_mode && !is_grace_chosen;
+        let restart_grace = if is_airs { RESTART_GRACE_OF_AIR } else { grace };
         Ok(Run {
             program,
             fallback: None,
@@ -476,7 +480,9 @@ impl<'a> Resolver<'a> {
                 .one_of("run.stop_scope", &[("group", Scope::Group), ("leader", Scope::Leader)])?,
             stdin,
             tty,
-            grace: self.grace()?,
+            grace,
+            restart_grace,
+            is_grace_chosen,
             on_exit,
             rerun_delay: rerun.then_some(rerun_delay),
             restart_unchanged: self.boolean("run.restart_unchanged", false)?,
@@ -508,11 +514,12 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn grace(&mut self) -> Result<Duration> {
+    /// How long a program has to end, and whether somebody chose that.
+    fn grace(&mut self) -> Result<(Duration, bool)> {
         let grace = self.duration("build.kill_delay", GRACE)?;
         // Files that `air init` wrote hold "0s" without anybody having chosen it.
         if self.air_mode && grace.is_zero() {
-            return Ok(GRACE);
+            return Ok((GRACE, false));
         }
         if self.air_mode && grace < Duration::from_millis(1) {
             self.warnings.push(format!(
@@ -520,7 +527,8 @@ impl<'a> Resolver<'a> {
                  are written \"500ms\""
             ));
         }
-        Ok(grace)
+        let is_written = self.document.has("build.kill_delay");
+        Ok((grace, is_written))
     }
 
     // How to talk

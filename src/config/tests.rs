@@ -96,6 +96,8 @@ fn the_example_shows_the_defaults() {
             &config.ready.timeout
         )
         .replace(&root, "ROOT")
+        // That nobody chose it is the one difference.
+        .replace("is_grace_chosen: true", "is_grace_chosen: false")
     };
     assert_eq!(shown(&written), shown(&silent));
     assert_eq!(written.warnings, [""; 0]);
@@ -276,4 +278,109 @@ fn options_of_the_command_line_reach_the_program() {
     let text = "[build]\nentrypoint = [\"x\", \"a\"]\nargs_bin = [\"b\"]\n";
     let config = resolve_in(&directory, "hotrun.toml", text, &["c d"]).unwrap();
     assert_eq!(config.run.program, Program::Command(argv(&["x", "a", "b", "c d"])));
+}
+
+#[test]
+fn in_a_file_named_after_air_env_sets_nothing_and_that_is_told_once() {
+    for text in ["[env]\nPORT = \"1\"\nLIST = [1]\n", "env = \"dev\"\n", "[[env]]\nA = \"b\"\n"] {
+        let config = resolve(".air.toml", text).unwrap();
+        assert_eq!(config.env.inline, []);
+        let [warning] = &config.warnings[..] else { panic!("{text} {:?}", config.warnings) };
+        assert!(warning.contains(": [env] sets nothing, as with air; use env_files"), "{warning}");
+        assert!(warning.starts_with(".air.toml:"), "{warning}");
+        let empty = resolve(".air.toml", "[env]\n").unwrap();
+        assert_eq!(empty.env.inline, []);
+    }
+    // Other tables of hotrun's own that people invent do not keep hotrun from running.
+    for text in ["run = \"x\"\n", "ready = true\n", "watch = [\"a\"]\n", "[run]\ncmd = \"x\"\n"] {
+        let config = resolve(".air.toml", text).unwrap();
+        assert_eq!(config.warnings.len(), 1, "{text} {:?}", config.warnings);
+        assert!(
+            resolve("hotrun.toml", &format!("{text}[build]\ncmd = \"x\"\n")).is_ok()
+                == text.contains("[run]")
+        );
+    }
+    let native = resolve("hotrun.toml", "[build]\ncmd = \"x\"\n[env]\nPORT = 1\n").unwrap();
+    assert_eq!(native.env.inline, [("PORT".to_owned(), "1".to_owned())]);
+    let options = Options {
+        directory: tempfile::tempdir().unwrap().keep(),
+        keys: vec![("env.PORT".to_owned(), "2".to_owned())],
+        config: Some(".air.toml".into()),
+        ..Options::default()
+    };
+    std::fs::write(options.directory.join(".air.toml"), "[env]\nPORT = \"1\"\n").unwrap();
+    let config = now(load(&options, &Nobody)).unwrap();
+    std::fs::remove_dir_all(&options.directory).unwrap();
+    assert_eq!(config.env.inline, [("PORT".to_owned(), "2".to_owned())], "the command line does");
+}
+
+#[test]
+fn warnings_are_in_the_order_of_the_file_and_offer_airs_own_keys_first() {
+    let text = "unknown_z = 1\n[build]\nstop_signal = \"TERM\"\ninclude_exts = [\"go\"]\n\
+                [aaa]\nx = 1\n[build.linux]\nports = 1\n";
+    let warnings = resolve(".air.toml", text).unwrap().warnings;
+    let lines: Vec<u32> =
+        warnings.iter().map(|one| one.split(':').nth(1).unwrap().parse().unwrap()).collect();
+    assert!(lines.is_sorted() && lines.len() == 5, "{warnings:?}");
+    assert!(warnings[2].ends_with("did you mean build.include_ext?"), "{warnings:?}");
+    for warning in &warnings {
+        let offered = warning.split_once("did you mean ").map(|(_, key)| key.trim_end_matches('?'));
+        assert!(offered.is_none_or(air::has_key), "{warning}");
+    }
+}
+
+#[test]
+fn a_glob_in_the_place_of_a_regular_expression_is_named_with_the_one_that_was_meant() {
+    for (written, meant) in [
+        ("*_templ.go", Some("_templ\\.go$")),
+        ("**/*.gen.go", Some("\\.gen\\.go$")),
+        ("*/a?.go", Some("/a[^/]\\.go$")),
+        ("*(", None),
+    ] {
+        let text = format!("[build]\nexclude_regex = [\n  \"_test.go\",\n  \"{written}\",\n]\n");
+        let error = resolve(".air.toml", &text).unwrap_err().to_string();
+        let place = format!(".air.toml:4:3: build.exclude_regex: {written:?}: expected regular");
+        assert!(error.starts_with(&place), "{error}");
+        match meant {
+            Some(meant) => {
+                assert!(error.contains(&format!("the one that was meant: '{meant}'")), "{error}");
+                let fixed = format!("[build]\nexclude_regex = ['{meant}']\n");
+                resolve(".air.toml", &fixed).unwrap();
+            }
+            None => assert!(!error.contains("meant"), "{error}"),
+        }
+    }
+}
+
+#[test]
+fn a_path_with_backslashes_is_the_one_with_slashes_unless_such_a_file_exists() {
+    for key in ["bin", "entrypoint"] {
+        let text = format!("[build]\n{key} = 'tmp\\main.exe'\n");
+        let directory = tempfile::tempdir().unwrap().keep();
+        let config = resolve_in(&directory, ".air.toml", &text, &[]).unwrap();
+        let program = directory.join("tmp/main.exe");
+        assert_eq!(config.run.program, Program::Command(Command::Argv(vec![program.into()])));
+        let told = format!("build.{key} = \"tmp\\\\main.exe\" is run as tmp/main.exe");
+        assert!(config.warnings[0].starts_with(&told), "{:?}", config.warnings);
+
+        let directory = tempfile::tempdir().unwrap().keep();
+        let program = directory.join("tmp\\main.exe");
+        std::fs::write(&program, "").unwrap();
+        let config = resolve_in(&directory, ".air.toml", &text, &[]).unwrap();
+        assert_eq!(config.run.program, Program::Command(Command::Argv(vec![program.into()])));
+        assert_eq!(config.warnings, [""; 0]);
+    }
+}
+
+#[test]
+fn in_air_mode_a_restart_waits_a_second_for_the_old_program_unless_kill_delay_is_written() {
+    let graces = |name: &str, keys: &str| {
+        let run = resolve(name, &format!("[build]\ncmd = \"x\"\n{keys}")).unwrap().run;
+        (run.restart_grace.as_secs(), run.grace.as_secs(), run.is_grace_chosen)
+    };
+    assert_eq!(graces(".air.toml", ""), (1, 5, false));
+    assert_eq!(graces(".air.toml", "kill_delay = \"0s\"\n"), (1, 5, false));
+    assert_eq!(graces(".air.toml", "kill_delay = \"3s\"\n"), (3, 3, true));
+    assert_eq!(graces("hotrun.toml", ""), (5, 5, false));
+    assert_eq!(graces("hotrun.toml", "kill_delay = \"3s\"\n"), (3, 3, true));
 }

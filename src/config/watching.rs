@@ -247,7 +247,7 @@ impl Resolver<'_> {
         }
         let mut expressions = written.unwrap_or(default);
         expressions.retain(|one| !one.is_empty());
-        let set = regexes(&expressions).map_err(|why| self.document.wrong(key, why))?;
+        let set = regexes(&expressions).map_err(|why| self.wrong_regex(key, &expressions, why))?;
         // The expressions are tried on the absolute path, as in air.
         let above = format!("{}/", root.display());
         for number in set.matches(&above) {
@@ -258,6 +258,21 @@ impl Resolver<'_> {
             ));
         }
         Ok(set)
+    }
+
+    /// Names the item that is no regular expression, and for a glob, the one that was meant.
+    fn wrong_regex(&self, key: &str, expressions: &[String], why: String) -> Error {
+        let is_wrong = |one: &&String| regexes(std::slice::from_ref(*one)).is_err();
+        let Some(wrong) = expressions.iter().find(is_wrong) else {
+            return self.document.wrong(key, why);
+        };
+        let error = self.document.wrong_item(key, wrong, why);
+        match regex_of_glob(wrong) {
+            Some(meant) => error.remedy(format!(
+                "a glob is no regular expression; the one that was meant: '{meant}'"
+            )),
+            None => error,
+        }
     }
 
     /// The file that the build makes and the app runs. A script that is there already is a
@@ -446,6 +461,23 @@ fn below(root: &Path, paths: &[String]) -> BTreeSet<PathBuf> {
 }
 
 /// The expressions, or what is expected instead of them.
+/// The regular expression for the paths that a glob matches, such as `_templ\.go$` for `*_templ.go`.
+fn regex_of_glob(glob: &str) -> Option<String> {
+    if !glob.contains(['*', '?']) || glob.contains(['(', ')', '|', '\\', '^', '$', '+', '\'']) {
+        return None;
+    }
+    let many = "\u{0}";
+    let escaped = regex::escape(&glob.replace("**/", many).replace("**", many));
+    let regex = escaped.replace(&format!("{many}\\*"), ".*").replace(many, ".*");
+    let regex = regex.replace("\\*", "[^/]*").replace("\\?", "[^/]");
+    let bare = regex.strip_prefix("[^/]*").or(regex.strip_prefix(".*"));
+    let regex = match bare {
+        Some(rest) => format!("{rest}$"),
+        None => format!("(^|/){regex}$"),
+    };
+    RegexSet::new([&regex]).is_ok().then_some(regex)
+}
+
 fn regexes(expressions: &[String]) -> std::result::Result<RegexSet, String> {
     RegexSet::new(expressions).map_err(|error| {
         let why = error.to_string();

@@ -1,9 +1,11 @@
 //! The files that hotrun itself writes or reads beside the sources: `tmp_dir`, the log of
 //! builds, the files of variables.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use super::Engine;
+use crate::config::KEPT;
 use crate::error::{Error, Result};
 use crate::event::Notice;
 use crate::process::{self, without_escapes};
@@ -38,14 +40,22 @@ impl Engine {
             })
     }
 
-    /// With `clean_on_exit`: deletes `tmp_dir`, if hotrun has made it.
+    /// With `clean_on_exit`: deletes `tmp_dir`, if hotrun has made it, or builds all that is in it.
     pub(super) fn clean(&self) {
         let directory = &self.config.tmp_dir;
         if !self.config.clean_on_exit || !directory.exists() {
             return;
         }
         let kept = [&self.config.watch.base, &self.config.directory];
-        let outcome = match why_not_ours(directory, &kept.map(PathBuf::as_path)) {
+        let log = self.config.log.as_ref().map(|log| &log.path);
+        let artifact = self.artifact();
+        let is_output = |file: &Path| {
+            artifact.as_deref() == Some(file)
+                || log.is_some_and(|log| log == file)
+                || file.starts_with(directory.join(KEPT))
+                || self.attribution.is_written(file)
+        };
+        let outcome = match why_not_ours(directory, &kept.map(PathBuf::as_path), &is_output) {
             _ if self.artifacts.has_neighbours(process::is_alive) => {
                 Err("another hotrun uses it".to_owned())
             }
@@ -53,10 +63,10 @@ impl Engine {
             None => std::fs::remove_dir_all(directory).map_err(|error| error.to_string()),
         };
         if let Err(why) = outcome {
-            self.report.say(&Notice::Warning(format!(
-                "clean_on_exit leaves {} alone: {why}",
-                directory.display()
-            )));
+            let text = format!("clean_on_exit leaves {} alone: {why}", directory.display());
+            if is_news(&text) {
+                self.report.say(&Notice::Warning(text));
+            }
         }
     }
 
@@ -132,7 +142,11 @@ impl Engine {
 }
 
 /// Why a directory must not be deleted. `kept` are directories that must stay.
-fn why_not_ours(directory: &Path, kept: &[&Path]) -> Option<String> {
+fn why_not_ours(
+    directory: &Path,
+    kept: &[&Path],
+    is_output: &dyn Fn(&Path) -> bool,
+) -> Option<String> {
     let is_link = directory.symlink_metadata().is_ok_and(|meta| meta.is_symlink());
     let Ok(real) = directory.canonicalize() else {
         return Some("it cannot be read".to_owned());
@@ -142,12 +156,34 @@ fn why_not_ours(directory: &Path, kept: &[&Path]) -> Option<String> {
     if kept.iter().any(|path| holds(path)) || home.is_some_and(|home| home.starts_with(&real)) {
         return Some("the project itself lies in it".to_owned());
     }
-    if is_link
-        || !std::fs::read(directory.join(MARK)).is_ok_and(|text| text == MARK_TEXT.as_bytes())
-    {
+    let is_marked =
+        || std::fs::read(directory.join(MARK)).is_ok_and(|text| text == MARK_TEXT.as_bytes());
+    if is_link || !(is_marked() || holds_only(directory, is_output)) {
         return Some("hotrun has not made it".to_owned());
     }
     directory.join(".git").exists().then(|| "there is a repository in it".to_owned())
+}
+
+/// All files below a directory are like this.
+fn holds_only(directory: &Path, is_such: &dyn Fn(&Path) -> bool) -> bool {
+    let Ok(mut entries) = std::fs::read_dir(directory) else { return false };
+    entries.all(|entry| {
+        entry.is_ok_and(|entry| {
+            let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            is_such(&entry.path()) || is_directory && holds_only(&entry.path(), is_such)
+        })
+    })
+}
+
+/// True if no earlier hotrun of this user has said this; it will not be news again.
+fn is_news(text: &str) -> bool {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    let Some(mark) = process::shared_file("told", hasher.finish()) else { return true };
+    let is_news = !mark.exists();
+    // Where it cannot be made, the same is said again.
+    let _ = std::fs::write(mark, "");
+    is_news
 }
 
 #[cfg(test)]
@@ -164,7 +200,8 @@ mod tests {
             std::fs::write(directory.join(MARK), MARK_TEXT).unwrap();
             directory
         };
-        let why = |directory: &Path, kept: &Path| why_not_ours(directory, &[kept]);
+        let is_output = |file: &Path| file.ends_with("main");
+        let why = |directory: &Path, kept: &Path| why_not_ours(directory, &[kept], &is_output);
         let ours = made("tmp");
         assert_eq!(why(&ours, &root), None);
         assert_eq!(why(&ours, &ours).as_deref(), Some("the project itself lies in it"));
@@ -178,9 +215,17 @@ mod tests {
         assert_eq!(why(&link, &root).as_deref(), Some("hotrun has not made it"));
         let theirs = root.join("build");
         std::fs::create_dir(&theirs).unwrap();
+        std::fs::write(theirs.join("notes"), "").unwrap();
         assert_eq!(why(&theirs, &root).as_deref(), Some("hotrun has not made it"));
         std::fs::write(theirs.join(MARK), "*\n").unwrap();
         assert_eq!(why(&theirs, &root).as_deref(), Some("hotrun has not made it"));
+        // All in it is what builds have made.
+        std::fs::remove_file(theirs.join("notes")).unwrap();
+        std::fs::remove_file(theirs.join(MARK)).unwrap();
+        std::fs::create_dir(theirs.join("bin")).unwrap();
+        std::fs::write(theirs.join("bin/main"), "").unwrap();
+        assert_eq!(why(&theirs, &root), None);
+        assert_eq!(why(&theirs, &theirs).as_deref(), Some("the project itself lies in it"));
         let cloned = made("cloned");
         std::fs::create_dir(cloned.join(".git")).unwrap();
         assert_eq!(why(&cloned, &root).as_deref(), Some("there is a repository in it"));

@@ -262,6 +262,11 @@ impl Engine {
                 self.report.say(&Notice::ForBrowser { paths, css });
             }
         }
+        let starts_another =
+            |event: &Event| matches!(event, Event::Saved(_) | Event::AppInput(_) | Event::Ruled(_));
+        if events.iter().any(starts_another) {
+            self.hurry();
+        }
         events
     }
 

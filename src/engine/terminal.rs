@@ -81,6 +81,11 @@ impl Engine {
         }
     }
 
+    /// hotrun reads keys while no app wants to.
+    pub(super) fn has_keys(&self) -> bool {
+        self.seat.terminal.as_ref().is_some_and(Terminal::is_hotruns) && !self.is_for_app()
+    }
+
     /// Reads keys, if hotrun has the terminal.
     pub(super) fn read_keys(&mut self) {
         let Some(terminal) = &mut self.seat.terminal else { return };

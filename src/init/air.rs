@@ -88,6 +88,9 @@ pub(super) async fn convert(options: &Options) -> Result<Draft> {
         Program::Command(Command::Shell(text, _)) => draft.set("build.full_bin", text.clone()),
         Program::None | Program::Built(_) => {}
     }
+    for (name, value) in config::ignored_variables(&options.directory.join(&file)) {
+        draft.set(&format!("env.{name}"), value);
+    }
     let grace = config.run.grace.as_millis();
     if grace != 5000 {
         draft.set("build.kill_delay", format!("{grace}ms"));

@@ -54,6 +54,16 @@ pub(crate) fn shared_file(purpose: &str, common: u64) -> Option<PathBuf> {
     Some(directory()?.join(format!("{purpose}.{common:016x}")))
 }
 
+/// All files for such a purpose.
+pub(crate) fn shared_files(purpose: &str) -> Vec<PathBuf> {
+    let is_meant = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let rest = name.and_then(|name| name.strip_prefix(purpose)?.strip_prefix('.'));
+        rest.is_some_and(|rest| !rest.contains('.'))
+    };
+    files().filter(is_meant).collect()
+}
+
 /// Asks the hotrun with this mark to end, also if it is stopped.
 pub(crate) fn end_other(owner: &str) {
     if !is_alive(owner) {

@@ -53,6 +53,8 @@ const NOT_FOR_CHILDREN: [&str; 6] = [
 pub(super) enum Order {
     /// Ask it to end; report `Overdue` when its grace is over.
     Dismiss(Signal, Duration),
+    /// The grace lasts at most so much longer.
+    Hurry(Duration),
     /// The grace lasts at least so much longer.
     Extend(Duration),
     Kill,
@@ -95,6 +97,8 @@ pub(super) struct Tree {
     /// What its commands print, as far as that passes through here.
     output: Output,
     spare: Rc<[String]>,
+    /// See [`Job::grace_key`].
+    grace_key: &'static str,
     means: Means,
 }
 
@@ -127,6 +131,7 @@ impl Tree {
             is_gone: false,
             output: Output::default(),
             spare: Rc::clone(&job.spare),
+            grace_key: job.grace_key,
             means,
         }
     }
@@ -516,7 +521,8 @@ impl Tree {
         let notice = if self.killed {
             Notice::Unkillable(who)
         } else {
-            Notice::Holding { who, signal: self.asked_by.unwrap_or(Signal::SIGTERM), kill_in }
+            let signal = self.asked_by.unwrap_or(Signal::SIGTERM);
+            Notice::Holding { who, signal, kill_in, key: self.grace_key }
         };
         self.tell(Message::Say(notice));
     }
@@ -545,6 +551,11 @@ impl Tree {
                 self.asked_by = Some(signal);
                 self.ask_who = (grace > PATIENCE).then(|| Instant::now() + PATIENCE);
                 ToGuardian::Dismiss(signal as i32)
+            }
+            Order::Hurry(most) => {
+                let most = Instant::now() + most;
+                self.deadline = self.deadline.map(|at| at.min(most));
+                return;
             }
             Order::Extend(more) => {
                 self.deadline = self.deadline.map(|at| at.max(Instant::now() + more));

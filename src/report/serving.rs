@@ -79,6 +79,7 @@ impl Report {
             Notice::NothingBuilt => {
                 self.line(Part::Main, Tone::Warn, "note", "there is nothing built to start again");
             }
+            Notice::Reading(what) => self.line(Part::Watcher, Tone::Plain, "reading", what),
             Notice::TakenOver(pid) => {
                 let text = format!("the hotrun with pid {pid} runs in place of this one");
                 self.line(Part::Main, Tone::Warn, "note", &text);

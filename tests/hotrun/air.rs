@@ -533,6 +533,89 @@ fn clean_on_exit_leaves_a_directory_that_another_hotrun_uses() {
 }
 
 #[test]
+fn clean_on_exit_deletes_a_directory_that_holds_only_what_builds_made_and_warns_once_of_others() {
+    let project = Sandbox::empty()
+        .file(
+            ".air.toml",
+            "root = \".\"\n[build]\ncmd = \"cp app tmp/main\"\nbin = \"tmp/main\"\n[misc]\n\
+             clean_on_exit = true\n",
+        )
+        .script("app", "exit 0\n");
+    // As air leaves it.
+    project.sh("mkdir tmp; cp app tmp/main; echo error > tmp/build-errors.log");
+    let (_, _, stderr) = project.run(&["--once"]);
+    assert!(!stderr.contains("clean_on_exit"), "{stderr}");
+    assert!(!project.root().join("tmp").exists());
+    project.sh("mkdir tmp; echo precious > tmp/notes");
+    let (_, _, stderr) = project.run(&["--once"]);
+    assert!(stderr.contains("clean_on_exit leaves ROOT/tmp alone: hotrun has not made it"));
+    for _ in 0..2 {
+        let (_, _, stderr) = project.run(&["--once"]);
+        assert!(!stderr.contains("clean_on_exit"), "{stderr}");
+    }
+    assert!(project.root().join("tmp/notes").exists());
+}
+
+/// Takes 60 s to end, unless it is killed.
+const SLOW_TO_END: &str = "trap 'echo ending as $$; sleep 60 & wait $!; exit 0' TERM INT\n\
+                           echo serving $(cat built) as $$\nwhile :; do sleep 0.05; done\n";
+
+#[test]
+fn a_restart_waits_a_second_for_a_program_that_takes_its_time_and_the_end_waits_longer() {
+    let project = airs("").script("app", SLOW_TO_END);
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_serving("one");
+    project.save("source.txt", "two\n");
+    hotrun.wait_for("did not end within 1 s of SIGTERM (build.kill_delay)");
+    hotrun.wait_serving("two");
+    hotrun.signal(Signal::SIGTERM);
+    hotrun.wait_for("killed in 4");
+    hotrun.signal(Signal::SIGTERM);
+    assert_eq!(hotrun.wait().code(), Some(0));
+    hotrun.leaves_nobody();
+}
+
+#[test]
+fn a_save_while_the_old_program_is_ending_makes_the_wait_short_unless_kill_delay_is_set() {
+    let config = "[build]\ncmd = \"cp source.txt built\"\nentrypoint = \"./app\"\n\
+                  include_ext = [\"txt\"]\n";
+    let project = Sandbox::new().file("hotrun.toml", config).script("app", SLOW_TO_END);
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_serving("one");
+    project.save("source.txt", "two\n");
+    hotrun.wait_for("ending as");
+    project.save("source.txt", "three\n");
+    let line = hotrun.wait_for("it did not end within ");
+    assert!(!line.contains("within 5"), "{line}");
+    hotrun.wait_serving("three");
+    assert_eq!(hotrun.count("serving two"), 0, "{}", hotrun.output());
+    hotrun.signal(Signal::SIGKILL);
+    hotrun.wait();
+
+    let config = format!("{config}kill_delay = \"2s\"\n");
+    let project = Sandbox::new().file("hotrun.toml", &config).script("app", SLOW_TO_END);
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_serving("one");
+    project.save("source.txt", "two\n");
+    hotrun.wait_for("ending as");
+    project.save("source.txt", "three\n");
+    hotrun.wait_for("it did not end within 2");
+    hotrun.wait_serving("three");
+}
+
+#[test]
+fn the_first_line_says_which_file_was_found_and_what_is_watched() {
+    let project = airs("include_file = [\"Makefile\"]\n").file("Makefile", "");
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_serving("one");
+    let output = hotrun.end();
+    let first = output.lines().next().unwrap();
+    assert_eq!(first, "hotrun   reading  .air.toml, watching *.txt Makefile");
+    let (_, stdout, stderr) = project.run(&["check"]);
+    assert!(!stdout.contains("reading") && !stderr.contains("reading"), "{stdout}{stderr}");
+}
+
+#[test]
 fn as_the_first_process_of_a_container_hotrun_ends_at_sigterm() {
     let test = "as_the_first_process_of_a_container_hotrun_ends_at_sigterm";
     let probe = std::process::Command::new("unshare")

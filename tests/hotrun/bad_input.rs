@@ -68,7 +68,7 @@ fn a_bad_glob_and_a_bad_regex() {
     refuses(
         ".air.toml",
         "[build]\nexclude_regex = [\"(\"]\n",
-        "hotrun: .air.toml:2:17: build.exclude_regex = [\"(\"]: \
+        "hotrun: .air.toml:2:18: build.exclude_regex: \"(\": \
          expected regular expressions (RE2 syntax): unclosed group\n",
     );
 }

@@ -118,3 +118,19 @@ fn a_file_system_that_does_not_tell_of_every_change_is_polled() {
     assert_eq!(hotrun.count("does not tell of every change"), 1, "{}", hotrun.output());
     hotrun.end();
 }
+
+#[test]
+fn a_save_of_the_same_content_restarts_as_it_does_with_events() {
+    for backend in ["poll", "native"] {
+        let project = Sandbox::new();
+        let mut hotrun = project.start(&["--watch.backend", backend]);
+        let mut last = hotrun.wait_serving("one");
+        for _ in 0..3 {
+            project.save("source.txt", "one\n");
+            let next = hotrun.wait_serving("one");
+            assert_ne!(last, next, "{backend}");
+            last = next;
+        }
+        hotrun.end();
+    }
+}

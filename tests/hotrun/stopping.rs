@@ -40,6 +40,8 @@ fn who_is_waited_for_is_named_after_a_second_and_when_it_is_killed() {
     let line = hotrun.wait_for("  waiting  ");
     assert!(line.contains(&format!("app\" (pid {pid})")), "{line}");
     assert!(line.contains("1 s after SIGTERM; killed in 1"), "{line}");
+    let remedy = "(build.kill_delay; run.mode = \"handover\" does not wait)";
+    assert!(line.ends_with(remedy), "{line}");
     hotrun.wait_for("killing");
     hotrun.wait_serving("two");
     hotrun.signal(Signal::SIGINT);

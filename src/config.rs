@@ -181,10 +181,10 @@ pub struct Run {
     pub tty: Tty,
     /// How long it may take to end; then it is killed.
     pub grace: Duration,
-    /// The same when another app is to follow. In air mode, where nobody chose one, it is shorter,
-    /// since air kills at once.
+    /// The same when another app is to follow. In air mode without `kill_delay` it is
+    /// shorter, since air kills at once.
     pub restart_grace: Duration,
-    /// Somebody chose them.
+    /// `kill_delay` was written.
     pub is_grace_chosen: bool,
     /// What follows when it ends by itself.
     pub on_exit: OnExit,
@@ -666,8 +666,14 @@ pub async fn load(options: &Options, ask: &impl Ask) -> Result<Config> {
 /// What `[env]` says in a file named after air, where it has no effect.
 pub(crate) fn ignored_variables(file: &Path) -> Vec<(String, String)> {
     let text = std::fs::read_to_string(file).unwrap_or_default();
-    let document = Document::parse(&file.display().to_string(), &text);
-    document.and_then(|document| document.pairs("env")).unwrap_or_default()
+    let table: toml::Table = text.parse().unwrap_or_default();
+    let variables = table.get("env").and_then(toml::Value::as_table).into_iter().flatten();
+    let as_text = |value: &toml::Value| match value {
+        toml::Value::String(text) => Some(text.clone()),
+        toml::Value::Integer(_) | toml::Value::Boolean(_) => Some(value.to_string()),
+        _ => None,
+    };
+    variables.filter_map(|(name, value)| Some((name.clone(), as_text(value)?))).collect()
 }
 
 /// The files into which hotrun and all that it runs print, if they were redirected: each line would

@@ -5,11 +5,12 @@
 //! socket.
 
 use std::ffi::OsString;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc::UnboundedSender;
@@ -112,7 +113,7 @@ async fn answer(
         match stream.try_read(&mut buffer) {
             Ok(0) => break,
             Ok(count) => received.extend_from_slice(&buffer[..count]),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
     }
@@ -142,7 +143,7 @@ async fn answer(
         stream.writable().await?;
         match stream.try_write(rest) {
             Ok(count) => rest = &rest[count..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
     }
@@ -166,7 +167,7 @@ pub fn roll_back(project: &Path) -> Result<Vec<String>> {
             Ok(Answer::Elsewhere) => {}
             Err(error) => {
                 // Nobody is there: it was killed.
-                is_silent |= error.kind() != io::ErrorKind::ConnectionRefused;
+                is_silent |= error.kind() != ErrorKind::ConnectionRefused;
             }
         }
     }
@@ -190,11 +191,19 @@ pub fn take_over(owner: &str, project: &Path) {
     let order = Word::Takeover(std::process::id());
     let question = Question { project: canonical(project).into(), order };
     let asked = process::file_of(PURPOSE, owner)
-        .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+        .ok_or_else(|| io::Error::from(ErrorKind::NotFound))
         .and_then(|path| ask(&path, &question, AT_ONCE));
-    if !matches!(asked, Ok(Answer::Done(_))) {
-        tracing::debug!(?asked, "{owner}: a signal follows");
-        process::end_other(owner);
+    tracing::debug!(?asked, "{owner}");
+    match asked {
+        Ok(Answer::Done(_)) => {}
+        // It reads the question as soon as it goes on.
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+            process::signal_other(owner, Signal::SIGCONT);
+        }
+        Ok(_) | Err(_) => {
+            process::signal_other(owner, Signal::SIGTERM);
+            process::signal_other(owner, Signal::SIGCONT);
+        }
     }
 }
 

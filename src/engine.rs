@@ -979,7 +979,7 @@ impl Engine {
     }
 
     /// A program that takes its time to end, and is waited for, keeps a newer one from starting.
-    /// Where nobody chose how long that may take, a save makes it short.
+    /// Without `kill_delay`, a save makes that wait short.
     fn hurry(&self) {
         let run = &self.config.run;
         if run.is_grace_chosen || run.mode == Mode::Handover || self.is_ending {
@@ -1070,6 +1070,9 @@ impl Engine {
         let Some(lock) = &mut self.lock else { return };
         if let Notice::Ready(app) = notice {
             lock.serves_at(self.report.url(*app));
+        }
+        if let Notice::AppEnded { serving: None, .. } = notice {
+            lock.serves_at(None);
         }
         if self.is_ending {
             lock.is_ending();

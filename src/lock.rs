@@ -9,7 +9,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
@@ -23,18 +23,18 @@ use crate::process;
 
 const PURPOSE: &str = "lock";
 /// A holder writes into the file as soon as it has the lock, and deletes it just before it
-/// releases the lock. So often, and at these intervals, that is waited for.
-const ATTEMPTS: u32 = 20;
+/// releases the lock; and what has just been killed may have been starting a process. That is
+/// waited for, and tried again at these intervals.
+const MAX_WAIT: Duration = Duration::from_millis(200);
 const INTERVAL: Duration = Duration::from_millis(1);
 /// Keys of these tables do not change which program is built and run. On the command line they
 /// do not make another configuration.
 const TABLES_ASIDE: [&str; 6] = ["watch", "ready", "log", "color", "screen", "misc"];
 
-/// Who runs already.
+/// The hotrun that has the lock.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// Its mark: pid and start, as [`process::owner`] writes it. Empty if it could not write the
-    /// file.
+    /// Its mark: pid and start. Empty if it could not write the file.
     pub owner: String,
     /// When it began, in seconds since 1970.
     since: i64,
@@ -45,6 +45,13 @@ pub struct Holder {
 }
 
 impl Holder {
+    /// What the file says; nothing of that if it cannot be read.
+    fn read(file: &mut File) -> Self {
+        let mut text = Vec::new();
+        let read = file.read_to_end(&mut text);
+        read.ok().and_then(|_| serde_json::from_slice(&text).ok()).unwrap_or_default()
+    }
+
     /// Its pid, as text.
     pub fn pid(&self) -> &str {
         self.owner.split('.').next().unwrap_or_default()
@@ -77,18 +84,20 @@ fn time_of_day(since: i64) -> String {
 /// What has come of trying to be the only one.
 #[derive(Debug)]
 pub enum Outcome {
-    /// Nobody else runs. There is no lock where there is no place for one.
+    /// No other hotrun runs. There is no lock where there is no place for one.
     Free(Option<Lock>),
     /// This one runs.
     Held(Holder),
 }
 
-/// Nobody else runs as long as this lives. Dropped, it is deleted.
+/// No other hotrun runs as long as this lives. Dropped, it is deleted.
 #[derive(Debug)]
 pub struct Lock {
     path: PathBuf,
     file: Flock<File>,
     holder: Holder,
+    /// The mark of the holder before, if it could not delete the file: it was killed.
+    pub killed: String,
 }
 
 impl Lock {
@@ -132,7 +141,9 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        if is_same_file(&self.file, &self.path) {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -148,8 +159,8 @@ fn delete_if_free(path: &Path) {
 }
 
 fn take_at(path: PathBuf) -> Outcome {
-    let mut holder = Holder::default();
-    for _ in 0..ATTEMPTS {
+    let until = Instant::now() + MAX_WAIT;
+    while Instant::now() < until {
         let opened = File::options()
             .read(true)
             .write(true)
@@ -157,15 +168,10 @@ fn take_at(path: PathBuf) -> Outcome {
             .truncate(false)
             .mode(0o600)
             .open(&path);
-        let file = match opened.map(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock)) {
+        let mut file = match opened.map(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock)) {
             Ok(Ok(file)) => file,
             Ok(Err((mut file, Errno::EWOULDBLOCK))) => {
-                let mut text = Vec::new();
-                holder = file
-                    .read_to_end(&mut text)
-                    .ok()
-                    .and_then(|_| serde_json::from_slice(&text).ok())
-                    .unwrap_or_default();
+                let holder = Holder::read(&mut file);
                 if process::is_alive(&holder.owner) {
                     return Outcome::Held(holder);
                 }
@@ -180,13 +186,14 @@ fn take_at(path: PathBuf) -> Outcome {
         if !is_same_file(&file, &path) {
             continue;
         }
+        let killed = Holder::read(&mut file).owner;
         let since = Timestamp::now().as_second();
         let holder = Holder { owner: process::owner(), since, ..Holder::default() };
-        let mut lock = Lock { path, file, holder };
+        let mut lock = Lock { path, file, holder, killed };
         lock.write();
         return Outcome::Free(Some(lock));
     }
-    Outcome::Held(holder)
+    Outcome::Held(Holder::default())
 }
 
 /// A file system that has no locks is no reason not to run.
@@ -270,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn only_files_that_nobody_holds_are_deleted() {
+    fn only_files_without_a_holder_are_deleted() {
         let place = tempfile::tempdir().unwrap();
         let (held, left) = (place.path().join("held"), place.path().join("left"));
         let _lock = lock(take_at(held.clone()));

@@ -50,8 +50,8 @@ mod tree;
 use guardians::Guardians;
 use leftovers::Record;
 pub(crate) use leftovers::{
-    end_other, file_of, files_for, is_alive, known_ports, own_file, owner, remember_ports,
-    shared_file, shared_files, sweep,
+    file_of, files_for, is_alive, known_ports, own_file, owner, remember_ports, shared_file,
+    shared_files, signal_other, sweep, until_guardians_have_ended,
 };
 use link::{FromGuardian, Launch, ToGuardian};
 pub(crate) use output::without_escapes;

@@ -152,14 +152,17 @@ pub(super) fn program(
     // `air init` on Windows writes `tmp\\main.exe` beside a `cmd` that builds `./tmp/main.exe`.
     let mut with_slashes = |key: &str, base: &Path, written: String| {
         let slashed = written.replace('\\', "/");
-        if slashed == written || absolute(base, Path::new(written.trim())).exists() {
+        let is_path = !written.trim().contains([' ', '/']);
+        if slashed == written || !is_path || absolute(base, Path::new(written.trim())).exists() {
             return written;
         }
         warnings.push(format!("{key} = {written:?} is run as {slashed}: paths have / here"));
         slashed
     };
     let entrypoint = keys.entrypoint.map(|mut words| {
-        words[0] = with_slashes("build.entrypoint", root, std::mem::take(&mut words[0]));
+        if keys.full_bin.is_none() {
+            words[0] = with_slashes("build.entrypoint", root, std::mem::take(&mut words[0]));
+        }
         words
     });
     let is_beaten = entrypoint.is_some() || keys.full_bin.is_some();

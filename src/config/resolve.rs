@@ -514,7 +514,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// How long a program has to end, and whether somebody chose that.
+    /// How long a program has to end, and whether that was written.
     fn grace(&mut self) -> Result<(Duration, bool)> {
         let grace = self.duration("build.kill_delay", GRACE)?;
         // Files that `air init` wrote hold "0s" without anybody having chosen it.

@@ -336,6 +336,7 @@ fn a_glob_in_the_place_of_a_regular_expression_is_named_with_the_one_that_was_me
         ("**/*.gen.go", Some("\\.gen\\.go$")),
         ("*/a?.go", Some("/a[^/]\\.go$")),
         ("*(", None),
+        ("*.{js,ts", None),
     ] {
         let text = format!("[build]\nexclude_regex = [\n  \"_test.go\",\n  \"{written}\",\n]\n");
         let error = resolve(".air.toml", &text).unwrap_err().to_string();

@@ -460,10 +460,11 @@ fn below(root: &Path, paths: &[String]) -> BTreeSet<PathBuf> {
     paths.map(|path| absolute(root, Path::new(path))).collect()
 }
 
-/// The expressions, or what is expected instead of them.
 /// The regular expression for the paths that a glob matches, such as `_templ\.go$` for `*_templ.go`.
 fn regex_of_glob(glob: &str) -> Option<String> {
-    if !glob.contains(['*', '?']) || glob.contains(['(', ')', '|', '\\', '^', '$', '+', '\'']) {
+    if !glob.contains(['*', '?'])
+        || glob.contains(['(', ')', '|', '\\', '^', '$', '+', '\'', '{', '}', '[', ']'])
+    {
         return None;
     }
     let many = "\u{0}";
@@ -478,6 +479,7 @@ fn regex_of_glob(glob: &str) -> Option<String> {
     RegexSet::new([&regex]).is_ok().then_some(regex)
 }
 
+/// The expressions, or what is expected instead of them.
 fn regexes(expressions: &[String]) -> std::result::Result<RegexSet, String> {
     RegexSet::new(expressions).map_err(|error| {
         let why = error.to_string();

@@ -12,6 +12,7 @@ use crate::process::{self, without_escapes};
 
 /// In each `tmp_dir` that hotrun has made: git does not see it, and hotrun knows it again.
 const MARK: &str = ".gitignore";
+const NOT_OURS: &str = "hotrun has not made it";
 const MARK_TEXT: &str = "# Made by hotrun, which may delete this directory.\n*\n";
 
 impl Engine {
@@ -46,16 +47,18 @@ impl Engine {
         if !self.config.clean_on_exit || !directory.exists() {
             return;
         }
-        let kept = [&self.config.watch.base, &self.config.directory];
+        let project = [&self.config.watch.base, &self.config.directory];
         let log = self.config.log.as_ref().map(|log| &log.path);
-        let artifact = self.artifact();
+        // Not a script that the user has put there: that is a source.
+        let artifact = self.config.watch.artifact.as_ref();
+        let kept = directory.join(KEPT);
+        let own = [kept.join(process::owner()), kept.join(".gitignore")];
         let is_output = |file: &Path| {
-            artifact.as_deref() == Some(file)
+            artifact.is_some_and(|artifact| artifact == file)
                 || log.is_some_and(|log| log == file)
-                || file.starts_with(directory.join(KEPT))
-                || self.attribution.is_written(file)
+                || own.iter().any(|own| file.starts_with(own))
         };
-        let outcome = match why_not_ours(directory, &kept.map(PathBuf::as_path), &is_output) {
+        let outcome = match why_not_ours(directory, &project.map(PathBuf::as_path), &is_output) {
             _ if self.artifacts.has_neighbours(process::is_alive) => {
                 Err("another hotrun uses it".to_owned())
             }
@@ -64,7 +67,8 @@ impl Engine {
         };
         if let Err(why) = outcome {
             let text = format!("clean_on_exit leaves {} alone: {why}", directory.display());
-            if is_news(&text) {
+            let is_known = why == NOT_OURS && !is_news(&text);
+            if !is_known {
                 self.report.say(&Notice::Warning(text));
             }
         }
@@ -158,21 +162,25 @@ fn why_not_ours(
     }
     let is_marked =
         || std::fs::read(directory.join(MARK)).is_ok_and(|text| text == MARK_TEXT.as_bytes());
-    if is_link || !(is_marked() || holds_only(directory, is_output)) {
-        return Some("hotrun has not made it".to_owned());
+    if is_link || !(is_marked() || count_only(directory, is_output).is_some_and(|count| count > 0))
+    {
+        return Some(NOT_OURS.to_owned());
     }
     directory.join(".git").exists().then(|| "there is a repository in it".to_owned())
 }
 
-/// All files below a directory are like this.
-fn holds_only(directory: &Path, is_such: &dyn Fn(&Path) -> bool) -> bool {
-    let Ok(mut entries) = std::fs::read_dir(directory) else { return false };
-    entries.all(|entry| {
-        entry.is_ok_and(|entry| {
-            let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            is_such(&entry.path()) || is_directory && holds_only(&entry.path(), is_such)
-        })
-    })
+/// How many files are below a directory, if all of them are like this.
+fn count_only(directory: &Path, is_such: &dyn Fn(&Path) -> bool) -> Option<usize> {
+    let mut count = 0;
+    for entry in std::fs::read_dir(directory).ok()? {
+        let entry = entry.ok()?;
+        count += if entry.file_type().ok()?.is_dir() {
+            count_only(&entry.path(), is_such)?
+        } else {
+            is_such(&entry.path()).then_some(1)?
+        };
+    }
+    Some(count)
 }
 
 /// True if no earlier hotrun of this user has said this; it will not be news again.

@@ -10,6 +10,7 @@ use crate::config::{self, Config, Options};
 use crate::control;
 use crate::error::Result;
 use crate::lock::{Lock, Outcome};
+use crate::process;
 use crate::project::Ask;
 use crate::report::Report;
 
@@ -18,7 +19,7 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// How often a lock is tried whose holder ends.
 const TRY: Duration = Duration::from_millis(10);
-/// The one who starts hotrun is told who is waited for, if that takes longer.
+/// The user is told which hotrun is waited for, if that takes longer.
 const SILENT: Duration = Duration::from_secs(1);
 
 /// Becomes the only hotrun with this configuration. One that ends is waited for, and with
@@ -35,7 +36,12 @@ pub(super) async fn lock(options: &Options) -> Result<Option<Lock>> {
     let (mut asked, mut told) = (String::new(), String::new());
     loop {
         let holder = match Lock::take(options) {
-            Outcome::Free(lock) => return Ok(lock),
+            Outcome::Free(lock) => {
+                if let Some(lock) = lock.as_ref().filter(|lock| !lock.killed.is_empty()) {
+                    process::until_guardians_have_ended(&lock.killed).await;
+                }
+                return Ok(lock);
+            }
             Outcome::Held(holder) => holder,
         };
         let is_asked = options.takeover && !holder.owner.is_empty();

@@ -82,6 +82,8 @@ impl Engine {
                 self.asked = Some(answer);
                 return vec![Event::Ordered(order)];
             }
+            // A second wish to end would be taken for impatience.
+            Message::TakenOver(_) if self.is_ending => {}
             Message::TakenOver(pid) => {
                 self.report.say(&Notice::TakenOver(pid));
                 return vec![Event::Interrupted];

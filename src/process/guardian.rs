@@ -299,7 +299,8 @@ impl Duty {
             }
             ToGuardian::Succeed(pid) => {
                 self.successor = Some(Pid::from_raw(pid));
-                if self.leader.is_none() && (self.dismissed || !self.is_succeeded()) {
+                let ends = self.dismissed || self.killing;
+                if self.leader.is_none() && (ends || !self.take_successor()) {
                     self.link.tell(&FromGuardian::NoSuccessor);
                 }
             }
@@ -316,6 +317,7 @@ impl Duty {
         self.outputs =
             outputs.map_while(|one| Some((*one, File::from(self.link.next_fd()?)))).collect();
         self.closed = false;
+        self.successor = None;
         match self.fork(&launch, Inheritance { streams, listeners }) {
             Ok(pid) => {
                 self.leader = Some(pid);
@@ -403,7 +405,7 @@ impl Duty {
             };
             if self.leader == Some(pid) {
                 self.leader = None;
-                if self.dismissed || self.killing || !self.is_succeeded() {
+                if self.dismissed || self.killing || !self.take_successor() {
                     self.link.tell(&FromGuardian::Exited(ended));
                 }
             }
@@ -415,21 +417,21 @@ impl Duty {
 
     /// The successor, if there is one and it lives, is the command from now on. Returns false if
     /// there is none.
-    fn is_succeeded(&mut self) -> bool {
+    fn take_successor(&mut self) -> bool {
         // Elsewhere an orphan is not the guardian's child, so its end would go unnoticed.
         let Some(successor) = self.successor.take().filter(|_| platform::LOOK.is_none()) else {
             return false;
         };
         let (me, members) = (getpid(), self.members());
         let find = |pid: Pid| members.iter().find(|one| one.pid == pid);
-        let mut heir = find(successor);
+        let mut child = find(successor);
         // The end of one that a shell, say, has started is seen by that shell alone.
-        while let Some(one) = heir.filter(|one| one.parent != me) {
-            heir = find(one.parent);
+        while let Some(one) = child.filter(|one| one.parent != me) {
+            child = find(one.parent);
         }
-        let Some(heir) = heir.copied() else { return false };
-        self.leader = Some(heir.pid);
-        for pid in [heir.pid, successor] {
+        let Some(child) = child.copied() else { return false };
+        self.leader = Some(child.pid);
+        for pid in [child.pid, successor] {
             self.groups.extend(find(pid).map(|one| one.group));
         }
         self.groups.sort();

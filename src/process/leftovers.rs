@@ -64,16 +64,12 @@ pub(crate) fn shared_files(purpose: &str) -> Vec<PathBuf> {
     files().filter(is_meant).collect()
 }
 
-/// Asks the hotrun with this mark to end, also if it is stopped.
-pub(crate) fn end_other(owner: &str) {
-    if !is_alive(owner) {
-        return;
-    }
+/// Sends a signal to the hotrun with this mark.
+pub(crate) fn signal_other(owner: &str, signal: Signal) {
     let pid = owner.split_once('.').and_then(|(pid, _)| pid.parse().ok());
-    if let Some(pid) = pid.map(Pid::from_raw) {
+    if let Some(pid) = pid.map(Pid::from_raw).filter(|_| is_alive(owner)) {
         // It may have ended in the meantime.
-        let _ = kill(pid, Signal::SIGTERM);
-        let _ = kill(pid, Signal::SIGCONT);
+        let _ = kill(pid, signal);
     }
 }
 
@@ -208,7 +204,8 @@ fn remove_files_of_the_dead() {
     }
 }
 
-async fn until_guardians_have_ended(owner: &str) {
+/// Waits for what a hotrun that was killed has started: its guardians end that.
+pub(crate) async fn until_guardians_have_ended(owner: &str) {
     let until = Instant::now() + GUARDIANS_WORK;
     let is_one = |one: &Member| {
         is_guardians_name(&platform::command_line(one.pid)) && is_marked_as(one.pid, owner)

@@ -86,7 +86,7 @@ pub(super) fn of_tree(root: Pid) -> Found {
 }
 
 /// Whether a process serves on where another one did.
-pub(super) enum Heir {
+pub(super) enum Successor {
     /// This one waits for connections there.
     Waits(Pid),
     /// One has inherited hotrun's socket, and does not wait for connections at this moment. (A
@@ -96,8 +96,8 @@ pub(super) enum Heir {
 }
 
 /// The process below this one that listens on one of these ports, or waits for connections on one
-/// that is hotrun's, and did not do so before: a helper with a port of its own is no heir.
-pub(super) fn heir(root: Pid, served: &Served) -> Heir {
+/// that is hotrun's, and did not do so before: a helper with a port of its own is no successor.
+pub(super) fn successor(root: Pid, served: &Served) -> Successor {
     let members = platform::descendants(root);
     let is_new = |one: &&Member| !one.is_zombie && !served.holders.contains(&one.pid.as_raw());
     let members: Vec<Pid> = members.iter().filter(is_new).map(|one| one.pid).collect();
@@ -109,9 +109,9 @@ pub(super) fn heir(root: Pid, served: &Served) -> Heir {
         .iter()
         .find(|one| !is_hotruns(one) || platform::awaits_connections(one.pid, one.socket));
     match waits {
-        Some(one) => Heir::Waits(one.pid),
-        None if all.is_empty() => Heir::None,
-        None => Heir::Busy,
+        Some(one) => Successor::Waits(one.pid),
+        None if all.is_empty() => Successor::None,
+        None => Successor::Busy,
     }
 }
 

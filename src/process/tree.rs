@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use super::guardians::Guardian;
 use super::link::{Failure, FromGuardian, Launch, Place, Printed, Step, ToGuardian};
 use super::output::{Kept, Output};
-use super::ports::Heir;
+use super::ports::Successor;
 use super::{Job, LISTEN_PID, Means, Member, TREE, Terminal, at, part_spared, platform, ports};
 use crate::config::{Command, Scope, Spare, Stage};
 use crate::event::{Ended, Event, Message, Notice, Proc, Served};
@@ -31,8 +31,8 @@ const BUSY_PAUSE: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Who has inherited a listener may be busy, and not wait for connections, at so many looks that
 /// are so far apart.
-const HEIR_LOOKS: u32 = 10;
-const HEIR_LOOK: Duration = Duration::from_millis(10);
+const SUCCESSOR_LOOKS: u32 = 10;
+const SUCCESSOR_LOOK: Duration = Duration::from_millis(10);
 /// What a program has sent before it ended is known by then.
 const MAIN_PID_DELAY: Duration = Duration::from_millis(10);
 /// Between two looks at what a dead guardian has left: at first, and when somebody survives.
@@ -92,6 +92,8 @@ pub(super) struct Tree {
     /// Its guardian knows that no command follows.
     ran_the_last: bool,
     told_gone: bool,
+    /// Its commands have ended, and no successor is looked for.
+    has_exited: bool,
     /// Its guardian has told that nobody is left.
     is_gone: bool,
     /// What its commands print, as far as that passes through here.
@@ -128,6 +130,7 @@ impl Tree {
             follows: None,
             ran_the_last: false,
             told_gone: false,
+            has_exited: false,
             is_gone: false,
             output: Output::default(),
             spare: Rc::clone(&job.spare),
@@ -151,6 +154,7 @@ impl Tree {
         };
         self.begins = None;
         let ended = if let Ok(ended) = ended {
+            self.has_exited = true;
             self.tell(Event::Exited(self.proc, ended).into());
             self.until_gone().await
         } else {
@@ -257,14 +261,14 @@ impl Tree {
                         successor = self.named_successor(output).await;
                     }
                     let is_succeeded = match successor {
-                        Some(pid) => self.is_succeeded(pid, output).await?,
+                        Some(pid) => self.succeed(pid, output).await?,
                         None => false,
                     };
                     if !is_succeeded {
                         break ended;
                     }
                 }
-                FromGuardian::Succeeded(pid) => self.tell(Message::Succeeded(self.proc, pid)),
+                FromGuardian::Succeeded(pid) => self.succeeded(pid),
                 FromGuardian::Stopped(signal) => self.stopped(signal),
                 other => self.heard(other),
             }
@@ -284,14 +288,14 @@ impl Tree {
         if *ended != Ended::Code(0) || self.ending {
             return None;
         }
-        for look in 0..HEIR_LOOKS {
+        for look in 0..SUCCESSOR_LOOKS {
             if look > 0 {
-                sleep(HEIR_LOOK).await;
+                sleep(SUCCESSOR_LOOK).await;
             }
-            match ports::heir(guardian.pid, served) {
-                Heir::Waits(pid) => return Some(pid),
-                Heir::Busy => {}
-                Heir::None => return None,
+            match ports::successor(guardian.pid, served) {
+                Successor::Waits(pid) => return Some(pid),
+                Successor::Busy => {}
+                Successor::None => return None,
             }
         }
         None
@@ -300,7 +304,7 @@ impl Tree {
     /// The process that a command has named by `MAINPID=` just before it ended. That has been
     /// received, and yet to reach this task.
     async fn named_successor(&mut self, output: &Output) -> Option<Pid> {
-        let guardian = self.guardian.as_ref()?.pid;
+        let guardian = self.guardian.as_ref().filter(|_| !self.ending)?.pid;
         if platform::descendants(guardian).iter().all(|one| one.is_zombie) {
             return None;
         }
@@ -316,15 +320,23 @@ impl Tree {
         named
     }
 
+    /// The helpers of the successor, too, may have sockets that they do not serve.
+    fn succeeded(&mut self, pid: i32) {
+        if let (Some(guardian), Some(served)) = (&self.guardian, &mut self.served) {
+            served.holders.extend(ports::of_tree(guardian.pid).holders);
+        }
+        self.tell(Message::Succeeded(self.proc, pid));
+    }
+
     /// Has the guardian take this process for the command. False if it has ended, too.
-    async fn is_succeeded(&mut self, pid: Pid, output: &mut Output) -> Result<bool, Bereaved> {
+    async fn succeed(&mut self, pid: Pid, output: &mut Output) -> Result<bool, Bereaved> {
         if let Some(guardian) = &self.guardian {
             guardian.tell(&ToGuardian::Succeed(pid.as_raw()), &[]).await;
         }
         loop {
             match self.next(output).await? {
                 FromGuardian::Succeeded(pid) => {
-                    self.tell(Message::Succeeded(self.proc, pid));
+                    self.succeeded(pid);
                     return Ok(true);
                 }
                 FromGuardian::NoSuccessor => return Ok(false),
@@ -568,6 +580,7 @@ impl Tree {
                 self.served = Some(served);
                 return;
             }
+            Order::Succeed(_) if self.has_exited => return,
             Order::Succeed(pid) => ToGuardian::Succeed(pid),
             Order::Resized => {
                 output.resize();

@@ -127,7 +127,8 @@ impl Report {
             }
             Notice::MayHaveBound { addresses, by_shell } => {
                 let shell = if *by_shell {
-                    "; behind a shell, as full_bin = \"hotrun exec -- PROGRAM\""
+                    "; behind a shell LISTEN_PID is not set: full_bin = \"hotrun exec -- PROGRAM\" \
+                     sets it"
                 } else {
                     ""
                 };

@@ -124,11 +124,12 @@ impl Stamp {
         }
         now.content = content(path, now.size);
         let differs = match (self.content, now.content) {
-            // A save of the same content is a save, as where events tell of it.
-            _ if !looks_same => true,
+            // A save of the same content is a save, as where events tell of it. (A write stamps both
+            // times alike; to set the first one is a touch.)
+            _ if !looks_same && now.modified == now.changed => true,
             (Some(before), Some(now)) => before != now,
             // Nobody had looked.
-            _ => is_touched,
+            _ => !looks_same || is_touched,
         };
         *self = now;
         if differs { Outcome::Changed } else { Outcome::Same }

@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::sandbox::{CONFIG, Hotrun, Sandbox, has, is_alive};
+use crate::sandbox::{CONFIG, Hotrun, PATIENCE, Sandbox, has, is_alive};
 
 /// Builds that would show it if two of them ran at the same time.
 const EXCLUSIVE: &str = "[build]\ncmd = \"flock -n alone sh -c 'sleep 0.05; cp source.txt built' \
@@ -122,6 +122,7 @@ fn a_takeover_ends_the_first_gracefully_whatever_it_does() {
     second.signal(Signal::SIGSTOP);
     let mut third = project.start(&["--takeover"]);
     third.wait_serving("one");
+    second.wait_for("ended well");
     assert_eq!(second.ended().0, 0);
 
     // Nothing runs: there is nothing to take over.
@@ -171,17 +172,21 @@ fn one_that_ends_is_waited_for() {
 }
 
 /// Waits until all but one have ended, and returns that one.
+#[track_caller]
 fn survivor(mut rivals: Vec<Hotrun>) -> Hotrun {
+    let until = Instant::now() + PATIENCE;
     loop {
         let (running, ended): (Vec<_>, Vec<_>) = rivals.into_iter().partition(Hotrun::is_running);
         for one in ended {
-            let (_, output) = one.ended();
+            let (code, output) = one.ended();
+            assert!([0, 7, -1].contains(&code), "{code}\n{output}");
             assert!(!output.lines().any(|line| line == TWO_BUILDS), "{output}");
         }
         rivals = running;
         if rivals.len() == 1 {
             return rivals.remove(0);
         }
+        assert!(!rivals.is_empty() && Instant::now() < until, "{} run", rivals.len());
         std::thread::park_timeout(Duration::from_millis(2));
     }
 }

@@ -209,7 +209,9 @@ fn what_hotrun_prints_into_a_file_of_the_project_is_no_save() {
     }
     hotrun.signal(nix::sys::signal::Signal::SIGINT);
     hotrun.wait();
-    assert_eq!(printed().matches("  changed  ").count(), 2, "{}", printed());
+    // (What so short a build has written may be reported after its end, and be taken for a save.)
+    assert_eq!(printed().matches("  changed  printed").count(), 0, "{}", printed());
+    assert_eq!(printed().matches("  changed  source.txt").count(), 2, "{}", printed());
 }
 
 #[test]

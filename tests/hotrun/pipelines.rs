@@ -65,7 +65,9 @@ fn closed_streams_broken_pipes_and_detached_sessions_are_no_reason_to_stop() {
         if script.contains("make") && !has("under make", &["make"]) {
             continue;
         }
-        let project = Sandbox::new().script("app", APP);
+        // As soon as it is ready its sockets are not looked at any more.
+        let config = format!("{CONFIG}[ready]\nafter = \"1ms\"\n");
+        let project = Sandbox::new().script("app", APP).file("hotrun.toml", &config);
         let mut command = project.program("sh", &["-c", script, "sh"]);
         command.arg(env!("CARGO_BIN_EXE_hotrun")).stdout(Stdio::null()).stderr(Stdio::null());
         let mut shell = command.spawn().unwrap();

@@ -991,6 +991,11 @@ mod tests {
         assert_eq!(world.write(1, "main.go", 1, During::Unsure), Save);
         world.begin();
         assert_eq!(world.write(20, "main.go", 2, Before), Save);
+        // If it is a `pre_cmd` that writes it, that is found out as for any other file.
+        world.cancel();
+        assert_eq!(world.write(20, "main.go", 3, Before), Save);
+        world.cancel();
+        assert_eq!(world.write(20, "main.go", 4, Before), Pending);
     }
 
     #[test]

@@ -668,12 +668,9 @@ pub(crate) fn ignored_variables(file: &Path) -> Vec<(String, String)> {
     let text = std::fs::read_to_string(file).unwrap_or_default();
     let table: toml::Table = text.parse().unwrap_or_default();
     let variables = table.get("env").and_then(toml::Value::as_table).into_iter().flatten();
-    let as_text = |value: &toml::Value| match value {
-        toml::Value::String(text) => Some(text.clone()),
-        toml::Value::Integer(_) | toml::Value::Boolean(_) => Some(value.to_string()),
-        _ => None,
-    };
-    variables.filter_map(|(name, value)| Some((name.clone(), as_text(value)?))).collect()
+    variables
+        .filter_map(|(name, value)| Some((name.clone(), document::value_of_variable(value)?)))
+        .collect()
 }
 
 /// The files into which hotrun and all that it runs print, if they were redirected: each line would

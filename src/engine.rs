@@ -78,6 +78,10 @@ const KNOWS_PORTS: Duration = Duration::from_secs(2);
 const ENDLESS: Duration = Duration::from_secs(5);
 /// After so many short lives in a row it is told.
 const CRASH_LOOP: u32 = 5;
+/// The key that decides how long a program may take to end; and what else helps if a restart waits
+/// for it.
+const KILL_DELAY: &str = "build.kill_delay";
+const KILL_DELAY_OR_MODE: &str = "build.kill_delay; run.mode = \"handover\" does not wait";
 /// The grace that is left to a program that is ending when a newer save comes.
 const HURRIED: Duration = Duration::from_secs(1);
 /// Time between `run.signal`, where that follows SIGINT, and SIGKILL.
@@ -922,13 +926,6 @@ impl Engine {
             spare,
             ports,
             freeing: self.freeing(),
-            grace_key: match (role, self.config.run.mode) {
-                (Role::App, Mode::Restart) => {
-                    "build.kill_delay; run.mode = \"handover\" does not wait"
-                }
-                (Role::App | Role::Hook, _) => "build.kill_delay",
-                (Role::Build | Role::Rules, _) => "build.cancel_grace",
-            },
             listeners,
             reads_output,
             look_for,
@@ -954,22 +951,22 @@ impl Engine {
     }
 
     fn dismiss(&mut self, proc: Proc) {
-        let role = self.roles.get(&proc).copied();
-        let is_build = role != Some(Role::App) && !self.builds_serve;
-        let (signal, grace) = match role {
-            Some(Role::App) => (self.farewell_of_app(proc), self.grace_of_app()),
-            Some(Role::Build) if self.builds_serve => {
-                (self.config.run.signal, self.config.run.grace)
+        let run = &self.config.run;
+        let (signal, grace, key) = match self.roles.get(&proc) {
+            Some(Role::App) => (self.farewell_of_app(proc), self.grace_of_app(), KILL_DELAY),
+            Some(Role::Build) if self.builds_serve => (run.signal, run.grace, KILL_DELAY),
+            Some(Role::Build | Role::Rules | Role::Hook) | None => {
+                (Signal::SIGTERM, self.config.build.cancel_grace, "build.cancel_grace")
             }
-            _ => (Signal::SIGTERM, self.config.build.cancel_grace),
         };
+        let is_awaited = self.roles.get(&proc) == Some(&Role::App) && run.mode == Mode::Restart;
+        let keys = if is_awaited { KILL_DELAY_OR_MODE } else { key };
         self.artifacts.left(proc);
         if let Some(facts) = self.report.facts.get_mut(&proc) {
             facts.dismissed = Some(Instant::now());
-            let key = if is_build { "build.cancel_grace" } else { "build.kill_delay" };
             facts.grace = Some((grace, format!("{signal} ({key})")));
         }
-        self.processes.dismiss(proc, signal, grace);
+        self.processes.dismiss(proc, signal, grace, keys);
     }
 
     fn grace_of_app(&self) -> Duration {
@@ -1066,7 +1063,8 @@ impl Engine {
 
     /// What another hotrun finds in the lock.
     fn tell_others(&mut self, notice: &Notice) {
-        self.is_ending |= *notice == Notice::Ending;
+        let is_end = *notice == Notice::Ending;
+        self.is_ending |= is_end;
         let Some(lock) = &mut self.lock else { return };
         if let Notice::Ready(app) = notice {
             lock.serves_at(self.report.url(*app));
@@ -1074,7 +1072,7 @@ impl Engine {
         if let Notice::AppEnded { serving: None, .. } = notice {
             lock.serves_at(None);
         }
-        if self.is_ending {
+        if is_end {
             lock.is_ending();
         }
     }
@@ -1096,13 +1094,13 @@ impl Engine {
             self.report.banner(banner);
         }
         if config::is_airs(&self.options) && !self.config.once {
-            self.report.say(&Notice::Reading(self.what_air_reads()));
+            self.report.say(&Notice::Reading(self.what_is_read()));
         }
         self.warn_about(&self.config);
     }
 
-    /// Which file named after air was found, what is watched by it, and how keys are found out.
-    fn what_air_reads(&self) -> String {
+    /// The file named after air that is used, what is watched by it, and the keys.
+    fn what_is_read(&self) -> String {
         let watch = &self.config.watch;
         let mut what = match &watch.extensions {
             Extensions::Any => "all files".to_owned(),

@@ -1,7 +1,7 @@
-//! One loop for each project and configuration: a second hotrun finds out who runs already.
+//! One loop for each project and configuration: a second hotrun reports the one that runs.
 //!
 //! The lock is on a small file beside hotrun's others. The kernel releases it when its holder
-//! dies, however that happens; the file itself tells who the holder is.
+//! dies, however that happens; the file itself names the holder.
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -61,7 +61,7 @@ impl Holder {
     pub fn error(&self, directory: &Path) -> Error {
         let mut reason = "already running".to_owned();
         if !self.owner.is_empty() {
-            reason = format!("{reason}: pid {} since {}", self.pid(), time_of_day(self.since));
+            reason = format!("{reason}: pid {} since {}", self.pid(), since_when(self.since));
         }
         if let Some(url) = &self.url {
             reason = format!("{reason}, {url}");
@@ -74,14 +74,14 @@ impl Holder {
 }
 
 /// The time, with the date unless that is today.
-fn time_of_day(since: i64) -> String {
+fn since_when(since: i64) -> String {
     let Ok(at) = Timestamp::from_second(since) else { return "?".to_owned() };
     let at = at.to_zoned(TimeZone::system());
     let is_today = at.date() == Zoned::now().date();
     at.strftime(if is_today { "%H:%M" } else { "%Y-%m-%d %H:%M" }).to_string()
 }
 
-/// What has come of trying to be the only one.
+/// The result of an attempt to take the lock.
 #[derive(Debug)]
 pub enum Outcome {
     /// No other hotrun runs. There is no lock where there is no place for one.
@@ -101,7 +101,7 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Tries to be the only one with these options.
+    /// Tries to take the lock for these options.
     pub fn take(options: &Options) -> Outcome {
         let Some(path) = process::shared_file(PURPOSE, identity(options)) else {
             return Outcome::Free(None);
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_one_is_told_who_holds_the_lock_until_that_ends() {
+    fn a_second_one_learns_which_hotrun_has_the_lock_until_that_ends() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("lock");
         let mut first = lock(take_at(path.clone()));

@@ -154,8 +154,6 @@ pub struct Job {
     pub ports: Vec<u16>,
     /// What may be done about that one.
     pub freeing: Freeing,
-    /// What decides how long it may take to end, for a person.
-    pub grace_key: &'static str,
     /// Sockets that it inherits.
     pub listeners: Vec<Rc<Inherited>>,
     /// What it prints passes through hotrun, which reports a line that says that an address is
@@ -269,9 +267,10 @@ impl Processes {
         });
     }
 
-    /// Asks it to end, and reports `Overdue` when the grace is over.
-    pub fn dismiss(&self, proc: Proc, signal: Signal, grace: Duration) {
-        self.order(proc, Order::Dismiss(signal, grace));
+    /// Asks it to end, and reports `Overdue` when the grace is over. `keys`: the keys that decide
+    /// about that, for a person.
+    pub fn dismiss(&self, proc: Proc, signal: Signal, grace: Duration, keys: &'static str) {
+        self.order(proc, Order::Dismiss(signal, grace, keys));
     }
 
     /// If it was asked to end, it has no more than this left, from now on.

@@ -297,15 +297,12 @@ impl Document {
 
     /// Leaves out what the file says below this table; `file:line` of the first of it.
     pub(super) fn ignore(&mut self, table: &str) -> Option<String> {
-        let is_below = |key: &str| {
-            key.strip_prefix(table).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        };
         let starts = self.entries.iter().filter_map(|(key, entry)| match entry {
-            Entry::File { key: place, .. } if is_below(key) => Some(place.start),
+            Entry::File { key: place, .. } if is_of(key, table) => Some(place.start),
             Entry::File { .. } | Entry::Option(_) => None,
         });
         let first = starts.min().map(|offset| format!("{}:{}", self.name, self.line(offset)));
-        self.entries.retain(|key, _| !is_below(key));
+        self.entries.retain(|key, _| !is_of(key, table));
         let tables = self.lists.remove(table).unwrap_or_default();
         first.or_else(|| tables.first().map(Document::begins_at))
     }
@@ -320,10 +317,7 @@ impl Document {
             };
             let value = match entry {
                 Entry::Option(words) => words.last().cloned(),
-                Entry::File { read: toml::Value::String(text), .. } => Some(text.clone()),
-                Entry::File { read: toml::Value::Integer(number), .. } => Some(number.to_string()),
-                Entry::File { read: toml::Value::Boolean(is), .. } => Some(is.to_string()),
-                Entry::File { .. } => None,
+                Entry::File { read, .. } => value_of_variable(read),
             };
             let value = value.filter(|_| !name.contains(['.', '=']) && !name.is_empty());
             let value = value.ok_or_else(|| self.wrong(key, "a text, as in NAME = \"value\""))?;
@@ -419,11 +413,8 @@ impl Document {
 
     /// True when there is any key of these tables, or one of these keys itself.
     pub(crate) fn has_any(&self, keys: &[&str]) -> bool {
-        self.entries.keys().chain(self.lists.keys()).any(|key| {
-            keys.iter().any(|one| {
-                key.strip_prefix(one).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-            })
-        })
+        let mut all = self.entries.keys().chain(self.lists.keys());
+        all.any(|key| keys.iter().any(|one| is_of(key, one)))
     }
 
     /// One sentence for each key of the file that nobody asked for. On the command line such
@@ -451,7 +442,7 @@ impl Document {
         for (key, entry) in &self.entries {
             if asked.contains(key.as_str())
                 || !is_meant(key)
-                || open.iter().any(|table| is_below(key, table) || key == table)
+                || open.iter().any(|table| is_of(key, table))
             {
                 continue;
             }
@@ -559,6 +550,23 @@ fn is_empty(value: &toml::Value) -> bool {
         toml::Value::String(text) => text.is_empty(),
         toml::Value::Array(list) => list.is_empty(),
         _ => false,
+    }
+}
+
+/// True for the table itself, and for a key below it.
+fn is_of(key: &str, table: &str) -> bool {
+    key.strip_prefix(table).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// The text of a variable that is written like this; `None` for a list, say.
+pub(super) fn value_of_variable(written: &toml::Value) -> Option<String> {
+    match written {
+        toml::Value::String(text) => Some(text.clone()),
+        toml::Value::Integer(_) | toml::Value::Boolean(_) => Some(written.to_string()),
+        toml::Value::Float(_)
+        | toml::Value::Datetime(_)
+        | toml::Value::Array(_)
+        | toml::Value::Table(_) => None,
     }
 }
 

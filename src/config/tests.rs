@@ -96,7 +96,7 @@ fn the_example_shows_the_defaults() {
             &config.ready.timeout
         )
         .replace(&root, "ROOT")
-        // That nobody chose it is the one difference.
+        // The only difference: `kill_delay` is written.
         .replace("is_grace_chosen: true", "is_grace_chosen: false")
     };
     assert_eq!(shown(&written), shown(&silent));

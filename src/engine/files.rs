@@ -12,8 +12,9 @@ use crate::process::{self, without_escapes};
 
 /// In each `tmp_dir` that hotrun has made: git does not see it, and hotrun knows it again.
 const MARK: &str = ".gitignore";
-const NOT_OURS: &str = "hotrun has not made it";
 const MARK_TEXT: &str = "# Made by hotrun, which may delete this directory.\n*\n";
+/// Why most directories are not deleted.
+const NOT_OURS: &str = "hotrun has not made it";
 
 impl Engine {
     /// Makes the directory that the build writes to.
@@ -67,8 +68,7 @@ impl Engine {
         };
         if let Err(why) = outcome {
             let text = format!("clean_on_exit leaves {} alone: {why}", directory.display());
-            let is_known = why == NOT_OURS && !is_news(&text);
-            if !is_known {
+            if why != NOT_OURS || is_news(&text) {
                 self.report.say(&Notice::Warning(text));
             }
         }

@@ -19,7 +19,7 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// How often a lock is tried whose holder ends.
 const TRY: Duration = Duration::from_millis(10);
-/// The user is told which hotrun is waited for, if that takes longer.
+/// Time after which a note names the hotrun that is waited for.
 const SILENT: Duration = Duration::from_secs(1);
 
 /// Becomes the only hotrun with this configuration. One that ends is waited for, and with

@@ -82,7 +82,7 @@ impl Engine {
                 self.asked = Some(answer);
                 return vec![Event::Ordered(order)];
             }
-            // A second wish to end would be taken for impatience.
+            // A second request to end would kill the program at once.
             Message::TakenOver(_) if self.is_ending => {}
             Message::TakenOver(pid) => {
                 self.report.say(&Notice::TakenOver(pid));

@@ -91,7 +91,7 @@ fn print(mut outputs: Vec<(Printed, File)>) -> Receiver<()> {
     ended
 }
 
-/// False at the end.
+/// Returns false at the end of the output.
 fn print_more(printed: Printed, output: &mut File) -> bool {
     let mut bytes = [0; 16 * 1024];
     let count = match output.read(&mut bytes) {
@@ -127,7 +127,7 @@ struct Duty {
     /// The last command that was started, and the only one that may be running.
     launch: Option<Launch>,
     leader: Option<Pid>,
-    /// Who takes its place when it has ended.
+    /// The process that becomes the leader when this one has ended.
     successor: Option<Pid>,
     /// The groups of all commands so far, as some may have left members behind.
     groups: Vec<Pid>,

@@ -70,8 +70,8 @@ pub(super) fn of_tree(root: Pid) -> Found {
         return Found::default();
     }
     let holders = all.iter().map(|one| one.pid.as_raw()).collect();
-    let hotruns = platform::listening(Some(&[getpid()]), None);
-    let is_hotruns = |one: &Listening| hotruns.iter().any(|our| our.socket == one.socket);
+    let own_sockets = own_sockets();
+    let is_hotruns = |one: &Listening| own_sockets.contains(&one.socket);
     let (inherited, theirs): (Vec<_>, Vec<_>) = all.into_iter().partition(is_hotruns);
     let is_debuggers = |one: &Listening| {
         let variables = ["NODE_OPTIONS", "JAVA_TOOL_OPTIONS"];
@@ -83,6 +83,11 @@ pub(super) fn of_tree(root: Pid) -> Found {
     let own = theirs.map(|one| (one.port, reached_at(one.address, one.port))).collect();
     let is_awaited = |one: &&Listening| platform::awaits_connections(one.pid, one.socket);
     Found { own, inherited: inherited.iter().find(is_awaited).map(|one| one.port), holders }
+}
+
+/// The sockets on which hotrun itself listens, for programs to inherit.
+fn own_sockets() -> BTreeSet<u64> {
+    platform::listening(Some(&[getpid()]), None).iter().map(|one| one.socket).collect()
 }
 
 /// Whether a process serves on where another one did.
@@ -103,11 +108,10 @@ pub(super) fn successor(root: Pid, served: &Served) -> Successor {
     let members: Vec<Pid> = members.iter().filter(is_new).map(|one| one.pid).collect();
     let mut all = platform::listening(Some(&members), None);
     all.retain(|one| served.ports.contains(&one.port));
-    let hotruns = platform::listening(Some(&[getpid()]), None);
-    let is_hotruns = |one: &&Listening| hotruns.iter().any(|our| our.socket == one.socket);
-    let waits = all
-        .iter()
-        .find(|one| !is_hotruns(one) || platform::awaits_connections(one.pid, one.socket));
+    let own_sockets = own_sockets();
+    let waits = all.iter().find(|one| {
+        !own_sockets.contains(&one.socket) || platform::awaits_connections(one.pid, one.socket)
+    });
     match waits {
         Some(one) => Successor::Waits(one.pid),
         None if all.is_empty() => Successor::None,

@@ -29,8 +29,8 @@ const BUSY_TRIES: u32 = 100;
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 /// Whoever has not gone after so much time of waiting is named.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Who has inherited a listener may be busy, and not wait for connections, at so many looks that
-/// are so far apart.
+/// A process that has inherited a listener may be busy, and not wait for connections: this many
+/// looks, at this interval.
 const SUCCESSOR_LOOKS: u32 = 10;
 const SUCCESSOR_LOOK: Duration = Duration::from_millis(10);
 /// What a program has sent before it ended is known by then.
@@ -51,11 +51,11 @@ const NOT_FOR_CHILDREN: [&str; 6] = [
 ];
 
 pub(super) enum Order {
-    /// Ask it to end; report `Overdue` when its grace is over.
-    Dismiss(Signal, Duration),
-    /// The grace lasts at most so much longer.
+    /// Ask it to end; report `Overdue` when its grace is over, about which these keys decide.
+    Dismiss(Signal, Duration, &'static str),
+    /// The grace ends within this time, if not sooner.
     Hurry(Duration),
-    /// The grace lasts at least so much longer.
+    /// The grace does not end within this time.
     Extend(Duration),
     Kill,
     Signal(Signal),
@@ -79,9 +79,10 @@ pub(super) struct Tree {
     deadline: Option<Instant>,
     /// When to look on which ports it listens.
     look_at_ports: Option<Instant>,
-    /// When the person is to be told who is left, and by what they were asked to end.
+    /// When to name the processes that are left, the signal that asked them to end, and the keys
+    /// that decide when they are killed.
     ask_who: Option<Instant>,
-    asked_by: Option<Signal>,
+    asked_by: Option<(Signal, &'static str)>,
     /// What it serves, once it is ready.
     served: Option<Served>,
     /// It was asked to end: no further stage begins.
@@ -94,13 +95,11 @@ pub(super) struct Tree {
     told_gone: bool,
     /// Its commands have ended, and no successor is looked for.
     has_exited: bool,
-    /// Its guardian has told that nobody is left.
+    /// Its guardian has reported that no process is left.
     is_gone: bool,
     /// What its commands print, as far as that passes through here.
     output: Output,
     spare: Rc<[String]>,
-    /// See [`Job::grace_key`].
-    grace_key: &'static str,
     means: Means,
 }
 
@@ -134,7 +133,6 @@ impl Tree {
             is_gone: false,
             output: Output::default(),
             spare: Rc::clone(&job.spare),
-            grace_key: job.grace_key,
             means,
         }
     }
@@ -533,8 +531,8 @@ impl Tree {
         let notice = if self.killed {
             Notice::Unkillable(who)
         } else {
-            let signal = self.asked_by.unwrap_or(Signal::SIGTERM);
-            Notice::Holding { who, signal, kill_in, key: self.grace_key }
+            let (signal, key) = self.asked_by.unwrap_or((Signal::SIGTERM, "build.kill_delay"));
+            Notice::Holding { who, signal, kill_in, key }
         };
         self.tell(Message::Say(notice));
     }
@@ -557,10 +555,10 @@ impl Tree {
                 self.ask_who = Some(Instant::now() + PATIENCE);
                 ToGuardian::Kill
             }
-            Order::Dismiss(signal, grace) => {
+            Order::Dismiss(signal, grace, keys) => {
                 self.ending = true;
                 self.deadline = Some(Instant::now() + grace);
-                self.asked_by = Some(signal);
+                self.asked_by = Some((signal, keys));
                 self.ask_who = (grace > PATIENCE).then(|| Instant::now() + PATIENCE);
                 ToGuardian::Dismiss(signal as i32)
             }

@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use nix::sys::signal::{Signal, kill, killpg};
 
 use crate::sandbox::{
-    Hotrun, PATIENCE, Sandbox, free_port, get, has, may_fetch, pid_in, wait_until,
+    Hotrun, PATIENCE, Sandbox, free_port, get, has, may_fetch, number_in, pid_in, wait_until,
 };
 
 const CLIENTS: usize = 8;
@@ -254,7 +254,6 @@ fn a_program_that_starts_its_successor_and_ends_goes_on_as_that_one() {
     if !has("a_program_that_starts_its_successor_and_ends_goes_on_as_that_one", &["python3"]) {
         return;
     }
-    let rounds = std::env::var("HOTRUN_TEST_ROUNDS").ok().and_then(|n| n.parse().ok());
     for has_listener in [true, false] {
         let port = free_port();
         let config = format!(
@@ -274,7 +273,7 @@ fn a_program_that_starts_its_successor_and_ends_goes_on_as_that_one() {
         let ready = format!("ready  http://127.0.0.1:{port}");
         hotrun.wait_for_all(&["serving one as", &ready]);
         let load = Load::on(port);
-        for _ in 0..rounds.unwrap_or(5) {
+        for _ in 0..number_in("HOTRUN_TEST_ROUNDS", 5) {
             kill(app, Signal::SIGUSR2).unwrap();
             let successor = hotrun.wait_serving("one");
             let place = format!("continues  pid {successor}, in place of pid {app}");

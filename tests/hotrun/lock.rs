@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::sandbox::{CONFIG, Hotrun, PATIENCE, Sandbox, has, is_alive};
+use crate::sandbox::{CONFIG, Hotrun, PATIENCE, Sandbox, has, is_alive, number_in};
 
 /// Builds that would show it if two of them ran at the same time.
 const EXCLUSIVE: &str = "[build]\ncmd = \"flock -n alone sh -c 'sleep 0.05; cp source.txt built' \
@@ -197,10 +197,9 @@ fn of_many_at_once_one_runs_and_through_kills_and_takeovers_builds_never_meet() 
     if !has(name, &["flock"]) {
         return;
     }
-    let rounds = std::env::var("HOTRUN_TEST_ROUNDS").ok().and_then(|n| n.parse().ok());
     let project = private(Sandbox::new().file("hotrun.toml", EXCLUSIVE));
     let mut runs = project.start(&[]);
-    for round in 0..rounds.unwrap_or(8) {
+    for round in 0..number_in("HOTRUN_TEST_ROUNDS", 8) {
         // In other rounds its build may have hardly begun.
         if round % 3 == 0 {
             runs.wait_serving("one");

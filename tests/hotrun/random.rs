@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::sandbox::{Hotrun, Sandbox};
+use crate::sandbox::{Hotrun, Sandbox, number_in};
 
 /// So many seeds are tried; `HOTRUN_TEST_SEEDS` says how many others.
 const SEEDS: u64 = 24;
@@ -237,10 +237,8 @@ fn try_seed(seed: u64) -> Result<(), String> {
 
 #[test]
 fn whatever_is_saved_and_whenever_the_newest_source_serves_in_the_end() {
-    let more = std::env::var("HOTRUN_TEST_SEEDS").ok();
-    let seeds: u64 = more.map_or(SEEDS, |number| number.parse().unwrap());
-    let first: u64 =
-        std::env::var("HOTRUN_TEST_FIRST_SEED").map_or(0, |number| number.parse().unwrap());
+    let seeds = number_in("HOTRUN_TEST_SEEDS", SEEDS);
+    let first = number_in("HOTRUN_TEST_FIRST_SEED", 0);
     let next = AtomicU64::new(0);
     let all: Vec<u64> = PAST.into_iter().chain(first..first + seeds).collect();
     let wrong: Vec<String> = thread::scope(|scope| {

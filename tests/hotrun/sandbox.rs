@@ -413,6 +413,12 @@ pub(crate) fn can(test: &str, script: &str) -> bool {
     output.status.success()
 }
 
+/// The number in this variable, by which a test is made longer or repeated, or this one.
+#[track_caller]
+pub(crate) fn number_in(variable: &str, otherwise: u64) -> u64 {
+    std::env::var(variable).map_or(otherwise, |number| number.parse().unwrap())
+}
+
 /// True when a test may fetch packages; else says by name what is skipped.
 pub(crate) fn may_fetch(test: &str) -> bool {
     let may = std::env::var_os("HOTRUN_TEST_ONLINE").is_some();

@@ -493,7 +493,9 @@ impl Engine {
             | Message::Suspend
             | Message::Continued
             | Message::Resized
-            | Message::LookAtTerminal => self.heard_of_terminal(&message),
+            | Message::LookAtTerminal
+            | Message::TerminalUsed
+            | Message::HasBegun => self.heard_of_terminal(&message),
             of_app => self.heard_of_app(of_app),
         }
     }
@@ -1045,6 +1047,9 @@ impl Engine {
             facts.is_running = true;
         }
         self.tell_others(notice);
+        if let Notice::Ready(_) | Notice::Running(_) = notice {
+            self.has_begun();
+        }
         let is_start = matches!(notice, Notice::Ready(_) | Notice::Running(_));
         let is_seen_anyway = is_start && self.is_a_screen_shown();
         if !is_seen_anyway {

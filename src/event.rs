@@ -420,6 +420,10 @@ pub enum Message {
     ListenerShut,
     /// It is time to look at the modes of the terminal.
     LookAtTerminal,
+    /// A process has read from the terminal, or written to it.
+    TerminalUsed,
+    /// A program that has begun has had time to look at the modes of the terminal.
+    HasBegun,
     /// Something to say.
     Say(Notice),
     /// The configuration has been read again.

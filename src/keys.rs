@@ -2,10 +2,14 @@
 
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsFd, OwnedFd};
+#[cfg(target_os = "linux")]
+use std::path::Path;
 use std::thread;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+#[cfg(target_os = "linux")]
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::event::{Key, Message};
@@ -59,10 +63,10 @@ impl Keys {
     }
 }
 
-fn can_be_read(terminal: &OwnedFd, stopped: &PipeReader, timeout: PollTimeout) -> bool {
+fn can_be_read(source: &impl AsFd, stopped: &PipeReader, timeout: PollTimeout) -> bool {
     loop {
         let mut fds = [
-            PollFd::new(terminal.as_fd(), PollFlags::POLLIN),
+            PollFd::new(source.as_fd(), PollFlags::POLLIN),
             PollFd::new(stopped.as_fd(), PollFlags::POLLIN),
         ];
         match poll(&mut fds, timeout) {
@@ -73,10 +77,39 @@ fn can_be_read(terminal: &OwnedFd, stopped: &PipeReader, timeout: PollTimeout) -
     }
 }
 
-/// One character is a key; more at once are none.
+/// Tells the inbox whenever a process has read from the terminal or written to it, as long as the
+/// value lives. The kernel reports no change of the modes, but a program that has changed them
+/// asks its next question soon.
+#[cfg(target_os = "linux")]
+pub fn tell_of_use(terminal: &OwnedFd, inbox: UnboundedSender<Message>) -> io::Result<PipeWriter> {
+    let uses = Inotify::init(InitFlags::IN_CLOEXEC)?;
+    let watch =
+        |path: &Path| uses.add_watch(path, AddWatchFlags::IN_ACCESS | AddWatchFlags::IN_MODIFY);
+    watch(&nix::unistd::ttyname(terminal)?)?;
+    // Who opens it by this name is not seen by the other.
+    watch(Path::new("/dev/tty"))?;
+    let (stopped, stop) = io::pipe()?;
+    thread::spawn(move || {
+        while can_be_read(&uses, &stopped, PollTimeout::NONE) {
+            if uses.read_events().is_err() || inbox.send(Message::TerminalUsed).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(stop)
+}
+
+/// Elsewhere nothing tells of it.
+#[cfg(not(target_os = "linux"))]
+pub fn tell_of_use(_: &OwnedFd, _: UnboundedSender<Message>) -> io::Result<PipeWriter> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// One character is a key, with Enter as well, which a line needs while the modes are the
+/// shell's; more at once are none.
 fn read(typed: &[u8]) -> Message {
     let key = match typed {
-        [one] => {
+        [one] | [one, b'\n'] => {
             let typed = if *one == b'?' { 'h' } else { char::from(*one) };
             HELP.iter().find(|(_, key, _)| *key == typed).map(|(key, ..)| *key)
         }
@@ -130,6 +163,7 @@ mod tests {
     fn a_key_is_one_character_and_what_comes_at_once_is_none() {
         assert_eq!(key(b"r"), Some(Key::Rebuild));
         assert_eq!(key(b"?"), Some(Key::Help));
+        assert_eq!(key(b"q\n"), Some(Key::Quit));
         for none in [&b"x"[..], b"\n", b"\x1b[A", b"please quit", "\u{e4}".as_bytes()] {
             assert_eq!(key(none), None, "{none:?}");
         }

@@ -400,9 +400,9 @@ impl Ask for Helper {
                 () = sleep_until(next_look) => {
                     if !std::mem::replace(&mut is_slow, true) && output.messages.is_empty() {
                         let text = format!("hotrun: waiting for {}\n", short(&command));
-                        self.console.write(Stream::Stderr, text.as_bytes());
+                        self.console.say(Stream::Stderr, text.as_bytes());
                     }
-                    self.console.write(Stream::Stderr, &output.messages[shown..]);
+                    self.console.say(Stream::Stderr, &output.messages[shown..]);
                     shown = output.messages.len();
                     next_look = Instant::now() + SLOW_HELPER_LOOK;
                 }

@@ -548,12 +548,7 @@ impl Report {
 
     /// In one piece, so that the app's lines do not get between.
     fn write(&self, text: &str) {
-        if self.console.is_raw(Stream::Stderr) {
-            // Nobody else brings the cursor back to the first column.
-            self.console.write(Stream::Stderr, text.replace('\n', "\r\n").as_bytes());
-        } else {
-            self.console.write(Stream::Stderr, text.as_bytes());
-        }
+        self.console.say(Stream::Stderr, text.as_bytes());
     }
 }
 

@@ -1,5 +1,6 @@
 //! Who has the terminal, and what follows from keys, Ctrl-Z and a closed window.
 
+use std::io::PipeWriter;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -16,6 +17,9 @@ use crate::report::console::Stream;
 
 /// Before hotrun stops itself: guardians are told what they are to stop.
 const BEFORE_STOP: Duration = Duration::from_millis(20);
+/// A program that has not opened a port by then has looked at the modes of the terminal, if it
+/// does so when it begins.
+const BEGINS: Duration = Duration::from_secs(1);
 
 /// The terminal, and who is to have it.
 #[derive(Default)]
@@ -23,6 +27,10 @@ pub(super) struct Seat {
     terminal: Option<Terminal>,
     keys: Option<Keys>,
     looks: Option<JoinHandle<()>>,
+    /// Closed when nothing more is to be told of the terminal's use.
+    use_told: Option<PipeWriter>,
+    /// A program begins: what is typed is read when it has.
+    beginning: Option<JoinHandle<()>>,
     /// Whose it is, if it is not hotrun's.
     owner: Option<Proc>,
     /// Who was stopped because it wanted it while it was nobody's to give.
@@ -46,8 +54,9 @@ impl Seat {
 
     fn stop_keys(&mut self) {
         self.keys = None;
-        if let Some(looks) = self.looks.take() {
-            looks.abort();
+        self.use_told = None;
+        for task in [self.looks.take(), self.beginning.take()].into_iter().flatten() {
+            task.abort();
         }
     }
 }
@@ -124,7 +133,36 @@ impl Engine {
                 terminal.is_being_taken();
             }
         }
+        if matches!(wanted, Background | OutputOnly) {
+            self.spare_modes_for_a_while();
+        }
         wanted
+    }
+
+    /// A program that begins and reads the modes of the terminal, to put them back later, is to
+    /// find those of the shell.
+    fn spare_modes_for_a_while(&mut self) {
+        let Some(terminal) = self.seat.terminal.as_ref().filter(|one| one.reads_keys()) else {
+            return;
+        };
+        terminal.show_modes_of_the_shell();
+        let inbox = self.sender.clone();
+        let beginning = spawn_local(async move {
+            tokio::time::sleep(BEGINS).await;
+            // The inbox closes when hotrun ends.
+            let _ = inbox.send(Message::HasBegun);
+        });
+        if let Some(earlier) = self.seat.beginning.replace(beginning) {
+            earlier.abort();
+        }
+    }
+
+    /// A program that began is ready, or has had its time.
+    pub(super) fn has_begun(&mut self) {
+        if let Some(beginning) = self.seat.beginning.take() {
+            beginning.abort();
+            self.read_keys();
+        }
     }
 
     /// It has a pid now.
@@ -203,6 +241,10 @@ impl Engine {
         if let (Some(group), Some(terminal)) = (group, &mut self.seat.terminal) {
             terminal.hand_over(Pid::from_raw(group));
         }
+        let descriptor = self.seat.terminal.as_ref().map(Terminal::descriptor);
+        if let Some(Ok(descriptor)) = descriptor {
+            self.seat.use_told = keys::tell_of_use(&descriptor, self.sender.clone()).ok();
+        }
         self.look_at_terminal();
         if is_news {
             self.report.say(&Notice::TerminalGiven(proc));
@@ -231,11 +273,12 @@ impl Engine {
             older.abort();
         }
         let inbox = self.sender.clone();
+        let ends = self.seat.use_told.is_some() && self.seat.waiting.is_none();
         self.seat.looks = Some(spawn_local(async move {
             let mut pause = LOOK_FIRST;
             loop {
                 tokio::time::sleep(pause).await;
-                if inbox.send(Message::LookAtTerminal).is_err() {
+                if inbox.send(Message::LookAtTerminal).is_err() || (ends && pause == LOOK_LAST) {
                     return;
                 }
                 pause = (pause * 2).min(LOOK_LAST);
@@ -254,10 +297,9 @@ impl Engine {
         self.seat.terminal.as_ref().is_some_and(Terminal::is_a_screen)
     }
 
-    /// It is time to look.
+    /// An app may have put back modes that are not the shell's, or have left the whole screen.
     fn mend_terminal(&mut self) {
-        // The app has not cared to be stopped.
-        self.lend_terminal();
+        self.report.console().release();
         if let Some(terminal) = self.seat.terminal.as_ref().filter(|one| one.is_an_apps()) {
             terminal.mend();
         }
@@ -265,6 +307,7 @@ impl Engine {
 
     /// A shell does not tell a job that was running that it is in the foreground now.
     pub(super) fn notice_foreground(&mut self) {
+        self.report.console().hold(self.seat.terminal.as_ref().is_some_and(Terminal::is_an_apps));
         if self.seat.terminal.as_ref().is_some_and(Terminal::has_come_to_the_foreground) {
             self.continued();
         }
@@ -395,7 +438,13 @@ impl Engine {
             Message::Suspend => self.suspend(),
             Message::Continued => self.continued(),
             Message::Resized => self.processes.resized(),
-            Message::LookAtTerminal => self.mend_terminal(),
+            Message::LookAtTerminal => {
+                // The app has not cared to be stopped.
+                self.lend_terminal();
+                self.mend_terminal();
+            }
+            Message::TerminalUsed => self.mend_terminal(),
+            Message::HasBegun => self.has_begun(),
             _ => {}
         }
         Vec::new()
@@ -428,6 +477,7 @@ impl Engine {
     pub(super) fn leave_terminal(&mut self) {
         self.seat.stop_keys();
         self.seat.terminal = None;
+        self.report.console().hold(false);
     }
 }
 

@@ -214,8 +214,8 @@ impl Output {
     fn take(&mut self, number: usize, bytes: &[u8]) {
         let reader = &mut self.readers[number];
         if let (Some(stream), Some(console)) = (reader.copy_to, &self.console) {
-            if reader.into == Kept::Printed && console.is_raw(stream) {
-                console.write(stream, &with_carriage_returns(bytes));
+            if reader.into == Kept::Printed {
+                console.say(stream, bytes);
             } else {
                 console.write(stream, bytes);
             }
@@ -250,17 +250,6 @@ impl Output {
             self.taken.look_at(line);
         }
     }
-}
-
-fn with_carriage_returns(text: &[u8]) -> Vec<u8> {
-    let mut lines = Vec::with_capacity(text.len());
-    for byte in text {
-        if *byte == b'\n' && lines.last() != Some(&b'\r') {
-            lines.push(b'\r');
-        }
-        lines.push(*byte);
-    }
-    lines
 }
 
 /// The lines that are complete now, without colours. `line` is the beginning of the one that is

@@ -34,7 +34,8 @@ const FULL_RESET: &[u8] = b"\x1b[?1049l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?10
                             \x1b[?2004l\x1b[?25h\x1b[0m";
 
 /// After the terminal was handed over: when its modes are looked at. An app may put back
-/// the marked ones at any time, and nobody tells.
+/// the marked ones at any time, and no event tells of that (of the question that it asks next,
+/// one does where there is inotify: see [`crate::keys::tell_of_use`]).
 pub const LOOK_FIRST: Duration = Duration::from_millis(5);
 /// The longest pause between two looks.
 pub const LOOK_LAST: Duration = Duration::from_millis(500);
@@ -117,6 +118,14 @@ impl Terminal {
             self.set(&modes);
         }
         self.reads_keys
+    }
+
+    /// A program begins that may save the modes it finds here: they are the shell's until
+    /// [`Self::read_keys`] is called again. What is typed meanwhile is read then.
+    pub fn show_modes_of_the_shell(&self) {
+        if self.reads_keys {
+            self.set(&self.saved);
+        }
     }
 
     /// Leaves what is typed to whoever reads it next.

@@ -2,9 +2,15 @@
 //! terminal with Ctrl-S, or may have gone: none of these holds hotrun up.
 //!
 //! What can be written at once is; the rest is queued for a thread that may wait.
+//!
+//! While a program draws on the whole screen, lines of hotrun and of builds are kept until it has
+//! left it: they would spoil the picture, and be lost with it.
 
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -18,6 +24,9 @@ use tokio::sync::watch;
 const PIECE: usize = 4096;
 /// With more bytes than this queued, nothing more is read that is only to be written.
 const MOST_QUEUED: usize = 1 << 20;
+
+/// More than this of the lines that are held back is not kept, in bytes: the newest are.
+const MOST_HELD: usize = 8 << 20;
 
 /// Which of hotrun's own streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +43,16 @@ pub struct Console {
     queue: mpsc::Sender<(Stream, Vec<u8>)>,
     /// So many bytes are queued, or being written.
     queued: watch::Sender<usize>,
+    held: Rc<Held>,
+}
+
+/// What is written when the screen is free.
+#[derive(Debug, Default)]
+struct Held {
+    /// A program of hotrun's has the terminal.
+    is_possible: Cell<bool>,
+    pieces: RefCell<VecDeque<(Stream, Vec<u8>)>>,
+    size: Cell<usize>,
 }
 
 impl Default for Console {
@@ -47,7 +66,7 @@ impl Default for Console {
                 written.send_modify(|queued| *queued -= bytes.len());
             }
         });
-        Self { queue, queued }
+        Self { queue, queued, held: Rc::default() }
     }
 }
 
@@ -74,14 +93,38 @@ impl Console {
         let _ = self.queue.send((stream, rest.to_vec()));
     }
 
-    /// True for a terminal that leaves line ends as they are: a program on the whole screen
-    /// has it.
-    pub fn is_raw(&self, stream: Stream) -> bool {
-        let modes = match stream {
-            Stream::Stdout => tcgetattr(io::stdout()),
-            Stream::Stderr => tcgetattr(io::stderr()),
-        };
-        modes.is_ok_and(|modes| !modes.output_flags.contains(OutputFlags::OPOST))
+    /// Writes what hotrun or a build has to say, when the screen is free.
+    pub fn say(&self, stream: Stream, bytes: &[u8]) {
+        self.release();
+        let is_raw = is_raw(stream);
+        if is_raw && self.held.is_possible.get() {
+            self.held.push(stream, bytes);
+        } else if is_raw {
+            // Nobody else brings the cursor back to the first column.
+            self.write(stream, &with_carriage_returns(bytes));
+        } else {
+            self.write(stream, bytes);
+        }
+    }
+
+    /// From now on a program of hotrun's has the terminal, or has it no longer.
+    pub fn hold(&self, is_possible: bool) {
+        self.held.is_possible.set(is_possible);
+        self.release();
+    }
+
+    /// Writes what was held back, if the screen is free now.
+    pub fn release(&self) {
+        let is_free = |stream| !self.held.is_possible.get() || !is_raw(stream);
+        let first = self.held.pieces.borrow().front().map(|(stream, _)| *stream);
+        let Some(stream) = first else { return };
+        if is_free(stream) {
+            self.held.size.set(0);
+            let pieces = std::mem::take(&mut *self.held.pieces.borrow_mut());
+            for (stream, bytes) in pieces {
+                self.say(stream, &bytes);
+            }
+        }
     }
 
     /// Waits until there is room for more.
@@ -100,6 +143,40 @@ impl Console {
             let _ = self.queued.subscribe().wait_for(|queued| *queued < limit).await;
         }
     }
+}
+
+impl Held {
+    fn push(&self, stream: Stream, bytes: &[u8]) {
+        let mut pieces = self.pieces.borrow_mut();
+        let mut size = self.size.get() + bytes.len();
+        pieces.push_back((stream, bytes.to_vec()));
+        while size > MOST_HELD
+            && let Some((_, oldest)) = pieces.pop_front()
+        {
+            size -= oldest.len();
+        }
+        self.size.set(size);
+    }
+}
+
+/// True for a terminal that leaves line ends as they are: a program on the whole screen has it.
+fn is_raw(stream: Stream) -> bool {
+    let modes = match stream {
+        Stream::Stdout => tcgetattr(io::stdout()),
+        Stream::Stderr => tcgetattr(io::stderr()),
+    };
+    modes.is_ok_and(|modes| !modes.output_flags.contains(OutputFlags::OPOST))
+}
+
+fn with_carriage_returns(text: &[u8]) -> Vec<u8> {
+    let mut lines = Vec::with_capacity(text.len());
+    for byte in text {
+        if *byte == b'\n' && lines.last() != Some(&b'\r') {
+            lines.push(b'\r');
+        }
+        lines.push(*byte);
+    }
+    lines
 }
 
 fn write_all(stream: Stream, bytes: &[u8]) {

@@ -24,6 +24,28 @@ struct Screen {
     changed: Condvar,
 }
 
+/// A shell, and what it says of jobs.
+struct Shell {
+    command: &'static [&'static str],
+    stopped: &'static str,
+    killed: &'static str,
+}
+
+/// Those that are here: one without a line editor of its own, and one with it.
+fn shells() -> Vec<Shell> {
+    let bash = Shell {
+        command: &["bash", "--norc", "--noprofile", "-i"],
+        stopped: "Stopped",
+        killed: "Killed",
+    };
+    let zsh = Shell { command: &["zsh", "-f", "-i"], stopped: "suspended", killed: "Killed" };
+    let mut shells = vec![bash];
+    if has("terminal sessions in zsh", &["zsh"]) {
+        shells.push(zsh);
+    }
+    shells
+}
+
 /// Somebody at a terminal.
 struct Session {
     child: Child,
@@ -42,12 +64,10 @@ impl Session {
     }
 
     /// A shell with job control, in which `hotrun` is a command.
-    fn of_shell(project: &Sandbox) -> Self {
-        let mut session = Self::start(project, &["bash", "--norc", "--noprofile", "-i"]);
+    fn of_shell(project: &Sandbox, shell: &[&str]) -> Self {
+        let mut session = Self::start(project, shell);
         let hotrun = env!("CARGO_BIN_EXE_hotrun");
-        session.send(&format!(
-            "PS1='$ '; hotrun() {{ {hotrun} {SOON_READY} \"$@\"; }}; echo re''ady\n"
-        ));
+        session.send(&format!("PS1='$ '; alias hotrun='{hotrun} {SOON_READY}'; echo re''ady\n"));
         session.wait_for("ready\r\n");
         session
     }
@@ -393,10 +413,8 @@ fn a_program_in_raw_mode_reads_keys_and_leaves_no_trace_however_it_ends() {
     session.wait_for("raw one");
     session.send("\x03");
     session.wait_for("key b'\\x03'");
-    // What hotrun says begins at the left edge all the same.
     // Dismissed in raw mode, it leaves the screen as it is; the next one finds it in order.
     project.save("source.txt", "two\n");
-    session.wait_for("source.txt\r\n");
     session.wait_for("\x1b[?1049l");
     session.wait_for("raw two");
     session.send("x");
@@ -415,14 +433,17 @@ fn what_an_app_saved_while_hotrun_read_keys_is_put_right() {
         return;
     }
     // getpass saves the modes before it turns off the echo, and puts them back after.
-    let app = "import getpass, sys, time\n\
+    let app = "import getpass, os, sys, time\n\
+               while not os.path.exists('go'): time.sleep(0.02)\n\
                print('got', getpass.getpass('secret? '), flush=True)\n\
-               time.sleep(0.3)\n\
                print('line', repr(sys.stdin.readline()), flush=True)\n\
                time.sleep(1000)\n";
     let config = CONFIG.replace("[\"./app\"]", "[\"python3\", \"ask.py\"]");
     let project = Sandbox::new().file("hotrun.toml", &config).file("ask.py", app);
     let mut session = Session::of_hotrun(&project);
+    session.wait_for("ready");
+    session.wait_for_modes(false);
+    project.save("go", "");
     session.wait_for("hotrun's keys are off");
     session.wait_for("secret? ");
     session.wait_for_modes(true);
@@ -475,27 +496,29 @@ fn ctrl_z_stops_the_whole_job_and_fg_goes_on_with_it() {
     if !can("ctrl_z_stops_the_whole_job_and_fg_goes_on_with_it") {
         return;
     }
-    let project = Sandbox::new();
-    let mut session = Session::of_shell(&project);
-    session.send("hotrun\n");
-    let app = session.pid_after("serving one as ");
-    session.wait_for("ready");
-    session.send("\x1a");
-    session.wait_for("Stopped");
-    wait_for_state(app, 'T');
-    session.send("echo shell ''works\n");
-    session.wait_for("shell works");
-    session.send("fg\n");
-    wait_for_state(app, 'S');
-    session.wait_for_modes(false);
-    project.save("source.txt", "two\n");
-    session.wait_for("serving two as ");
-    session.wait_for("ready");
-    session.send("r");
-    session.wait_for("asked");
-    session.wait_for("ready");
-    session.send("q");
-    session.leave_shell();
+    for Shell { command: shell, stopped, .. } in shells() {
+        let project = Sandbox::new();
+        let mut session = Session::of_shell(&project, shell);
+        session.send("hotrun\n");
+        let app = session.pid_after("serving one as ");
+        session.wait_for("ready");
+        session.send("\x1a");
+        session.wait_for(stopped);
+        wait_for_state(app, 'T');
+        session.send("echo shell ''works\n");
+        session.wait_for("shell works");
+        session.send("fg\n");
+        wait_for_state(app, 'S');
+        session.wait_for_modes(false);
+        project.save("source.txt", "two\n");
+        session.wait_for("serving two as ");
+        session.wait_for("ready");
+        session.send("r");
+        session.wait_for("asked");
+        session.wait_for("ready");
+        session.send("q");
+        session.leave_shell();
+    }
 }
 
 #[test]
@@ -503,19 +526,21 @@ fn ctrl_z_in_an_app_that_has_the_terminal_stops_the_job_too() {
     if !can("ctrl_z_in_an_app_that_has_the_terminal_stops_the_job_too") {
         return;
     }
-    let project = Sandbox::new().script("app", ASKS);
-    let mut session = Session::of_shell(&project);
-    session.send("hotrun\n");
-    session.wait_until_an_app_has_it();
-    session.send("\x1a");
-    session.wait_for("Stopped");
-    session.send("echo shell ''works\n");
-    session.wait_for("shell works");
-    session.send("fg\n");
-    session.send("again\n");
-    session.wait_for("hello again");
-    session.send("\x03");
-    session.leave_shell();
+    for Shell { command: shell, stopped, .. } in shells() {
+        let project = Sandbox::new().script("app", ASKS);
+        let mut session = Session::of_shell(&project, shell);
+        session.send("hotrun\n");
+        session.wait_until_an_app_has_it();
+        session.send("\x1a");
+        session.wait_for(stopped);
+        session.send("echo shell ''works\n");
+        session.wait_for("shell works");
+        session.send("fg\n");
+        session.send("again\n");
+        session.wait_for("hello again");
+        session.send("\x03");
+        session.leave_shell();
+    }
 }
 
 #[test]
@@ -524,29 +549,31 @@ fn under_make_ctrl_z_gives_the_prompt_back_too() {
     if !can(name) || !has(name, &["make"]) {
         return;
     }
-    let makefile = format!("dev:\n\t@{} {SOON_READY}\n", env!("CARGO_BIN_EXE_hotrun"));
-    for app in [ASKS, "echo hello there\nexec sleep 1000\n"] {
-        let project = Sandbox::new().script("app", app).file("Makefile", &makefile);
-        let mut session = Session::of_shell(&project);
-        session.send("make dev\n");
-        if app == ASKS {
-            session.wait_for("hotrun's keys are off");
-            session.send("there\n");
-        }
-        session.wait_for("hello there");
-        session.wait_for("ready");
-        session.send("\x1a");
-        session.wait_for("Stopped");
-        session.send("fg\n");
-        session.wait_for("make dev");
-        project.save("source.txt", "two\n");
-        if app == ASKS {
-            session.wait_for("name of two? ");
-        } else {
+    for Shell { command: shell, stopped, .. } in shells() {
+        let makefile = format!("dev:\n\t@{} {SOON_READY}\n", env!("CARGO_BIN_EXE_hotrun"));
+        for app in [ASKS, "echo hello there\nexec sleep 1000\n"] {
+            let project = Sandbox::new().script("app", app).file("Makefile", &makefile);
+            let mut session = Session::of_shell(&project, shell);
+            session.send("make dev\n");
+            if app == ASKS {
+                session.wait_for("hotrun's keys are off");
+                session.send("there\n");
+            }
             session.wait_for("hello there");
+            session.wait_for("ready");
+            session.send("\x1a");
+            session.wait_for(stopped);
+            session.send("fg\n");
+            session.wait_for("make dev");
+            project.save("source.txt", "two\n");
+            if app == ASKS {
+                session.wait_for("name of two? ");
+            } else {
+                session.wait_for("hello there");
+            }
+            session.send("\x03");
+            session.leave_shell();
         }
-        session.send("\x03");
-        session.leave_shell();
     }
 }
 
@@ -578,26 +605,114 @@ fn ctrl_c_is_sigint_for_the_program_first_and_its_own_signal_follows() {
     }
 }
 
+/// A build that fails with two lines when the source is broken.
+const FAILS_WHEN_BROKEN: &str = "if grep -q broken source.txt; then printf 'one\\n two\\n'; touch failed; exit 1; fi; \
+                                 cp source.txt built";
+
 #[test]
-fn lines_of_a_build_begin_at_the_left_over_a_program_on_the_whole_screen() {
-    let name = "lines_of_a_build_begin_at_the_left_over_a_program_on_the_whole_screen";
+fn lines_wait_until_a_program_has_left_the_whole_screen() {
+    let name = "lines_wait_until_a_program_has_left_the_whole_screen";
     if !can(name) || !has(name, &["python3"]) {
         return;
     }
-    let app = "import os, tty\ntty.setraw(0)\nos.write(1, b'raw ' + open('built', 'rb').read())\n\
+    let config = CONFIG.replace("[\"./app\"]", "[\"python3\", \"raw.py\"]");
+    let config = config.replace("cp source.txt built", FAILS_WHEN_BROKEN);
+    let project = Sandbox::new().file("hotrun.toml", &config).file("raw.py", RAW);
+    let mut session = Session::of_hotrun(&project);
+    for end in ["a new program", "its own end", "the end of hotrun"] {
+        session.wait_for("raw ");
+        let before = session.shown().len();
+        project.save("source.txt", "broken\n");
+        let failed = project.root().join("failed");
+        wait_until("the build has failed", || failed.exists());
+        std::fs::remove_file(failed).unwrap();
+        session.send("y");
+        session.wait_for("key b'y'");
+        let shown = session.shown()[before..].to_owned();
+        assert!(!shown.contains("hotrun") && !shown.contains("one"), "{shown}");
+        match end {
+            "a new program" => project.save("source.txt", "two\n"),
+            "its own end" => session.send("x"),
+            _ => kill(session.hotrun(), Signal::SIGINT).unwrap(),
+        }
+        session.wait_for("\x1b[?1049l");
+        session.wait_for("source.txt\r\n");
+        session.wait_for("one\r\n two\r\n");
+        session.wait_for("failed");
+        if end == "its own end" {
+            session.wait_for("waiting for a save");
+            project.save("source.txt", "three\n");
+        }
+    }
+    session.ends_with(0);
+}
+
+#[test]
+fn over_a_prompt_that_edits_its_line_a_failed_build_is_shown_at_once() {
+    let name = "over_a_prompt_that_edits_its_line_a_failed_build_is_shown_at_once";
+    if !can(name) || !has(name, &["python3"]) {
+        return;
+    }
+    // As readline does: no line editing by the terminal, but its line ends.
+    let app = "import os, tty\ntty.setcbreak(0)\nos.write(1, b'prompt ' + open('built', 'rb').read())\n\
                while True: os.read(0, 1)\n";
-    let build = "if grep -q broken source.txt; then printf 'one\\n two\\n'; exit 1; fi; \
-                 cp source.txt built";
     let config = CONFIG.replace("[\"./app\"]", "[\"python3\", \"app.py\"]");
-    let config = config.replace("cp source.txt built", build);
+    let config = config.replace("cp source.txt built", FAILS_WHEN_BROKEN);
     let project = Sandbox::new().file("hotrun.toml", &config).file("app.py", app);
     let mut session = Session::of_hotrun(&project);
-    session.wait_for("raw one");
+    session.wait_for("prompt one");
     project.save("source.txt", "broken\n");
     session.wait_for("one\r\n two\r\n");
     session.wait_for("failed");
-    let hotrun = session.hotrun();
-    kill(hotrun, Signal::SIGINT).unwrap();
+    kill(session.hotrun(), Signal::SIGINT).unwrap();
+    session.ends_with(0);
+}
+
+#[test]
+fn a_program_that_begins_finds_the_modes_of_the_shell() {
+    let name = "a_program_that_begins_finds_the_modes_of_the_shell";
+    if !can(name) || !has(name, &["python3"]) {
+        return;
+    }
+    // It saves the modes when it begins, and puts them back after a question without echo.
+    let app = "import sys, termios\n\
+               saved = termios.tcgetattr(0)\n\
+               print('edits' if saved[3] & termios.ICANON else 'raw', saved[6][termios.VTIME], flush=True)\n\
+               quiet = termios.tcgetattr(0)\n\
+               quiet[3] &= ~termios.ECHO\n\
+               termios.tcsetattr(0, termios.TCSADRAIN, quiet)\n\
+               print('secret?', flush=True)\n\
+               secret = sys.stdin.readline()\n\
+               termios.tcsetattr(0, termios.TCSADRAIN, saved)\n\
+               print('got', repr(secret), 'next?', flush=True)\n\
+               print('line', repr(sys.stdin.readline()), flush=True)\n\
+               sys.stdin.readline()\n";
+    let config = CONFIG.replace("[\"./app\"]", "[\"python3\", \"ask.py\"]");
+    let project = Sandbox::new().file("hotrun.toml", &config).file("ask.py", app);
+    let mut session = Session::start(&project, &[env!("CARGO_BIN_EXE_hotrun")]);
+    session.wait_for("edits");
+    session.wait_for("secret?");
+    session.send("abcX\x7f\n");
+    session.wait_for("got 'abc\\n' next?");
+    session.send("xyZ\x7fz\n");
+    session.wait_for("line 'xyz\\n'");
+    session.send("\x03");
+    session.ends_with(0);
+}
+
+#[test]
+fn keys_typed_while_a_program_begins_are_read_when_it_has() {
+    if !can("keys_typed_while_a_program_begins_are_read_when_it_has") {
+        return;
+    }
+    let project = Sandbox::new();
+    let mut session =
+        Session::start(&project, &[env!("CARGO_BIN_EXE_hotrun"), "--ready.after=400ms"]);
+    session.wait_for("serving one");
+    session.send("r");
+    session.wait_for("asked");
+    session.wait_for("serving one");
+    session.send("q\n");
     session.ends_with(0);
 }
 
@@ -631,17 +746,19 @@ fn an_app_in_the_background_waits_for_fg_and_is_told() {
     if !can("an_app_in_the_background_waits_for_fg_and_is_told") {
         return;
     }
-    let project = Sandbox::new().script("app", ASKS);
-    let mut session = Session::of_shell(&project);
-    session.send("hotrun &\n");
-    session.wait_for("bring hotrun to the");
-    session.send("fg\n");
-    session.wait_for("hotrun's keys are off");
-    // Enter, as a keyboard sends it: the modes are not those in which the shell edits a line.
-    session.send("late\r");
-    session.wait_for("hello late");
-    session.send("\x03");
-    session.leave_shell();
+    for Shell { command: shell, .. } in shells() {
+        let project = Sandbox::new().script("app", ASKS);
+        let mut session = Session::of_shell(&project, shell);
+        session.send("hotrun &\n");
+        session.wait_for("bring hotrun to the");
+        session.send("fg\n");
+        session.wait_for("hotrun's keys are off");
+        // Enter, as a keyboard sends it: the modes are not those in which the shell edits a line.
+        session.send("late\r");
+        session.wait_for("hello late");
+        session.send("\x03");
+        session.leave_shell();
+    }
 }
 
 #[test]
@@ -889,24 +1006,26 @@ fn a_stopped_hotrun_that_goes_on_in_the_background_leaves_the_shell_its_terminal
     if !can("a_stopped_hotrun_that_goes_on_in_the_background_leaves_the_shell_its_terminal") {
         return;
     }
-    let project = Sandbox::new().script("app", ASKS);
-    let mut session = Session::of_shell(&project);
-    session.send("hotrun\n");
-    session.wait_until_an_app_has_it();
-    session.send("\x1a");
-    session.wait_for("Stopped");
-    session.send("bg\n");
-    // The next one wants the terminal, which is the shell's.
-    project.save("source.txt", "two\n");
-    session.wait_for("bring hotrun to the");
-    session.send("echo shell ''works\n");
-    session.wait_for("shell works");
-    session.send("fg\n");
-    session.wait_for("name of two? ");
-    session.send("again\n");
-    session.wait_for("hello again");
-    session.send("\x03");
-    session.leave_shell();
+    for Shell { command: shell, stopped, .. } in shells() {
+        let project = Sandbox::new().script("app", ASKS);
+        let mut session = Session::of_shell(&project, shell);
+        session.send("hotrun\n");
+        session.wait_until_an_app_has_it();
+        session.send("\x1a");
+        session.wait_for(stopped);
+        session.send("bg\n");
+        // The next one wants the terminal, which is the shell's.
+        project.save("source.txt", "two\n");
+        session.wait_for("bring hotrun to the");
+        session.send("echo shell ''works\n");
+        session.wait_for("shell works");
+        session.send("fg\n");
+        session.wait_for("name of two? ");
+        session.send("again\n");
+        session.wait_for("hello again");
+        session.send("\x03");
+        session.leave_shell();
+    }
 }
 
 #[test]
@@ -914,17 +1033,19 @@ fn brought_to_the_foreground_hotrun_reads_keys() {
     if !can("brought_to_the_foreground_hotrun_reads_keys") {
         return;
     }
-    let project = Sandbox::new();
-    let mut session = Session::of_shell(&project);
-    session.send("hotrun &\n");
-    session.wait_for("ready");
-    session.send("fg\n");
-    session.wait_for_modes(false);
-    session.send("r");
-    session.wait_for("asked");
-    session.wait_for("ready");
-    session.send("q");
-    session.leave_shell();
+    for Shell { command: shell, .. } in shells() {
+        let project = Sandbox::new();
+        let mut session = Session::of_shell(&project, shell);
+        session.send("hotrun &\n");
+        session.wait_for("ready");
+        session.send("fg\n");
+        session.wait_for_modes(false);
+        session.send("r");
+        session.wait_for("asked");
+        session.wait_for("ready");
+        session.send("q");
+        session.leave_shell();
+    }
 }
 
 #[test]
@@ -952,27 +1073,29 @@ fn a_hotrun_that_is_stopped_by_a_signal_and_goes_on_leaves_the_shell_its_termina
     if !can("a_hotrun_that_is_stopped_by_a_signal_and_goes_on_leaves_the_shell_its_terminal") {
         return;
     }
-    let project = Sandbox::new().script("app", ASKS);
-    let mut session = Session::of_shell(&project);
-    session.send("hotrun\n");
-    session.wait_until_an_app_has_it();
-    let hotrun = session.hotrun();
-    kill(hotrun, Signal::SIGSTOP).unwrap();
-    session.wait_for("Stopped");
-    // The program, which was reading already, is given the first of it.
-    session.send("\necho shell ''works\n");
-    session.wait_for("shell works");
-    kill(hotrun, Signal::SIGCONT).unwrap();
-    session.wait_for("bring hotrun to the");
-    session.send("echo it ''lives\n");
-    session.wait_for("it lives");
-    session.send("fg\n");
-    project.save("source.txt", "two\n");
-    session.wait_for("name of two? ");
-    session.send("again\n");
-    session.wait_for("hello again");
-    session.send("\x03");
-    session.leave_shell();
+    for Shell { command: shell, stopped, .. } in shells() {
+        let project = Sandbox::new().script("app", ASKS);
+        let mut session = Session::of_shell(&project, shell);
+        session.send("hotrun\n");
+        session.wait_until_an_app_has_it();
+        let hotrun = session.hotrun();
+        kill(hotrun, Signal::SIGSTOP).unwrap();
+        session.wait_for(stopped);
+        // The program, which was reading already, is given the first of it.
+        session.send("\necho shell ''works\n");
+        session.wait_for("shell works");
+        kill(hotrun, Signal::SIGCONT).unwrap();
+        session.wait_for("bring hotrun to the");
+        session.send("echo it ''lives\n");
+        session.wait_for("it lives");
+        session.send("fg\n");
+        project.save("source.txt", "two\n");
+        session.wait_for("name of two? ");
+        session.send("again\n");
+        session.wait_for("hello again");
+        session.send("\x03");
+        session.leave_shell();
+    }
 }
 
 #[test]
@@ -981,20 +1104,22 @@ fn a_killed_hotrun_leaves_a_sane_terminal_under_make_too() {
     if !can(name) || !has(name, &["make"]) {
         return;
     }
-    let makefile = format!("dev:\n\t@{} {SOON_READY}\n", env!("CARGO_BIN_EXE_hotrun"));
-    let project = Sandbox::new().file("Makefile", &makefile);
-    let mut session = Session::of_shell(&project);
-    session.send("make dev\n");
-    session.wait_for("ready");
-    session.wait_for_modes(false);
-    kill(session.hotrun(), Signal::SIGKILL).unwrap();
-    session.wait_for("Killed");
-    session.wait_for("$ ");
-    session.send("stty -a | tr ' ' '\\n' | grep icanon; echo modes ''seen\n");
-    let shown = session.wait_for("modes seen");
-    assert!(!shown.contains("-icanon"), "{}", session.shown());
-    session.send("exit 0\n");
-    session.ends_with(0);
+    for Shell { command: shell, killed, .. } in shells() {
+        let makefile = format!("dev:\n\t@{} {SOON_READY}\n", env!("CARGO_BIN_EXE_hotrun"));
+        let project = Sandbox::new().file("Makefile", &makefile);
+        let mut session = Session::of_shell(&project, shell);
+        session.send("make dev\n");
+        session.wait_for("ready");
+        session.wait_for_modes(false);
+        kill(session.hotrun(), Signal::SIGKILL).unwrap();
+        session.wait_for(killed);
+        session.wait_for("$ ");
+        session.send("stty -a | tr ' ' '\\n' | grep icanon; echo modes ''seen\n");
+        let shown = session.wait_for("modes seen");
+        assert!(!shown.contains("-icanon"), "{}", session.shown());
+        session.send("exit 0\n");
+        session.ends_with(0);
+    }
 }
 
 #[test]
@@ -1003,27 +1128,29 @@ fn keys_go_on_working_after_a_program_that_puts_back_the_modes_it_found() {
     if !can(name) || !has(name, &["node"]) {
         return;
     }
-    let config = CONFIG.replace("[\"./app\"]", "[\"node\", \"app.js\"]");
-    let app = "require('http').createServer().listen(0, () => console.log('up'));\n";
-    let project = Sandbox::new().file("hotrun.toml", &config).file("app.js", app);
-    let mut session = Session::of_shell(&project);
-    session.send("hotrun\n");
-    session.wait_for("ready");
-    session.send("\x1a");
-    session.wait_for("Stopped");
-    session.send("bg\n");
-    // This one finds the modes of the shell.
-    project.save("source.txt", "two\n");
-    session.wait_for("up\r\n");
-    session.send("fg\n");
-    session.wait_for_modes(false);
-    session.send("r");
-    session.wait_for("up\r\n");
-    session.wait_for_modes(false);
-    session.send("h");
-    session.wait_for("q  quit");
-    session.send("q");
-    session.leave_shell();
+    for Shell { command: shell, stopped, .. } in shells() {
+        let config = CONFIG.replace("[\"./app\"]", "[\"node\", \"app.js\"]");
+        let app = "require('http').createServer().listen(0, () => console.log('up'));\n";
+        let project = Sandbox::new().file("hotrun.toml", &config).file("app.js", app);
+        let mut session = Session::of_shell(&project, shell);
+        session.send("hotrun\n");
+        session.wait_for("ready");
+        session.send("\x1a");
+        session.wait_for(stopped);
+        session.send("bg\n");
+        // This one finds the modes of the shell.
+        project.save("source.txt", "two\n");
+        session.wait_for("up\r\n");
+        session.send("fg\n");
+        session.wait_for_modes(false);
+        session.send("r");
+        session.wait_for("up\r\n");
+        session.wait_for_modes(false);
+        session.send("h");
+        session.wait_for("q  quit");
+        session.send("q");
+        session.leave_shell();
+    }
 }
 
 #[track_caller]

@@ -8,15 +8,17 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::SystemTime;
 
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::config::KEPT;
 use crate::event::{Message, Proc};
+use crate::own_dir;
 
 /// So many are kept.
 const MOST: usize = 3;
@@ -138,7 +140,8 @@ impl Artifacts {
 
     /// The directories of all hotruns that keep artifacts beside this one, by their owners.
     fn owners(&self) -> impl Iterator<Item = fs::DirEntry> {
-        let entries = self.directory.parent().and_then(|all| fs::read_dir(all).ok());
+        let all = self.directory.parent().filter(|all| !all.is_symlink());
+        let entries = all.and_then(|all| fs::read_dir(all).ok());
         entries.into_iter().flatten().flatten()
     }
 
@@ -146,8 +149,9 @@ impl Artifacts {
     pub fn sweep(&self, is_alive: impl Fn(&str) -> bool) {
         for entry in self.owners() {
             let is_left = entry.file_name().to_str().is_some_and(|owner| !is_alive(owner));
-            if is_left && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                let _ = fs::remove_dir_all(entry.path());
+            if is_left {
+                // What hotrun has not made is left alone.
+                let _ = own_dir::delete(&entry.path());
             }
         }
     }
@@ -255,13 +259,19 @@ impl Artifacts {
         let (held, kept) = (candidate.held, candidate.kept.clone());
         let Ok(file) = candidate.file.try_clone() else { return };
         let inbox = self.inbox.clone();
-        tokio::task::spawn_blocking(move || {
+        let number = kept.number;
+        let copying = move || {
             let outcome = copy(&file, held, &kept).map_err(|error| {
-                let _ = kept.copy.parent().map(fs::remove_dir_all);
+                delete_copy(&kept);
                 format!("{}: {error}", kept.copy.display())
             });
             let _ = inbox.send(Message::Copied(kept.number, outcome));
-        });
+        };
+        // At a limit of the user's processes there is no thread for it.
+        if let Err(error) = thread::Builder::new().name("copy".to_owned()).spawn(copying) {
+            let why = format!("no thread can be started to copy it: {error}");
+            let _ = self.inbox.send(Message::Copied(number, Err(why)));
+        }
     }
 
     /// Its copy is complete, or will never be.
@@ -273,10 +283,9 @@ impl Artifacts {
         }
         self.kept.push(candidate.kept);
         self.kept.sort_by_key(|one| one.number);
-        // Who runs from one of these goes on: only its name is deleted.
         while self.kept.len() > MOST {
             let oldest = self.kept.remove(0);
-            let _ = oldest.copy.parent().map(fs::remove_dir_all);
+            delete_copy(&oldest);
         }
     }
 
@@ -336,15 +345,9 @@ impl Artifacts {
 
 impl Drop for Artifacts {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.directory);
-        // Others may be using these.
-        if let Some(all) = self.directory.parent()
-            && fs::read_dir(all).is_ok_and(|entries| entries.count() == 1)
-            && fs::remove_file(all.join(".gitignore")).is_ok()
-        {
-            let _ = fs::remove_dir(all);
-        }
+        let _ = own_dir::delete(&self.directory);
         for directory in &self.made {
+            // Others may be using it: then it is not empty.
             let _ = fs::remove_dir(directory);
         }
     }
@@ -359,20 +362,38 @@ fn open(path: &Path) -> io::Result<Option<(File, fs::Metadata)>> {
     Ok((!is_script).then_some((file, meta)))
 }
 
-/// Makes the directory of a copy and those above it. Which were not there, the innermost
-/// first.
+/// Makes the directory of a copy, `tmp_dir/.hotrun/OWNER/NUMBER`, and those above it. Which of
+/// those above the owner's were not there, the innermost first.
 fn make_directories(copy: &Path) -> io::Result<Vec<PathBuf>> {
-    let missing: Vec<PathBuf> =
-        copy.ancestors().skip(1).take_while(|one| !one.is_dir()).map(PathBuf::from).collect();
-    if let Some(directory) = missing.first() {
-        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    let [number, owner, all] = [1, 2, 3].map(|level| copy.ancestors().nth(level));
+    let (Some(number), Some(owner), Some(all)) = (number, owner, all) else {
+        return Err(ErrorKind::InvalidInput.into());
+    };
+    let missing = all.ancestors().take_while(|one| !one.is_dir()).map(PathBuf::from).collect();
+    let mut builder = DirBuilder::new();
+    builder.mode(0o700).recursive(true).create(all)?;
+    if all.is_symlink() {
+        let why = format!("{} is a link, behind which nothing is kept", all.display());
+        return Err(io::Error::other(why));
     }
-    let all = copy.ancestors().nth(3).filter(|all| all.ends_with(KEPT));
-    if let Some(all) = all {
-        fs::write(all.join(".gitignore"), "*\n")?;
+    match DirBuilder::new().mode(0o700).create(owner) {
+        Ok(()) => own_dir::mark(owner)?,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error),
     }
-    // Those further in are deleted by another rule.
-    Ok(missing.into_iter().skip(3).collect())
+    builder.create(number)?;
+    Ok(missing)
+}
+
+/// Who runs from it goes on: only its name is deleted.
+fn delete_copy(kept: &Kept) {
+    let mut above = kept.copy.ancestors().skip(1);
+    if let (Some(number), Some(owner)) = (above.next(), above.next())
+        && let Some(number) = number.file_name().and_then(OsStr::to_str)
+    {
+        // What cannot be deleted is at the end, with the rest.
+        let _ = own_dir::delete_in(owner, number);
+    }
 }
 
 /// Copies it; where the file system can share blocks between two files, it does.

@@ -23,6 +23,7 @@ use crate::project::cargo::launch;
 use crate::project::{Selection, go};
 use crate::report::Report;
 use crate::report::console::Console;
+use crate::text::shown;
 
 mod show;
 mod words;
@@ -347,7 +348,7 @@ fn load(cli: &Cli, words: &Words) -> Result<Config> {
     block_on(async {
         // Nobody reads the inbox: only helpers run.
         let (sender, _inbox) = tokio::sync::mpsc::unbounded_channel();
-        let processes = Processes::new(sender, Console::default())?;
+        let processes = Processes::new(sender, Console::new()?)?;
         let helper = processes.helper();
         let mut config = config::load(&options, &helper).await?;
         if !config.asks.is_empty() {
@@ -414,5 +415,5 @@ fn explain(cli: &Cli, words: &Words, paths: &[PathBuf]) -> Result<u8> {
 
 /// To stdout; a closed one is no reason to fail.
 fn print(text: &str) {
-    let _ = std::io::stdout().write_all(format!("{text}\n").as_bytes());
+    let _ = std::io::stdout().write_all(format!("{}\n", shown(text)).as_bytes());
 }

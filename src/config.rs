@@ -26,6 +26,8 @@ mod document;
 mod duration;
 mod environment;
 pub mod example;
+mod file;
+mod placeholder;
 mod resolve;
 mod serving;
 mod spare;
@@ -44,6 +46,8 @@ pub use watching::MISPLACED;
 pub const KEPT: &str = ".hotrun";
 /// The file that marks a directory as a cache: <https://bford.info/cachedir/>.
 pub const CACHE_TAG: &str = "CACHEDIR.TAG";
+/// The file by which a directory is known as one in which `CMake` builds.
+pub const CMAKE_CACHE: &str = "CMakeCache.txt";
 /// Where a configuration is looked for, in this order.
 const NAMES: [&str; 6] = [
     "hotrun.toml",
@@ -291,8 +295,13 @@ pub struct Rule {
 /// What a rule triggers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// A command for the shell. `{}` in it stands for each changed file.
-    Run(String),
+    /// A command for the shell.
+    Run {
+        /// As it is written. `{}` in it stands for each changed file.
+        cmd: String,
+        /// Where it has `{}`: what the shell runs, with the file's name as the first argument.
+        for_file: Option<String>,
+    },
     /// The app is started again, without a build.
     Restart,
     /// The app gets this signal.
@@ -307,7 +316,7 @@ impl Action {
     /// Its name in the configuration.
     pub fn name(&self) -> &'static str {
         match self {
-            Action::Run(_) => "run",
+            Action::Run { .. } => "run",
             Action::Restart => "restart",
             Action::Signal(_) => "signal",
             Action::Reload => "reload",
@@ -343,7 +352,7 @@ pub struct Watch {
     pub sources_decide: bool,
     /// Which nested Cargo projects are part of the program.
     pub nested: Option<Nested>,
-    /// Directories that hold a `CACHEDIR.TAG` do not matter.
+    /// Directories that hold a `CACHEDIR.TAG`, or in which `CMake` or Meson builds, do not matter.
     pub skips_caches: bool,
     /// If there are any, only these directories are watched (`build.include_dir`).
     pub include_dirs: BTreeSet<PathBuf>,
@@ -421,7 +430,8 @@ impl Watch {
     pub fn markers(&self) -> impl Iterator<Item = &'static str> {
         let nested = self.nested.as_ref().map(|nested| nested.marker);
         let module = self.sources_decide.then_some("go.mod");
-        nested.into_iter().chain(module).chain(self.skips_caches.then_some(CACHE_TAG))
+        let caches: &[&str] = if self.skips_caches { &[CACHE_TAG, CMAKE_CACHE] } else { &[] };
+        nested.into_iter().chain(module).chain(caches.iter().copied())
     }
 
     /// The file that would make this directory a project which is no part of the program.
@@ -552,6 +562,8 @@ pub struct Talk {
 pub struct Config {
     /// The file that was read.
     pub file: Option<PathBuf>,
+    /// Files that would be read in its place if they were there.
+    pub preferred: Vec<PathBuf>,
     /// The kind of project.
     pub kind: Kind,
     /// Where commands and the app run; absolute.
@@ -628,11 +640,16 @@ impl Config {
             && self.tmp_dir == other.tmp_dir
     }
 
+    /// True for the file that was read, and for one that would be read in its place.
+    pub fn is_configuration(&self, path: &Path) -> bool {
+        self.file.as_deref() == Some(path) || self.preferred.iter().any(|one| one == path)
+    }
+
     /// True for a file whose change may change this configuration.
     pub fn comes_from(&self, path: &Path) -> bool {
         let manifest = matches!(self.kind, Kind::Cargo(_)) && path.ends_with("Cargo.toml");
         let mut of_cargo = self.launch.iter().flat_map(|launch| &launch.settings);
-        self.file.as_deref() == Some(path) || manifest || of_cargo.any(|one| one == path)
+        self.is_configuration(path) || manifest || of_cargo.any(|one| one == path)
     }
 }
 
@@ -649,7 +666,8 @@ pub async fn load(options: &Options, ask: &impl Ask) -> Result<Config> {
     document.overlay(&options.keys);
     let mut config = Resolver::new(options, &document, air_mode).resolve(ask).await?;
     let file = file.map(|file| absolute(directory, &file));
-    config.watch.always.extend(file.clone());
+    config.preferred = preferred(options, file.as_deref());
+    config.watch.always.extend(config.preferred.iter().chain(&file).cloned());
     config.watch.never.extend(own_output());
     config.file = file;
     config.warnings.extend(ignored.map(|place| {
@@ -714,15 +732,25 @@ fn find(options: &Options) -> Result<Option<PathBuf>> {
     Ok(None)
 }
 
+/// The files that would be read in the place of this one.
+fn preferred(options: &Options, file: Option<&Path>) -> Vec<PathBuf> {
+    if options.no_config || options.config.is_some() {
+        return Vec::new();
+    }
+    let all = NAMES.iter().map(|name| absolute(&options.directory, Path::new(name)));
+    let better = all.take_while(|path| Some(path.as_path()) != file);
+    better.filter(|path| path.parent().is_some_and(Path::is_dir)).collect()
+}
+
 /// An R formatter has an `air.toml` too.
 fn is_another_tools(path: &Path) -> bool {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     Document::parse("", &text).is_ok_and(|document| !document.has_any(&AIR_KEYS))
 }
 
-fn read(file: &Path, directory: &Path) -> Result<Document> {
-    let name = file.display().to_string();
-    let bytes = std::fs::read(directory.join(file))
+fn read(path: &Path, directory: &Path) -> Result<Document> {
+    let name = path.display().to_string();
+    let bytes = file::read(&directory.join(path))
         .map_err(|error| Error::usage(&name, error).remedy("make the file readable"))?;
     let text = String::from_utf8(bytes)
         .map_err(|_| Error::usage(&name, "is not UTF-8").remedy("save it as UTF-8"))?;

@@ -2,19 +2,20 @@
 //! `hotrun --takeover`.
 //!
 //! One line of JSON asks, one answers. Only the user whom hotrun belongs to can get at the
-//! socket.
+//! socket, and nobody else but root is answered.
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{sleep, timeout};
 
@@ -28,6 +29,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Time for an answer to something that needs no thought.
 const AT_ONCE: Duration = Duration::from_millis(300);
+/// So many may ask at the same time; others wait.
+const MOST_CLIENTS: usize = 16;
 /// A question is no longer than this, in bytes.
 const LONGEST: usize = 16 << 10;
 
@@ -77,16 +80,23 @@ impl Server {
             .ok()?;
         let project = canonical(project);
         let task = spawn_local(async move {
+            let clients = Arc::new(Semaphore::new(MOST_CLIENTS));
             loop {
+                // The semaphore is never closed.
+                let Ok(place) = Arc::clone(&clients).acquire_owned().await else { return };
                 let Ok((stream, _)) = listener.accept().await else {
                     // No descriptor is left, for one; there may be one later.
                     sleep(PAUSE).await;
                     continue;
                 };
+                if !stream.peer_cred().is_ok_and(|peer| process::may_give_orders(peer.uid())) {
+                    continue;
+                }
                 let (project, inbox) = (project.clone(), inbox.clone());
                 spawn_local(async move {
                     // Whoever does not wait for the answer gets none.
                     let _ = timeout(PATIENCE, answer(&stream, &project, &inbox)).await;
+                    drop(place);
                 });
             }
         });

@@ -5,8 +5,9 @@
 //! the inbox.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::ffi::OsString;
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,7 @@ use crate::control::Server;
 use crate::error::{Error, Result};
 use crate::event::{
     Cause, Ended, Event, Found, Message, Mode, Next, Notice, Proc, Role, Source, Timer, name_paths,
-    quoted,
+    printable, quoted,
 };
 use crate::filter::{Filter, Reason, Verdict};
 use crate::listen::Listeners;
@@ -131,7 +132,7 @@ pub struct Talk {
 /// Runs hotrun to its end, and returns its exit code.
 pub async fn run(options: Options, talk: Talk) -> Result<u8> {
     process::terminal::block_stops();
-    let console = Console::default();
+    let console = Console::new()?;
     let (sender, mut inbox) = unbounded_channel();
     let mut processes = Processes::new(sender.clone(), console.clone())?;
     signal::listen(&sender)?;
@@ -402,7 +403,6 @@ impl Engine {
         if self.roles.get(&proc) == Some(&Role::App) {
             self.report.say(&Notice::Started(proc));
         }
-        self.processes.began(proc, Pid::from_raw(pid));
         self.watch_for_lock(proc, Pid::from_raw(pid));
     }
 
@@ -659,6 +659,12 @@ impl Engine {
             self.keep_old_config(&error);
             return Vec::new();
         }
+        if config.file != self.config.file {
+            self.report.say(&Notice::Reading(match &config.file {
+                Some(file) => name_paths(std::slice::from_ref(file), &config.directory),
+                None => "no configuration file any more".to_owned(),
+            }));
+        }
         self.warn_about(&config);
         config.watch.inputs.clone_from(&self.config.watch.inputs);
         let asks_the_same = config.asks == self.config.asks;
@@ -777,7 +783,7 @@ impl Engine {
     fn rule_stages(&self, paths: &[PathBuf]) -> Vec<Stage> {
         let mut stages = Vec::new();
         for (number, rule) in self.config.watch.rules.iter().enumerate() {
-            let Action::Run(cmd) = &rule.action else { continue };
+            let Action::Run { cmd, for_file } = &rule.action else { continue };
             let fits = |path: &&PathBuf| match self.filter.judge(path) {
                 (_, Reason::Rule(one)) => one == number,
                 (Verdict::Ignored, _) => self.filter.rule_of_directory(path) == Some(number),
@@ -786,15 +792,21 @@ impl Engine {
             let mut files = paths.iter().filter(fits).peekable();
             let label = |text: &str| format!("{}: {text}", rule.name);
             let is_meant = files.peek().is_some() || paths.is_empty();
-            if is_meant && !cmd.contains("{}") {
-                stages.push(Stage { label: label(cmd), ..Stage::shell(cmd.clone()) });
+            let Some(for_file) = for_file else {
+                if is_meant {
+                    stages.push(Stage { label: label(cmd), ..Stage::shell(cmd.clone()) });
+                }
                 continue;
-            }
+            };
             for file in files.filter(|file| file.exists()) {
                 let name = file.strip_prefix(&self.config.watch.base).unwrap_or(file);
-                let name = name.to_string_lossy();
-                let text = cmd.replace("{}", &quoted(&name));
-                stages.push(Stage { label: label(&text), ..Stage::shell(text) });
+                let shown = cmd.replace("{}", &quoted(&printable(name)));
+                // A name that begins with a dash is no option.
+                let is_dashed = name.as_os_str().as_bytes().starts_with(b"-");
+                let name = if is_dashed { Path::new(".").join(name) } else { name.to_owned() };
+                let words = ["/bin/sh", "-c", for_file, "sh"].map(OsString::from);
+                let argv = words.into_iter().chain([name.into_os_string()]).collect();
+                stages.push(Stage { label: label(&shown), ..Stage::alone(Command::Argv(argv)) });
             }
         }
         stages
@@ -936,7 +948,8 @@ impl Engine {
         self.processes.spawn(proc, job);
     }
 
-    /// The changed paths, relative to the root, one a line.
+    /// The changed paths, relative to the root, one a line. A path that has a line feed, or begins
+    /// with a double quote, is written in double quotes as git does: `\n`, `\"`, `\\`.
     fn changed_paths(&self) -> OsString {
         let mut text = OsString::new();
         for path in &self.changed {
@@ -947,7 +960,14 @@ impl Engine {
             if !text.is_empty() {
                 text.push("\n");
             }
-            text.push(relative);
+            let bytes = relative.as_os_str().as_bytes();
+            if bytes.contains(&b'\n') || bytes.starts_with(b"\"") {
+                text.push("\"");
+                text.push(OsStr::from_bytes(&escaped(bytes)));
+                text.push("\"");
+            } else {
+                text.push(relative);
+            }
         }
         text
     }
@@ -1041,6 +1061,11 @@ impl Engine {
         if let Notice::AppEnded { app, next: Next::Restart, .. } = notice {
             self.lengthen_pause(*app);
         }
+        if let Notice::Signalled(app, signal) = notice
+            && let Some(facts) = self.report.facts.get_mut(app)
+        {
+            facts.signalled = Some(*signal);
+        }
         if let Notice::Running(app) = notice
             && let Some(facts) = self.report.facts.get_mut(app)
         {
@@ -1094,7 +1119,7 @@ impl Engine {
 
     // The start
 
-    fn greet(&self) {
+    fn greet(&mut self) {
         if let Some(banner) = &self.config.talk.banner {
             self.report.banner(banner);
         }
@@ -1102,6 +1127,10 @@ impl Engine {
             self.report.say(&Notice::Reading(self.what_is_read()));
         }
         self.warn_about(&self.config);
+        if let Some(why) = process::why_no_directory() {
+            self.told.insert(Told::NoSocket);
+            self.report.say(&Notice::Warning(why));
+        }
     }
 
     /// The file named after air that is used, what is watched by it, and the keys.
@@ -1138,4 +1167,14 @@ impl Engine {
             self.report.say(&Notice::Warning(warning.clone()));
         }
     }
+}
+
+/// As in double quotes.
+fn escaped(path: &[u8]) -> Vec<u8> {
+    let escape = |byte: &u8| match byte {
+        b'\n' => b"\\n".to_vec(),
+        b'"' | b'\\' => vec![b'\\', *byte],
+        _ => vec![*byte],
+    };
+    path.iter().flat_map(escape).collect()
 }

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::attribution::Content;
 use crate::error::Error;
+use crate::text::visible;
 
 /// hotrun's own number for something it started. Unlike a pid it is never reused, so a
 /// late message cannot hit a successor.
@@ -163,15 +164,7 @@ pub fn quoted(word: &str) -> String {
 /// A path as text for a terminal: control characters (an escape sequence, a line break)
 /// are shown, not obeyed.
 pub fn printable(path: &Path) -> String {
-    let mut text = String::new();
-    for c in path.to_string_lossy().chars() {
-        if c.is_control() {
-            text.extend(c.escape_default());
-        } else {
-            text.push(c);
-        }
-    }
-    text
+    visible(&path.to_string_lossy()).replace('\n', "\\n")
 }
 
 /// What a key asks for.
@@ -519,6 +512,8 @@ pub enum Remedy {
     Possible,
     /// It was to be ended, but is another user's or another project's.
     NotOurs,
+    /// It may stay: it only has the socket because a program has started it.
+    Spared,
     /// It was to be ended, and would not.
     NotPossible,
     /// It is another user's or another project's.

@@ -63,7 +63,7 @@ pub enum Reason<'a> {
     Listed,
     /// `go list` names neither it nor its package.
     NotListed,
-    /// This directory holds a `CACHEDIR.TAG`.
+    /// This directory holds a `CACHEDIR.TAG`, or what `CMake` or Meson builds.
     Cache(&'a Path),
     /// This directory holds a project of its own, which the program does not use.
     Foreign(&'a Path),

@@ -41,7 +41,7 @@ impl Keys {
     /// without waiting unless that is changed for everybody who has it open.
     pub fn listen(terminal: OwnedFd, inbox: UnboundedSender<Message>) -> io::Result<Self> {
         let (stopped, stop) = io::pipe()?;
-        thread::spawn(move || {
+        thread::Builder::new().spawn(move || {
             loop {
                 let mut typed = Vec::new();
                 let mut timeout = PollTimeout::NONE;
@@ -58,7 +58,7 @@ impl Keys {
                     return;
                 }
             }
-        });
+        })?;
         Ok(Self { _stop: stop })
     }
 }
@@ -89,13 +89,13 @@ pub fn tell_of_use(terminal: &OwnedFd, inbox: UnboundedSender<Message>) -> io::R
     // Who opens it by this name is not seen by the other.
     watch(Path::new("/dev/tty"))?;
     let (stopped, stop) = io::pipe()?;
-    thread::spawn(move || {
+    thread::Builder::new().spawn(move || {
         while can_be_read(&uses, &stopped, PollTimeout::NONE) {
             if uses.read_events().is_err() || inbox.send(Message::TerminalUsed).is_err() {
                 return;
             }
         }
-    });
+    })?;
     Ok(stop)
 }
 
@@ -135,7 +135,7 @@ fn shown(typed: &[u8]) -> usize {
 /// Tells the inbox when the terminal is closed. Not everybody whom it was the terminal of is
 /// told by a signal: under make, for one, nobody is.
 pub fn tell_when_closed(terminal: OwnedFd, inbox: UnboundedSender<Message>) {
-    thread::spawn(move || {
+    let wait = move || {
         loop {
             // Asked for nothing, it tells of this alone.
             let mut fds = [PollFd::new(terminal.as_fd(), PollFlags::empty())];
@@ -147,7 +147,9 @@ pub fn tell_when_closed(terminal: OwnedFd, inbox: UnboundedSender<Message>) {
         }
         // The inbox closes when hotrun ends.
         let _ = inbox.send(Message::TerminalClosed);
-    });
+    };
+    // Without a thread, SIGHUP alone tells of it.
+    let _ = thread::Builder::new().spawn(wait);
 }
 
 #[cfg(test)]

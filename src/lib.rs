@@ -87,3 +87,7 @@ pub mod event;
 pub mod attribution;
 // Input, reason, remedy, exit code.
 pub mod error;
+// Directories that hotrun may delete.
+pub mod own_dir;
+// What others have chosen, shown and not obeyed. Pure.
+pub mod text;

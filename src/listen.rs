@@ -21,7 +21,9 @@ use std::thread::{self, JoinHandle};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, getsockopt, sockopt};
+use nix::sys::socket::{
+    AddressFamily, Backlog, Shutdown, SockFlag, SockType, UnixAddr, getsockopt, shutdown, sockopt,
+};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::config::{Address, Listen};
@@ -212,6 +214,17 @@ impl Listeners {
     }
 }
 
+impl Drop for Open {
+    /// A process that may outlive hotrun, such as a browser, may have inherited the socket. The
+    /// port is free all the same. (Only one that is listened on can be shut down.)
+    fn drop(&mut self) {
+        self.alarm = None;
+        if matches!(self.bound, Address::Tcp(_)) {
+            let _ = shutdown(self.socket.fd.as_raw_fd(), Shutdown::Both);
+        }
+    }
+}
+
 impl Open {
     /// What was done; `None` where there is nothing to do.
     fn repair(&mut self) -> Option<Repair> {
@@ -282,7 +295,10 @@ impl SocketFile {
         let spare = path.with_file_name(name);
         // Programs delete the file of a socket that they have inherited as if it were their
         // own; asyncio does. Without the second name, as where there can be none, it is gone.
-        let _ = fs::remove_file(&spare);
+        // A file of the user's that has this name stays, and there is no second name either.
+        if fs::symlink_metadata(&spare).is_ok_and(|meta| meta.file_type().is_socket()) {
+            let _ = fs::remove_file(&spare);
+        }
         let _ = fs::hard_link(path, &spare);
         Ok(Self { path: path.to_owned(), spare, identity })
     }

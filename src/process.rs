@@ -50,8 +50,8 @@ mod tree;
 use guardians::Guardians;
 use leftovers::Record;
 pub(crate) use leftovers::{
-    file_of, files_for, is_alive, known_ports, own_file, owner, remember_ports, shared_file,
-    shared_files, signal_other, sweep, until_guardians_have_ended,
+    file_of, files_for, is_alive, known_ports, may_give_orders, own_file, owner, remember_ports,
+    shared_file, shared_files, signal_other, sweep, until_guardians_have_ended, why_no_directory,
 };
 use link::{FromGuardian, Launch, ToGuardian};
 pub(crate) use output::without_escapes;
@@ -229,6 +229,12 @@ impl Processes {
     /// Starts the reaper. Must be called on the thread, and inside the local set, that will
     /// do all the spawning.
     pub fn new(inbox: mpsc::UnboundedSender<Message>, console: Console) -> Result<Self> {
+        if let Some(why) = platform::why_unknown() {
+            let remedy = "mount it in this namespace: mount -t proc proc /proc \
+                          (unshare: --mount-proc)";
+            let reason = format!("{why}, so what a program starts cannot be found and ended");
+            return Err(Error::failed("/proc", reason).remedy(remedy));
+        }
         platform::adopt_orphans()
             .map_err(|error| Error::failed("cannot adopt orphaned processes", error))?;
         let foreign = platform::orphans("", |_| false).iter().map(|one| one.pid).collect();
@@ -305,13 +311,6 @@ impl Processes {
         self.order(proc, Order::Succeed(pid));
     }
 
-    /// This process, which its first process has started, has taken that one's place.
-    pub fn succeeded(&mut self, proc: Proc, pid: Pid) {
-        // It may be in another group.
-        let group = nix::unistd::getpgid(Some(pid)).unwrap_or(pid);
-        self.began(proc, group);
-    }
-
     /// Stops everything, as Ctrl-Z does.
     pub fn suspend(&self) {
         self.orders.keys().for_each(|proc| self.order(*proc, Order::Suspend));
@@ -337,27 +336,22 @@ impl Processes {
         self.orders.keys().for_each(|proc| self.order(*proc, Order::Resized));
     }
 
-    /// A command has begun; its group is its pid.
-    pub fn began(&mut self, proc: Proc, pid: Pid) {
-        if let Some(record) = &mut self.record {
-            record.add(proc, pid);
-        }
-    }
-
     /// It is gone.
     pub fn forget(&mut self, proc: Proc) {
         self.orders.remove(&proc);
-        if let Some(record) = &mut self.record {
-            record.remove(proc);
-        }
     }
 
-    /// Waits until no guardian is left, but not longer than this. Those that are left end by
-    /// themselves when hotrun does.
+    /// Waits until no guardian is left, but not longer than this; then those that are left are
+    /// killed, which guard nothing any more. Without any time they end by themselves when hotrun
+    /// does.
     pub async fn end(self, most: Duration) {
         let Self { means: Means { reaper, guardians, .. }, orders, record, .. } = self;
         drop((guardians, orders));
-        let _ = tokio::time::timeout(most, reaper.until_nobody_is_left()).await;
+        let is_late = tokio::time::timeout(most, reaper.until_nobody_is_left()).await.is_err();
+        if is_late && !most.is_zero() {
+            reaper.kill_all();
+            let _ = tokio::time::timeout(most, reaper.until_nobody_is_left()).await;
+        }
         drop(record);
     }
 

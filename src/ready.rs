@@ -13,8 +13,10 @@ use std::ffi::OsString;
 use std::fmt::Display;
 use std::future::pending;
 use std::io;
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -24,6 +26,7 @@ use hyper::client::conn::http1;
 use hyper::header::{CONNECTION, HOST};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixDatagram};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{JoinHandle, spawn_local};
@@ -51,10 +54,15 @@ const LAST_LOOK: Duration = Duration::from_millis(250);
 const LATE_LOOK: Duration = Duration::from_secs(5);
 /// An answer takes no longer than this.
 const ANSWER: Duration = Duration::from_secs(5);
+/// After this the reason of an earlier try says nothing any more.
+const SLOW_ANSWER: Duration = Duration::from_millis(200);
 /// What an app says of its state is passed on no oftener than this.
 const STATUS_PAUSE: Duration = Duration::from_secs(1);
 /// An app is granted at most so much more time at once.
 const MOST_EXTENSION: Duration = Duration::from_secs(3600);
+/// An app may send so many messages within [`QUOTA_TIME`]; then it has to wait.
+const QUOTA: u32 = 100;
+const QUOTA_TIME: Duration = Duration::from_millis(100);
 /// The longest message, in bytes; systemd's own are at most 4096.
 const LONGEST: usize = 64 << 10;
 
@@ -107,7 +115,7 @@ impl Probe {
             PathBuf::from(name)
         });
         let opened = match &path {
-            Some(path) => UnixDatagram::bind(path),
+            Some(path) => open_socket(path),
             None => Err(io::Error::other("there is no directory for it")),
         };
         let (socket, outcome) = match opened {
@@ -198,6 +206,71 @@ impl Status {
     }
 }
 
+/// How many messages more are read at this time. The rest stays in the socket, and an app that
+/// sends without end waits until there is room: nothing here grows by it.
+#[derive(Default)]
+struct Quota {
+    used: u32,
+    until: Option<Instant>,
+}
+
+impl Quota {
+    fn is_used_up(&self) -> bool {
+        self.used >= QUOTA
+    }
+
+    /// Ends when there is a new one, where this one is being used.
+    async fn renewed(&mut self) {
+        if self.used == 0 {
+            return pending().await;
+        }
+        let until = *self.until.get_or_insert_with(|| Instant::now() + QUOTA_TIME);
+        sleep_until(until).await;
+        *self = Self::default();
+    }
+}
+
+/// A socket on which this user alone can send, and that tells who has sent.
+fn open_socket(path: &Path) -> io::Result<UnixDatagram> {
+    let socket = UnixDatagram::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    #[cfg(target_os = "linux")]
+    nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::PassCred, &true)?;
+    Ok(socket)
+}
+
+/// One message; `None` for one of another user's. (macOS does not tell whose it is: there the
+/// directory of the socket is all that keeps others out.)
+fn receive(socket: &UnixDatagram) -> io::Result<Option<Vec<u8>>> {
+    let mut message = vec![0; LONGEST];
+    #[cfg(target_os = "linux")]
+    let (count, is_ours) = {
+        use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg};
+        let mut parts = [io::IoSliceMut::new(&mut message)];
+        // There is no room for descriptors: those that are sent are closed.
+        let mut control = nix::cmsg_space!(UnixCredentials);
+        let fd = socket.as_raw_fd();
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+        let received = recvmsg::<()>(fd, &mut parts, Some(&mut control), flags)?;
+        let is_ours = received.cmsgs().into_iter().flatten().any(|one| match one {
+            ControlMessageOwned::ScmCredentials(sender) => process::may_give_orders(sender.uid()),
+            _ => false,
+        });
+        (received.bytes, is_ours)
+    };
+    #[cfg(not(target_os = "linux"))]
+    let (count, is_ours) = (
+        nix::sys::socket::recv(
+            socket.as_raw_fd(),
+            &mut message,
+            nix::sys::socket::MsgFlags::MSG_DONTWAIT,
+        )?,
+        true,
+    );
+    message.truncate(count);
+    Ok(is_ours.then_some(message))
+}
+
 impl Watcher {
     async fn run(self, mut facts: UnboundedReceiver<Fact>) {
         let mut seen = Seen::default();
@@ -216,6 +289,7 @@ impl Watcher {
         let mut runs = Some(began + self.runs_after()).filter(|_| !is_configured);
         let (mut is_ready, mut is_proven) = (false, false);
         let mut status = Status::default();
+        let mut quota = Quota::default();
         let why = RefCell::new(String::new());
         let found = RefCell::new(None);
         let mut probing = pin!(self.probe(&pid, began, &why, &found));
@@ -266,11 +340,11 @@ impl Watcher {
                         self.tell(Message::Status(self.proc, text));
                     }
                 }
+                () = quota.renewed() => {}
                 // After the clocks, which an app that never stops talking would hold up.
-                text = self.hear() => {
-                    for word in text.lines() {
-                        self.take_in(word, &mut seen, &mut status, &mut deadline);
-                    }
+                text = self.hear(), if !quota.is_used_up() => {
+                    quota.used += 1;
+                    self.take_in(&text, &mut seen, &mut status, &mut deadline);
                 }
             }
         }
@@ -280,41 +354,43 @@ impl Watcher {
         if self.expected.mode == Mode::Handover { RUNS_BESIDE } else { RUNS }
     }
 
-    /// One line of a message.
+    /// Everything that one message says. Of what it says again, the last counts.
     fn take_in(
         &self,
-        line: &str,
+        message: &str,
         seen: &mut Seen,
         status: &mut Status,
         deadline: &mut Option<Instant>,
     ) {
-        match line.split_once('=') {
-            Some(("READY", "1")) => seen.notified = true,
-            Some(("STATUS", text)) => status.hear(text),
-            Some(("MAINPID", pid)) => {
-                if let Ok(pid) = pid.parse() {
-                    self.tell(Message::MainPid(self.proc, pid));
+        let (mut main_pid, mut extension) = (None, None);
+        for line in message.lines() {
+            match line.split_once('=') {
+                Some(("READY", "1")) => seen.notified = true,
+                Some(("STATUS", text)) => status.hear(text),
+                Some(("MAINPID", pid)) => main_pid = pid.parse().ok(),
+                Some(("STOPPING", "1")) if !seen.stopping => {
+                    seen.stopping = true;
+                    self.tell(Message::Stopping(self.proc));
                 }
-            }
-            Some(("STOPPING", "1")) if !seen.stopping => {
-                seen.stopping = true;
-                self.tell(Message::Stopping(self.proc));
-            }
-            Some(("EXTEND_TIMEOUT_USEC", more)) => {
-                let Ok(more) = more.parse().map(Duration::from_micros) else { return };
-                let more = more.min(MOST_EXTENSION);
-                let later = Instant::now() + more;
-                if let Some(deadline) = deadline.as_mut().filter(|at| **at < later) {
-                    *deadline = later;
-                    if !std::mem::replace(&mut seen.extended, true) {
-                        let notice = Notice::Extended { app: self.proc, more, to_end: false };
-                        self.tell(Message::Say(notice));
-                    }
+                Some(("EXTEND_TIMEOUT_USEC", more)) => {
+                    extension = more.parse().ok().map(Duration::from_micros);
                 }
-                self.tell(Message::Extend(self.proc, more));
+                _ => {}
             }
-            _ => {}
         }
+        if let Some(pid) = main_pid {
+            self.tell(Message::MainPid(self.proc, pid));
+        }
+        let Some(more) = extension.map(|more| more.min(MOST_EXTENSION)) else { return };
+        let later = Instant::now() + more;
+        if let Some(deadline) = deadline.as_mut().filter(|at| **at < later) {
+            *deadline = later;
+            if !std::mem::replace(&mut seen.extended, true) {
+                let notice = Notice::Extended { app: self.proc, more, to_end: false };
+                self.tell(Message::Say(notice));
+            }
+        }
+        self.tell(Message::Extend(self.proc, more));
     }
 
     fn is_enough(&self, seen: Seen) -> bool {
@@ -348,10 +424,17 @@ impl Watcher {
     /// The next message. Waits for ever where there is no socket.
     async fn hear(&self) -> String {
         let Some(socket) = &self.socket else { return pending().await };
-        let mut message = vec![0; LONGEST];
-        match socket.recv(&mut message).await {
-            Ok(count) => String::from_utf8_lossy(&message[..count]).into_owned(),
-            Err(_) => pending().await,
+        loop {
+            if socket.readable().await.is_err() {
+                return pending().await;
+            }
+            match socket.try_io(Interest::READABLE, || receive(socket)) {
+                Ok(Some(message)) => return String::from_utf8_lossy(&message).into_owned(),
+                // A stranger's, or it was read already.
+                Ok(None) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return pending().await,
+            }
         }
     }
 
@@ -439,7 +522,16 @@ impl Watcher {
         let mut pause = LOOK;
         loop {
             let tried = match self.is_its_own(pid.get(), target) {
-                Ok(()) => good().await,
+                Ok(()) => {
+                    let mut trying = pin!(good());
+                    tokio::select! {
+                        tried = &mut trying => tried,
+                        () = sleep(SLOW_ANSWER) => {
+                            *why.borrow_mut() = format!("{what}: no answer yet");
+                            trying.await
+                        }
+                    }
+                }
                 Err(failure) => Err(failure),
             };
             let Err(failure) = tried else { return };
@@ -488,9 +580,15 @@ impl Failure {
 /// The name is looked up as long as that takes: it cannot be stopped, and must not be done
 /// twice at a time.
 async fn connect(target: &Target) -> Result<TcpStream, Failure> {
-    let found = tokio::net::lookup_host((&*target.host, target.port)).await;
-    let unknown = |error| Failure { is_unknown_name: true, ..Failure::of(error) };
-    let addresses: Vec<SocketAddr> = found.map_err(unknown)?.collect();
+    let addresses: Vec<SocketAddr> = if target.host == "localhost" {
+        // Looking a name up takes a thread, which there may be none for.
+        let both = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
+        both.map(|address| SocketAddr::new(address, target.port)).into()
+    } else {
+        let found = tokio::net::lookup_host((&*target.host, target.port)).await;
+        let unknown = |error| Failure { is_unknown_name: true, ..Failure::of(error) };
+        found.map_err(unknown)?.collect()
+    };
     match timeout(ANSWER, TcpStream::connect(&*addresses)).await {
         Ok(connected) => connected.map_err(Failure::of),
         Err(_) => Err(Failure::of(io::Error::from(io::ErrorKind::TimedOut))),

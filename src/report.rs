@@ -8,9 +8,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+
 use crate::config::{Clear, Color, Loudness, Talk};
 use crate::error::Error;
 use crate::event::{Cause, Ended, Holder, Next, Notice, Proc, Remedy, Whose, name_paths};
+use crate::text::shown;
 
 /// What others have chosen is cut after so many characters.
 const MOST_SHOWN: usize = 60;
@@ -96,6 +99,8 @@ pub struct Facts {
     pub unready: Option<String>,
     /// It has asked for more time to end, and got it.
     pub extended: bool,
+    /// The signal that a rule has sent to it last.
+    pub signalled: Option<Signal>,
 }
 
 impl Facts {
@@ -113,6 +118,7 @@ impl Facts {
             taken: None,
             unready: None,
             extended: false,
+            signalled: None,
         }
     }
 }
@@ -175,12 +181,12 @@ impl Report {
 
     /// Says an error of hotrun's own, at its end.
     pub fn error(error: &Error) {
-        write_at_once(&format!("hotrun: {error}\n"));
+        write_at_once(&shown(&format!("hotrun: {error}\n")));
     }
 
     /// Says something about a command line, at the start.
     pub fn note(text: &str) {
-        write_at_once(&format!("hotrun: {text}\n"));
+        write_at_once(&shown(&format!("hotrun: {text}\n")));
     }
 
     /// Shows which keys there are.
@@ -476,7 +482,14 @@ impl Report {
             Ended::NotStarted(_) => String::new(),
             _ => format!("{}: ", self.name(app)),
         };
-        self.line(Part::Runner, tone, word, &format!("{name}{ended}; {follows}"));
+        let signalled = self.facts.get(&app).and_then(|facts| facts.signalled);
+        let sender = match (ended, signalled) {
+            (Ended::Signal { number, .. }, Some(signal)) if *number == signal as i32 => {
+                ", which a rule has sent (action = \"signal\"), and which it does not handle"
+            }
+            _ => "",
+        };
+        self.line(Part::Runner, tone, word, &format!("{name}{ended}{sender}; {follows}"));
     }
 
     fn serving(&self, app: Option<Proc>) -> String {
@@ -519,6 +532,7 @@ impl Report {
         if !is_said || (self.quiet && !tone.is_urgent()) {
             return;
         }
+        let text = &shown(text);
         if self.may_show_bar.get() && std::io::stderr().is_terminal() {
             self.write("\r\u{1b}[K");
         }
@@ -569,6 +583,9 @@ pub fn who_holds(holder: &Holder) -> (String, &'static str) {
         Remedy::Ended => "it was ended (--free-port)",
         Remedy::Possible => "end it, or have it ended: hotrun --free-port",
         Remedy::NotOurs => "--free-port leaves it alone: it is not of this project and user",
+        Remedy::Spared => {
+            "it may stay (spare), and has inherited the socket: close it, or use another port"
+        }
         Remedy::NotPossible => "it could not be ended",
         Remedy::None => "end it, or use another port",
     };

@@ -20,9 +20,14 @@ pub(super) fn check(config: &Config) -> String {
     lines.join("\n")
 }
 
+/// A text of several lines, of which none can pass for a line of hotrun's own.
+fn indented(text: &str) -> String {
+    text.replace('\n', "\n           ")
+}
+
 fn summary(config: &Config) -> Vec<String> {
     let mut lines = Vec::new();
-    let mut line = |name: &str, text: String| lines.push(format!("{name:>9}  {text}"));
+    let mut line = |name: &str, text: String| lines.push(format!("{name:>9}  {}", indented(&text)));
     let file = config.file.as_deref().map(printable);
     line("config", file.unwrap_or_else(|| format!("none; {} project", config.kind.name())));
     line("directory", printable(&config.directory));
@@ -55,7 +60,7 @@ fn summary(config: &Config) -> Vec<String> {
     }
     for rule in &config.watch.rules {
         let what = match &rule.action {
-            Action::Run(cmd) => cmd.clone(),
+            Action::Run { cmd, .. } => cmd.clone(),
             Action::Signal(signal) => signal.as_str().to_owned(),
             other => other.name().to_owned(),
         };
@@ -142,7 +147,7 @@ fn settings(config: &Config) -> Vec<String> {
             lines.push(format!("[{of}]"));
             table = of;
         }
-        let text = format!("{name} = {}", setting.value);
+        let text = format!("{name} = {}", indented(&setting.value));
         lines.push(format!("{text:<47} # {}", setting.origin));
     }
     lines
@@ -235,7 +240,7 @@ fn explain_file(config: &Config, filter: &Filter, path: &Path) -> String {
 
 fn what_follows(action: &Action) -> String {
     match action {
-        Action::Run(cmd) => format!("runs {cmd:?}"),
+        Action::Run { cmd, .. } => format!("runs {cmd:?}"),
         Action::Restart => "the program is started again, without a build".to_owned(),
         Action::Signal(signal) => format!("the program gets {signal}"),
         Action::Reload => "the browser reloads the page".to_owned(),
@@ -274,7 +279,10 @@ fn why(config: &Config, path: &Path, reason: Reason<'_>) -> String {
             "the program does not use its module (go list)".to_owned()
         }
         Reason::NotListed => "the program does not import its package (go list)".to_owned(),
-        Reason::Cache(place) => format!("{} is a cache (CACHEDIR.TAG)", name(place)),
+        Reason::Cache(place) => format!(
+            "{} holds caches or what is built (CACHEDIR.TAG, CMakeCache.txt, Meson)",
+            name(place)
+        ),
         Reason::Foreign(place) => {
             format!("{} is a project of its own that the program does not use", name(place))
         }

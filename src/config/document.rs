@@ -436,9 +436,17 @@ impl Document {
         let is_below = |key: &str, table: &str| {
             key.strip_prefix(table).is_some_and(|rest| rest.starts_with('.'))
         };
-        let mut unknown: Vec<(usize, String)> = Vec::new();
         let is_air = air::is_airs(Path::new(&self.name));
         let of_air = asked.iter().copied().filter(|key| air::has_key(key)).collect();
+        let near = |key: &str| match open.iter().find(|table| key.contains(&format!(".{table}."))) {
+            Some(_) if is_air => Some("env_files = [\".env\"]".to_owned()),
+            Some(table) => Some(format!("the table [{table}], at the top level")),
+            None if is_air => {
+                nearest(key, &of_air).or_else(|| nearest(key, &asked)).map(air::in_its_keys)
+            }
+            None => nearest(key, &asked).map(str::to_owned),
+        };
+        let mut unknown: Vec<(usize, Unknown<'_>)> = Vec::new();
         for (key, entry) in &self.entries {
             if asked.contains(key.as_str())
                 || !is_meant(key)
@@ -446,31 +454,17 @@ impl Document {
             {
                 continue;
             }
-            let near = match open.iter().find(|table| key.contains(&format!(".{table}."))) {
-                Some(_) if is_air => Some("env_files = [\".env\"]".to_owned()),
-                Some(table) => Some(format!("the table [{table}], at the top level")),
-                None if is_air => {
-                    nearest(key, &of_air).or_else(|| nearest(key, &asked)).map(air::in_its_keys)
-                }
-                None => nearest(key, &asked).map(str::to_owned),
-            };
             match entry {
                 Entry::Option(_) => {
                     let error = Error::usage(format!("--{key}"), "there is no such option or key");
-                    return Err(match near {
+                    return Err(match near(key) {
                         Some(near) => error.remedy(format!("did you mean --{near}?")),
                         None => error,
                     });
                 }
                 Entry::File { read, .. }
                     if read.is_table() && asked.iter().any(|known| is_below(known, key)) => {}
-                Entry::File { key: place, .. } => {
-                    let start = place.start;
-                    let hint = near.map(|near| format!("did you mean {near}?"));
-                    let hint = hint.unwrap_or_else(|| "it has no effect".to_owned());
-                    let text = format!("{}: unknown key {key}; {hint}", self.place(start));
-                    unknown.push((start, text));
-                }
+                Entry::File { key: place, .. } => unknown.push((place.start, Unknown::Key(key))),
             }
         }
         for (key, tables) in &self.lists {
@@ -478,14 +472,26 @@ impl Document {
             for table in tables {
                 let start = table.start();
                 if is_known {
-                    unknown.extend(table.unknown()?.into_iter().map(|text| (start, text)));
+                    let below = table.unknown()?.into_iter().map(Unknown::Told);
+                    unknown.extend(below.map(|one| (start, one)));
                 } else {
-                    unknown.push((start, format!("{}: unknown table {key}", table.begins_at())));
+                    unknown.push((start, Unknown::Table(key, table)));
                 }
             }
         }
-        unknown.sort();
-        Ok(unknown.into_iter().map(|(_, text)| text).collect())
+        unknown.sort_by_key(|(start, _)| *start);
+        let more = unknown.len().saturating_sub(MOST_UNKNOWN);
+        let told = unknown.into_iter().take(MOST_UNKNOWN).map(|(start, one)| match one {
+            Unknown::Key(key) => {
+                let hint = near(key).map(|near| format!("did you mean {near}?"));
+                let hint = hint.unwrap_or_else(|| "it has no effect".to_owned());
+                format!("{}: unknown key {key}; {hint}", self.place(start))
+            }
+            Unknown::Table(key, table) => format!("{}: unknown table {key}", table.begins_at()),
+            Unknown::Told(text) => text,
+        });
+        let rest = (more > 0).then(|| format!("{}: {more} more unknown keys", self.name));
+        Ok(told.chain(rest).collect())
     }
 
     /// Every value that decides something, in the order of the keys, and where it is from.
@@ -585,6 +591,18 @@ fn nearest<'a>(key: &str, known: &BTreeSet<&'a str>) -> Option<&'a str> {
         .min();
     close.map(|(_, one)| one).or(same_name.copied())
 }
+
+/// Something in the file that nobody asked for.
+enum Unknown<'a> {
+    Key(&'a str),
+    /// One of a list of tables.
+    Table(&'a str, &'a Document),
+    /// It is put into words already.
+    Told(String),
+}
+
+/// So many unknown keys are named.
+const MOST_UNKNOWN: usize = 20;
 
 /// How many letters must be put in, taken out or exchanged.
 fn distance(a: &str, b: &str) -> usize {

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// No time that is configured is longer: so none overflows when it is added to another.
+pub(super) const MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// Reads `300ms`, `1.5s`, `1m30s`: numbers with units, as Go's `time.ParseDuration` does.
 /// `0` needs no unit.
 pub(crate) fn parse(text: &str) -> Option<Duration> {

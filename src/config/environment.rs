@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::Environment;
+use super::{Environment, file};
 use crate::error::{Error, Result};
 
 impl Environment {
@@ -16,14 +16,16 @@ impl Environment {
     pub fn read(&self) -> Result<Vec<(String, String)>> {
         let mut variables = BTreeMap::new();
         for file in &self.files {
-            match std::fs::read(file) {
+            match file::read(file) {
                 Ok(bytes) => variables.extend(parse(file, &bytes)?),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => return Err(Error::usage(file.display(), error)),
             }
         }
         variables.extend(self.inline.iter().cloned());
-        variables.retain(|name, _| std::env::var_os(name).is_none());
+        for (name, _) in std::env::vars_os() {
+            name.to_str().map(|name| variables.remove(name));
+        }
         Ok(variables.into_iter().collect())
     }
 }
@@ -36,12 +38,13 @@ fn parse(file: &Path, bytes: &[u8]) -> Result<Vec<(String, String)>> {
     })?;
     let text = text.trim_start_matches('\u{feff}');
     variables_of(text).map_err(|error| match error {
-        dotenvy::Error::LineParse(..) => {
-            let lines: Vec<&str> = text.lines().collect();
-            let is_good = |count: &usize| variables_of(&lines[..*count].join("\n")).is_ok();
-            let good = (0..lines.len()).rev().find(is_good).unwrap_or(0);
-            let wrong = lines.get(good).unwrap_or(&"").trim();
-            Error::usage(format!("{shown}:{}", good + 1), format!("cannot be read: {wrong}"))
+        // Never the line itself: what is wrong may be a secret.
+        dotenvy::Error::LineParse(wrong, _) => {
+            let wrong = wrong.lines().next().unwrap_or_default().trim();
+            let read = in_quotes(text);
+            let line = read.lines().position(|line| line.trim() == wrong);
+            let place = line.map_or_else(|| shown.to_string(), |at| format!("{shown}:{}", at + 1));
+            Error::usage(place, "this line is not understood")
                 .remedy("a line is NAME=value; a value with blanks stands in quotes")
         }
         other => Error::usage(&shown, other),
@@ -180,9 +183,12 @@ mod tests {
     #[test]
     fn a_mistake_is_told_with_its_line() {
         let error = read("A=1\n\nB two words\nC=1\n").unwrap_err();
-        assert!(error.starts_with(".env:3: cannot be read: B two words\n"), "{error}");
+        assert!(error.starts_with(".env:3: this line is not understood\n"), "{error}");
+        assert!(!error.contains("words"), "it may be a secret: {error}");
         let error = read("A=1\nB=\"not closed\nC=1\n").unwrap_err();
-        assert!(error.starts_with(".env:2: cannot be read: B=\"not closed\n"), "{error}");
+        assert!(error.starts_with(".env:2: this line is not understood\n"), "{error}");
+        let error = read(&("A=1\n".repeat(50_000) + "wrong")).unwrap_err();
+        assert!(error.starts_with(".env:50001: "), "{error}");
         let error = parse(Path::new(".env"), b"A=1\nB=\xff\n").unwrap_err();
         assert!(error.to_string().starts_with(".env:2: is not UTF-8"), "{error}");
     }

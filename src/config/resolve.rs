@@ -132,6 +132,7 @@ impl<'a> Resolver<'a> {
         let clean_on_exit = self.boolean("misc.clean_on_exit", false)?;
         Ok(Config {
             file: None,
+            preferred: Vec::new(),
             kind,
             directory: directory.clone(),
             tmp_dir,
@@ -183,7 +184,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// Refuses to watch the whole machine, or all that somebody has, as air does.
-    fn refuse_too_much(&self, root: &Path) -> Result<()> {
+    pub(super) fn refuse_too_much(&self, root: &Path) -> Result<()> {
         let wanted = self.boolean("build.ignore_dangerous_root_dir", false)?;
         let home = std::env::home_dir().and_then(|home| std::fs::canonicalize(home).ok());
         let too_much = [Some("/".into()), Some("/root".into()), home];
@@ -662,28 +663,36 @@ impl<'a> Resolver<'a> {
         if found.is_none() {
             self.document.assume(key, i64::try_from(default).unwrap_or(i64::MAX));
         }
-        Ok(Duration::from_millis(found.unwrap_or(default)))
+        self.not_too_long(key, Duration::from_millis(found.unwrap_or(default)))
     }
 
     pub(super) fn duration(&self, key: &'static str, default: Duration) -> Result<Duration> {
         let wrong = || self.document.wrong(key, DURATION);
-        match self.document.number_or_text(key, DURATION)? {
+        let found = match self.document.number_or_text(key, DURATION)? {
             Some(NumberOrText::Text(text)) if !text.is_empty() => {
-                duration::parse(&text).ok_or_else(wrong)
+                duration::parse(&text).ok_or_else(wrong)?
             }
             Some(NumberOrText::Number(number)) => {
                 let number = u64::try_from(number).map_err(|_| wrong())?;
-                Ok(if self.air_mode {
+                if self.air_mode {
                     air::integer_duration(number)
                 } else {
                     Duration::from_millis(number)
-                })
+                }
             }
             _ => {
                 self.document.assume(key, format!("{default:?}"));
-                Ok(default)
+                return Ok(default);
             }
+        };
+        self.not_too_long(key, found)
+    }
+
+    fn not_too_long(&self, key: &'static str, found: Duration) -> Result<Duration> {
+        if found > duration::MAX {
+            return Err(self.document.wrong(key, "at most a year (\"8760h\")"));
         }
+        Ok(found)
     }
 }
 

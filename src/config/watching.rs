@@ -13,6 +13,7 @@ use super::document::Document;
 use super::resolve::{Resolver, signal_named};
 use super::{
     Action, Backend, Command, Extensions, Globs, KEPT, Program, Rule, Watch, absolute, air,
+    placeholder,
 };
 use crate::error::{Error, Result};
 use crate::project::{self, Kind};
@@ -98,6 +99,7 @@ impl Resolver<'_> {
             ));
         }
         let by_rules = rules.iter().flat_map(|rule| &rule.include_dirs).cloned();
+        by_rules.clone().try_for_each(|path| self.refuse_too_much(&path))?;
         let named = include.fixed_parts().map(|part| root.join(part)).chain(by_rules);
         for place in named {
             if place.is_dir() && !roots.iter().any(|root| place.starts_with(root)) {
@@ -311,6 +313,7 @@ impl Resolver<'_> {
                      there is one"
                 ));
             }
+            self.refuse_too_much(&path)?;
             found.insert(path);
         }
         Ok(found)
@@ -379,7 +382,7 @@ impl Resolver<'_> {
     fn rules(&mut self, root: &Path) -> Result<Vec<Rule>> {
         let tables = self.document.tables("build.rules")?;
         let mut rules = Vec::new();
-        for (number, table) in tables.iter().enumerate() {
+        for (number, table) in (1..).zip(tables) {
             rules.push(self.rule(number, table, root)?);
         }
         Ok(rules)
@@ -395,7 +398,10 @@ impl Resolver<'_> {
         let action = table.text("action")?.unwrap_or_else(|| "run".to_owned());
         let has_cmd = cmd.is_some();
         let action = match (action.as_str(), cmd) {
-            ("run", Some(cmd)) => Action::Run(cmd),
+            ("run", Some(cmd)) => {
+                let for_file = placeholder::replace(&cmd).map_err(|why| table.wrong("cmd", why))?;
+                Action::Run { cmd, for_file }
+            }
             ("run", None) => {
                 return Err(incomplete("has no cmd").remedy(
                     "say what it runs, for example cmd = \"templ generate\", or another action",
@@ -416,7 +422,7 @@ impl Resolver<'_> {
                 return Err(table.wrong("action", expected));
             }
         };
-        if has_cmd && !matches!(action, Action::Run(_)) {
+        if has_cmd && !matches!(action, Action::Run { .. }) {
             return Err(table.wrong("cmd", "no cmd beside this action; only \"run\" has one"));
         }
         if signal.is_some() && !matches!(action, Action::Signal(_)) {

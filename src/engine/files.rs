@@ -8,11 +8,9 @@ use super::Engine;
 use crate::config::KEPT;
 use crate::error::{Error, Result};
 use crate::event::Notice;
+use crate::own_dir;
 use crate::process::{self, without_escapes};
 
-/// In each `tmp_dir` that hotrun has made: git does not see it, and hotrun knows it again.
-const MARK: &str = ".gitignore";
-const MARK_TEXT: &str = "# Made by hotrun, which may delete this directory.\n*\n";
 /// Why most directories are not deleted.
 const NOT_OURS: &str = "hotrun has not made it";
 
@@ -34,12 +32,12 @@ impl Engine {
         if directory.is_dir() {
             return Ok(());
         }
-        std::fs::create_dir_all(directory)
-            .and_then(|()| std::fs::write(directory.join(MARK), MARK_TEXT))
-            .map_err(|error| {
+        std::fs::create_dir_all(directory).and_then(|()| own_dir::mark(directory)).map_err(
+            |error| {
                 Error::failed(directory.display(), format!("cannot make tmp_dir: {error}"))
                     .remedy("set tmp_dir to a directory that can be written")
-            })
+            },
+        )
     }
 
     /// With `clean_on_exit`: deletes `tmp_dir`, if hotrun has made it, or builds all that is in it.
@@ -52,19 +50,19 @@ impl Engine {
         let log = self.config.log.as_ref().map(|log| &log.path);
         // Not a script that the user has put there: that is a source.
         let artifact = self.config.watch.artifact.as_ref();
-        let kept = directory.join(KEPT);
-        let own = [kept.join(process::owner()), kept.join(".gitignore")];
+        let own = directory.join(KEPT).join(process::owner());
         let is_output = |file: &Path| {
             artifact.is_some_and(|artifact| artifact == file)
                 || log.is_some_and(|log| log == file)
-                || own.iter().any(|own| file.starts_with(own))
+                || file.starts_with(&own)
         };
+        let Ok(seen) = directory.symlink_metadata() else { return };
         let outcome = match why_not_ours(directory, &project.map(PathBuf::as_path), &is_output) {
             _ if self.artifacts.has_neighbours(process::is_alive) => {
                 Err("another hotrun uses it".to_owned())
             }
             Some(why) => Err(why),
-            None => std::fs::remove_dir_all(directory).map_err(|error| error.to_string()),
+            None => own_dir::delete_seen(directory, &seen).map_err(|error| error.to_string()),
         };
         if let Err(why) = outcome {
             let text = format!("clean_on_exit leaves {} alone: {why}", directory.display());
@@ -160,9 +158,9 @@ fn why_not_ours(
     if kept.iter().any(|path| holds(path)) || home.is_some_and(|home| home.starts_with(&real)) {
         return Some("the project itself lies in it".to_owned());
     }
-    let is_marked =
-        || std::fs::read(directory.join(MARK)).is_ok_and(|text| text == MARK_TEXT.as_bytes());
-    if is_link || !(is_marked() || count_only(directory, is_output).is_some_and(|count| count > 0))
+    if is_link
+        || !(own_dir::is_own(directory)
+            || count_only(directory, is_output).is_some_and(|count| count > 0))
     {
         return Some(NOT_OURS.to_owned());
     }
@@ -205,7 +203,7 @@ mod tests {
         let made = |name: &str| {
             let directory = root.join(name);
             std::fs::create_dir_all(&directory).unwrap();
-            std::fs::write(directory.join(MARK), MARK_TEXT).unwrap();
+            own_dir::mark(&directory).unwrap();
             directory
         };
         let is_output = |file: &Path| file.ends_with("main");
@@ -225,11 +223,11 @@ mod tests {
         std::fs::create_dir(&theirs).unwrap();
         std::fs::write(theirs.join("notes"), "").unwrap();
         assert_eq!(why(&theirs, &root).as_deref(), Some("hotrun has not made it"));
-        std::fs::write(theirs.join(MARK), "*\n").unwrap();
+        std::fs::write(theirs.join(".gitignore"), "*\n").unwrap();
         assert_eq!(why(&theirs, &root).as_deref(), Some("hotrun has not made it"));
         // All in it is what builds have made.
         std::fs::remove_file(theirs.join("notes")).unwrap();
-        std::fs::remove_file(theirs.join(MARK)).unwrap();
+        std::fs::remove_file(theirs.join(".gitignore")).unwrap();
         std::fs::create_dir(theirs.join("bin")).unwrap();
         std::fs::write(theirs.join("bin/main"), "").unwrap();
         assert_eq!(why(&theirs, &root), None);

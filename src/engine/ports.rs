@@ -26,7 +26,11 @@ const SOON: Duration = Duration::from_secs(2);
 
 impl Engine {
     pub(super) fn freeing(&self) -> Freeing {
-        Freeing { wanted: self.config.free_port, project: self.config.directory.clone() }
+        Freeing {
+            wanted: self.config.free_port,
+            project: self.config.directory.clone(),
+            spare: self.config.spare.as_slice().into(),
+        }
     }
 
     /// After a while: on which ports an app, or a build, listens.

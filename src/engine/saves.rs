@@ -360,7 +360,7 @@ impl Engine {
         let mut sorted = Sorted::default();
         for save in saves {
             let path = save.path.clone();
-            if self.config.file.as_ref() == Some(&path) {
+            if self.config.is_configuration(&path) {
                 continue;
             }
             let (verdict, reason) = self.filter.judge(&save.path);
@@ -379,7 +379,7 @@ impl Engine {
                 continue;
             };
             match self.config.watch.rules[number].action {
-                Action::Run(_) => sorted.for_rules.push(save),
+                Action::Run { .. } => sorted.for_rules.push(save),
                 Action::Restart => sorted.app_input.push(path),
                 Action::Reload => sorted.page.push(path),
                 Action::Css => sorted.css.push(path),

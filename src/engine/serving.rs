@@ -3,8 +3,6 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use nix::unistd::Pid;
-
 use super::{Engine, Told};
 use crate::event::{Event, Message, Mode, Notice, Proc, Role};
 use crate::ready::{Expected, Probe};
@@ -103,7 +101,6 @@ impl Engine {
 
     /// A program that restarts itself gracefully has started its successor, and has ended.
     fn succeeded(&mut self, app: Proc, pid: i32) {
-        self.processes.succeeded(app, Pid::from_raw(pid));
         if let Some(probe) = self.probes.get(&app) {
             probe.began(pid);
         }

@@ -15,7 +15,11 @@ use crate::report;
 
 /// Opens what is configured, before anything is built.
 pub(super) async fn open_listeners(listeners: &mut Listeners, config: &Config) -> Result<()> {
-    let freeing = Freeing { wanted: config.free_port, project: config.directory.clone() };
+    let freeing = Freeing {
+        wanted: config.free_port,
+        project: config.directory.clone(),
+        spare: config.spare.as_slice().into(),
+    };
     loop {
         let Err(failed) = listeners.hold(&config.listen, &[]) else { return Ok(()) };
         let port = failed.address.port().filter(|_| is_taken(&failed));

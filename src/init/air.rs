@@ -129,7 +129,7 @@ fn as_table(rule: &Rule, base: &Path) -> Vec<(&'static str, Value)> {
     ];
     let mut table: Vec<(&'static str, Value)> = vec![("name", rule.name.clone().into())];
     match &rule.action {
-        Action::Run(cmd) => table.push(("cmd", cmd.clone().into())),
+        Action::Run { cmd, .. } => table.push(("cmd", cmd.clone().into())),
         Action::Signal(signal) => {
             table.push(("action", "signal".into()));
             table.push(("signal", signal.as_str().into()));

@@ -27,6 +27,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill, killpg};
+use nix::sys::socket::{Shutdown, shutdown};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid, getppid, setpgid, setsid, tcsetpgrp};
 
@@ -145,6 +146,9 @@ struct Duty {
     round: Duration,
     /// No command follows.
     closed: bool,
+    /// Listeners that the command has inherited. A process that may stay may have them, too: when
+    /// hotrun is dead, they are shut down, so that their ports are free.
+    listeners: Vec<OwnedFd>,
     /// What the command prints; read here only when hotrun is dead.
     outputs: Vec<(Printed, File)>,
     /// Disconnected when all of that has been printed.
@@ -181,6 +185,7 @@ impl Duty {
             killing: false,
             round: ROUND,
             closed: false,
+            listeners: Vec::new(),
             outputs: Vec::new(),
             printing: None,
             abandoned: None,
@@ -205,6 +210,9 @@ impl Duty {
                 }
                 if self.hotrun_is_dead() {
                     terminal::mend_after_death();
+                    for listener in &self.listeners {
+                        let _ = shutdown(listener.as_raw_fd(), Shutdown::Both);
+                    }
                 }
                 return;
             }
@@ -312,7 +320,9 @@ impl Duty {
 
     fn start(&mut self, launch: Launch) {
         let streams = launch.streams.map(|travels| travels.then(|| self.link.next_fd()).flatten());
-        let listeners = (0..launch.listeners).map_while(|_| self.link.next_fd()).collect();
+        let listeners: Vec<OwnedFd> =
+            (0..launch.listeners).map_while(|_| self.link.next_fd()).collect();
+        self.listeners = listeners.iter().filter_map(|one| one.try_clone().ok()).collect();
         let outputs = launch.outputs.iter();
         self.outputs =
             outputs.map_while(|one| Some((*one, File::from(self.link.next_fd()?)))).collect();
@@ -476,7 +486,7 @@ impl Duty {
         let members = self.signal_groups(signal);
         for one in &members {
             // Who is stopped cannot obey.
-            let _ = kill(one.pid, Signal::SIGCONT);
+            let _ = platform::signal(one, Signal::SIGCONT);
         }
         self.asked.extend(members.iter().map(Member::identity));
         self.asked_groups.clone_from(&self.groups);
@@ -498,8 +508,8 @@ impl Duty {
         }
         let rest: Vec<Member> = members.into_iter().filter(|one| !asked(one)).collect();
         for one in &rest {
-            let _ = kill(one.pid, Signal::SIGTERM);
-            let _ = kill(one.pid, Signal::SIGCONT);
+            let _ = platform::signal(one, Signal::SIGTERM);
+            let _ = platform::signal(one, Signal::SIGCONT);
             let until = Instant::now() + LAST_GRACE;
             self.late.push(Late { pid: one.pid, start: one.start, until });
         }
@@ -513,8 +523,9 @@ impl Duty {
         }
         let members = self.members();
         for late in self.late.extract_if(.., |late| late.until <= now) {
-            if members.iter().any(|one| one.identity() == (late.pid, late.start)) {
-                let _ = kill(late.pid, Signal::SIGKILL);
+            let lives = members.iter().find(|one| one.identity() == (late.pid, late.start));
+            if let Some(one) = lives {
+                let _ = platform::signal(one, Signal::SIGKILL);
             }
         }
     }
@@ -575,7 +586,7 @@ impl Duty {
             let before = stopped.len();
             for one in &members {
                 if stopped.insert(one.identity()) {
-                    let _ = kill(one.pid, Signal::SIGSTOP);
+                    let _ = platform::signal(one, Signal::SIGSTOP);
                 }
             }
             if stopped.len() == before {
@@ -584,7 +595,7 @@ impl Duty {
             members = self.members();
         }
         for one in &members {
-            let _ = kill(one.pid, Signal::SIGKILL);
+            let _ = platform::signal(one, Signal::SIGKILL);
         }
         self.reap();
     }
@@ -603,7 +614,7 @@ impl Duty {
         for group in &self.groups {
             if spared.iter().any(|one| one.group == *group) {
                 for one in members.iter().filter(|one| one.group == *group) {
-                    let _ = kill(one.pid, signal);
+                    let _ = platform::signal(one, signal);
                 }
             } else {
                 // Also to those who are being forked at this moment. (Who is not ours to

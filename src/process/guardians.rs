@@ -11,11 +11,12 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getpid};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::link::{FromGuardian, ToGuardian, decode, encode, send};
 use super::reaper::Reaper;
@@ -27,6 +28,9 @@ const SPARES: usize = 2;
 /// Those that were taken are replaced after so much time, in which what they run has its
 /// start to itself.
 pub(super) const BREATH: Duration = Duration::from_millis(30);
+
+/// A guardian answers within this, unless something is wrong with it.
+pub(super) const ANSWER: Duration = Duration::from_secs(2);
 
 /// A guardian, from hotrun's side. Dropped, it ends what it guards.
 pub(super) struct Guardian {
@@ -64,13 +68,24 @@ impl Guardian {
                     fds = &[];
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if self.stream.writable().await.is_err() {
-                        return;
+                    match timeout(ANSWER, self.stream.writable()).await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(_)) => return,
+                        Err(_) => return self.kill(),
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return,
             }
+        }
+    }
+
+    /// Kills it, and with it what it runs; what that has started becomes hotrun's.
+    pub(super) fn kill(&self) {
+        // As long as it is a child of this process, nobody else has its pid.
+        let process = platform::member(self.pid).filter(|one| one.parent == getpid());
+        if let Some(process) = process {
+            let _ = platform::signal(&process, Signal::SIGKILL);
         }
     }
 

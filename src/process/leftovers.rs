@@ -1,29 +1,27 @@
 //! What a hotrun leaves behind that was killed together with its guardians, and how the
 //! next one in the same project finds it.
 //!
-//! While it runs, a hotrun keeps a small file with the process groups of all that it has
-//! started, beside others of its own (sockets, the ports that the program has had). The next
-//! one ends what is marked as that one's, belongs to one of these groups, and may not stay;
-//! never anything else.
+//! While it runs, a hotrun keeps a small file that names its project, beside others of its own
+//! (sockets, the ports that the program has had). The next one there ends what is marked as that
+//! one's, and may not stay; never anything else.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, DirBuilder};
+use std::collections::{BTreeSet, HashSet};
+use std::fs::{self, DirBuilder, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
+use nix::fcntl::OFlag;
+use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
 use nix::unistd::{Pid, getpid, getuid};
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use super::guardians::{BREATH, is_guardians_name};
-use super::{Member, TREE, platform};
+use super::guardians::is_guardians_name;
+use super::{Member, TREE, part_spared, platform};
 use crate::config::Spare;
-use crate::event::Proc;
 
 /// Guardians whose hotrun has just died need a moment to end what they guard.
 const GUARDIANS_WORK: Duration = Duration::from_secs(2);
@@ -66,10 +64,9 @@ pub(crate) fn shared_files(purpose: &str) -> Vec<PathBuf> {
 
 /// Sends a signal to the hotrun with this mark.
 pub(crate) fn signal_other(owner: &str, signal: Signal) {
-    let pid = owner.split_once('.').and_then(|(pid, _)| pid.parse().ok());
-    if let Some(pid) = pid.map(Pid::from_raw).filter(|_| is_alive(owner)) {
+    if let Some(process) = running(owner) {
         // It may have ended in the meantime.
-        let _ = kill(pid, signal);
+        let _ = platform::signal(&process, signal);
     }
 }
 
@@ -87,61 +84,29 @@ fn purpose_of(path: &Path) -> Option<(&str, &str)> {
     (is_word && rest.contains('.')).then_some((purpose, &rest[..end]))
 }
 
-/// The file of this hotrun. Dropped, it is deleted.
-pub(super) struct Record {
-    path: PathBuf,
-    project: PathBuf,
-    groups: BTreeMap<Proc, Vec<Pid>>,
-    text: watch::Sender<Vec<u8>>,
-    writer: JoinHandle<()>,
-}
+/// The file of this hotrun: it names the project. Dropped, it is deleted.
+pub(super) struct Record(PathBuf);
 
 impl Record {
     /// `None` where no such file can be kept; then nothing is found later.
     pub(super) fn new(project: &Path) -> Option<Self> {
         let path = directory()?.join(owner());
-        let (text, changed) = watch::channel(Vec::new());
-        let writer = tokio::spawn(write(path.clone(), changed));
-        let groups = BTreeMap::new();
-        Some(Self { path, project: project.to_owned(), groups, text, writer })
-    }
-
-    pub(super) fn add(&mut self, proc: Proc, group: Pid) {
-        self.groups.entry(proc).or_default().push(group);
-        self.changed();
-    }
-
-    pub(super) fn remove(&mut self, proc: Proc) {
-        if self.groups.remove(&proc).is_some() {
-            self.changed();
-        }
-    }
-
-    /// The groups, one a line, then the project, which may hold line breaks.
-    fn changed(&self) {
-        let groups = self.groups.values().flatten().map(|group| format!("{group}\n"));
-        let mut text = groups.collect::<String>().into_bytes();
-        text.push(b'\n');
-        text.extend_from_slice(self.project.as_os_str().as_bytes());
-        self.text.send_replace(text);
-    }
-}
-
-/// Not at once: what is being started or replaced at this moment has it to itself.
-async fn write(path: PathBuf, mut changed: watch::Receiver<Vec<u8>>) {
-    while changed.changed().await.is_ok() {
-        sleep(BREATH).await;
-        let text = changed.borrow_and_update().clone();
-        // A full disk is no reason not to run.
-        let _ = fs::write(&path, text);
+        fs::write(&path, project.as_os_str().as_bytes())
+            .inspect_err(|error| tracing::warn!("{}: {error}", path.display()))
+            .ok()?;
+        Some(Self(path))
     }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
-        self.writer.abort();
-        let _ = fs::remove_file(&self.path);
+        let _ = fs::remove_file(&self.0);
     }
+}
+
+/// True for this user, and for root: who may give this hotrun orders, and speak for its program.
+pub(crate) fn may_give_orders(user: u32) -> bool {
+    user == getuid().as_raw() || user == 0
 }
 
 /// Ends what earlier hotruns in this project have left behind: the pids and command lines.
@@ -150,49 +115,49 @@ pub(crate) async fn sweep(project: &Path, spare: &Spare) -> Vec<(i32, String)> {
     remove_files_of_the_dead();
     let mut ended = Vec::new();
     for (path, owner) in of_the_dead() {
-        let Some((groups, theirs)) = fs::read(&path).ok().as_deref().and_then(parse) else {
+        let Ok(theirs) = fs::read(&path) else { continue };
+        if theirs == project.as_os_str().as_bytes() {
+            until_guardians_have_ended(&owner).await;
+            ended.extend(end_all_marked(&owner, spare).await);
+        } else if platform::everybody().iter().any(|one| is_marked_as(one.pid, &owner)) {
+            // That is for the next one in its project.
             continue;
-        };
-        if theirs != project {
-            if !groups.iter().any(|group| nix::sys::signal::killpg(*group, None).is_ok()) {
-                let _ = fs::remove_file(&path);
-            }
-            continue;
-        }
-        until_guardians_have_ended(&owner).await;
-        let is_left = |one: &Member| {
-            let in_group = groups.contains(&one.group) || groups.contains(&one.session);
-            in_group && is_marked_as(one.pid, &owner)
-        };
-        let until = Instant::now() + GRACE;
-        let mut asked: Vec<(Pid, u64)> = Vec::new();
-        loop {
-            let mut left = platform::everybody();
-            left.retain(|one| {
-                !one.is_zombie && is_left(one) && !spare.has(&platform::command_line(one.pid))
-            });
-            if left.is_empty() {
-                break;
-            }
-            for one in left {
-                if !asked.contains(&one.identity()) {
-                    ended.push((one.pid.as_raw(), platform::command_line(one.pid)));
-                    let _ = kill(one.pid, Signal::SIGTERM);
-                    let _ = kill(one.pid, Signal::SIGCONT);
-                    asked.push(one.identity());
-                } else if Instant::now() > until {
-                    let _ = kill(one.pid, Signal::SIGKILL);
-                }
-            }
-            if Instant::now() > until + GUARDIANS_WORK {
-                // Whoever survives that is not ours to end.
-                break;
-            }
-            sleep(LOOK).await;
         }
         let _ = fs::remove_file(&path);
     }
     ended
+}
+
+/// Ends everything with this mark but what may stay. (What has a group or a session of its own
+/// bears the mark as well.)
+async fn end_all_marked(owner: &str, spare: &Spare) -> Vec<(i32, String)> {
+    let until = Instant::now() + GRACE;
+    let (mut asked, mut ended): (HashSet<(Pid, u64)>, Vec<_>) = Default::default();
+    loop {
+        let mut marked = platform::everybody();
+        marked.retain(|one| !one.is_zombie && is_marked_as(one.pid, owner));
+        // Parents before their children.
+        marked.sort_by_key(|one| one.start);
+        let (left, _) = part_spared(marked, None, spare);
+        // Who survives SIGKILL for so long is not ours to end.
+        if left.is_empty() || Instant::now() > until + GUARDIANS_WORK {
+            return ended;
+        }
+        for one in left {
+            if asked.insert(one.identity()) {
+                let command = platform::command_line(one.pid);
+                if !is_guardians_name(&command) {
+                    ended.push((one.pid.as_raw(), command));
+                }
+                for signal in [Signal::SIGTERM, Signal::SIGCONT] {
+                    let _ = platform::signal(&one, signal);
+                }
+            } else if Instant::now() > until {
+                let _ = platform::signal(&one, Signal::SIGKILL);
+            }
+        }
+        sleep(LOOK).await;
+    }
 }
 
 /// Sockets that nobody reads from any more.
@@ -207,10 +172,18 @@ fn remove_files_of_the_dead() {
 /// Waits for what a hotrun that was killed has started: its guardians end that.
 pub(crate) async fn until_guardians_have_ended(owner: &str) {
     let until = Instant::now() + GUARDIANS_WORK;
-    let is_one = |one: &Member| {
-        is_guardians_name(&platform::command_line(one.pid)) && is_marked_as(one.pid, owner)
-    };
-    while Instant::now() < until && platform::everybody().iter().any(is_one) {
+    while Instant::now() < until {
+        let mut guardians = platform::everybody();
+        guardians.retain(|one| {
+            is_guardians_name(&platform::command_line(one.pid)) && is_marked_as(one.pid, owner)
+        });
+        if guardians.is_empty() {
+            return;
+        }
+        // One may have been stopped.
+        for one in &guardians {
+            let _ = platform::signal(one, Signal::SIGCONT);
+        }
         sleep(LOOK).await;
     }
 }
@@ -245,9 +218,13 @@ fn ports_file(project: &Path) -> Option<PathBuf> {
 
 /// True if a hotrun of this mark runs. The same pid may be somebody else by now.
 pub(crate) fn is_alive(owner: &str) -> bool {
-    let Some((pid, start)) = owner.split_once('.') else { return false };
-    let (pid, start) = (pid.parse().ok().map(Pid::from_raw), start.parse().ok());
-    start.is_some() && pid.and_then(platform::start_of) == start
+    running(owner).is_some()
+}
+
+fn running(owner: &str) -> Option<Member> {
+    let (pid, start) = owner.split_once('.')?;
+    let process = platform::member(Pid::from_raw(pid.parse().ok()?))?;
+    (!process.is_zombie && Some(process.start) == start.parse().ok()).then_some(process)
 }
 
 /// The files of hotruns that do not run any more.
@@ -260,47 +237,76 @@ fn of_the_dead() -> Vec<(PathBuf, String)> {
     of_the_dead.collect()
 }
 
-fn parse(record: &[u8]) -> Option<(Vec<Pid>, PathBuf)> {
-    let end = if record.starts_with(b"\n") {
-        0
-    } else {
-        record.windows(2).position(|two| two == b"\n\n")? + 1
-    };
-    let groups = String::from_utf8_lossy(&record[..end]);
-    let groups = groups.lines().filter_map(|line| line.parse().ok()).map(Pid::from_raw);
-    let project = std::ffi::OsStr::from_bytes(&record[end + 1..]);
-    Some((groups.collect(), project.into()))
-}
-
-/// All of these files, of whatever hotrun.
+/// All of these files, of whatever hotrun of this user, wherever it has put them.
 fn files() -> impl Iterator<Item = PathBuf> {
-    let entries = directory().and_then(|directory| fs::read_dir(directory).ok());
-    entries.into_iter().flatten().flatten().map(|entry| entry.path())
+    let all = places().filter(|place| is_private(place));
+    all.filter_map(|place| fs::read_dir(place).ok()).flatten().flatten().map(|one| one.path())
 }
 
-/// Where these files are: nobody but this user may write there.
+/// The address of a Unix socket is no longer than this, in bytes, and this much of it is for the
+/// file's own name.
+const MOST_OF_AN_ADDRESS: usize = 107;
+const OWN_NAME: usize = 48;
+
+/// Where these files are: nobody but this user can get at them.
 fn directory() -> Option<PathBuf> {
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|directory| !directory.is_empty());
-    let path = match runtime {
-        Some(runtime) => Path::new(&runtime).join("hotrun"),
-        None => std::env::temp_dir().join(format!("hotrun-{}", getuid())),
-    };
-    // It is there already, or there is no place for it; which is it, is seen now.
-    let _ = DirBuilder::new().mode(0o700).create(&path);
-    let meta = fs::symlink_metadata(&path).ok()?;
-    let is_ours = meta.is_dir() && meta.uid() == getuid().as_raw() && meta.mode() & 0o022 == 0;
-    is_ours.then_some(path)
+    places().find(|place| {
+        // It is there already, or there is no place for it; which is it, is seen now.
+        let _ = DirBuilder::new().mode(0o700).create(place);
+        is_private(place)
+    })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_record_is_read_as_it_was_written() {
-        let some = (vec![Pid::from_raw(4), Pid::from_raw(17)], PathBuf::from("/a b\n\nc"));
-        assert_eq!(parse(b"4\n17\n\n/a b\n\nc"), Some(some));
-        assert_eq!(parse(b"\n/a"), Some((Vec::new(), "/a".into())));
-        assert_eq!(parse(b"4\n"), None);
+/// What is missing where there is no directory for these files, for a person.
+pub(crate) fn why_no_directory() -> Option<String> {
+    if directory().is_some() {
+        return None;
     }
+    let tried: Vec<_> = places().map(|place| place.display().to_string()).collect();
+    Some(format!(
+        "no private directory can be made for sockets (tried: {}), so programs cannot send READY=1, \
+         and `hotrun rollback` and a second hotrun do not find this one; set XDG_RUNTIME_DIR to a \
+         directory of your own",
+        tried.join(", ")
+    ))
+}
+
+/// Where it may be, the best first. What `su` or `sudo -E` has left in the variable may be
+/// another user's; then the next one is taken.
+fn places() -> impl Iterator<Item = PathBuf> {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let runtime = runtime.filter(|directory| directory.is_absolute());
+    let user = getuid();
+    let of_session = PathBuf::from(format!("/run/user/{user}"));
+    let mut places: Vec<PathBuf> =
+        runtime.into_iter().chain([of_session]).map(|place| place.join("hotrun")).collect();
+    let shared = [std::env::temp_dir(), "/tmp".into(), "/var/tmp".into()];
+    places.extend(shared.map(|place| place.join(format!("hotrun-{user}"))));
+    places.retain(|place| {
+        place.is_absolute() && place.as_os_str().len() + OWN_NAME <= MOST_OF_AN_ADDRESS
+    });
+    let mut seen = HashSet::new();
+    places.into_iter().filter(move |place| seen.insert(place.clone()))
+}
+
+/// True for a directory of this user's that nobody else can enter. One that others can enter is
+/// closed to them.
+fn is_private(place: &Path) -> bool {
+    let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let Ok(directory) = nix::fcntl::open(place, flags, Mode::empty()) else { return false };
+    let directory = File::from(directory);
+    let Ok(meta) = directory.metadata() else { return false };
+    if meta.uid() != getuid().as_raw() {
+        return false;
+    }
+    let private = fs::Permissions::from_mode(0o700);
+    if meta.mode() & 0o077 != 0 && directory.set_permissions(private).is_err() {
+        return false;
+    }
+    // Nobody but the owner of a file may rename it in a directory that is sticky.
+    let parent = place.parent().and_then(|parent| fs::metadata(parent).ok());
+    parent.is_some_and(|meta| {
+        let is_trusted = [0, getuid().as_raw()].contains(&meta.uid());
+        is_trusted && (meta.mode() & 0o022 == 0 || meta.mode() & 0o1000 != 0)
+    })
 }

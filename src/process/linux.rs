@@ -12,13 +12,13 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::prctl;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{Pid, SysconfVar, Uid, getpid, getppid, sysconf};
 
 use super::ports::Listening;
-use super::{AwaitedLock, Member};
+use super::{AwaitedLock, Member, raw};
 
 mod cgroup;
 
@@ -32,6 +32,32 @@ pub(super) const LOOK: Option<Duration> = None;
 /// reaches us as SIGCHLD and we can reap it.
 pub(super) fn adopt_orphans() -> nix::Result<()> {
     prctl::set_child_subreaper(true)
+}
+
+/// Why `/proc` cannot tell which processes there are, where it cannot.
+pub(super) fn why_unknown() -> Option<String> {
+    let me = getpid().to_string();
+    match fs::read_link("/proc/self") {
+        Ok(link) if link == Path::new(&me) && member(getpid()).is_some() => None,
+        Ok(link) if link != Path::new(&me) => Some(format!(
+            "/proc is that of another PID namespace: there this process is {}, and not {me}",
+            link.display()
+        )),
+        _ => Some("there is no /proc of this PID namespace".to_owned()),
+    }
+}
+
+/// Sends a signal to this process, and to no other that has got its pid meanwhile.
+pub(super) fn signal(to: &Member, signal: Signal) -> nix::Result<()> {
+    let Some(process) = raw::pidfd_open(to.pid) else {
+        // An older kernel.
+        return kill(to.pid, signal);
+    };
+    // From now on the descriptor stands for one process, which has to be the one that was seen.
+    match member(to.pid) {
+        Some(now) if now.identity() == to.identity() => raw::pidfd_send(&process, signal),
+        _ => Err(Errno::ESRCH),
+    }
 }
 
 /// What `ps` and `top` call this process.
@@ -150,7 +176,8 @@ pub(super) fn everybody() -> Vec<Member> {
     pids.map(Pid::from_raw).filter_map(member).collect()
 }
 
-fn member(pid: Pid) -> Option<Member> {
+/// What is known of this process, if it is there.
+pub(super) fn member(pid: Pid) -> Option<Member> {
     read_stat(pid, &read(Path::new(&format!("/proc/{pid}/stat")))?)
 }
 
@@ -174,11 +201,15 @@ fn read_stat(pid: Pid, stat: &[u8]) -> Option<Member> {
     let end = stat.iter().rposition(|byte| *byte == b')')?;
     let rest = String::from_utf8_lossy(&stat[end + 1..]);
     let mut fields = rest.split_whitespace();
-    let is_zombie = matches!(fields.next()?, "Z" | "X" | "x");
+    let has_ended = matches!(fields.next()?, "Z" | "X" | "x");
     let mut number = || fields.next()?.parse().ok().map(Pid::from_raw);
     let (parent, group, session) = (number()?, number()?, number()?);
-    // The 22nd field of all: clock ticks since the system started.
-    let start = fields.nth(15)?.parse().ok()?;
+    // The 20th field of all. The state is that of the main thread, which may end before the
+    // others (`pthread_exit`); as long as they live, it counts among the threads.
+    let threads: u32 = fields.nth(13)?.parse().ok()?;
+    let is_zombie = has_ended && threads <= 1;
+    // The 22nd: clock ticks since the system started.
+    let start = fields.nth(1)?.parse().ok()?;
     Some(Member { pid, parent, group, session, start, is_zombie })
 }
 
@@ -192,9 +223,45 @@ pub(super) fn start_of(pid: Pid) -> Option<u64> {
     member(pid).filter(|one| !one.is_zombie).map(|one| one.start)
 }
 
+/// A file of a process's directory in `/proc`. Where its main thread has ended, and with it what
+/// that shared, another thread's.
+fn file_of(pid: Pid, name: &str) -> Option<Vec<u8>> {
+    let text = match fs::read(format!("/proc/{pid}/{name}")) {
+        Ok(text) if !text.is_empty() => return Some(text),
+        // Another user's.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return None,
+        other => other.ok(),
+    };
+    let mut of_threads = other_threads(pid).filter_map(|thread| fs::read(thread.join(name)).ok());
+    of_threads.find(|text| !text.is_empty()).or(text)
+}
+
+/// The directories of a process's threads beside the main one.
+fn other_threads(pid: Pid) -> impl Iterator<Item = PathBuf> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let main = pid.to_string();
+    threads.filter(move |thread| thread.file_name() != main.as_str()).map(|thread| thread.path())
+}
+
+/// A process's descriptors, each as a link to what it is.
+fn descriptors_of(pid: Pid) -> impl Iterator<Item = PathBuf> {
+    let of = |directory: &Path| -> Vec<PathBuf> {
+        let entries = fs::read_dir(directory.join("fd")).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect()
+    };
+    let mut found = of(Path::new(&format!("/proc/{pid}")));
+    if found.is_empty() {
+        found = other_threads(pid)
+            .map(|thread| of(&thread))
+            .find(|one| !one.is_empty())
+            .unwrap_or_default();
+    }
+    found.into_iter()
+}
+
 /// The words of a process's command line, joined by blanks; nothing for one that has ended.
 pub(super) fn command_line(pid: Pid) -> String {
-    let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words = file_of(pid, "cmdline").unwrap_or_default();
     let words = String::from_utf8_lossy(&words);
     words.trim_end_matches('\0').replace('\0', " ")
 }
@@ -202,7 +269,7 @@ pub(super) fn command_line(pid: Pid) -> String {
 /// A variable of the environment that a process was started with. `None` also where that
 /// may not be read: it is somebody else's.
 pub(super) fn variable(pid: Pid, name: &str) -> Option<String> {
-    let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let environ = file_of(pid, "environ")?;
     environ.split(|byte| *byte == 0).find_map(|one| {
         let value = one.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
         Some(String::from_utf8_lossy(value).into_owned())
@@ -234,8 +301,7 @@ pub(super) fn awaited_lock(group: Pid) -> Option<AwaitedLock> {
 
 /// The descriptor by which a process has opened the file of this inode.
 fn opened(pid: Pid, inode: u64) -> Option<PathBuf> {
-    let fds = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
-    fds.map(|fd| fd.path()).find(|fd| fd.metadata().is_ok_and(|one| one.ino() == inode))
+    descriptors_of(pid).find(|fd| fd.metadata().is_ok_and(|one| one.ino() == inode))
 }
 
 /// Who waits, whom for, and for the lock on the file of which inode, by `/proc/locks`: those who
@@ -278,9 +344,8 @@ pub(super) fn listening(pids: Option<&[Pid]>, port: Option<u16>) -> Vec<Listenin
     let all = || everybody().iter().map(|one| one.pid).collect();
     let mut found = Vec::new();
     for pid in pids.map_or_else(all, <[Pid]>::to_vec) {
-        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        for descriptor in descriptors {
-            let link = fs::read_link(descriptor.path()).unwrap_or_default();
+        for descriptor in descriptors_of(pid) {
+            let link = fs::read_link(descriptor).unwrap_or_default();
             let inode = link.to_str().and_then(|link| link.strip_prefix("socket:["));
             let inode = inode.and_then(|inode| inode.trim_end_matches(']').parse().ok());
             let socket = inode.and_then(|inode: u64| Some((inode, *sockets.get(&inode)?)));
@@ -368,19 +433,18 @@ fn address_in(local: &str) -> Option<IpAddr> {
 /// thread is in `accept(2)`, or the socket is in a set of `epoll(7)`.
 pub(super) fn awaits_connections(pid: Pid, socket: u64) -> bool {
     let link = format!("socket:[{socket}]");
-    let descriptors = || {
-        let all = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        all.filter_map(|one| Some((fs::read_link(one.path()).ok()?, one.file_name())))
-    };
+    let descriptors =
+        || descriptors_of(pid).filter_map(|one| Some((fs::read_link(&one).ok()?, one)));
     let is_in_epoll = descriptors()
         .filter(|(target, _)| target.as_os_str() == "anon_inode:[eventpoll]")
-        .filter_map(|(_, name)| {
-            fs::read_to_string(Path::new(&format!("/proc/{pid}/fdinfo")).join(name)).ok()
+        .filter_map(|(_, path)| {
+            let info = path.parent()?.with_file_name("fdinfo").join(path.file_name()?);
+            fs::read_to_string(info).ok()
         })
         .any(|set| has_in_epoll(&set, socket));
     let own: Vec<u64> = descriptors()
         .filter(|(target, _)| target.as_os_str() == link.as_str())
-        .filter_map(|(_, name)| name.to_str()?.parse().ok())
+        .filter_map(|(_, path)| path.file_name()?.to_str()?.parse().ok())
         .collect();
     let threads = || fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     is_in_epoll
@@ -437,7 +501,9 @@ pub(super) fn user_of(pid: Pid) -> Option<Uid> {
 
 /// Where a process works.
 pub(super) fn directory_of(pid: Pid) -> Option<PathBuf> {
-    fs::read_link(format!("/proc/{pid}/cwd")).ok()
+    let of_threads =
+        || other_threads(pid).find_map(|thread| fs::read_link(thread.join("cwd")).ok());
+    fs::read_link(format!("/proc/{pid}/cwd")).ok().or_else(of_threads)
 }
 
 /// Whether this process, or one that it has started, has written to files since it began;
@@ -482,7 +548,7 @@ mod tests {
     #[test]
     fn a_zombie_is_no_living_member_and_a_name_may_hold_parentheses() {
         let line = |name: &str, state: &str| {
-            format!("9 ({name}) {state} 1 7 6 0 -1 1 2 3 4 5 6 7 8 9 10 11 12 13 4711 99")
+            format!("9 ({name}) {state} 1 7 6 0 -1 1 2 3 4 5 6 7 8 9 10 11 1 13 4711 99")
         };
         let pid = Pid::from_raw(9);
         let found = read_stat(pid, line("a) b (c", "S").as_bytes()).unwrap();
@@ -490,7 +556,20 @@ mod tests {
         assert_eq!((found.session, found.start), (Pid::from_raw(6), 4711));
         assert!(!found.is_zombie);
         assert!(read_stat(pid, line("app", "Z").as_bytes()).unwrap().is_zombie);
+        let with_threads = line("app", "Z").replace(" 11 1 13 ", " 11 2 13 ");
+        assert!(!read_stat(pid, with_threads.as_bytes()).unwrap().is_zombie);
         assert!(read_stat(pid, b"").is_none());
+    }
+
+    #[test]
+    fn a_signal_for_a_process_that_had_the_same_pid_reaches_nobody() {
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let now = member(Pid::from_raw(child.id().try_into().unwrap())).unwrap();
+        let earlier = Member { start: now.start - 1, ..now };
+        assert_eq!(signal(&earlier, Signal::SIGKILL), Err(Errno::ESRCH));
+        assert!(child.try_wait().unwrap().is_none());
+        assert_eq!(signal(&now, Signal::SIGKILL), Ok(()));
+        child.wait().unwrap();
     }
 
     #[test]

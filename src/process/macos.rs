@@ -27,6 +27,16 @@ pub(super) fn adopt_orphans() -> nix::Result<()> {
     Ok(())
 }
 
+/// `ps` always tells.
+pub(super) fn why_unknown() -> Option<String> {
+    None
+}
+
+/// Sends a signal to this process. There are no descriptors of processes on macOS.
+pub(super) fn signal(to: &Member, signal: Signal) -> nix::Result<()> {
+    nix::sys::signal::kill(to.pid, signal)
+}
+
 /// The name in `ps` is that of the first argument.
 pub(super) fn set_name(_name: &CStr) {}
 
@@ -137,7 +147,8 @@ pub(super) fn start_of(pid: Pid) -> Option<u64> {
     member(pid).map(|one| one.start)
 }
 
-fn member(pid: Pid) -> Option<Member> {
+/// What is known of this process, if it is there.
+pub(super) fn member(pid: Pid) -> Option<Member> {
     everybody().into_iter().find(|one| one.pid == pid)
 }
 

@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getpid, getuid};
 use tokio::time::{Instant, sleep};
 
 use super::{Member, TREE, leftovers, platform};
+use crate::config::Spare;
 use crate::event::{Holder, Remedy, Served, Whose};
 
 /// Who is to free a port has so long to obey SIGTERM.
@@ -23,6 +25,8 @@ pub struct Freeing {
     pub wanted: bool,
     /// Where the project is.
     pub project: PathBuf,
+    /// Globs on the command lines of those that may stay.
+    pub spare: Rc<[String]>,
 }
 
 /// Somebody who listens on a TCP port.
@@ -190,7 +194,9 @@ pub(crate) async fn see_to(port: u16, freeing: &Freeing) -> Option<Holder> {
     let command = platform::command_line(pid);
     let age = platform::age_of(pid);
     let is_ours = platform::user_of(pid) == Some(getuid()) && is_below(pid, &freeing.project);
+    let is_spared = Spare::new(&freeing.spare).is_ok_and(|spare| spare.has(&command));
     let remedy = match (freeing.wanted, is_ours) {
+        _ if is_spared => Remedy::Spared,
         (true, true) if end(pid).await => Remedy::Ended,
         (true, false) => Remedy::NotOurs,
         (true, true) => Remedy::NotPossible,
@@ -207,11 +213,11 @@ fn is_below(pid: Pid, project: &Path) -> bool {
 }
 
 async fn end(pid: Pid) -> bool {
-    let Some(start) = platform::start_of(pid) else { return true };
-    // The pid may be somebody else's as soon as this one has ended.
-    let lives = || platform::start_of(pid) == Some(start);
+    let Some(process) = platform::member(pid) else { return true };
+    // The pid may be another's as soon as this one has ended.
+    let lives = || platform::start_of(pid) == Some(process.start);
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
-        if kill(pid, signal).is_err() {
+        if platform::signal(&process, signal).is_err() {
             return !lives();
         }
         let until = Instant::now() + GRACE;

@@ -83,6 +83,29 @@ fn fork_into(cgroup: BorrowedFd<'_>) -> Option<Forked> {
     }
 }
 
+/// A descriptor that stands for this process, also when it has ended; `None` on a kernel without
+/// them, and where there is no such process.
+#[cfg(target_os = "linux")]
+pub(super) fn pidfd_open(pid: Pid) -> Option<OwnedFd> {
+    // SAFETY: both arguments are numbers. The result is an error or a new descriptor, which is
+    // closed when a program is executed, and which nobody else in this process knows.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+    let fd = RawFd::try_from(fd).ok().filter(|fd| *fd >= 0)?;
+    // SAFETY: see above.
+    Some(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Sends a signal to the process that a descriptor stands for.
+#[cfg(target_os = "linux")]
+pub(super) fn pidfd_send(process: &OwnedFd, signal: Signal) -> nix::Result<()> {
+    let no_info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: the descriptor is open, and the kernel fills in what the null pointer leaves out.
+    let result = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal as i32, no_info, 0)
+    };
+    Errno::result(result).map(drop)
+}
+
 /// Ends a forked child that could not become what it was to be, and nothing but it: no
 /// buffer that it shares with its parent is written out.
 pub(super) fn exit_child() -> ! {

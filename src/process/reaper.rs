@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use tokio::signal::unix::{SignalKind, signal};
@@ -41,7 +42,14 @@ impl Reaper {
                         if told.is_none() {
                             return;
                         }
-                        while let Some((pid, ended)) = reap() {
+                        while let Some((pid, change)) = reap() {
+                            let Some(ended) = change else {
+                                if waiting.contains_key(&pid) {
+                                    // Nobody but a debugger has a reason to stop a guardian.
+                                    let _ = kill(pid, Signal::SIGCONT);
+                                }
+                                continue;
+                            };
                             let Some(exit) = waiting.remove(&pid) else {
                                 tracing::debug!(%pid, %ended, "reaped an orphan");
                                 continue;
@@ -70,6 +78,13 @@ impl Reaper {
         self.known.borrow().contains(&pid)
     }
 
+    /// Kills every child that was registered and has not been reaped.
+    pub(super) fn kill_all(&self) {
+        for pid in self.known.borrow().iter() {
+            let _ = kill(*pid, Signal::SIGKILL);
+        }
+    }
+
     /// Waits until everybody who was registered has been reaped.
     pub(super) async fn until_nobody_is_left(&self) {
         let mut known = self.known.clone();
@@ -78,15 +93,16 @@ impl Reaper {
     }
 }
 
-/// One child that has ended, if there is one. (`waitpid` for any child is `waitid(P_ALL)`,
-/// and exists on macOS.)
-fn reap() -> Option<(Pid, Ended)> {
+/// One child that has ended, or was stopped (`None`), if there is one. (`waitpid` for any child is
+/// `waitid(P_ALL)`, and exists on macOS.)
+fn reap() -> Option<(Pid, Option<Ended>)> {
     loop {
-        match waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, code)) => return Some((pid, Ended::Code(code))),
+        match waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED)) {
+            Ok(WaitStatus::Exited(pid, code)) => return Some((pid, Some(Ended::Code(code)))),
             Ok(WaitStatus::Signaled(pid, signal, core)) => {
-                return Some((pid, Ended::Signal { number: signal as i32, core }));
+                return Some((pid, Some(Ended::Signal { number: signal as i32, core })));
             }
+            Ok(WaitStatus::Stopped(pid, _)) => return Some((pid, None)),
             Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return None,
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => {

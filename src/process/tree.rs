@@ -9,12 +9,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getpid};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::guardians::Guardian;
+use super::guardians::{ANSWER, Guardian};
 use super::link::{Failure, FromGuardian, Launch, Place, Printed, Step, ToGuardian};
 use super::output::{Kept, Output};
 use super::ports::Successor;
@@ -29,6 +29,8 @@ const BUSY_TRIES: u32 = 100;
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 /// Whoever has not gone after so much time of waiting is named.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Executing a program from a slow file system may take long.
+const SLOW_START: Duration = Duration::from_secs(5);
 /// A process that has inherited a listener may be busy, and not wait for connections: this many
 /// looks, at this interval.
 const SUCCESSOR_LOOKS: u32 = 10;
@@ -83,6 +85,8 @@ pub(super) struct Tree {
     /// that decide when they are killed.
     ask_who: Option<Instant>,
     asked_by: Option<(Signal, &'static str)>,
+    /// When its guardian, which has been asked something, is known not to answer.
+    answer_by: Option<Instant>,
     /// What it serves, once it is ready.
     served: Option<Served>,
     /// It was asked to end: no further stage begins.
@@ -123,6 +127,7 @@ impl Tree {
             look_at_ports: None,
             ask_who: None,
             asked_by: None,
+            answer_by: None,
             served: None,
             ending: false,
             killed: false,
@@ -380,6 +385,7 @@ impl Tree {
         for tries in 0.. {
             if let Some(guardian) = &self.guardian {
                 guardian.tell(&ToGuardian::Start(launch.clone()), &fds).await;
+                self.answer_by = Some(Instant::now() + SLOW_START);
             }
             let failure = loop {
                 match self.next(output).await? {
@@ -482,7 +488,14 @@ impl Tree {
             tokio::select! {
                 biased;
                 Some(order) = self.orders.recv() => self.pass_on(&guardian, order, output).await,
-                told = guardian.hear() => break told,
+                told = guardian.hear() => {
+                    self.answer_by = None;
+                    break told;
+                }
+                () = at(self.answer_by) => {
+                    self.answer_by = None;
+                    self.has_not_answered(&guardian);
+                }
                 () = at(self.deadline) => {
                     self.deadline = None;
                     self.tell(Event::Overdue(self.proc).into());
@@ -498,6 +511,7 @@ impl Tree {
                 () = at(self.ask_who) => {
                     self.ask_who = None;
                     guardian.tell(&ToGuardian::Who, &[]).await;
+                    self.answer_by = Some(Instant::now() + ANSWER);
                 }
                 () = output.read() => {
                     if output.has_found() {
@@ -508,6 +522,22 @@ impl Tree {
         };
         self.guardian = Some(guardian);
         told.ok_or(Bereaved)
+    }
+
+    /// Its guardian is traced, for instance: one that was stopped is continued at once. When the
+    /// tree is to be killed, hotrun does so itself.
+    fn has_not_answered(&self, guardian: &Guardian) {
+        let pid = guardian.pid;
+        let text = if self.killed {
+            guardian.kill();
+            format!("the guardian (pid {pid}) does not answer, and is killed")
+        } else {
+            format!(
+                "the guardian (pid {pid}) does not answer: is it stopped, or traced by a debugger? \
+                 What it runs can be neither started nor ended until it goes on"
+            )
+        };
+        self.tell(Message::Say(Notice::Warning(text)));
     }
 
     fn heard(&mut self, told: FromGuardian) {
@@ -593,7 +623,8 @@ impl Tree {
     /// own children now, and are killed.
     async fn end_what_is_inherited(&mut self) {
         let Some(mut guardian) = self.guardian.take() else { return };
-        guardian.ended().await;
+        // One that is traced stays a zombie until its tracer has taken notice.
+        let _ = timeout(ANSWER, guardian.ended()).await;
         self.tell(Message::Say(Notice::Warning(format!(
             "a guardian (pid {}) was killed; what it guarded is killed, too",
             guardian.pid
@@ -609,7 +640,7 @@ impl Tree {
             }
             for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
                 for one in &left {
-                    let _ = kill(one.pid, signal);
+                    let _ = platform::signal(one, signal);
                 }
             }
             sleep(pause).await;

@@ -8,7 +8,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::sync::mpsc;
@@ -20,6 +20,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::termios::{OutputFlags, tcgetattr};
 use tokio::sync::watch;
 
+use crate::error::{Error, Result};
+
 /// As many bytes as a pipe that is writable takes without waiting (`PIPE_BUF` on Linux).
 const PIECE: usize = 4096;
 /// With more bytes than this queued, nothing more is read that is only to be written.
@@ -27,6 +29,9 @@ const MOST_QUEUED: usize = 1 << 20;
 
 /// More than this of the lines that are held back is not kept, in bytes: the newest are.
 const MOST_HELD: usize = 8 << 20;
+
+/// As many threads as hotrun needs when it begins, beside the one that writes.
+const THREADS: usize = 4;
 
 /// Which of hotrun's own streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,22 +60,40 @@ struct Held {
     size: Cell<usize>,
 }
 
-impl Default for Console {
-    fn default() -> Self {
+impl Console {
+    /// Starts the thread that writes.
+    ///
+    /// # Errors
+    ///
+    /// Not as many threads can be started as hotrun needs. (The one that reads file events would
+    /// fail without a word.)
+    pub fn new() -> Result<Self> {
+        Self::start().map_err(|error| {
+            Error::failed("no thread can be started", error)
+                .remedy("allow more processes (ulimit -u; in a container, --pids-limit)")
+        })
+    }
+
+    fn start() -> io::Result<Self> {
+        let (ended, end) = io::pipe()?;
+        for _ in 0..THREADS {
+            let mut ended = ended.try_clone()?;
+            // It ends when the other end is closed.
+            thread::Builder::new().spawn(move || ended.read(&mut [0]))?;
+        }
+        drop(end);
         let (queue, pieces) = mpsc::channel::<(Stream, Vec<u8>)>();
         let queued = watch::Sender::new(0);
         let written = queued.clone();
-        thread::spawn(move || {
+        thread::Builder::new().name("console".to_owned()).spawn(move || {
             while let Ok((stream, bytes)) = pieces.recv() {
                 write_all(stream, &bytes);
                 written.send_modify(|queued| *queued -= bytes.len());
             }
-        });
-        Self { queue, queued, held: Rc::default() }
+        })?;
+        Ok(Self { queue, queued, held: Rc::default() })
     }
-}
 
-impl Console {
     /// Writes, now or soon.
     pub fn write(&self, stream: Stream, bytes: &[u8]) {
         let mut rest = bytes;

@@ -17,7 +17,7 @@ use std::time::SystemTime;
 
 use super::clock::changed_at;
 use super::ignores::{Scope, says_something};
-use crate::config::CACHE_TAG;
+use crate::config::{CACHE_TAG, CMAKE_CACHE};
 use crate::filter::{Filter, Reason, Verdict};
 
 /// So many directories are watched at once.
@@ -304,7 +304,7 @@ const CACHE_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
 /// Why a directory below the roots is none of the program's, by a file that it holds.
 pub(super) fn foreign<'a>(directory: &'a Path, filter: &Filter) -> Option<Reason<'a>> {
     let watch = filter.watch();
-    let has_tag = watch.skips_caches && has_cache_tag(directory);
+    let has_tag = watch.skips_caches && (has_cache_tag(directory) || is_built_in(directory));
     let marker = watch.foreign_marker(directory);
     let is_project = || marker.is_some_and(|marker| directory.join(marker).is_file());
     if !has_tag && !is_project() {
@@ -323,6 +323,13 @@ fn has_cache_tag(directory: &Path) -> bool {
     let mut start = [0; CACHE_SIGNATURE.len()];
     let read = File::open(directory.join(CACHE_TAG)).and_then(|mut tag| tag.read_exact(&mut start));
     read.is_ok() && start == *CACHE_SIGNATURE
+}
+
+/// True for a directory in which `CMake` or Meson builds, and that holds no sources beside that.
+fn is_built_in(directory: &Path) -> bool {
+    let is_file = |name: &str| directory.join(name).is_file();
+    is_file(CMAKE_CACHE) && !is_file("CMakeLists.txt")
+        || is_file("meson-private/coredata.dat") && !is_file("meson.build")
 }
 
 /// True for a file by which a directory that is watched has just become another project's, or

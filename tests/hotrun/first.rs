@@ -83,7 +83,7 @@ fn from_air_says_the_same_in_hotruns_own_file() {
          cmd = \"go build -o ./build/main .\"\nentrypoint = [\"./build/main\", \"-v\"]\n\
          include_ext = [\"go\", \"tpl\", \"tmpl\", \"html\"]\nexclude_dir = [\"docs\"]\n\
          exclude_regex = [\"_test.go\"]\nkill_delay = \"2000ms\"\nstop_on_error = true\n\n\
-         [[build.rules]]\nname = \"rule-0\"\ncmd = \"tsc\"\ninclude_dir = [\"web\"]\n\
+         [[build.rules]]\nname = \"rule-1\"\ncmd = \"tsc\"\ninclude_dir = [\"web\"]\n\
          include_ext = [\"ts\"]\n\n[watch]\ngitignore = false\n\n[log]\ntime = true\n"
     );
     assert!(told.contains("unknown key watch.typo"), "{told}");

@@ -332,8 +332,10 @@ fn a_cache_by_its_tag_is_not_watched() {
         project.run(&["explain", "cache/deep/one.txt", "cache", "other/one.txt"]);
     assert_eq!(
         explained,
-        "cache/deep/one.txt: nothing follows: cache is a cache (CACHEDIR.TAG)\n\
-         cache: a directory, not watched: cache is a cache (CACHEDIR.TAG)\n\
+        "cache/deep/one.txt: nothing follows: cache holds caches or what is built \
+         (CACHEDIR.TAG, CMakeCache.txt, Meson)\n\
+         cache: a directory, not watched: cache holds caches or what is built \
+         (CACHEDIR.TAG, CMakeCache.txt, Meson)\n\
          other/one.txt: a build, and a start of what it made: its extension is included \
          (build.include_ext, hotrun.toml:4)\n"
     );
@@ -344,6 +346,65 @@ fn a_cache_by_its_tag_is_not_watched() {
     project.save("source.txt", "two\n");
     hotrun.wait_serving("two");
     assert!(!hotrun.output().contains("cache"), "{}", hotrun.output());
+    hotrun.end();
+}
+
+#[test]
+fn a_directory_in_which_cmake_or_meson_builds_is_not_watched_and_one_with_sources_is() {
+    let project = Sandbox::new()
+        .file("build/CMakeCache.txt", "")
+        .file("build/a.txt", "")
+        .file("meson/meson-private/coredata.dat", "")
+        .file("meson/a.txt", "")
+        .file("in-source/CMakeCache.txt", "")
+        .file("in-source/CMakeLists.txt", "")
+        .file("in-source/a.txt", "");
+    let words = ["explain", "build/a.txt", "meson/a.txt", "in-source/a.txt"];
+    let (_, explained, _) = project.run(&words);
+    let verdicts: Vec<bool> =
+        explained.lines().map(|line| line.contains("nothing follows")).collect();
+    assert_eq!(verdicts, [true, true, false], "{explained}");
+}
+
+#[test]
+fn a_cmake_project_that_is_configured_already_is_built_once_for_each_save() {
+    let name = "a_cmake_project_that_is_configured_already_is_built_once_for_each_save";
+    if !has(name, &["cmake", "make", "cc"]) {
+        return;
+    }
+    let lists = "cmake_minimum_required(VERSION 3.10)\nproject(app C)\n\
+                 add_library(part STATIC lib/part.c)\n\
+                 add_custom_command(OUTPUT made.h COMMAND sh -c \
+                 \"echo '#define MADE' $(cat ${CMAKE_SOURCE_DIR}/made.txt) > made.h\" \
+                 DEPENDS ${CMAKE_SOURCE_DIR}/made.txt VERBATIM)\n\
+                 add_executable(app main.c made.h)\n\
+                 target_include_directories(app PRIVATE ${CMAKE_BINARY_DIR})\n\
+                 target_link_libraries(app part)\n";
+    let config = "[build]\ncmd = \"cmake --build build\"\nentrypoint = [\"build/app\"]\n";
+    let project = Sandbox::empty()
+        .file("CMakeLists.txt", lists)
+        .file("hotrun.toml", config)
+        .file("made.txt", "1\n")
+        .file("lib/part.c", "int part(void) { return 1; }\n")
+        .file(
+            "main.c",
+            "#include <stdio.h>\n#include <unistd.h>\n#include \"made.h\"\nint part(void);\n\
+             int main(void) { printf(\"serving %d-%d as %d\\n\", part(), MADE, getpid());\n\
+             fflush(stdout); for (;;) pause(); }\n",
+        );
+    project.sh("cmake -S . -B build > cmake.log");
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_for("serving 1-1 as");
+    hotrun.wait_for("ready");
+    for (number, version) in (2..6).enumerate() {
+        project.save("lib/part.c", &format!("int part(void) {{ return {version}; }}\n"));
+        hotrun.wait_for(&format!("serving {version}-{} as", version - 1));
+        hotrun.wait_for("ready");
+        project.save("made.txt", &format!("{version}\n"));
+        hotrun.wait_for(&format!("serving {version}-{version} as"));
+        hotrun.wait_for("ready");
+        assert_eq!(hotrun.count("building"), 3 + 2 * number, "{}", hotrun.output());
+    }
     hotrun.end();
 }
 

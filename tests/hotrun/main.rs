@@ -18,6 +18,7 @@ mod examples;
 mod first;
 mod generators;
 mod go;
+mod hardened;
 mod listing;
 mod lock;
 mod order;

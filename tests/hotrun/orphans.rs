@@ -3,6 +3,7 @@
 //! Whatever a sandbox starts has its mark in the environment, by which survivors are found.
 
 use std::fs;
+use std::io::Read;
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -51,7 +52,7 @@ def detach():
         os._exit(0)
 ";
 
-const KINDS: [Kind; 9] = [
+const KINDS: [Kind; 11] = [
     Kind {
         name: "a grandchild in the group",
         script: "subprocess.Popen(['sh', '-c', 'sleep 1000 & wait'])\nrest()",
@@ -101,6 +102,24 @@ const KINDS: [Kind; 9] = [
                  \x20   except ChildProcessError:\n        pass",
         ends_by_itself: false,
     },
+    Kind {
+        name: "one whose main thread has ended",
+        script: "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\n\
+                 def rest_by_thread():\n\
+                 \x20   say('up ' + open('built').read().strip() + ' as ' + str(os.getpid()))\n\
+                 \x20   signal.sigwait([signal.SIGTERM])\n    leave()\n\
+                 threading.Thread(target=rest_by_thread).start()\n\
+                 ctypes.CDLL(None).pthread_exit(None)",
+        ends_by_itself: false,
+    },
+    Kind {
+        name: "a descendant in a session of its own whose main thread has ended",
+        script: "if os.fork() == 0:\n    os.setsid()\n\
+                 \x20   threading.Thread(target=time.sleep, args=(1000,)).start()\n\
+                 \x20   ctypes.CDLL(None).pthread_exit(None)\n\
+                 rest()",
+        ends_by_itself: false,
+    },
 ];
 
 /// How it ends.
@@ -111,9 +130,13 @@ enum End {
     Signal(Signal),
     KillHotrun,
     KillGuardian,
+    /// All guardians are stopped, before a restart.
+    StopGuardians,
+    /// hotrun and all guardians are killed, and another hotrun is started.
+    KillBoth,
 }
 
-const ENDS: [End; 7] = [
+const ENDS: [End; 9] = [
     End::Restart,
     End::BuildOvertaken,
     End::Signal(Signal::SIGINT),
@@ -121,6 +144,8 @@ const ENDS: [End; 7] = [
     End::Signal(Signal::SIGHUP),
     End::KillHotrun,
     End::KillGuardian,
+    End::StopGuardians,
+    End::KillBoth,
 ];
 
 /// The project whose app, or build, has such a tree.
@@ -173,6 +198,16 @@ fn has_no_zombies(hotrun: &Hotrun, what: &str) {
     wait_until(&format!("no zombie is left ({what})"), || zombies_of(hotrun.pid()).is_empty());
 }
 
+/// Sends a signal to all guardians.
+fn signal_guardians(hotrun: &Hotrun, signal: Signal) {
+    for (pid, words) in hotrun.everybody() {
+        if words.starts_with(GUARDIAN) {
+            // It may have ended by itself.
+            let _ = kill(pid, signal);
+        }
+    }
+}
+
 /// The guardian of this process.
 fn guardian_of(pid: Pid) -> Option<Pid> {
     let mut pid = pid;
@@ -193,7 +228,10 @@ fn check(kind: &Kind, end: End) {
     let line = hotrun.wait_for("up one as ");
     let first = Pid::from_raw(line.rsplit(' ').next().unwrap().parse().unwrap());
     match end {
-        End::Restart | End::BuildOvertaken => {
+        End::Restart | End::BuildOvertaken | End::StopGuardians => {
+            if end == End::StopGuardians {
+                signal_guardians(&hotrun, Signal::SIGSTOP);
+            }
             project.save("source.txt", "two\n");
             let second = hotrun.wait_serving("two");
             hotrun.wait_for("ready");
@@ -233,6 +271,24 @@ fn check(kind: &Kind, end: End) {
             project.save("source.txt", "two\n");
             hotrun.wait_serving("two");
         }
+        End::KillBoth => {
+            // So that no guardian sees that hotrun has died.
+            signal_guardians(&hotrun, Signal::SIGSTOP);
+            hotrun.signal(Signal::SIGKILL);
+            signal_guardians(&hotrun, Signal::SIGKILL);
+            hotrun.wait();
+            project.save("source.txt", "two\n");
+            let mut next = project.start(&[]);
+            let second = next.wait_serving("two");
+            until_nobody_is_left(
+                &next,
+                |pid, words| pid == second || pid == next.pid() || words.starts_with(GUARDIAN),
+                &what,
+            );
+            next.end();
+            // The command itself has died with its guardian.
+            return;
+        }
     }
     let asked = hotrun.count("seen TERM");
     if end == End::KillGuardian && !kind.ends_by_itself {
@@ -240,7 +296,7 @@ fn check(kind: &Kind, end: End) {
     } else {
         assert_eq!(asked, 1, "{what}: asked once, before it was killed\n{}", hotrun.output());
     }
-    if matches!(end, End::Restart | End::BuildOvertaken | End::KillGuardian) {
+    if matches!(end, End::Restart | End::BuildOvertaken | End::KillGuardian | End::StopGuardians) {
         hotrun.end();
     }
 }
@@ -269,6 +325,63 @@ fn a_program_that_floods_an_output_that_is_not_read_does_not_survive_a_killed_ho
     wait_until("nobody is left", || marked(&project.root()).is_empty());
 }
 
+/// Traces another process, as a debugger does that has come upon a breakpoint.
+const TRACER: &str = "
+import ctypes, sys, time
+PTRACE_SEIZE, PTRACE_INTERRUPT = 0x4206, 0x4207
+ptrace = ctypes.CDLL(None, use_errno=True).ptrace
+ptrace.argtypes = [ctypes.c_long] * 4
+for call in PTRACE_SEIZE, PTRACE_INTERRUPT:
+    if ptrace(call, int(sys.argv[1]), 0, 0) != 0:
+        sys.exit('ptrace: ' + str(ctypes.get_errno()))
+print('traced', flush=True)
+time.sleep(1000)
+";
+
+#[test]
+fn a_guardian_that_is_traced_is_named_and_does_not_hold_up_a_restart_or_the_end() {
+    let name = "a_guardian_that_is_traced_is_named_and_does_not_hold_up_a_restart_or_the_end";
+    if !crate::sandbox::has(name, &["python3"]) {
+        return;
+    }
+    for is_restart in [true, false] {
+        let project = Sandbox::new().file("hotrun.toml", &CONFIG.replace("20s", "300ms"));
+        let mut hotrun = project.start(&[]);
+        let app = hotrun.wait_serving("one");
+        let guardian = guardian_of(app).unwrap().to_string();
+        let mut tracer = std::process::Command::new("python3");
+        tracer.args(["-c", TRACER, &guardian]).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut tracer = Killed(tracer.spawn().unwrap());
+        let mut says = tracer.0.stdout.take().unwrap();
+        if says.read_exact(&mut [0; 6]).is_err() {
+            crate::sandbox::skip(name, "nothing may be traced here");
+            return;
+        }
+        let told = format!("the guardian (pid {guardian}) does not answer");
+        if is_restart {
+            project.save("source.txt", "two\n");
+            hotrun.wait_for(&told);
+            hotrun.wait_serving("two");
+            hotrun.end();
+        } else {
+            hotrun.signal(Signal::SIGINT);
+            assert_eq!(hotrun.wait().code(), Some(0), "{}", hotrun.output());
+            assert_eq!(hotrun.count(&told), 1, "{}", hotrun.output());
+        }
+        wait_until("nobody is left", || marked(&project.root()).is_empty());
+    }
+}
+
+/// A process that is killed when the test ends, however it does.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 macro_rules! kinds {
     ($($name:ident: $number:expr,)*) => {
         $(#[test]
@@ -288,4 +401,6 @@ kinds! {
     one_that_takes_its_time_never_survives: 6,
     one_that_is_stopped_never_survives: 7,
     one_that_forks_for_ever_never_survives: 8,
+    one_whose_main_thread_has_ended_never_survives: 9,
+    a_descendant_whose_main_thread_has_ended_never_survives: 10,
 }

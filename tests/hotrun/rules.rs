@@ -294,9 +294,9 @@ fn a_rule_that_says_too_little_is_an_error_at_its_place() {
         assert_eq!(code, 2, "{stderr}");
         assert!(stderr.starts_with(&format!("hotrun: hotrun.toml:{expected}")), "{stderr}");
     };
-    refuse("include_ext = [\"x\"]", "4: the rule rule-0: has no cmd\n  help: ");
-    refuse("cmd = \"x\"", "4: the rule rule-0: names no files\n  help: ");
-    refuse("action = \"signal\"\ninclude_ext = [\"x\"]", "4: the rule rule-0: has no signal\n");
+    refuse("include_ext = [\"x\"]", "4: the rule rule-1: has no cmd\n  help: ");
+    refuse("cmd = \"x\"", "4: the rule rule-1: names no files\n  help: ");
+    refuse("action = \"signal\"\ninclude_ext = [\"x\"]", "4: the rule rule-1: has no signal\n");
     refuse("action = \"jump\"", "4:10: action = \"jump\": expected \"run\", \"restart\"");
     refuse("name = 3", "4:8: name = 3: expected a string in quotes");
     refuse(

@@ -342,9 +342,16 @@ pub(crate) fn marked(root: &Path) -> Vec<(Pid, String)> {
     let mut found = Vec::new();
     for entry in entries.flatten() {
         let Ok(pid) = entry.file_name().to_string_lossy().parse() else { continue };
-        let environ = fs::read(entry.path().join("environ")).unwrap_or_default();
+        // Where the main thread has ended, another knows.
+        let read = |name: &str| {
+            let threads = fs::read_dir(entry.path().join("task")).into_iter().flatten().flatten();
+            let of_threads = threads.map(|thread| thread.path());
+            let mut all = std::iter::once(entry.path()).chain(of_threads);
+            all.find_map(|one| fs::read(one.join(name)).ok().filter(|text| !text.is_empty()))
+        };
+        let environ = read("environ").unwrap_or_default();
         if environ.split(|byte| *byte == 0).any(|one| one == mark.as_bytes()) {
-            let words = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let words = read("cmdline").unwrap_or_default();
             let words = String::from_utf8_lossy(&words).replace('\0', " ");
             found.push((Pid::from_raw(pid), words));
         }
@@ -352,9 +359,11 @@ pub(crate) fn marked(root: &Path) -> Vec<(Pid, String)> {
     found
 }
 
-/// True while the process runs (a zombie does not).
+/// True while the process runs (a zombie does not, unless it has threads beside the main one).
 pub(crate) fn is_alive(pid: Pid) -> bool {
-    stat(pid).first().is_some_and(|state| !matches!(state.as_str(), "Z" | "X"))
+    let fields = stat(pid);
+    let threads = fields.get(17).and_then(|threads| threads.parse().ok()).unwrap_or(0_u32);
+    fields.first().is_some_and(|state| !matches!(state.as_str(), "Z" | "X") || threads > 1)
 }
 
 /// What the system tells of a process behind its name: its state, its parent and so on;

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use crate::sandbox::{PATIENCE, Sandbox, free_port, get, has, is_alive, pid_in, stat, wait_until};
@@ -225,7 +226,7 @@ while True:
         };
         hotrun.wait_serving("one");
         serves("one");
-        hotrun.signal(nix::sys::signal::Signal::SIGUSR1);
+        hotrun.signal(Signal::SIGUSR1);
         hotrun.wait_for(&format!("has shut {bound} down for everybody; hotrun"));
         // A TCP socket serves on; a Unix one is another, and for the next program.
         if !bound.starts_with("unix:") {
@@ -234,7 +235,7 @@ while True:
         project.save("source.txt", "two\n");
         hotrun.wait_serving("two");
         serves("two");
-        hotrun.signal(nix::sys::signal::Signal::SIGUSR1);
+        hotrun.signal(Signal::SIGUSR1);
         wait_until("it is listened to again", || match bound.strip_prefix("unix:") {
             Some(path) => UnixStream::connect(path).is_ok(),
             None => TcpStream::connect(&bound).is_ok(),
@@ -357,7 +358,7 @@ fn a_unix_socket_keeps_its_mode_and_is_removed_only_if_it_is_still_hotruns() {
     hotrun.wait_serving("two");
     assert_eq!(mode(), 0o660);
     // Killed, it leaves the file behind; the next takes its place.
-    hotrun.signal(nix::sys::signal::Signal::SIGKILL);
+    hotrun.signal(Signal::SIGKILL);
     hotrun.wait();
     assert!(fs::metadata(&path).unwrap().file_type().is_socket());
     let mut hotrun = project.start(&[]);
@@ -624,5 +625,39 @@ fn what_is_forbidden_is_told_with_a_remedy() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{stderr}");
         assert!(stderr.contains("root's") && stderr.contains("from 1024 on"), "{stderr}");
+    }
+}
+
+#[test]
+fn a_process_that_may_stay_does_not_keep_the_port_when_hotrun_has_ended_or_was_killed() {
+    let test = "a_process_that_may_stay_does_not_keep_the_port_when_hotrun_has_ended_or_was_killed";
+    if !has(test, &["python3"]) {
+        return;
+    }
+    let port = free_port();
+    let opens = "import subprocess\nsubprocess.Popen(['./chrome', '1000'], pass_fds=(3,))\n";
+    let project = project(&format!("{opens}{SERVER}"), &listen(&port.to_string()));
+    project.sh("cp $(command -v sleep) chrome");
+    let mut browsers = Vec::new();
+    for end in [Signal::SIGINT, Signal::SIGKILL, Signal::SIGINT] {
+        let mut hotrun = project.start(&[]);
+        hotrun.wait_for("serving one");
+        assert!(get(port, "/").ends_with("one"));
+        hotrun.signal(end);
+        hotrun.wait();
+        let is_browser = |words: &str| words.starts_with("./chrome");
+        wait_until("only browsers are left", || {
+            hotrun.everybody().iter().all(|(_, words)| is_browser(words))
+        });
+        browsers.extend(hotrun.everybody().iter().map(|(pid, _)| *pid));
+        // Whatever the next one does, it does not have to name, or end, a browser.
+        assert!(!hotrun.output().contains("chrome"), "{}", hotrun.output());
+        std::mem::forget(hotrun);
+    }
+    browsers.sort();
+    browsers.dedup();
+    assert_eq!(browsers.len(), 3);
+    for browser in browsers {
+        nix::sys::signal::kill(browser, Signal::SIGKILL).unwrap();
     }
 }

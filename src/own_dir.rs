@@ -1,0 +1,182 @@
+//! Directories that hotrun makes, and may delete with all that is in them.
+//!
+//! Such a directory holds a file that proves it: it names the directory's own inode, so that a
+//! copy, a clone of a repository or a directory of the user's is none. What is deleted is what was
+//! checked: everything goes by descriptors, and no link is followed.
+
+use std::ffi::{CStr, CString};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use nix::dir::Dir;
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+/// The file that proves it; git does not see what is beside it.
+const PROOF: &str = ".gitignore";
+/// The proof is no longer, in bytes.
+const MOST: u64 = 256;
+
+fn proof(inode: u64) -> String {
+    format!("# Made by hotrun, which may delete this directory (inode {inode}).\n*\n")
+}
+
+/// Writes the proof into a directory that has just been made.
+///
+/// # Errors
+///
+/// It cannot be written.
+pub fn mark(directory: &Path) -> io::Result<()> {
+    let inode = fs::symlink_metadata(directory)?.ino();
+    fs::write(directory.join(PROOF), proof(inode))
+}
+
+/// True for the name of the proof.
+pub fn is_proof(file: &Path) -> bool {
+    file.file_name().is_some_and(|name| name == PROOF)
+}
+
+/// True for a directory, and no link to one, that holds the proof.
+pub fn is_own(directory: &Path) -> bool {
+    open(AT_FDCWD, directory).is_ok_and(|opened| holds_proof(&opened))
+}
+
+/// Deletes a directory if it holds the proof. False if it does not.
+///
+/// # Errors
+///
+/// Something in it cannot be deleted.
+pub fn delete(directory: &Path) -> io::Result<bool> {
+    let opened = open(AT_FDCWD, directory)?;
+    if !holds_proof(&opened) {
+        return Ok(false);
+    }
+    delete_opened(directory, &opened)?;
+    Ok(true)
+}
+
+/// Deletes a directory with this name in one that holds the proof. False if that does not.
+///
+/// # Errors
+///
+/// Something in it cannot be deleted.
+pub fn delete_in(own: &Path, name: &str) -> io::Result<bool> {
+    let own = open(AT_FDCWD, own)?;
+    if !holds_proof(&own) {
+        return Ok(false);
+    }
+    let inner = open(&own, Path::new(name))?;
+    empty(&inner)?;
+    unlinkat(&own, name, UnlinkatFlags::RemoveDir)?;
+    Ok(true)
+}
+
+/// Deletes a directory that holds no proof, of which it is known by a look at all that is in it
+/// that hotrun may. Nothing is deleted if it is another directory by now.
+///
+/// # Errors
+///
+/// Something in it cannot be deleted, or it is another one.
+pub fn delete_seen(directory: &Path, seen: &fs::Metadata) -> io::Result<()> {
+    let opened = open(AT_FDCWD, directory)?;
+    let now = File::from(opened.try_clone()?).metadata()?;
+    if (now.dev(), now.ino()) != (seen.dev(), seen.ino()) {
+        return Err(io::Error::other("another directory lies in its place"));
+    }
+    delete_opened(directory, &opened)
+}
+
+fn delete_opened(directory: &Path, opened: &OwnedFd) -> io::Result<()> {
+    empty(opened)?;
+    // Only an empty one can be deleted in this way.
+    fs::remove_dir(directory)
+}
+
+/// A directory itself: behind a link there is another.
+fn open(parent: impl AsFd, path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    Ok(openat(parent, path, flags, Mode::empty())?)
+}
+
+fn holds_proof(directory: &OwnedFd) -> bool {
+    let read = || -> io::Result<bool> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let file = File::from(openat(directory, PROOF, flags, Mode::empty())?);
+        let mut text = String::new();
+        file.take(MOST).read_to_string(&mut text)?;
+        Ok(text == proof(File::from(directory.try_clone()?).metadata()?.ino()))
+    };
+    read().unwrap_or(false)
+}
+
+/// Deletes everything in a directory. What is mounted there stays.
+fn empty(directory: &OwnedFd) -> io::Result<()> {
+    let device = File::from(directory.try_clone()?).metadata()?.dev();
+    let names: Vec<CString> = {
+        let mut entries = Dir::from_fd(directory.try_clone()?)?;
+        let names = entries.iter().map(|entry| entry.map(|entry| entry.file_name().to_owned()));
+        names.collect::<Result<_, _>>()?
+    };
+    for name in names.iter().map(CString::as_c_str).filter(|name| !is_dots(name)) {
+        let path = Path::new(std::ffi::OsStr::from_bytes(name.to_bytes()));
+        // Also a link to a directory.
+        if unlinkat(directory, name, UnlinkatFlags::NoRemoveDir).is_ok() {
+            continue;
+        }
+        let inner = open(directory, path)?;
+        if File::from(inner.try_clone()?).metadata()?.dev() != device {
+            return Err(io::Error::other(format!("{} is mounted there", path.display())));
+        }
+        empty(&inner)?;
+        unlinkat(directory, name, UnlinkatFlags::RemoveDir)?;
+    }
+    Ok(())
+}
+
+fn is_dots(name: &CStr) -> bool {
+    matches!(name.to_bytes(), b"." | b"..")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn only_what_holds_its_own_proof_is_deleted_and_no_link_is_followed() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        let own = at("own");
+        fs::create_dir_all(own.join("a/b")).unwrap();
+        mark(&own).unwrap();
+        fs::create_dir(at("precious")).unwrap();
+        fs::write(at("precious/photo"), "1").unwrap();
+        symlink(at("precious"), own.join("a/link")).unwrap();
+
+        // A copy has the text, and is another directory.
+        fs::create_dir(at("copy")).unwrap();
+        fs::copy(own.join(PROOF), at("copy").join(PROOF)).unwrap();
+        assert!(!is_own(&at("copy")) && !delete(&at("copy")).unwrap());
+        assert!(!delete(&at("precious")).unwrap());
+        assert!(!delete_in(&at("copy"), "a").unwrap());
+        // A link to one is none, and neither is a pipe in the place of the proof.
+        symlink(&own, at("link")).unwrap();
+        assert!(!is_own(&at("link")) && delete(&at("link")).is_err());
+        fs::create_dir(at("pipe")).unwrap();
+        nix::unistd::mkfifo(&at("pipe").join(PROOF), Mode::S_IRWXU).unwrap();
+        assert!(!is_own(&at("pipe")));
+
+        fs::create_dir(own.join("c")).unwrap();
+        assert!(delete_in(&own, "c").unwrap() && !own.join("c").exists());
+        let seen = fs::symlink_metadata(at("copy")).unwrap();
+        assert!(delete_seen(&own, &seen).is_err());
+        assert!(is_own(&own) && delete(&own).unwrap());
+        assert!(!own.exists() && at("precious/photo").exists());
+    }
+}

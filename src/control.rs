@@ -231,3 +231,48 @@ fn ask(path: &Path, question: &Question, patience: Duration) -> io::Result<Answe
 fn canonical(project: &Path) -> PathBuf {
     project.canonicalize().unwrap_or_else(|_| project.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::Shutdown;
+
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+
+    #[test]
+    fn fuzz_whatever_is_asked_is_answered_in_one_line_and_only_orders_reach_the_inbox() {
+        let corpus = [
+            "{\"project\":{\"Unix\":[47]},\"order\":{\"takeover\":7}}\n",
+            "{\"project\":{\"Unix\":[47,120]},\"order\":\"rollback\"}\n",
+        ];
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _entered = runtime.enter();
+        crate::fuzz::hammer(&corpus, &["\"order\"", "null", "{", "4294967296"], |text| {
+            let (mut ours, theirs) = StdUnixStream::pair().unwrap();
+            ours.write_all(text).unwrap();
+            ours.shutdown(Shutdown::Write).unwrap();
+            theirs.set_nonblocking(true).unwrap();
+            let (sender, mut inbox) = unbounded_channel();
+            let theirs = UnixStream::from_std(theirs).unwrap();
+            runtime.block_on(async {
+                let answering = answer(&theirs, Path::new("/"), &sender);
+                let obeying = async {
+                    while let Some(message) = inbox.recv().await {
+                        assert!(matches!(message, Message::TakenOver(_) | Message::Asked(..)));
+                    }
+                };
+                tokio::select! {
+                    answered = answering => answered.unwrap(),
+                    () = obeying => {}
+                }
+            });
+            drop(theirs);
+            let mut said = String::new();
+            ours.read_to_string(&mut said).unwrap();
+            assert_eq!(said.matches('\n').count(), 1, "{said:?}");
+            assert!(serde_json::from_str::<Answer>(&said).is_ok(), "{said:?}");
+        });
+    }
+}

@@ -91,3 +91,6 @@ pub mod error;
 pub mod own_dir;
 // What others have chosen, shown and not obeyed. Pure.
 pub mod text;
+// Input that is almost right, for tests.
+#[cfg(test)]
+pub mod fuzz;

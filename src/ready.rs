@@ -627,3 +627,49 @@ async fn ask(http: &Http) -> Result<StatusCode, Failure> {
         Err(_) => Err(Failure::of("does not answer")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fuzz_one_message_of_a_program_leads_to_a_few_of_hotruns_whatever_it_says() {
+        let corpus = [
+            "READY=1\nSTATUS=up\nMAINPID=7\nSTOPPING=1\nEXTEND_TIMEOUT_USEC=1000\n",
+            "EXTEND_TIMEOUT_USEC=18446744073709551615\nMAINPID=-1\nMAINPID=99999999999\n",
+        ];
+        crate::fuzz::hammer(
+            &corpus,
+            &["MAINPID=1\n", "EXTEND_TIMEOUT_USEC=", "STATUS=\u{1b}"],
+            |text| {
+                let (inbox, mut told) = unbounded_channel();
+                let expected = Expected {
+                    ready: Ready {
+                        notify: None,
+                        http: None,
+                        tcp: None,
+                        log: None,
+                        after: None,
+                        timeout: RUNS,
+                    },
+                    mode: Mode::Restart,
+                    port: None,
+                    known: Vec::new(),
+                };
+                let watcher = Watcher { proc: Proc(1), expected, inbox, socket: None };
+                let (mut seen, mut status) = (Seen::default(), Status::default());
+                let mut deadline = Some(Instant::now());
+                watcher.take_in(
+                    &String::from_utf8_lossy(text),
+                    &mut seen,
+                    &mut status,
+                    &mut deadline,
+                );
+                let latest = Instant::now() + MOST_EXTENSION;
+                assert!(deadline.is_some_and(|at| at <= latest));
+                let count = std::iter::from_fn(|| told.try_recv().ok()).count();
+                assert!(count <= 4, "{count}");
+            },
+        );
+    }
+}

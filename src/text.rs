@@ -82,4 +82,14 @@ mod tests {
             assert_eq!(masked(text), expected);
         }
     }
+
+    #[test]
+    fn fuzz_nothing_that_a_terminal_obeys_is_left() {
+        let corpus = ["API_KEY='a b' x://u:p@h/ \u{1b}[2K\u{9b}\n", "\u{202e}fdp.exe"];
+        crate::fuzz::hammer(&corpus, &["TOKEN=", "://", "@", "\u{2066}"], |text| {
+            let shown = shown(&String::from_utf8_lossy(text));
+            assert!(!shown.contains(|c: char| c != '\n' && c.is_control()), "{shown:?}");
+            assert_eq!(visible(&shown), shown, "said twice, it is the same");
+        });
+    }
 }

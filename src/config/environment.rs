@@ -6,6 +6,8 @@ use std::path::Path;
 use super::{Environment, file};
 use crate::error::{Error, Result};
 
+const ZERO_BYTE: &str = "there is a zero byte, which no variable can hold";
+
 impl Environment {
     /// Reads the files, and says what everything that is run gets beside hotrun's own
     /// variables, which beat all of these. Files that are not there are left out.
@@ -22,6 +24,9 @@ impl Environment {
                 Err(error) => return Err(Error::usage(file.display(), error)),
             }
         }
+        if let Some((name, _)) = self.inline.iter().find(|(_, value)| value.contains('\0')) {
+            return Err(Error::usage(format!("env.{name}"), ZERO_BYTE));
+        }
         variables.extend(self.inline.iter().cloned());
         for (name, _) in std::env::vars_os() {
             name.to_str().map(|name| variables.remove(name));
@@ -36,6 +41,10 @@ fn parse(file: &Path, bytes: &[u8]) -> Result<Vec<(String, String)>> {
         let line = bytes[..error.valid_up_to()].split(|byte| *byte == b'\n').count();
         Error::usage(format!("{shown}:{line}"), "is not UTF-8").remedy("save it as UTF-8")
     })?;
+    if let Some(at) = text.find('\0') {
+        let line = text[..at].matches('\n').count() + 1;
+        return Err(Error::usage(format!("{shown}:{line}"), ZERO_BYTE));
+    }
     let text = text.trim_start_matches('\u{feff}');
     variables_of(text).map_err(|error| match error {
         // Never the line itself: what is wrong may be a secret.
@@ -187,6 +196,8 @@ mod tests {
         assert!(!error.contains("words"), "it may be a secret: {error}");
         let error = read("A=1\nB=\"not closed\nC=1\n").unwrap_err();
         assert!(error.starts_with(".env:2: this line is not understood\n"), "{error}");
+        let error = read("A=1\nB=a\0b\n").unwrap_err();
+        assert!(error.starts_with(".env:2: there is a zero byte"), "{error}");
         let error = read(&("A=1\n".repeat(50_000) + "wrong")).unwrap_err();
         assert!(error.starts_with(".env:50001: "), "{error}");
         let error = parse(Path::new(".env"), b"A=1\nB=\xff\n").unwrap_err();
@@ -212,5 +223,19 @@ mod tests {
         let expected = [("HOTRUN_T_A", "a"), ("HOTRUN_T_B", "b"), ("HOTRUN_T_C", "c")];
         let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(env.read().unwrap(), expected);
+    }
+
+    #[test]
+    fn fuzz_a_file_of_variables_names_only_what_a_process_can_be_given() {
+        let corpus = [
+            "A=1\nexport B='two words'\nC=\"$A ${B} \\\"\"\n# no\nD: e # f\n",
+            "A=\"several\nlines\"\nB=`x`\n",
+        ];
+        crate::fuzz::hammer(&corpus, &["export ", "$A", "${", "#"], |text| {
+            for (name, value) in parse(Path::new(".env"), text).into_iter().flatten() {
+                assert!(!name.is_empty() && !name.contains(['=', '\0']), "{name:?}");
+                assert!(!value.contains('\0'), "{value:?}");
+            }
+        });
     }
 }

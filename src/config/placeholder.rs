@@ -142,4 +142,17 @@ mod tests {
         }
         assert_eq!(replace("cat $1 {a,b}"), Ok(None));
     }
+
+    #[test]
+    fn fuzz_a_name_is_never_text_for_the_shell() {
+        let corpus = ["cat \"{}\" $(echo {}) '{a}' \\{} `x` <<E\n{}\nE", "case {} in a) b;; esac"];
+        crate::fuzz::hammer(&corpus, &["{}", "$(", ")", "`", "<<", "((", "${"], |text| {
+            let cmd = String::from_utf8_lossy(text);
+            if let Ok(Some(text)) = replace(&cmd) {
+                let replaced = text.matches("${hotrun_file}").count();
+                let left = text.matches("\\{}").count();
+                assert_eq!(replaced + left, cmd.matches("{}").count(), "{cmd}");
+            }
+        });
+    }
 }

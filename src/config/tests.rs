@@ -385,3 +385,28 @@ fn in_air_mode_a_restart_waits_a_second_for_the_old_program_unless_kill_delay_is
     assert_eq!(graces("hotrun.toml", ""), (5, 5, false));
     assert_eq!(graces("hotrun.toml", "kill_delay = \"3s\"\n"), (3, 3, true));
 }
+
+#[test]
+fn fuzz_a_configuration_of_any_shape_is_read_or_refused_with_its_name() {
+    let example = uncommented();
+    let small = "env_files = [\".env\"]\n[build]\ncmd = \"make {}\"\nkill_delay = \"1s\"\n\
+                 [[build.rules]]\ninclude_ext = [\"ts\"]\ncmd = \"cat \\\"{}\\\" $(echo {})\"\n\
+                 [[listen]]\naddress = \"unix:x\"\n[ready]\nhttp = \"http://localhost:80/\"\n\
+                 [watch]\ninclude = [\"**/*.rs\"]\n[env]\nA = 1\n";
+    let words =
+        ["[build]", "[[build.rules]]", "exclude_regex = [\"*\"]", "\"9e99h\"", "true", "{}"];
+    crate::fuzz::hammer(&[&example, small], &words, |text| {
+        for name in ["hotrun.toml", ".air.toml"] {
+            let directory = tempfile::tempdir().unwrap();
+            std::fs::write(directory.path().join(name), text).unwrap();
+            let options = Options {
+                directory: directory.path().canonicalize().unwrap(),
+                config: Some(name.into()),
+                ..Options::default()
+            };
+            if let Err(error) = now(load(&options, &Nobody)) {
+                assert!(!error.reason().is_empty() && matches!(error.code(), 1 | 2), "{error}");
+            }
+        }
+    });
+}

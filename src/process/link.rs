@@ -237,3 +237,32 @@ fn platform_flags() -> MsgFlags {
     #[cfg(not(target_os = "linux"))]
     MsgFlags::empty()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fuzz_messages_of_the_link_are_taken_one_by_one_and_come_to_an_end() {
+        let launch = r#"{"Start":{"argv":[{"Unix":[97]}],"program":null,"env":[],"unset":[],
+            "directory":{"Unix":[47]},"streams":[true,false,false],"listeners":1,
+            "takes_listeners":true,"outputs":["Stdout"],"place":"Background","farewell":15,
+            "leader_only":false,"spare":["x"],"is_last":true}}"#;
+        let launch = launch.replace('\n', "") + "\n";
+        let first: io::Result<ToGuardian> = decode(&mut launch.clone().into_bytes()).unwrap();
+        assert!(matches!(first, Ok(ToGuardian::Start(_))), "{first:?}");
+        let corpus =
+            [launch.as_str(), "{\"Dismiss\":15}\n\"Kill\"\n{\"Left\":[[1,\"x\"]]}\n\"Gone\"\n"];
+        crate::fuzz::hammer(&corpus, &["\"Kill\"\n", "{", "}", "null"], |text| {
+            let count = text.split(|byte| *byte == b'\n').count() - 1;
+            let mut taken = text.to_vec();
+            let mut told = 0;
+            while decode::<ToGuardian>(&mut taken).is_some() {
+                told += 1;
+            }
+            let mut taken = text.to_vec();
+            while decode::<FromGuardian>(&mut taken).is_some() {}
+            assert_eq!(told, count);
+        });
+    }
+}

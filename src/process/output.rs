@@ -441,4 +441,21 @@ mod tests {
         assert!(!found_in(&["not on port 80\n"]));
         assert!(!found_in(&["on\n port 80\n"]));
     }
+
+    #[test]
+    fn fuzz_what_a_program_prints_is_searched_in_whatever_pieces_it_comes() {
+        let corpus = [
+            "\u{1b}[1mlisten\u{1b}[0m EADDRINUSE: address already in use :::3000\r\n port: 3000\n",
+        ];
+        crate::fuzz::hammer(&corpus, &["\u{1b}[", "\u{1b}]0;", "\u{7}", "Errno 98"], |text| {
+            assert!(without_escapes(text).len() <= text.len());
+            let (mut line, mut taken) = (Vec::new(), TakenPorts::default());
+            for piece in text.chunks(7) {
+                for line in take_lines(&mut line, piece).split(|byte| *byte == b'\n') {
+                    taken.look_at(line);
+                }
+            }
+            assert!(line.len() <= MOST_OF_A_LINE + 7);
+        });
+    }
 }

@@ -458,4 +458,21 @@ mod tests {
         assert_eq!(executable(output.as_bytes(), "b"), None);
         assert_eq!(executable(b"\xff\xfe", "a"), None);
     }
+
+    #[test]
+    fn fuzz_whatever_cargo_prints_is_read() {
+        let metadata = serde_json::to_string(&two_programs("")).unwrap();
+        let artifact = "{\"reason\":\"compiler-artifact\",\"executable\":\"/x\",\"target\":{\"name\":\"app\"}}\n\
+                        app: /a\\ b.rs /c.rs\n";
+        crate::fuzz::hammer(&[&metadata, artifact], &["null", "\"id\":", "[]", "{}"], |text| {
+            let said = String::from_utf8_lossy(text);
+            executable(text, "app");
+            dependencies(&said).for_each(drop);
+            settings::cfg_values(&said);
+            if let Ok(metadata) = MetadataCommand::parse(&said) {
+                // What is chosen, or why nothing is, does not matter here.
+                let _ = selected(&metadata, &Selection::default());
+            }
+        });
+    }
 }

@@ -59,13 +59,13 @@ fn a_mistake_is_told_with_its_line_and_changes_nothing() {
     let pid = line.rsplit(' ').next().unwrap().parse().unwrap();
     let pid = nix::unistd::Pid::from_raw(pid);
     project.save(".env", "A=x\nB two words\n");
-    hotrun.wait_for(".env:2: cannot be read: B two words");
+    hotrun.wait_for(".env:2: this line is not understood");
     hotrun.wait_for("until this is fixed");
     project.save("source.txt", "two\n");
     hotrun.wait_for_line("build <a><more b><real>");
     hotrun.wait_for("app <a><more b><real>");
     assert!(!is_alive(pid), "it was replaced by the build, not by the mistake");
-    assert_eq!(hotrun.count("cannot be read"), 1, "once is enough");
+    assert_eq!(hotrun.count("is not understood"), 1, "once is enough");
     project.save(".env", "A=mended\n");
     hotrun.wait_for("app <mended>");
     hotrun.end();

@@ -10,6 +10,7 @@ mod app;
 mod attribution;
 mod bad_input;
 mod build;
+mod chaos;
 mod cargo_run;
 mod downtime;
 mod end;

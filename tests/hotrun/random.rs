@@ -25,7 +25,7 @@ const BUILD: &str = "sh digest > snapshot.$$; code=$?; sleep 0.$(cat pause); \
                      [ $code = 0 ] && grep -q . snapshot.$$ && mv snapshot.$$ built";
 
 /// Random numbers (splitmix64).
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -36,21 +36,21 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit
     }
 
     /// Mostly short, sometimes long.
-    fn pause(&mut self) {
+    pub(crate) fn pause(&mut self) {
         let most = [0, 2, 10, 50, 150, 400][usize::try_from(self.below(6)).unwrap()];
         thread::sleep(Duration::from_millis(self.below(most + 1)));
     }
 }
 
 /// A project, and what is done to it.
-struct Run {
-    project: Sandbox,
-    random: Random,
+pub(crate) struct Run {
+    pub(crate) project: Sandbox,
+    pub(crate) random: Random,
     number: u64,
     has_git: bool,
     /// Another program that writes sources some time after it was made to.
@@ -58,7 +58,7 @@ struct Run {
 }
 
 impl Run {
-    fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut random = Random(seed);
         let delay = [0, 0, 60][usize::try_from(random.below(3)).unwrap()];
         let config = format!(
@@ -88,13 +88,13 @@ impl Run {
         }
     }
 
-    fn text(&mut self) -> String {
+    pub(crate) fn text(&mut self) -> String {
         self.number += 1;
         format!("text {}\n", self.number)
     }
 
     /// One of the sources.
-    fn some_file(&mut self) -> PathBuf {
+    pub(crate) fn some_file(&mut self) -> PathBuf {
         let output = Command::new("find")
             .args(["src", "-name", "*.txt"])
             .current_dir(self.project.root())
@@ -110,7 +110,7 @@ impl Run {
         self.project.root().join(&files[place])
     }
 
-    fn edit(&mut self) {
+    pub(crate) fn edit(&mut self) {
         let (file, text) = (self.some_file(), self.text());
         let root = self.project.root();
         match self.random.below(22) {
@@ -195,13 +195,19 @@ impl Run {
         }
     }
 
-    fn newest(&self) -> String {
+    pub(crate) fn join_generators(&mut self) {
+        for generator in self.generators.drain(..) {
+            generator.join().unwrap();
+        }
+    }
+
+    pub(crate) fn newest(&self) -> String {
         let output = Command::new("sh").arg("digest").current_dir(self.project.root()).output();
         String::from_utf8(output.unwrap().stdout).unwrap().trim().to_owned()
     }
 }
 
-fn serving(hotrun: &Hotrun) -> Option<String> {
+pub(crate) fn serving(hotrun: &Hotrun) -> Option<String> {
     let output = hotrun.output();
     let last = output.lines().rfind(|line| line.starts_with("serving "))?;
     last.split(' ').nth(1).map(str::to_owned)
@@ -217,9 +223,7 @@ fn try_seed(seed: u64) -> Result<(), String> {
         run.edit();
         run.random.pause();
     }
-    for generator in run.generators.drain(..) {
-        generator.join().unwrap();
-    }
+    run.join_generators();
     let newest = run.newest();
     // It serves, and goes on serving.
     let mut calm = 0;

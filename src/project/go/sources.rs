@@ -549,4 +549,17 @@ mod tests {
         let with_other = format!("{MAIN}{}", MAIN.replace("/m\"", "/m/b\""));
         assert!(!sources(MAIN).is_watched_as(&sources(&with_other)));
     }
+
+    #[test]
+    fn fuzz_whatever_go_list_prints_is_read() {
+        let corpus = [concat!(
+            "{\"Dir\":\"/x\",\"ImportPath\":\"a/b\",\"GoFiles\":[\"a.go\"],\"EmbedPatterns\":[\"all:*.x\"],",
+            "\"Module\":{\"Path\":\"a\",\"Main\":true,\"Dir\":\"/x\",\"GoMod\":\"/x/go.mod\"}}\n",
+            "{\"Dir\":\"/y\",\"Error\":{\"Err\":\"broken\"},\"Incomplete\":true}\n"
+        )];
+        crate::fuzz::hammer(&corpus, &["\"Standard\":true", "null", "{", "[", "../"], |text| {
+            let sources = Sources::read(text, None);
+            assert!(sources.error().is_some() || sources.packages().next().is_some());
+        });
+    }
 }

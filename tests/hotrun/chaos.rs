@@ -1,0 +1,221 @@
+//! Everything at once: saves, other configurations, git, signals and kills. After each rest the
+//! newest source serves, nobody else is there, and hotrun needs no more than at first.
+//!
+//! `HOTRUN_TEST_SECONDS` says how long, `HOTRUN_TEST_FIRST_SEED` with which seed.
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::random::{Run, serving};
+use crate::sandbox::{GUARDIAN, Hotrun, PATIENCE, marked, number_in, wait_until};
+use crate::stopping::resources;
+
+/// So many rests a hotrun has to come to its size. After that it has at most so much more memory,
+/// in kilobytes: what an allocator keeps, and what is known of files that have come and gone.
+const RESTS_TO_GROW: u32 = 10;
+const MORE_MEMORY: usize = 4096;
+/// hotrun, the program and its guardian, and two guardians that wait.
+const MOST_PROCESSES: usize = 5;
+
+/// What one hotrun has had at its rests: the most of descriptors, threads, kilobytes and processes.
+struct Figures {
+    pid: Pid,
+    rests: u32,
+    /// While it grew, and since.
+    most: [[usize; 4]; 2],
+}
+
+impl Figures {
+    fn of(pid: Pid) -> Self {
+        Self { pid, rests: 0, most: [[0; 4]; 2] }
+    }
+
+    /// Whether it has no more than before.
+    fn add(&mut self, now: [usize; 4]) -> bool {
+        self.rests += 1;
+        let most = &mut self.most[usize::from(self.rests > RESTS_TO_GROW)];
+        for (most, now) in most.iter_mut().zip(now) {
+            *most = now.max(*most);
+        }
+        let [[descriptors, threads, memory, _], later] = self.most;
+        let limits = [descriptors, threads, memory + MORE_MEMORY, MOST_PROCESSES];
+        now[3] <= MOST_PROCESSES && later.iter().zip(limits).all(|(later, limit)| *later <= limit)
+    }
+}
+
+/// What it has when two looks in a row say the same.
+fn at_rest(hotrun: &Hotrun) -> [usize; 4] {
+    let until = Instant::now() + PATIENCE;
+    let mut before = resources(hotrun);
+    loop {
+        thread::sleep(Duration::from_millis(100));
+        let after = resources(hotrun);
+        if before == after && after[3] <= MOST_PROCESSES {
+            return after;
+        }
+        assert!(Instant::now() < until, "it does not come to rest: {after:?}\n{}", hotrun.output());
+        before = after;
+    }
+}
+
+/// What is done to hotrun, to its guardians and to the program.
+fn disturb(run: &mut Run, hotrun: &mut Hotrun) -> &'static str {
+    let everybody = hotrun.everybody();
+    let own = hotrun.pid();
+    let guardians: Vec<Pid> = everybody
+        .iter()
+        .filter(|(_, words)| words.starts_with(GUARDIAN))
+        .map(|(pid, _)| *pid)
+        .collect();
+    let others: Vec<Pid> = everybody
+        .iter()
+        .map(|(pid, _)| *pid)
+        .filter(|pid| *pid != own && !guardians.contains(pid))
+        .collect();
+    let mut one_of = |of: &[Pid]| {
+        let place = run.random.below(of.len().max(1) as u64);
+        of.get(usize::try_from(place).unwrap()).copied()
+    };
+    let (guardian, other) = (one_of(&guardians), one_of(&others));
+    // It may have ended by now.
+    let send = |to: Option<Pid>, signal| {
+        let _ = to.map(|pid| kill(pid, signal));
+    };
+    // hotrun itself is seldom ended, so that it has the time to grow.
+    match run.random.below(30) {
+        0..3 => {
+            send(guardian, Signal::SIGSTOP);
+            "a guardian is stopped"
+        }
+        3..6 => {
+            send(guardian, Signal::SIGKILL);
+            "a guardian is killed"
+        }
+        6..9 => {
+            send(other, Signal::SIGKILL);
+            "the program or a build is killed"
+        }
+        9..12 => {
+            send(other, Signal::SIGSTOP);
+            "the program or a build is stopped"
+        }
+        12..15 => {
+            send(other, Signal::SIGSEGV);
+            "the program or a build crashes"
+        }
+        15..18 => {
+            hotrun.signal(Signal::SIGSTOP);
+            run.random.pause();
+            run.edit();
+            hotrun.signal(Signal::SIGCONT);
+            "hotrun is stopped for a while"
+        }
+        18..24 => {
+            let path = run.project.root().join("hotrun.toml");
+            let before = fs::read_to_string(&path).unwrap();
+            fs::write(&path, before.clone() + "[broken\n").unwrap();
+            run.random.pause();
+            fs::write(&path, before).unwrap();
+            "the configuration is broken for a while"
+        }
+        24..27 => {
+            let path = run.project.root().join("hotrun.toml");
+            let before = fs::read_to_string(&path).unwrap();
+            let delay = format!("delay = {}", run.random.below(80));
+            let mut lines: Vec<&str> =
+                before.lines().filter(|line| !line.starts_with("delay = ")).collect();
+            lines.push(&delay);
+            fs::write(&path, lines.join("\n")).unwrap();
+            "another delay is configured"
+        }
+        27 => {
+            hotrun.signal(Signal::SIGKILL);
+            hotrun.wait();
+            start_another(run, hotrun);
+            "hotrun is killed, and started again"
+        }
+        28 => {
+            hotrun.signal(Signal::SIGSTOP);
+            for guardian in guardians {
+                send(Some(guardian), Signal::SIGKILL);
+            }
+            hotrun.signal(Signal::SIGKILL);
+            hotrun.wait();
+            start_another(run, hotrun);
+            "hotrun and its guardians are killed, and it is started again"
+        }
+        _ => {
+            hotrun.signal(Signal::SIGINT);
+            hotrun.wait();
+            hotrun.leaves_nobody();
+            start_another(run, hotrun);
+            "hotrun is ended, and started again"
+        }
+    }
+}
+
+/// Dropped, the one that has ended would end all that is in the sandbox.
+fn start_another(run: &Run, hotrun: &mut Hotrun) {
+    std::mem::forget(std::mem::replace(hotrun, run.project.start(&[])));
+}
+
+/// Waits until the newest source serves, and goes on serving.
+fn come_to_rest(run: &mut Run, hotrun: &mut Hotrun, what: &[&str]) {
+    run.join_generators();
+    // Whatever has become of the program: this is saved after it.
+    let text = run.text();
+    run.project.save("src/last.txt", &text);
+    let newest = run.newest();
+    let until = Instant::now() + PATIENCE;
+    let mut calm = 0;
+    while calm < 30 {
+        assert!(hotrun.is_running(), "{what:?}: {}\n{}", hotrun.wait(), hotrun.output());
+        assert!(Instant::now() < until, "{what:?}\n{newest} is the newest:\n{}", hotrun.output());
+        thread::sleep(Duration::from_millis(10));
+        calm = if serving(hotrun).as_ref() == Some(&newest) { calm + 1 } else { 0 };
+    }
+}
+
+#[test]
+fn after_any_disturbance_the_newest_serves_and_nothing_is_left_over() {
+    let seconds = number_in("HOTRUN_TEST_SECONDS", 12);
+    let seed = number_in("HOTRUN_TEST_FIRST_SEED", 1);
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let mut run = Run::new(seed);
+    let mut hotrun = run.project.start(&[]);
+    let mut figures = Figures::of(hotrun.pid());
+    let (mut rests, mut disturbances) = (0, 0);
+    while Instant::now() < until {
+        let mut what = Vec::new();
+        for _ in 0..=run.random.below(5) {
+            for _ in 0..run.random.below(4) {
+                run.edit();
+                run.random.pause();
+            }
+            what.push(disturb(&mut run, &mut hotrun));
+            run.random.pause();
+        }
+        disturbances += what.len();
+        come_to_rest(&mut run, &mut hotrun, &what);
+        if figures.pid != hotrun.pid() {
+            figures = Figures::of(hotrun.pid());
+        }
+        let now = at_rest(&hotrun);
+        let is_flat = figures.add(now);
+        let most = figures.most;
+        assert!(is_flat, "seed {seed}, {what:?}: {now:?}, at most {most:?}\n{}", hotrun.output());
+        rests += 1;
+    }
+    println!(
+        "seed {seed}: {rests} rests after {disturbances} disturbances; the last hotrun had {} of \
+         them, and at most (descriptors, threads, kB, processes) {:?}",
+        figures.rests, figures.most
+    );
+    hotrun.signal(Signal::SIGINT);
+    hotrun.wait();
+    wait_until("nobody is left", || marked(&run.project.root()).is_empty());
+}

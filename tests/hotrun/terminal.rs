@@ -72,6 +72,14 @@ impl Session {
         session
     }
 
+    /// Has the shell bring hotrun to the foreground. What is typed before the shell says so may be
+    /// for its own next line (zsh reads ahead).
+    #[track_caller]
+    fn foreground(&mut self) {
+        self.send("fg\n");
+        self.wait_for(SOON_READY);
+    }
+
     fn start(project: &Sandbox, words: &[&str]) -> Self {
         let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(Some(&size), None).unwrap();
@@ -507,7 +515,7 @@ fn ctrl_z_stops_the_whole_job_and_fg_goes_on_with_it() {
         wait_for_state(app, 'T');
         session.send("echo shell ''works\n");
         session.wait_for("shell works");
-        session.send("fg\n");
+        session.foreground();
         wait_for_state(app, 'S');
         session.wait_for_modes(false);
         project.save("source.txt", "two\n");
@@ -535,7 +543,7 @@ fn ctrl_z_in_an_app_that_has_the_terminal_stops_the_job_too() {
         session.wait_for(stopped);
         session.send("echo shell ''works\n");
         session.wait_for("shell works");
-        session.send("fg\n");
+        session.foreground();
         session.send("again\n");
         session.wait_for("hello again");
         session.send("\x03");
@@ -751,7 +759,7 @@ fn an_app_in_the_background_waits_for_fg_and_is_told() {
         let mut session = Session::of_shell(&project, shell);
         session.send("hotrun &\n");
         session.wait_for("bring hotrun to the");
-        session.send("fg\n");
+        session.foreground();
         session.wait_for("hotrun's keys are off");
         // Enter, as a keyboard sends it: the modes are not those in which the shell edits a line.
         session.send("late\r");
@@ -1019,7 +1027,7 @@ fn a_stopped_hotrun_that_goes_on_in_the_background_leaves_the_shell_its_terminal
         session.wait_for("bring hotrun to the");
         session.send("echo shell ''works\n");
         session.wait_for("shell works");
-        session.send("fg\n");
+        session.foreground();
         session.wait_for("name of two? ");
         session.send("again\n");
         session.wait_for("hello again");
@@ -1038,7 +1046,7 @@ fn brought_to_the_foreground_hotrun_reads_keys() {
         let mut session = Session::of_shell(&project, shell);
         session.send("hotrun &\n");
         session.wait_for("ready");
-        session.send("fg\n");
+        session.foreground();
         session.wait_for_modes(false);
         session.send("r");
         session.wait_for("asked");
@@ -1088,7 +1096,7 @@ fn a_hotrun_that_is_stopped_by_a_signal_and_goes_on_leaves_the_shell_its_termina
         session.wait_for("bring hotrun to the");
         session.send("echo it ''lives\n");
         session.wait_for("it lives");
-        session.send("fg\n");
+        session.foreground();
         project.save("source.txt", "two\n");
         session.wait_for("name of two? ");
         session.send("again\n");
@@ -1141,7 +1149,7 @@ fn keys_go_on_working_after_a_program_that_puts_back_the_modes_it_found() {
         // This one finds the modes of the shell.
         project.save("source.txt", "two\n");
         session.wait_for("up\r\n");
-        session.send("fg\n");
+        session.foreground();
         session.wait_for_modes(false);
         session.send("r");
         session.wait_for("up\r\n");

@@ -210,6 +210,14 @@ impl Engine {
                 }
                 let _ = kill(Pid::from_raw(0), Signal::SIGTSTP);
             }
+            // Nobody at the terminal can have done that.
+            Signal::SIGSTOP if self.roles.get(&proc) == Some(&Role::Build) => {
+                let pid = self.report.facts.get(&proc).and_then(|facts| facts.pid);
+                let pid = pid.map_or_else(String::new, |pid| pid.to_string());
+                self.report.say(&Notice::Warning(format!(
+                    "the build (pid {pid}) was stopped by SIGSTOP, and waits for kill -CONT {pid}"
+                )));
+            }
             _ => {}
         }
     }

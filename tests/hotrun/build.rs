@@ -1,5 +1,8 @@
 //! The latest save wins, and the good app lives through every failed build.
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::sandbox::{CONFIG, Sandbox, is_alive};
 
 #[test]
@@ -260,5 +263,19 @@ fn an_overtaken_build_begins_no_further_command() {
     project.save("source.txt", "three\n");
     hotrun.wait_serving("three");
     assert_eq!(hotrun.count("building  cat"), 2, "{}", hotrun.output());
+    hotrun.end();
+}
+
+#[test]
+fn a_build_that_somebody_has_stopped_is_named_and_goes_on_when_it_is_continued() {
+    let build = "cp source.txt built; grep -q one built || kill -STOP $$";
+    let project = Sandbox::new().file("hotrun.toml", &CONFIG.replace("cp source.txt built", build));
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_serving("one");
+    project.save("source.txt", "two\n");
+    let line = hotrun.wait_for("was stopped by SIGSTOP, and waits for kill -CONT ");
+    let pid = line.rsplit(' ').next().unwrap().parse().unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGCONT).unwrap();
+    hotrun.wait_serving("two");
     hotrun.end();
 }

@@ -76,11 +76,18 @@ fn disturb(run: &mut Run, hotrun: &mut Hotrun) -> &'static str {
         .map(|(pid, _)| *pid)
         .filter(|pid| *pid != own && !guardians.contains(pid))
         .collect();
+    // A build that is stopped waits for whoever has stopped it; a save of a new file does not end
+    // it, as the build itself may have written that.
+    let is_program = |pid: &&Pid| {
+        everybody.iter().any(|(one, words)| one == *pid && words.ends_with("sleep 1000 "))
+    };
+    let program: Vec<Pid> = others.iter().filter(is_program).copied().collect();
     let mut one_of = |of: &[Pid]| {
         let place = run.random.below(of.len().max(1) as u64);
         of.get(usize::try_from(place).unwrap()).copied()
     };
     let (guardian, other) = (one_of(&guardians), one_of(&others));
+    let program = one_of(&program);
     // It may have ended by now.
     let send = |to: Option<Pid>, signal| {
         let _ = to.map(|pid| kill(pid, signal));
@@ -100,8 +107,8 @@ fn disturb(run: &mut Run, hotrun: &mut Hotrun) -> &'static str {
             "the program or a build is killed"
         }
         9..12 => {
-            send(other, Signal::SIGSTOP);
-            "the program or a build is stopped"
+            send(program, Signal::SIGSTOP);
+            "the program is stopped"
         }
         12..15 => {
             send(other, Signal::SIGSEGV);

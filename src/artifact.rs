@@ -346,6 +346,10 @@ impl Artifacts {
 impl Drop for Artifacts {
     fn drop(&mut self) {
         let _ = own_dir::delete(&self.directory);
+        // Where one was killed that had made it, nobody else knows that.
+        if let Some(all) = self.directory.parent() {
+            let _ = fs::remove_dir(all);
+        }
         for directory in &self.made {
             // Others may be using it: then it is not empty.
             let _ = fs::remove_dir(directory);

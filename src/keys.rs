@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 #[cfg(target_os = "linux")]
 use std::path::Path;
 use std::thread;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -29,6 +30,11 @@ pub const HELP: [(Key, char, &str); 7] = [
 /// is pasted, or sent by an arrow, comes at once.
 const AT_ONCE: u16 = 10;
 
+/// What Ctrl-D sends where it does not end a line.
+const END_OF_FILE: u8 = 4;
+/// Uses of the terminal that follow each other are told together, after this.
+const TOGETHER: Duration = Duration::from_millis(2);
+
 /// Keys are told as long as this lives.
 #[derive(Debug)]
 pub struct Keys {
@@ -49,8 +55,15 @@ impl Keys {
                     let mut more = [0; 256];
                     // Nobody is stopped who reads in the background, as that signal is
                     // blocked: it is an error, as is a terminal that is closed.
-                    let Ok(count @ 1..) = nix::unistd::read(&terminal, &mut more) else { return };
-                    typed.extend_from_slice(&more[..count]);
+                    let Ok(count) = nix::unistd::read(&terminal, &mut more) else { return };
+                    if count == 0 {
+                        // Ctrl-D while the modes are the shell's: no key.
+                        more[0] = END_OF_FILE;
+                    }
+                    if count == 0 && is_closed(&terminal) {
+                        return;
+                    }
+                    typed.extend_from_slice(&more[..count.max(1)]);
                     timeout = PollTimeout::from(AT_ONCE);
                 }
                 // Dropped, or the inbox has: hotrun ends.
@@ -61,6 +74,11 @@ impl Keys {
         })?;
         Ok(Self { _stop: stop })
     }
+}
+
+fn is_closed(terminal: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(terminal.as_fd(), PollFlags::empty())];
+    poll(&mut fds, PollTimeout::ZERO).is_ok() && fds[0].any() == Some(true)
 }
 
 fn can_be_read(source: &impl AsFd, stopped: &PipeReader, timeout: PollTimeout) -> bool {
@@ -94,6 +112,7 @@ pub fn tell_of_use(terminal: &OwnedFd, inbox: UnboundedSender<Message>) -> io::R
             if uses.read_events().is_err() || inbox.send(Message::TerminalUsed).is_err() {
                 return;
             }
+            thread::sleep(TOGETHER);
         }
     })?;
     Ok(stop)

@@ -168,7 +168,12 @@ impl Listeners {
         for (_, holders) in &mut self.retired {
             holders.retain(|holder| *holder != app);
         }
-        self.retired.retain(|(_, holders)| !holders.is_empty());
+        self.retired.retain(|(one, holders)| {
+            if holders.is_empty() {
+                one.shut();
+            }
+            !holders.is_empty()
+        });
     }
 
     /// What the next generation inherits, in this order.
@@ -214,18 +219,23 @@ impl Listeners {
     }
 }
 
-impl Drop for Open {
-    /// A process that may outlive hotrun, such as a browser, may have inherited the socket. The
-    /// port is free all the same. (Only one that is listened on can be shut down.)
+impl Drop for Listeners {
     fn drop(&mut self) {
-        self.alarm = None;
-        if matches!(self.bound, Address::Tcp(_)) {
-            let _ = shutdown(self.socket.fd.as_raw_fd(), Shutdown::Both);
-        }
+        let retired = self.retired.iter().map(|(one, _)| one);
+        self.open.iter().chain(&self.ahead).chain(retired).for_each(Open::shut);
     }
 }
 
 impl Open {
+    /// No program of hotrun's has it any more. A process that may outlive hotrun, such as a
+    /// browser, may have inherited it: its port is free all the same. (Only a socket that is
+    /// listened on can be shut down.)
+    fn shut(&self) {
+        if matches!(self.bound, Address::Tcp(_)) {
+            let _ = shutdown(self.socket.fd.as_raw_fd(), Shutdown::Both);
+        }
+    }
+
     /// What was done; `None` where there is nothing to do.
     fn repair(&mut self) -> Option<Repair> {
         match &self.bound {

@@ -1,8 +1,8 @@
 //! Directories that hotrun makes, and may delete with all that is in them.
 //!
 //! Such a directory holds a file that proves it: it names the directory's own inode, so that a
-//! copy, a clone of a repository or a directory of the user's is none. What is deleted is what was
-//! checked: everything goes by descriptors, and no link is followed.
+//! copy, a clone of a repository or a directory of the user's is none. It is looked at, and emptied,
+//! by the same descriptor, and no link is followed.
 
 use std::ffi::{CStr, CString};
 use std::fs::{self, File};
@@ -19,7 +19,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 /// The file that proves it; git does not see what is beside it.
 const PROOF: &str = ".gitignore";
-/// The proof is no longer, in bytes.
+/// Maximum size of the proof, in bytes.
 const MOST: u64 = 256;
 
 fn proof(inode: u64) -> String {
@@ -122,7 +122,10 @@ fn empty(directory: &OwnedFd) -> io::Result<()> {
         let names = entries.iter().map(|entry| entry.map(|entry| entry.file_name().to_owned()));
         names.collect::<Result<_, _>>()?
     };
-    for name in names.iter().map(CString::as_c_str).filter(|name| !is_dots(name)) {
+    // The proof last: what cannot be deleted now can be later.
+    let is_last = |name: &&CStr| name.to_bytes() == PROOF.as_bytes();
+    let names = || names.iter().map(CString::as_c_str).filter(|name| !is_dots(name));
+    for name in names().filter(|name| !is_last(name)).chain(names().filter(is_last)) {
         let path = Path::new(std::ffi::OsStr::from_bytes(name.to_bytes()));
         // Also a link to a directory.
         if unlinkat(directory, name, UnlinkatFlags::NoRemoveDir).is_ok() {

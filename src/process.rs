@@ -58,11 +58,11 @@ pub(crate) use output::without_escapes;
 use output::{Kept, Output};
 pub(crate) use platform::{has_written_files, ignores};
 pub use ports::Freeing;
-pub(crate) use raw::is_ignored;
 #[cfg(not(target_os = "linux"))]
 pub(crate) use raw::stop_here;
 #[cfg(target_os = "linux")]
 pub(crate) use raw::watch_signals;
+pub(crate) use raw::{is_ignored, own};
 use reaper::Reaper;
 #[cfg(target_os = "linux")]
 pub(crate) use terminal::stop_here;

@@ -14,7 +14,7 @@ use std::fmt::Display;
 use std::future::pending;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -63,6 +63,9 @@ const MOST_EXTENSION: Duration = Duration::from_secs(3600);
 /// An app may send so many messages within [`QUOTA_TIME`]; then it has to wait.
 const QUOTA: u32 = 100;
 const QUOTA_TIME: Duration = Duration::from_millis(100);
+/// Maximum number of descriptors in one message (`SCM_MAX_FD` on Linux).
+#[cfg(target_os = "linux")]
+const MOST_DESCRIPTORS: usize = 253;
 /// The longest message, in bytes; systemd's own are at most 4096.
 const LONGEST: usize = 64 << 10;
 
@@ -247,15 +250,23 @@ fn receive(socket: &UnixDatagram) -> io::Result<Option<Vec<u8>>> {
     let (count, is_ours) = {
         use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg};
         let mut parts = [io::IoSliceMut::new(&mut message)];
-        // There is no room for descriptors: those that are sent are closed.
-        let mut control = nix::cmsg_space!(UnixCredentials);
+        let mut control = nix::cmsg_space!(UnixCredentials, [RawFd; MOST_DESCRIPTORS]);
         let fd = socket.as_raw_fd();
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
         let received = recvmsg::<()>(fd, &mut parts, Some(&mut control), flags)?;
-        let is_ours = received.cmsgs().into_iter().flatten().any(|one| match one {
-            ControlMessageOwned::ScmCredentials(sender) => process::may_give_orders(sender.uid()),
-            _ => false,
-        });
+        let mut is_ours = false;
+        for one in received.cmsgs().into_iter().flatten() {
+            match one {
+                ControlMessageOwned::ScmCredentials(sender) => {
+                    is_ours = process::may_give_orders(sender.uid());
+                }
+                // Nothing here stores them, as systemd does (FDSTORE=1): they are closed.
+                ControlMessageOwned::ScmRights(fds) => {
+                    fds.into_iter().map(process::own).for_each(drop);
+                }
+                _ => {}
+            }
+        }
         (received.bytes, is_ours)
     };
     #[cfg(not(target_os = "linux"))]

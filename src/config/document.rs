@@ -348,18 +348,22 @@ impl Document {
 
     /// The error for a value that is not what it must be.
     pub(crate) fn wrong(&self, key: &str, expected: impl std::fmt::Display) -> Error {
-        let expected = format!("expected {expected}");
+        self.refused(key, format!("expected {expected}"))
+    }
+
+    /// The error for a value that is refused for this reason.
+    pub(super) fn refused(&self, key: &str, reason: impl std::fmt::Display) -> Error {
         match self.entries.get(key) {
-            None => Error::usage(format!("{}: {key}", self.name), expected),
+            None => Error::usage(format!("{}: {key}", self.name), reason),
             Some(Entry::Option(words)) => {
-                Error::usage(format!("--{key} {}", words.join(" ")), expected)
+                Error::usage(format!("--{key} {}", words.join(" ")), reason)
             }
             Some(Entry::File { value, .. }) => {
                 let written = self.text.get(value.clone()).unwrap_or_default();
                 let short: String =
                     written.lines().next().unwrap_or_default().chars().take(60).collect();
                 let place = self.place(value.start);
-                Error::usage(format!("{place}: {key} = {short}"), expected)
+                Error::usage(format!("{place}: {key} = {short}"), reason)
             }
         }
     }

@@ -23,7 +23,7 @@ const MAX_SIZE: u64 = 16 << 20;
 ///
 /// It cannot be read, it is a pipe into which nobody writes, or it is too large.
 pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
-    // To open a pipe would else wait until somebody opens its other end.
+    // To open a pipe would otherwise wait until somebody opens its other end.
     let mut file = File::options().read(true).custom_flags(O_NONBLOCK).open(path)?;
     let meta = file.metadata()?;
     let mut text = Vec::new();

@@ -13,35 +13,60 @@ enum Place {
     Quoted { begin: usize, has_name: bool },
 }
 
-/// The command with the variable in the place of each `{}`; as it is where there is none. The
-/// shell gets the name as its first argument.
+/// Why a command cannot be run for each file, and what to write instead.
+pub(super) type Refusal = (&'static str, &'static str);
+
+const SINGLE: Refusal = (
+    "{} stands in single quotes",
+    "write it without quotes: it is one word; for another shell: sh -c 'cat \"$1\"' sh {}; \
+     braces that are meant as such: \\{}",
+);
+const AMONG: Refusal = (
+    "{} stands in quotes with more than a path or an option",
+    "write it without quotes: it is one word; for another shell: sh -c 'cat \"$1\"' sh {}",
+);
+const AGAIN: Refusal = (
+    "what follows eval, ssh, su or -c is read by another shell, to which a file's name can be a \
+     command",
+    "hand it on as an argument: sh -c 'cat \"$1\"' sh {}",
+);
+const BACKTICKS: Refusal = ("{} stands in backticks", "use $(…)");
+const DOCUMENT: Refusal = ("{} stands in a here-document", "hand it on as an argument");
+const ARITHMETIC: Refusal = ("{} stands in arithmetic", "hand it on as an argument");
+const OPEN: Refusal = ("a quote or a substitution is not closed", "close it");
+
+/// Words whose arguments, or the next of them, another shell reads.
+const READS_AGAIN: [&str; 4] = ["eval", "ssh", "su", "-c"];
+
+/// The command with the variable in the place of each `{}`; `None` where there is none. The shell
+/// gets the name as its first argument.
 ///
 /// # Errors
 ///
-/// `{}` stands where it cannot be one word, or where another shell would read it again.
-pub(super) fn replace(cmd: &str) -> Result<Option<String>, &'static str> {
-    const SINGLE: &str = "{} stands in single quotes; it is one word without them, and for a shell \
-                          within the shell: sh -c 'cat \"$1\"' sh {}";
-    const AMONG: &str = "{} stands in quotes with other words, which a second shell would read \
-                         again; it is one word without quotes, and for a second shell: \
-                         sh -c 'cat \"$1\"' sh {}";
-    const BACKTICKS: &str = "{} stands in backticks; use $(…)";
-    const DOCUMENT: &str = "{} stands in a here-document; use an argument";
+/// `{}` stands where it cannot be one word for this shell, or where another shell is known to read
+/// it again. (What other programs do with it is up to them.)
+pub(super) fn replace(cmd: &str) -> Result<Option<String>, Refusal> {
     if !cmd.contains("{}") {
         return Ok(None);
     }
     let mut text = format!("{VARIABLE}=$1; shift; ");
     let mut places = vec![Place::Plain(0)];
     let mut has_document = false;
+    // Where the words of the simple command begin that is being read.
+    let mut command = 0;
     let mut rest = cmd;
     while let Some(c) = rest.chars().next() {
         let at = cmd.len() - rest.len();
         let place = places.last().copied().unwrap_or(Place::Plain(0));
+        let begins_word = cmd[..at].chars().next_back().is_none_or(|c| " \t\n;|&()".contains(c));
         let mut taken = c.len_utf8();
         match (place, c) {
             (_, '{') if rest.starts_with("{}") => {
                 if has_document {
                     return Err(DOCUMENT);
+                }
+                if is_read_again(&cmd[command..at]) {
+                    return Err(AGAIN);
                 }
                 let quote = match places.last_mut() {
                     Some(Place::Quoted { has_name, .. }) => {
@@ -55,19 +80,16 @@ pub(super) fn replace(cmd: &str) -> Result<Option<String>, &'static str> {
                 continue;
             }
             (_, '\\') => taken += rest[1..].chars().next().map_or(0, char::len_utf8),
-            (_, '`') => {
-                let end = rest[1..].find('`').map_or(rest.len(), |end| end + 2);
-                if rest[..end].contains("{}") {
-                    return Err(BACKTICKS);
-                }
-                taken = end;
-            }
+            (_, '`') => taken = skipped(rest, 1, "`", BACKTICKS)?,
+            (_, '$') if rest.starts_with("$((") => taken = skipped(rest, 3, "))", ARITHMETIC)?,
             (_, '$') if rest.starts_with("$(") => {
                 places.push(Place::Plain(0));
                 taken = 2;
+                command = at + taken;
             }
             (Place::Quoted { begin, has_name }, '"') => {
-                if has_name && cmd[begin..at].contains(char::is_whitespace) {
+                let is_word = |c: char| c.is_alphanumeric() || "_./=:@,+-{}".contains(c);
+                if has_name && !cmd[begin..at].chars().all(is_word) {
                     return Err(AMONG);
                 }
                 places.pop();
@@ -75,20 +97,20 @@ pub(super) fn replace(cmd: &str) -> Result<Option<String>, &'static str> {
             (Place::Plain(_), '"') => {
                 places.push(Place::Quoted { begin: at + 1, has_name: false });
             }
-            (Place::Plain(_), '\'') => {
-                let end = rest[1..].find('\'').map_or(rest.len(), |end| end + 2);
-                if rest[..end].contains("{}") {
-                    return Err(SINGLE);
-                }
-                taken = end;
+            (Place::Plain(_), '\'') => taken = skipped(rest, 1, "'", SINGLE)?,
+            (Place::Plain(_), '#') if begins_word => {
+                taken = rest.find('\n').unwrap_or(rest.len());
             }
-            (Place::Plain(_), '<') if rest.starts_with("<<") && !rest.starts_with("<<<") => {
+            (Place::Plain(_), '<') if rest.starts_with("<<<") => taken = 3,
+            (Place::Plain(_), '<') if rest.starts_with("<<") => {
                 has_document |= rest.contains('\n');
                 taken = 2;
             }
+            (Place::Plain(_), ';' | '|' | '&' | '\n') => command = at + 1,
             (Place::Plain(open), '(') => {
                 places.pop();
                 places.push(Place::Plain(open + 1));
+                command = at + 1;
             }
             (Place::Plain(0), ')') if places.len() > 1 => drop(places.pop()),
             (Place::Plain(open), ')') => {
@@ -100,7 +122,30 @@ pub(super) fn replace(cmd: &str) -> Result<Option<String>, &'static str> {
         text.push_str(&rest[..taken]);
         rest = &rest[taken..];
     }
+    if places.len() > 1 {
+        return Err(OPEN);
+    }
     Ok(Some(text))
+}
+
+/// The length of what goes to this end, and may not hold the name.
+fn skipped(text: &str, begin: usize, end: &str, refusal: Refusal) -> Result<usize, Refusal> {
+    let length = text[begin..].find(end).map(|at| begin + at + end.len()).ok_or(OPEN)?;
+    if text[..length].contains("{}") {
+        return Err(refusal);
+    }
+    Ok(length)
+}
+
+/// True behind `eval`, `ssh` or `su`, and right behind `-c`.
+fn is_read_again(before: &str) -> bool {
+    let is_quote = |c: char| c == '"' || c == '\'';
+    let words: Vec<&str> =
+        before.split_whitespace().map(|word| word.trim_matches(is_quote)).collect();
+    let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
+    let names = words.iter().map(|word| word.rsplit('/').next().unwrap_or(word));
+    let is_last = |word: &str| words.last() == Some(&word);
+    names.into_iter().any(|name| READS_AGAIN[..3].contains(&name)) || is_last(READS_AGAIN[3])
 }
 
 #[cfg(test)]
@@ -122,6 +167,10 @@ mod tests {
             ("printf '<%s>' \\\"{}", "<\"@>"),
             ("f() { printf '<%s>' \"$1\" {}; }; f y", "<y><@>"),
             ("sh -c 'printf \"<%s>\" \"$1\"' sh {}", "<@>"),
+            ("# a \"quote\nprintf '<%s>' {}\n", "<@>"),
+            ("# don't\nprintf '<%s>%s' {} $((1<<2))\n", "<@>4"),
+            ("ssh -V 2>/dev/null; printf '<%s>' {}", "<@>"),
+            ("printf '<%s>' a#b\"{}\"", "<a#b@>"),
         ] {
             let text = replace(cmd).unwrap().unwrap();
             for name in names {
@@ -135,6 +184,15 @@ mod tests {
             "sh -c \"cat {}\"",
             "eval \"cat {}\"",
             "ssh host \"wc -l {}\"",
+            "ssh host wc -l {}",
+            "eval cat {}",
+            "sh -c \"cat<{}\"",
+            "sh -c \"{}\"",
+            "sh -c {}",
+            "python3 -c \"print('{}')\"",
+            "echo $(( {} ))",
+            "echo \"{}",
+            "echo $(cat {}",
             "echo `cat {}`",
             "cat <<EOF\n{}\nEOF",
         ] {
@@ -145,14 +203,32 @@ mod tests {
 
     #[test]
     fn fuzz_a_name_is_never_text_for_the_shell() {
-        let corpus = ["cat \"{}\" $(echo {}) '{a}' \\{} `x` <<E\n{}\nE", "case {} in a) b;; esac"];
-        crate::fuzz::hammer(&corpus, &["{}", "$(", ")", "`", "<<", "((", "${"], |text| {
-            let cmd = String::from_utf8_lossy(text);
-            if let Ok(Some(text)) = replace(&cmd) {
-                let replaced = text.matches("${hotrun_file}").count();
-                let left = text.matches("\\{}").count();
-                assert_eq!(replaced + left, cmd.matches("{}").count(), "{cmd}");
+        let corpus = [
+            "echo \"{}\" $(echo {}) '{a}' \\{} # x\necho \"a={}\" {}",
+            "case {} in a) echo b;; esac; (echo {})",
+        ];
+        let place = tempfile::tempdir().unwrap();
+        let words = ["{}", "$(", ")", "`", "<<", "((", "${", "#", "\"", "'", "eval ", "sh -c "];
+        crate::fuzz::hammer(&corpus, &words, |text| {
+            let cmd = String::from_utf8_lossy(text).replace('\0', "");
+            // No other command is to run here by chance.
+            let is_known =
+                |word: &str| word.is_empty() || ["echo", "case", "in", "esac"].contains(&word);
+            let mut found = cmd.split(|c: char| !c.is_ascii_lowercase() && c != 'é');
+            if !found.all(|word| word.len() < 2 || is_known(word)) || cmd.contains('>') {
+                return;
             }
+            let Ok(Some(text)) = replace(&cmd) else { return };
+            let mut shell = Command::new("/bin/sh");
+            shell.args([
+                "-c",
+                &text,
+                "sh",
+                "$(touch pwned)`touch pwned`;touch pwned;'\"touch pwned",
+            ]);
+            shell.current_dir(place.path()).stdin(std::process::Stdio::null());
+            shell.env("PATH", "/usr/bin:/bin").output().unwrap();
+            assert!(!place.path().join("pwned").exists(), "{cmd}");
         });
     }
 }

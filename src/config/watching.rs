@@ -399,7 +399,8 @@ impl Resolver<'_> {
         let has_cmd = cmd.is_some();
         let action = match (action.as_str(), cmd) {
             ("run", Some(cmd)) => {
-                let for_file = placeholder::replace(&cmd).map_err(|why| table.wrong("cmd", why))?;
+                let for_file = placeholder::replace(&cmd)
+                    .map_err(|(why, remedy)| table.refused("cmd", why).remedy(remedy))?;
                 Action::Run { cmd, for_file }
             }
             ("run", None) => {

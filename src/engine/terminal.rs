@@ -17,8 +17,8 @@ use crate::report::console::Stream;
 
 /// Before hotrun stops itself: guardians are told what they are to stop.
 const BEFORE_STOP: Duration = Duration::from_millis(20);
-/// A program that has not opened a port by then has looked at the modes of the terminal, if it
-/// does so when it begins.
+/// The time that a program has to look at the modes of the terminal when it begins; less if it is
+/// ready sooner.
 const BEGINS: Duration = Duration::from_secs(1);
 
 /// The terminal, and who is to have it.
@@ -134,14 +134,14 @@ impl Engine {
             }
         }
         if matches!(wanted, Background | OutputOnly) {
-            self.spare_modes_for_a_while();
+            self.show_modes_of_the_shell_for_a_while();
         }
         wanted
     }
 
     /// A program that begins and reads the modes of the terminal, to put them back later, is to
     /// find those of the shell.
-    fn spare_modes_for_a_while(&mut self) {
+    fn show_modes_of_the_shell_for_a_while(&mut self) {
         let Some(terminal) = self.seat.terminal.as_ref().filter(|one| one.reads_keys()) else {
             return;
         };
@@ -184,6 +184,7 @@ impl Engine {
             self.give_back_or_read_keys(false);
         } else {
             terminal.was_taken_by(group);
+            self.watch_terminal();
         }
     }
 
@@ -249,11 +250,7 @@ impl Engine {
         if let (Some(group), Some(terminal)) = (group, &mut self.seat.terminal) {
             terminal.hand_over(Pid::from_raw(group));
         }
-        let descriptor = self.seat.terminal.as_ref().map(Terminal::descriptor);
-        if let Some(Ok(descriptor)) = descriptor {
-            self.seat.use_told = keys::tell_of_use(&descriptor, self.sender.clone()).ok();
-        }
-        self.look_at_terminal();
+        self.watch_terminal();
         if is_news {
             self.report.say(&Notice::TerminalGiven(proc));
         }
@@ -272,6 +269,15 @@ impl Engine {
         let is_app = |proc: &Proc| self.roles.get(proc) == Some(&Role::App);
         let another = self.seat.borrower.or(self.seat.owner);
         is_app(&proc) && another.is_some_and(|another| !is_app(&another))
+    }
+
+    /// An app has the terminal now: what it does there is looked at.
+    fn watch_terminal(&mut self) {
+        let descriptor = self.seat.terminal.as_ref().map(Terminal::descriptor);
+        if let Some(Ok(descriptor)) = descriptor {
+            self.seat.use_told = keys::tell_of_use(&descriptor, self.sender.clone()).ok();
+        }
+        self.look_at_terminal();
     }
 
     /// The new owner may have saved the modes in which keys are read; and who waits for the

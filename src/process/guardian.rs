@@ -27,7 +27,8 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill, killpg};
-use nix::sys::socket::{Shutdown, shutdown};
+use nix::sys::socket::sockopt::AcceptConn;
+use nix::sys::socket::{Shutdown, getsockopt, shutdown};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid, getppid, setpgid, setsid, tcsetpgrp};
 
@@ -322,7 +323,8 @@ impl Duty {
         let streams = launch.streams.map(|travels| travels.then(|| self.link.next_fd()).flatten());
         let listeners: Vec<OwnedFd> =
             (0..launch.listeners).map_while(|_| self.link.next_fd()).collect();
-        self.listeners = listeners.iter().filter_map(|one| one.try_clone().ok()).collect();
+        let accept = listeners.iter().filter(|one| getsockopt(*one, AcceptConn) == Ok(true));
+        self.listeners = accept.filter_map(|one| one.try_clone().ok()).collect();
         let outputs = launch.outputs.iter();
         self.outputs =
             outputs.map_while(|one| Some((*one, File::from(self.link.next_fd()?)))).collect();

@@ -128,14 +128,28 @@ pub(crate) async fn sweep(project: &Path, spare: &Spare) -> Vec<(i32, String)> {
     ended
 }
 
+/// A process, and all that it descends from.
+fn ancestors(pid: Pid) -> HashSet<Pid> {
+    let mut all = HashSet::new();
+    let mut next = Some(pid);
+    while let Some(pid) = next.filter(|pid| all.insert(*pid)) {
+        next = platform::parent_of(pid);
+    }
+    all
+}
+
 /// Ends everything with this mark but what may stay. (What has a group or a session of its own
 /// bears the mark as well.)
 async fn end_all_marked(owner: &str, spare: &Spare) -> Vec<(i32, String)> {
     let until = Instant::now() + GRACE;
+    // A program may have opened the terminal in which this hotrun was started.
+    let own = ancestors(getpid());
     let (mut asked, mut ended): (HashSet<(Pid, u64)>, Vec<_>) = Default::default();
     loop {
         let mut marked = platform::everybody();
-        marked.retain(|one| !one.is_zombie && is_marked_as(one.pid, owner));
+        marked.retain(|one| {
+            !one.is_zombie && !own.contains(&one.pid) && is_marked_as(one.pid, owner)
+        });
         // Parents before their children.
         marked.sort_by_key(|one| one.start);
         let (left, _) = part_spared(marked, None, spare);

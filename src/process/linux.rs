@@ -49,13 +49,12 @@ pub(super) fn why_unknown() -> Option<String> {
 
 /// Sends a signal to this process, and to no other that has got its pid meanwhile.
 pub(super) fn signal(to: &Member, signal: Signal) -> nix::Result<()> {
-    let Some(process) = raw::pidfd_open(to.pid) else {
-        // An older kernel.
-        return kill(to.pid, signal);
-    };
-    // From now on the descriptor stands for one process, which has to be the one that was seen.
-    match member(to.pid) {
-        Some(now) if now.identity() == to.identity() => raw::pidfd_send(&process, signal),
+    let is_there = || member(to.pid).is_some_and(|now| now.identity() == to.identity());
+    match raw::pidfd_open(to.pid) {
+        // The descriptor stands for one process, which has to be the one that was seen.
+        Ok(process) if is_there() => raw::pidfd_send(&process, signal),
+        // An older kernel, or no descriptor is left.
+        Err(Errno::ENOSYS | Errno::EMFILE | Errno::ENFILE) if is_there() => kill(to.pid, signal),
         _ => Err(Errno::ESRCH),
     }
 }

@@ -83,16 +83,15 @@ fn fork_into(cgroup: BorrowedFd<'_>) -> Option<Forked> {
     }
 }
 
-/// A descriptor that stands for this process, also when it has ended; `None` on a kernel without
-/// them, and where there is no such process.
+/// A descriptor that stands for this process, also when it has ended.
 #[cfg(target_os = "linux")]
-pub(super) fn pidfd_open(pid: Pid) -> Option<OwnedFd> {
+pub(super) fn pidfd_open(pid: Pid) -> nix::Result<OwnedFd> {
     // SAFETY: both arguments are numbers. The result is an error or a new descriptor, which is
     // closed when a program is executed, and which nobody else in this process knows.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
-    let fd = RawFd::try_from(fd).ok().filter(|fd| *fd >= 0)?;
+    let fd = RawFd::try_from(Errno::result(fd)?).map_err(|_| Errno::EBADF)?;
     // SAFETY: see above.
-    Some(unsafe { OwnedFd::from_raw_fd(fd) })
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Sends a signal to the process that a descriptor stands for.
@@ -114,7 +113,7 @@ pub(super) fn exit_child() -> ! {
 }
 
 /// Takes possession of a descriptor that has just arrived in a message.
-pub(super) fn own(fd: RawFd) -> OwnedFd {
+pub(crate) fn own(fd: RawFd) -> OwnedFd {
     // SAFETY: the kernel has made this descriptor for the message it came in, and nobody
     // else in this process knows its number.
     unsafe { OwnedFd::from_raw_fd(fd) }

@@ -534,7 +534,7 @@ impl Tree {
         } else {
             format!(
                 "the guardian (pid {pid}) does not answer: is it stopped, or traced by a debugger? \
-                 What it runs can be neither started nor ended until it goes on"
+                 It is killed as soon as what it runs has to be"
             )
         };
         self.tell(Message::Say(Notice::Warning(text)));

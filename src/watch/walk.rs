@@ -9,11 +9,13 @@ use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::{DirEntry, File, FileType, Metadata};
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::SystemTime;
+
+use nix::libc::O_NONBLOCK;
 
 use super::clock::changed_at;
 use super::ignores::{Scope, says_something};
@@ -321,8 +323,15 @@ pub(super) fn foreign<'a>(directory: &'a Path, filter: &Filter) -> Option<Reason
 
 fn has_cache_tag(directory: &Path) -> bool {
     let mut start = [0; CACHE_SIGNATURE.len()];
-    let read = File::open(directory.join(CACHE_TAG)).and_then(|mut tag| tag.read_exact(&mut start));
-    read.is_ok() && start == *CACHE_SIGNATURE
+    // A pipe of this name is not waited for.
+    let tag = directory.join(CACHE_TAG);
+    let is_read = tag.is_file()
+        && File::options()
+            .read(true)
+            .custom_flags(O_NONBLOCK)
+            .open(tag)
+            .is_ok_and(|mut tag| tag.read_exact(&mut start).is_ok());
+    is_read && start == *CACHE_SIGNATURE
 }
 
 /// True for a directory in which `CMake` or Meson builds, and that holds no sources beside that.

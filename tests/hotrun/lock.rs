@@ -220,3 +220,19 @@ fn of_many_at_once_one_runs_and_through_kills_and_takeovers_builds_never_meet() 
     assert!(!output.lines().any(|line| line == TWO_BUILDS), "{output}");
     assert_eq!(locks(&project), [""; 0]);
 }
+
+#[test]
+fn a_second_one_is_refused_though_another_configuration_has_appeared_meanwhile() {
+    let project = Sandbox::empty()
+        .file(".air.toml", CONFIG)
+        .script("app", crate::sandbox::APP)
+        .file("source.txt", "one\n");
+    let mut first = project.start(&[]);
+    first.wait_serving("one");
+    first.wait_for("ready");
+    project.save("hotrun.toml", CONFIG);
+    first.wait_for("reading  hotrun.toml");
+    is_refused(&project, &first, &[]);
+    is_refused(&project, &first, &["-c", "hotrun.toml"]);
+    first.end();
+}

@@ -661,3 +661,24 @@ fn a_process_that_may_stay_does_not_keep_the_port_when_hotrun_has_ended_or_was_k
         nix::sys::signal::kill(browser, Signal::SIGKILL).unwrap();
     }
 }
+
+#[test]
+fn the_program_that_keeps_running_keeps_its_listener_though_another_address_is_configured() {
+    let test = "the_program_that_keeps_running_keeps_its_listener_though_another_address";
+    if !has(test, &["python3"]) {
+        return;
+    }
+    let port = free_port();
+    let handover = "[run]\nmode = \"handover\"\n";
+    let first = format!("{handover}{}", listen(&format!("127.0.0.1:{port}")));
+    let fails = format!("import sys\nif 'two' in open('built').read(): sys.exit(3)\n{SERVER}");
+    let project = project(&fails, &first);
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_for_all(&["serving one", "ready"]);
+    let second = format!("{handover}{}", listen(&format!("0.0.0.0:{port}")));
+    project.save("hotrun.toml", &format!("{CONFIG}{second}"));
+    project.save("source.txt", "two\n");
+    hotrun.wait_for("keeps running");
+    assert!(get(port, "/").ends_with("one"));
+    hotrun.end();
+}

@@ -709,6 +709,50 @@ fn a_program_that_begins_finds_the_modes_of_the_shell() {
 }
 
 #[test]
+fn what_was_held_back_is_shown_when_a_program_that_began_with_the_terminal_has_left_the_screen() {
+    let name = "what_was_held_back_is_shown_when_a_program_that_began_with_the_terminal_has_left";
+    if !can(name) || !has(name, &["python3"]) {
+        return;
+    }
+    let app = RAW.replace("sys.exit(0)", "sys.stdin.readline()");
+    let config = CONFIG.replace("[\"./app\"]", "[\"python3\", \"raw.py\"]");
+    let config = config.replace("cp source.txt built", FAILS_WHEN_BROKEN);
+    let config = format!("{config}[run]\nstdin = \"app\"\n");
+    let project = Sandbox::new().file("hotrun.toml", &config).file("raw.py", &app);
+    let mut session = Session::of_hotrun(&project);
+    session.wait_for("raw one");
+    project.save("source.txt", "broken\n");
+    let failed = project.root().join("failed");
+    wait_until("the build has failed", || failed.exists());
+    session.send("y");
+    session.wait_for("key b'y'");
+    session.send("x");
+    session.wait_for("left");
+    session.wait_for("one\r\n two\r\n");
+    session.wait_for("failed");
+    session.send("\x03");
+    session.ends_with(0);
+}
+
+#[test]
+fn ctrl_d_while_a_program_begins_does_not_end_the_keys() {
+    if !can("ctrl_d_while_a_program_begins_does_not_end_the_keys") {
+        return;
+    }
+    let project = Sandbox::new();
+    let words = [env!("CARGO_BIN_EXE_hotrun"), "--ready.after=400ms"];
+    let mut session = Session::start(&project, &words);
+    session.wait_for("serving one");
+    session.send("\x04");
+    session.wait_for("ready");
+    session.wait_for_modes(false);
+    session.send("h");
+    session.wait_for("q  quit");
+    session.send("q");
+    session.ends_with(0);
+}
+
+#[test]
 fn keys_typed_while_a_program_begins_are_read_when_it_has() {
     if !can("keys_typed_while_a_program_begins_are_read_when_it_has") {
         return;

@@ -346,7 +346,7 @@ impl Artifacts {
 impl Drop for Artifacts {
     fn drop(&mut self) {
         let _ = own_dir::delete(&self.directory);
-        // Where one was killed that had made it, nobody else knows that.
+        // The hotrun that made it may have been killed.
         if let Some(all) = self.directory.parent() {
             let _ = fs::remove_dir(all);
         }

@@ -2,7 +2,7 @@
 //! `hotrun --takeover`.
 //!
 //! One line of JSON asks, one answers. Only the user whom hotrun belongs to can get at the
-//! socket, and nobody else but root is answered.
+//! socket, and only this user and root get an answer.
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
@@ -29,8 +29,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Time for an answer to something that needs no thought.
 const AT_ONCE: Duration = Duration::from_millis(300);
-/// So many may ask at the same time; others wait.
-const MOST_CLIENTS: usize = 16;
+/// Maximum number of clients that are served at the same time; others wait.
+const MAX_CLIENTS: usize = 16;
 /// A question is no longer than this, in bytes.
 const LONGEST: usize = 16 << 10;
 
@@ -80,7 +80,7 @@ impl Server {
             .ok()?;
         let project = canonical(project);
         let task = spawn_local(async move {
-            let clients = Arc::new(Semaphore::new(MOST_CLIENTS));
+            let clients = Arc::new(Semaphore::new(MAX_CLIENTS));
             loop {
                 // The semaphore is never closed.
                 let Ok(place) = Arc::clone(&clients).acquire_owned().await else { return };

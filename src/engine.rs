@@ -132,6 +132,7 @@ pub struct Talk {
 /// Runs hotrun to its end, and returns its exit code.
 pub async fn run(options: Options, talk: Talk) -> Result<u8> {
     process::terminal::block_stops();
+    process::terminal::block_file_limit();
     let console = Console::new()?;
     let (sender, mut inbox) = unbounded_channel();
     let mut processes = Processes::new(sender.clone(), console.clone())?;

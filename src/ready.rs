@@ -54,13 +54,13 @@ const LAST_LOOK: Duration = Duration::from_millis(250);
 const LATE_LOOK: Duration = Duration::from_secs(5);
 /// An answer takes no longer than this.
 const ANSWER: Duration = Duration::from_secs(5);
-/// After this the reason of an earlier try says nothing any more.
+/// A try without an answer for this long replaces the reason of the try before it.
 const SLOW_ANSWER: Duration = Duration::from_millis(200);
 /// What an app says of its state is passed on no oftener than this.
 const STATUS_PAUSE: Duration = Duration::from_secs(1);
 /// An app is granted at most so much more time at once.
 const MOST_EXTENSION: Duration = Duration::from_secs(3600);
-/// An app may send so many messages within [`QUOTA_TIME`]; then it has to wait.
+/// Maximum number of messages that are read within [`QUOTA_TIME`]; then the app has to wait.
 const QUOTA: u32 = 100;
 const QUOTA_TIME: Duration = Duration::from_millis(100);
 /// Maximum number of descriptors in one message (`SCM_MAX_FD` on Linux).

@@ -484,8 +484,8 @@ impl Document {
             }
         }
         unknown.sort_by_key(|(start, _)| *start);
-        let more = unknown.len().saturating_sub(MOST_UNKNOWN);
-        let told = unknown.into_iter().take(MOST_UNKNOWN).map(|(start, one)| match one {
+        let more = unknown.len().saturating_sub(MAX_UNKNOWN);
+        let told = unknown.into_iter().take(MAX_UNKNOWN).map(|(start, one)| match one {
             Unknown::Key(key) => {
                 let hint = near(key).map(|near| format!("did you mean {near}?"));
                 let hint = hint.unwrap_or_else(|| "it has no effect".to_owned());
@@ -596,7 +596,7 @@ fn nearest<'a>(key: &str, known: &BTreeSet<&'a str>) -> Option<&'a str> {
     close.map(|(_, one)| one).or(same_name.copied())
 }
 
-/// Something in the file that nobody asked for.
+/// Something in the file that has no meaning.
 enum Unknown<'a> {
     Key(&'a str),
     /// One of a list of tables.
@@ -605,8 +605,8 @@ enum Unknown<'a> {
     Told(String),
 }
 
-/// So many unknown keys are named.
-const MOST_UNKNOWN: usize = 20;
+/// Maximum number of unknown keys that are named.
+const MAX_UNKNOWN: usize = 20;
 
 /// How many letters must be put in, taken out or exchanged.
 fn distance(a: &str, b: &str) -> usize {

@@ -11,8 +11,8 @@ use nix::errno::Errno;
 use nix::libc::O_NONBLOCK;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// Maximum wait for somebody to write to a pipe: a password manager that shows a file of variables
-/// as one writes as soon as it is opened.
+/// Maximum wait for the writer of a pipe. (A password manager that presents a file of variables as
+/// a pipe writes as soon as it is opened.)
 const MAX_WAIT: Duration = Duration::from_millis(500);
 /// Maximum size of a file that people write, in bytes.
 const MAX_SIZE: u64 = 16 << 20;
@@ -21,9 +21,9 @@ const MAX_SIZE: u64 = 16 << 20;
 ///
 /// # Errors
 ///
-/// It cannot be read, it is a pipe into which nobody writes, or it is too large.
+/// It cannot be read, it is a pipe that has no writer, or it is too large.
 pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
-    // To open a pipe would otherwise wait until somebody opens its other end.
+    // Without the flag, opening a pipe waits until its other end is opened.
     let mut file = File::options().read(true).custom_flags(O_NONBLOCK).open(path)?;
     let meta = file.metadata()?;
     let mut text = Vec::new();

@@ -7,7 +7,7 @@ const VARIABLE: &str = "hotrun_file";
 /// Where in the text of a command a character stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
-    /// Between quotes, or in a substitution; so many parentheses are open.
+    /// Outside of quotes, or in a substitution, with this number of open parentheses.
     Plain(usize),
     /// In double quotes that begin here, and hold the name or not.
     Quoted { begin: usize, has_name: bool },

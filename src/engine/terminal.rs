@@ -211,7 +211,7 @@ impl Engine {
                 }
                 let _ = kill(Pid::from_raw(0), Signal::SIGTSTP);
             }
-            // Nobody at the terminal can have done that.
+            // No key of a terminal sends this signal.
             Signal::SIGSTOP if self.roles.get(&proc) == Some(&Role::Build) => {
                 let pid = self.report.facts.get(&proc).and_then(|facts| facts.pid);
                 let pid = pid.map_or_else(String::new, |pid| pid.to_string());

@@ -82,7 +82,7 @@ impl Guardian {
 
     /// Kills it, and with it what it runs; what that has started becomes hotrun's.
     pub(super) fn kill(&self) {
-        // As long as it is a child of this process, nobody else has its pid.
+        // As long as it is a child of this process, its pid is not reused.
         let process = platform::member(self.pid).filter(|one| one.parent == getpid());
         if let Some(process) = process {
             let _ = platform::signal(&process, Signal::SIGKILL);

@@ -91,10 +91,12 @@ impl Record {
     /// `None` where no such file can be kept; then nothing is found later.
     pub(super) fn new(project: &Path) -> Option<Self> {
         let path = directory()?.join(owner());
-        fs::write(&path, project.as_os_str().as_bytes())
-            .inspect_err(|error| tracing::warn!("{}: {error}", path.display()))
+        let record = Self(path);
+        // On a full disk an empty file is left, which is deleted when this is dropped.
+        fs::write(&record.0, project.as_os_str().as_bytes())
+            .inspect_err(|error| tracing::warn!("{}: {error}", record.0.display()))
             .ok()?;
-        Some(Self(path))
+        Some(record)
     }
 }
 
@@ -262,7 +264,7 @@ fn files() -> impl Iterator<Item = PathBuf> {
 const MOST_OF_AN_ADDRESS: usize = 107;
 const OWN_NAME: usize = 48;
 
-/// Where these files are: nobody but this user can get at them.
+/// The directory of these files, to which only this user has access.
 fn directory() -> Option<PathBuf> {
     places().find(|place| {
         // It is there already, or there is no place for it; which is it, is seen now.
@@ -271,7 +273,7 @@ fn directory() -> Option<PathBuf> {
     })
 }
 
-/// What is missing where there is no directory for these files, for a person.
+/// The message for the user where there is no directory for these files: what does not work.
 pub(crate) fn why_no_directory() -> Option<String> {
     if directory().is_some() {
         return None;
@@ -303,8 +305,8 @@ fn places() -> impl Iterator<Item = PathBuf> {
     places.into_iter().filter(move |place| seen.insert(place.clone()))
 }
 
-/// True for a directory of this user's that nobody else can enter. One that others can enter is
-/// closed to them.
+/// True for a directory that belongs to this user and that other users cannot enter. If they can,
+/// its mode is changed.
 fn is_private(place: &Path) -> bool {
     let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let Ok(directory) = nix::fcntl::open(place, flags, Mode::empty()) else { return false };
@@ -317,7 +319,7 @@ fn is_private(place: &Path) -> bool {
     if meta.mode() & 0o077 != 0 && directory.set_permissions(private).is_err() {
         return false;
     }
-    // Nobody but the owner of a file may rename it in a directory that is sticky.
+    // In a sticky directory only the owner of a file may rename it.
     let parent = place.parent().and_then(|parent| fs::metadata(parent).ok());
     parent.is_some_and(|meta| {
         let is_trusted = [0, getuid().as_raw()].contains(&meta.uid());

@@ -87,7 +87,7 @@ fn fork_into(cgroup: BorrowedFd<'_>) -> Option<Forked> {
 #[cfg(target_os = "linux")]
 pub(super) fn pidfd_open(pid: Pid) -> nix::Result<OwnedFd> {
     // SAFETY: both arguments are numbers. The result is an error or a new descriptor, which is
-    // closed when a program is executed, and which nobody else in this process knows.
+    // closed when a program is executed, and which nothing else in this process uses.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
     let fd = RawFd::try_from(Errno::result(fd)?).map_err(|_| Errno::EBADF)?;
     // SAFETY: see above.

@@ -45,7 +45,7 @@ impl Reaper {
                         while let Some((pid, change)) = reap() {
                             let Some(ended) = change else {
                                 if waiting.contains_key(&pid) {
-                                    // Nobody but a debugger has a reason to stop a guardian.
+                                    // A guardian never has a reason to be stopped.
                                     let _ = kill(pid, Signal::SIGCONT);
                                 }
                                 continue;

@@ -304,6 +304,15 @@ fn controlling_terminal() -> Option<OwnedFd> {
     file.ok().map(OwnedFd::from)
 }
 
+/// From now on a write beyond the limit of file sizes (`ulimit -f`) is an error, and does not end
+/// this process. To be called before there is a second thread. (What hotrun starts has no signal
+/// blocked.)
+pub fn block_file_limit() {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGXFSZ);
+    let _ = signals.thread_block();
+}
+
 /// From now on this process may write to the terminal, change it and hand it on, though it
 /// is in the background, and is not stopped if it reads there; and Ctrl-Z stops it when it is
 /// prepared for that. To be called before there is a second thread. (Blocked, not ignored: what

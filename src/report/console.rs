@@ -27,8 +27,8 @@ const PIECE: usize = 4096;
 /// With more bytes than this queued, nothing more is read that is only to be written.
 const MOST_QUEUED: usize = 1 << 20;
 
-/// More than this of the lines that are held back is not kept, in bytes: the newest are.
-const MOST_HELD: usize = 8 << 20;
+/// Maximum size of the lines that are held back, in bytes; the newest are kept.
+const MAX_HELD: usize = 8 << 20;
 
 /// As many threads as hotrun needs when it begins, beside the one that writes.
 const THREADS: usize = 4;
@@ -123,7 +123,7 @@ impl Console {
         if is_raw && self.held.is_possible.get() {
             self.held.push(stream, bytes);
         } else if is_raw {
-            // Nobody else brings the cursor back to the first column.
+            // The terminal itself does not return the cursor to the first column.
             self.write(stream, &with_carriage_returns(bytes));
         } else {
             self.write(stream, bytes);
@@ -173,7 +173,7 @@ impl Held {
         let mut pieces = self.pieces.borrow_mut();
         let mut size = self.size.get() + bytes.len();
         pieces.push_back((stream, bytes.to_vec()));
-        while size > MOST_HELD
+        while size > MAX_HELD
             && let Some((_, oldest)) = pieces.pop_front()
         {
             size -= oldest.len();

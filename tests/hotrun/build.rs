@@ -267,7 +267,7 @@ fn an_overtaken_build_begins_no_further_command() {
 }
 
 #[test]
-fn a_build_that_somebody_has_stopped_is_named_and_goes_on_when_it_is_continued() {
+fn a_build_that_was_stopped_is_named_and_goes_on_when_it_is_continued() {
     let build = "cp source.txt built; grep -q one built || kill -STOP $$";
     let project = Sandbox::new().file("hotrun.toml", &CONFIG.replace("cp source.txt built", build));
     let mut hotrun = project.start(&[]);

@@ -1,5 +1,5 @@
 //! Everything at once: saves, other configurations, git, signals and kills. After each rest the
-//! newest source serves, nobody else is there, and hotrun needs no more than at first.
+//! newest source serves, no other process is left, and hotrun uses no more resources than at first.
 //!
 //! `HOTRUN_TEST_SECONDS` says how long, `HOTRUN_TEST_FIRST_SEED` with which seed.
 
@@ -14,8 +14,8 @@ use crate::random::{Run, serving};
 use crate::sandbox::{GUARDIAN, Hotrun, PATIENCE, marked, number_in, wait_until};
 use crate::stopping::resources;
 
-/// So many rests a hotrun has to come to its size. After that it has at most so much more memory,
-/// in kilobytes: what an allocator keeps, and what is known of files that have come and gone.
+/// The number of rests after which hotrun has reached its size, and the maximum growth of its memory
+/// after that, in kilobytes: what an allocator keeps, and what is known of files that came and went.
 const RESTS_TO_GROW: u32 = 10;
 const MORE_MEMORY: usize = 4096;
 /// hotrun, the program and its guardian, and two guardians that wait.
@@ -76,8 +76,8 @@ fn disturb(run: &mut Run, hotrun: &mut Hotrun) -> &'static str {
         .map(|(pid, _)| *pid)
         .filter(|pid| *pid != own && !guardians.contains(pid))
         .collect();
-    // A build that is stopped waits for whoever has stopped it; a save of a new file does not end
-    // it, as the build itself may have written that.
+    // A build that is stopped waits for SIGCONT: a save of a new file does not end it, as the build
+    // itself may have written that file.
     let is_program = |pid: &&Pid| {
         everybody.iter().any(|(one, words)| one == *pid && words.ends_with("sleep 1000 "))
     };

@@ -335,7 +335,7 @@ fn a_file_of_variables_that_is_a_pipe_is_read_or_named_and_holds_up_nothing() {
     hotrun.wait_for(".env: it is a pipe");
     hotrun.wait_for("serving one");
     hotrun.end();
-    // As a password manager does: whoever reads finds the variables.
+    // As a password manager does: each reader finds the variables.
     let writer =
         project.program("sh", &["-c", "while echo FROM_PIPE=yes > .env; do :; done"]).spawn();
     let mut writer = writer.unwrap();
@@ -556,5 +556,28 @@ fn a_pipe_in_the_place_of_a_cache_tag_is_not_waited_for() {
     hotrun.wait_for("ready");
     project.save("source.txt", "two\n");
     hotrun.wait_serving("two");
+    hotrun.end();
+}
+
+#[test]
+fn a_limit_of_file_sizes_ends_neither_hotrun_nor_the_program() {
+    let name = "a_limit_of_file_sizes_ends_neither_hotrun_nor_the_program";
+    if !can(name, "bash -c true") {
+        return;
+    }
+    let build = "cp source.txt built; ! grep -q broken source.txt || { seq 20000; exit 1; }";
+    let config = CONFIG.replace("cp source.txt built", build);
+    let config = config.replace("[\"./app\"]", "[\"./nap\", \"1000\"]");
+    let project = Sandbox::new().file("hotrun.toml", &format!("{config}log = \"build.log\"\n"));
+    project.sh("cp $(command -v sleep) nap; chmod +x nap");
+    let mut hotrun = project.start_by("exec bash -c 'ulimit -f 16; exec \"$0\" \"$@\"' \"$@\"");
+    hotrun.wait_for("ready");
+    // The program, which is larger, cannot be copied; and neither can what the build says.
+    hotrun.wait_for("the last good program is not kept");
+    project.save("source.txt", "broken\n");
+    hotrun.wait_for_all(&["so what the build said is not kept", "  failed  "]);
+    project.save("source.txt", "two\n");
+    hotrun.wait_for("built");
+    assert!(hotrun.is_running());
     hotrun.end();
 }

@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// Maximum wait for the writer of a pipe. (A password manager that presents a file of variables as
 /// a pipe writes as soon as it is opened.)
-const MAX_WAIT: Duration = Duration::from_millis(500);
+const MAX_WAIT: Duration = Duration::from_secs(1);
 /// Maximum size of a file that people write, in bytes.
 const MAX_SIZE: u64 = 16 << 20;
 

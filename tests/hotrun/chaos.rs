@@ -165,9 +165,11 @@ fn disturb(run: &mut Run, hotrun: &mut Hotrun) -> &'static str {
     }
 }
 
-/// Dropped, the one that has ended would end all that is in the sandbox.
+/// Dropped, the one that has ended would end all that is in the sandbox. (A configuration that is
+/// broken when hotrun begins is an error, with which it ends.)
 fn start_another(run: &Run, hotrun: &mut Hotrun) {
     std::mem::forget(std::mem::replace(hotrun, run.project.start(&[])));
+    hotrun.wait_for("building");
 }
 
 /// Waits until the newest source serves, and goes on serving.

@@ -12,7 +12,7 @@ use std::path::Path;
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 
-use crate::sandbox::{CONFIG, Hotrun, PATIENCE, Sandbox, can, has};
+use crate::sandbox::{CONFIG, Hotrun, PATIENCE, Sandbox, can, has, wait_until};
 
 /// A program that is ready only when it says so.
 const SILENT: &str = "echo serving $(cat built) as $$\nexec sleep 1000\n";
@@ -527,9 +527,13 @@ fn the_shell_in_which_hotrun_is_started_is_not_ended_though_it_bears_the_mark() 
     let project = Sandbox::new();
     let mut hotrun = project.start(&[]);
     let app = hotrun.wait_serving("one");
-    let environ = fs::read(format!("/proc/{app}/environ")).unwrap();
-    let mark = environ.split(|byte| *byte == 0).find(|one| one.starts_with(b"HOTRUN_TREE="));
-    let mark = String::from_utf8(mark.unwrap()["HOTRUN_TREE=".len()..].to_vec()).unwrap();
+    // While it executes another program it has no environment.
+    let mark_of_app = || {
+        let environ = fs::read_to_string(format!("/proc/{app}/environ")).unwrap();
+        environ.split('\0').find_map(|one| one.strip_prefix("HOTRUN_TREE=")).map(str::to_owned)
+    };
+    wait_until("it bears the mark", || mark_of_app().is_some());
+    let mark = mark_of_app().unwrap();
     hotrun.signal(Signal::SIGSTOP);
     for (pid, words) in hotrun.everybody() {
         if words.starts_with(crate::sandbox::GUARDIAN) {

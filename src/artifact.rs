@@ -258,11 +258,11 @@ impl Artifacts {
         self.made.extend(made);
         let (held, kept) = (candidate.held, candidate.kept.clone());
         let Ok(file) = candidate.file.try_clone() else { return };
-        let inbox = self.inbox.clone();
+        let (inbox, directory) = (self.inbox.clone(), self.directory.clone());
         let number = kept.number;
         let copying = move || {
             let outcome = copy(&file, held, &kept).map_err(|error| {
-                delete_copy(&kept);
+                delete_copy(&directory, kept.number);
                 format!("{}: {error}", kept.copy.display())
             });
             let _ = inbox.send(Message::Copied(kept.number, outcome));
@@ -285,7 +285,7 @@ impl Artifacts {
         self.kept.sort_by_key(|one| one.number);
         while self.kept.len() > MOST {
             let oldest = self.kept.remove(0);
-            delete_copy(&oldest);
+            delete_copy(&self.directory, oldest.number);
         }
     }
 
@@ -389,15 +389,10 @@ fn make_directories(copy: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(missing)
 }
 
-/// Who runs from it goes on: only its name is deleted.
-fn delete_copy(kept: &Kept) {
-    let mut above = kept.copy.ancestors().skip(1);
-    if let (Some(number), Some(owner)) = (above.next(), above.next())
-        && let Some(number) = number.file_name().and_then(OsStr::to_str)
-    {
-        // What cannot be deleted is at the end, with the rest.
-        let _ = own_dir::delete_in(owner, number);
-    }
+/// Deletes the copy with this number. A program that runs from it goes on: only its name is deleted.
+fn delete_copy(directory: &Path, number: u32) {
+    // What cannot be deleted now is deleted at the end, with the rest.
+    let _ = own_dir::delete_in(directory, &number.to_string());
 }
 
 /// Copies it; where the file system can share blocks between two files, it does.

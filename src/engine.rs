@@ -34,7 +34,7 @@ use crate::lock::Lock;
 use crate::own_writes::OwnWrites;
 use crate::process::Terminal::OutputOnly;
 use crate::process::terminal::Terminal;
-use crate::process::{self, Job, Processes};
+use crate::process::{self, Freeing, Job, Processes};
 use crate::project::Kind;
 use crate::ready::Probe;
 use crate::report::console::Console;
@@ -408,6 +408,7 @@ impl Engine {
     }
 
     fn understand(&mut self, message: Message) -> Vec<Event> {
+        self.hold_lines();
         self.notice_foreground();
         match message {
             Message::Event(Event::Exited(proc, ended)) => {
@@ -940,7 +941,7 @@ impl Engine {
             scope,
             spare,
             ports,
-            freeing: self.freeing(),
+            freeing: Freeing::of(&self.config),
             listeners,
             reads_output,
             look_for,

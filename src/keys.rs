@@ -32,7 +32,7 @@ const AT_ONCE: u16 = 10;
 
 /// What Ctrl-D sends where it does not end a line.
 const END_OF_FILE: u8 = 4;
-/// Uses of the terminal that follow each other are told together, after this.
+/// Uses of the terminal within this time lead to one message.
 const TOGETHER: Duration = Duration::from_millis(2);
 
 /// Keys are told as long as this lives.
@@ -55,15 +55,12 @@ impl Keys {
                     let mut more = [0; 256];
                     // Nobody is stopped who reads in the background, as that signal is
                     // blocked: it is an error, as is a terminal that is closed.
-                    let Ok(count) = nix::unistd::read(&terminal, &mut more) else { return };
-                    if count == 0 {
-                        // Ctrl-D while the modes are the shell's: no key.
-                        more[0] = END_OF_FILE;
+                    match nix::unistd::read(&terminal, &mut more) {
+                        // Ctrl-D while the modes are the shell's, which is no key.
+                        Ok(0) if !is_closed(&terminal) => typed.push(END_OF_FILE),
+                        Ok(0) | Err(_) => return,
+                        Ok(count) => typed.extend_from_slice(&more[..count]),
                     }
-                    if count == 0 && is_closed(&terminal) {
-                        return;
-                    }
-                    typed.extend_from_slice(&more[..count.max(1)]);
                     timeout = PollTimeout::from(AT_ONCE);
                 }
                 // Dropped, or the inbox has: hotrun ends.

@@ -216,9 +216,12 @@ fn identity(options: &Options) -> u64 {
     let mut hasher = DefaultHasher::new();
     canonical(options.directory.clone()).hash(&mut hasher);
     // One that is found by itself may be another by now, as `hotrun init` writes one.
-    let found = config::found(&Options { config: None, ..options.clone() }).map(canonical);
     let named = options.config.as_ref().and_then(|_| config::found(options)).map(canonical);
-    named.filter(|named| Some(named) != found.as_ref()).hash(&mut hasher);
+    let is_found_anyway = |named: &PathBuf| {
+        let found = config::found(&Options { config: None, ..options.clone() });
+        found.map(canonical).as_ref() == Some(named)
+    };
+    named.filter(|named| !is_found_anyway(named)).hash(&mut hasher);
     options.selection.hash(&mut hasher);
     options.args.hash(&mut hasher);
     let is_aside =

@@ -36,11 +36,6 @@ pub fn mark(directory: &Path) -> io::Result<()> {
     fs::write(directory.join(PROOF), proof(inode))
 }
 
-/// True for the name of the proof.
-pub fn is_proof(file: &Path) -> bool {
-    file.file_name().is_some_and(|name| name == PROOF)
-}
-
 /// True for a directory, and no link to one, that holds the proof.
 pub fn is_own(directory: &Path) -> bool {
     open(AT_FDCWD, directory).is_ok_and(|opened| holds_proof(&opened))

@@ -35,8 +35,8 @@ const DOCUMENT: Refusal = ("{} stands in a here-document", "hand it on as an arg
 const ARITHMETIC: Refusal = ("{} stands in arithmetic", "hand it on as an argument");
 const OPEN: Refusal = ("a quote or a substitution is not closed", "close it");
 
-/// Words whose arguments, or the next of them, another shell reads.
-const READS_AGAIN: [&str; 4] = ["eval", "ssh", "su", "-c"];
+/// Commands whose arguments another shell reads.
+const READ_AGAIN: [&str; 3] = ["eval", "ssh", "su"];
 
 /// The command with the variable in the place of each `{}`; `None` where there is none. The shell
 /// gets the name as its first argument.
@@ -139,13 +139,10 @@ fn skipped(text: &str, begin: usize, end: &str, refusal: Refusal) -> Result<usiz
 
 /// True behind `eval`, `ssh` or `su`, and right behind `-c`.
 fn is_read_again(before: &str) -> bool {
-    let is_quote = |c: char| c == '"' || c == '\'';
-    let words: Vec<&str> =
-        before.split_whitespace().map(|word| word.trim_matches(is_quote)).collect();
-    let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
-    let names = words.iter().map(|word| word.rsplit('/').next().unwrap_or(word));
-    let is_last = |word: &str| words.last() == Some(&word);
-    names.into_iter().any(|name| READS_AGAIN[..3].contains(&name)) || is_last(READS_AGAIN[3])
+    let words = before.split_whitespace().map(|word| word.trim_matches(['"', '\'']));
+    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+    words.last() == Some(&"-c")
+        || words.iter().any(|word| READ_AGAIN.contains(&word.rsplit('/').next().unwrap_or(word)))
 }
 
 #[cfg(test)]

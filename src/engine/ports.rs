@@ -25,14 +25,6 @@ fn free_port() -> Option<u16> {
 const SOON: Duration = Duration::from_secs(2);
 
 impl Engine {
-    pub(super) fn freeing(&self) -> Freeing {
-        Freeing {
-            wanted: self.config.free_port,
-            project: self.config.directory.clone(),
-            spare: self.config.spare.as_slice().into(),
-        }
-    }
-
     /// After a while: on which ports an app, or a build, listens.
     pub(super) fn listens(&mut self, proc: Proc, ports: BTreeSet<u16>) {
         match self.roles.get(&proc) {
@@ -125,7 +117,7 @@ impl Engine {
                     .to_owned(),
             ));
         }
-        let freeing = self.freeing();
+        let freeing = Freeing::of(&self.config);
         let inbox = self.sender.clone();
         let restarts = self.config.run.on_exit == OnExit::Restart;
         spawn_local(async move {

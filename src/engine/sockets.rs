@@ -15,11 +15,7 @@ use crate::report;
 
 /// Opens what is configured, before anything is built.
 pub(super) async fn open_listeners(listeners: &mut Listeners, config: &Config) -> Result<()> {
-    let freeing = Freeing {
-        wanted: config.free_port,
-        project: config.directory.clone(),
-        spare: config.spare.as_slice().into(),
-    };
+    let freeing = Freeing::of(config);
     loop {
         let Err(failed) = listeners.hold(&config.listen, &[]) else { return Ok(()) };
         let port = failed.address.port().filter(|_| is_taken(&failed));
@@ -119,7 +115,7 @@ impl Engine {
 
     fn tell_who_holds(&self, failed: &NotOpened) {
         let Some(port) = failed.address.port().filter(|_| is_taken(failed)) else { return };
-        let (freeing, inbox) = (self.freeing(), self.sender.clone());
+        let (freeing, inbox) = (Freeing::of(&self.config), self.sender.clone());
         spawn_local(async move {
             if let Some(holder) = ports::see_to(port, &freeing).await {
                 // The inbox closes when hotrun ends.

@@ -319,9 +319,14 @@ impl Engine {
         }
     }
 
+    /// Lines of hotrun and of builds wait while an app draws on the whole screen.
+    pub(super) fn hold_lines(&self) {
+        let is_an_apps = self.seat.terminal.as_ref().is_some_and(Terminal::is_an_apps);
+        self.report.console().hold(is_an_apps);
+    }
+
     /// A shell does not tell a job that was running that it is in the foreground now.
     pub(super) fn notice_foreground(&mut self) {
-        self.report.console().hold(self.seat.terminal.as_ref().is_some_and(Terminal::is_an_apps));
         if self.seat.terminal.as_ref().is_some_and(Terminal::has_come_to_the_foreground) {
             self.continued();
         }

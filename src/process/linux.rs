@@ -154,9 +154,8 @@ fn by_children_files(root: Pid) -> Vec<Member> {
     let mut next = vec![root];
     while let Some(parent) = next.pop() {
         // Whoever was forked by a thread stands in the file of that thread.
-        let threads = fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
-        for thread in threads {
-            let children = read(&thread.path().join("children")).unwrap_or_default();
+        for thread in threads(parent) {
+            let children = read(&thread.join("children")).unwrap_or_default();
             let children = String::from_utf8_lossy(&children);
             let pids = children.split_whitespace().filter_map(|pid| pid.parse().ok());
             for one in pids.map(Pid::from_raw).filter_map(member) {
@@ -224,7 +223,7 @@ pub(super) fn start_of(pid: Pid) -> Option<u64> {
 
 /// A file of a process's directory in `/proc`. Where its main thread has ended, and with it what
 /// that shared, another thread's.
-fn file_of(pid: Pid, name: &str) -> Option<Vec<u8>> {
+fn read_of(pid: Pid, name: &str) -> Option<Vec<u8>> {
     let text = match fs::read(format!("/proc/{pid}/{name}")) {
         Ok(text) if !text.is_empty() => return Some(text),
         // Another user's.
@@ -235,11 +234,16 @@ fn file_of(pid: Pid, name: &str) -> Option<Vec<u8>> {
     of_threads.find(|text| !text.is_empty()).or(text)
 }
 
-/// The directories of a process's threads beside the main one.
-fn other_threads(pid: Pid) -> impl Iterator<Item = PathBuf> {
+/// The directories of a process's threads.
+fn threads(pid: Pid) -> impl Iterator<Item = PathBuf> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads.map(|thread| thread.path())
+}
+
+/// The same without the main one.
+fn other_threads(pid: Pid) -> impl Iterator<Item = PathBuf> {
     let main = pid.to_string();
-    threads.filter(move |thread| thread.file_name() != main.as_str()).map(|thread| thread.path())
+    threads(pid).filter(move |thread| !thread.ends_with(&main))
 }
 
 /// A process's descriptors, each as a link to what it is.
@@ -260,7 +264,7 @@ fn descriptors_of(pid: Pid) -> impl Iterator<Item = PathBuf> {
 
 /// The words of a process's command line, joined by blanks; nothing for one that has ended.
 pub(super) fn command_line(pid: Pid) -> String {
-    let words = file_of(pid, "cmdline").unwrap_or_default();
+    let words = read_of(pid, "cmdline").unwrap_or_default();
     let words = String::from_utf8_lossy(&words);
     words.trim_end_matches('\0').replace('\0', " ")
 }
@@ -268,7 +272,7 @@ pub(super) fn command_line(pid: Pid) -> String {
 /// A variable of the environment that a process was started with. `None` also where that
 /// may not be read: it is somebody else's.
 pub(super) fn variable(pid: Pid, name: &str) -> Option<String> {
-    let environ = file_of(pid, "environ")?;
+    let environ = read_of(pid, "environ")?;
     environ.split(|byte| *byte == 0).find_map(|one| {
         let value = one.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
         Some(String::from_utf8_lossy(value).into_owned())
@@ -445,10 +449,9 @@ pub(super) fn awaits_connections(pid: Pid, socket: u64) -> bool {
         .filter(|(target, _)| target.as_os_str() == link.as_str())
         .filter_map(|(_, path)| path.file_name()?.to_str()?.parse().ok())
         .collect();
-    let threads = || fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     is_in_epoll
-        || threads().any(|thread| {
-            let call = fs::read_to_string(thread.path().join("syscall")).unwrap_or_default();
+        || threads(pid).any(|thread| {
+            let call = fs::read_to_string(thread.join("syscall")).unwrap_or_default();
             accepts_on(&call).is_some_and(|number| own.contains(&number))
         })
 }
@@ -527,9 +530,8 @@ pub(crate) fn has_written_files(pid: i32, file: &Path) -> Option<bool> {
             return (!is_in_memory).then_some(true);
         }
         seen += 1;
-        let threads = fs::read_dir(format!("/proc/{pid}/task"));
-        for thread in threads.into_iter().flatten().flatten().filter(|_| seen < MOST_LOOKED_AT) {
-            let children = fs::read_to_string(thread.path().join("children"));
+        for thread in threads(Pid::from_raw(pid)).filter(|_| seen < MOST_LOOKED_AT) {
+            let children = fs::read_to_string(thread.join("children"));
             let children = children.unwrap_or_default();
             ahead.extend(children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
         }

@@ -11,7 +11,7 @@ use nix::unistd::{Pid, getpid, getuid};
 use tokio::time::{Instant, sleep};
 
 use super::{Member, TREE, leftovers, platform};
-use crate::config::Spare;
+use crate::config::{Config, Spare};
 use crate::event::{Holder, Remedy, Served, Whose};
 
 /// Who is to free a port has so long to obey SIGTERM.
@@ -27,6 +27,17 @@ pub struct Freeing {
     pub project: PathBuf,
     /// Globs on the command lines of those that may stay.
     pub spare: Rc<[String]>,
+}
+
+impl Freeing {
+    /// As it is configured.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            wanted: config.free_port,
+            project: config.directory.clone(),
+            spare: config.spare.as_slice().into(),
+        }
+    }
 }
 
 /// Somebody who listens on a TCP port.

@@ -12,14 +12,12 @@ use nix::unistd::Pid;
 
 use crate::random::{Run, serving};
 use crate::sandbox::{GUARDIAN, Hotrun, PATIENCE, marked, number_in, wait_until};
-use crate::stopping::resources;
+use crate::stopping::{MOST_PROCESSES, at_rest};
 
 /// The number of rests after which hotrun has reached its size, and the maximum growth of its memory
 /// after that, in kilobytes: what an allocator keeps, and what is known of files that came and went.
 const RESTS_TO_GROW: u32 = 10;
 const MORE_MEMORY: usize = 4096;
-/// hotrun, the program and its guardian, and two guardians that wait.
-const MOST_PROCESSES: usize = 5;
 
 /// What one hotrun has had at its rests: the most of descriptors, threads, kilobytes and processes.
 struct Figures {
@@ -44,21 +42,6 @@ impl Figures {
         let [[descriptors, threads, memory, _], later] = self.most;
         let limits = [descriptors, threads, memory + MORE_MEMORY, MOST_PROCESSES];
         now[3] <= MOST_PROCESSES && later.iter().zip(limits).all(|(later, limit)| *later <= limit)
-    }
-}
-
-/// What it has when two looks in a row say the same.
-fn at_rest(hotrun: &Hotrun) -> [usize; 4] {
-    let until = Instant::now() + PATIENCE;
-    let mut before = resources(hotrun);
-    loop {
-        thread::sleep(Duration::from_millis(100));
-        let after = resources(hotrun);
-        if before == after && after[3] <= MOST_PROCESSES {
-            return after;
-        }
-        assert!(Instant::now() < until, "it does not come to rest: {after:?}\n{}", hotrun.output());
-        before = after;
     }
 }
 
@@ -146,12 +129,7 @@ fn disturb(run: &mut Run, hotrun: &mut Hotrun) -> &'static str {
             "hotrun is killed, and started again"
         }
         28 => {
-            hotrun.signal(Signal::SIGSTOP);
-            for guardian in guardians {
-                send(Some(guardian), Signal::SIGKILL);
-            }
-            hotrun.signal(Signal::SIGKILL);
-            hotrun.wait();
+            hotrun.kill_with_guardians();
             start_another(run, hotrun);
             "hotrun and its guardians are killed, and it is started again"
         }
@@ -213,7 +191,7 @@ fn after_any_disturbance_the_newest_serves_and_nothing_is_left_over() {
         if figures.pid != hotrun.pid() {
             figures = Figures::of(hotrun.pid());
         }
-        let now = at_rest(&hotrun);
+        let now = at_rest(&hotrun, |count| count <= MOST_PROCESSES);
         let is_flat = figures.add(now);
         let most = figures.most;
         assert!(is_flat, "seed {seed}, {what:?}: {now:?}, at most {most:?}\n{}", hotrun.output());
@@ -226,5 +204,5 @@ fn after_any_disturbance_the_newest_serves_and_nothing_is_left_over() {
     );
     hotrun.signal(Signal::SIGINT);
     hotrun.wait();
-    wait_until("nobody is left", || marked(&run.project.root()).is_empty());
+    wait_until("no process is left", || marked(&run.project.root()).is_empty());
 }

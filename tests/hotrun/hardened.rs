@@ -12,7 +12,7 @@ use std::path::Path;
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 
-use crate::sandbox::{CONFIG, Hotrun, PATIENCE, Sandbox, can, has, wait_until};
+use crate::sandbox::{CONFIG, Hotrun, PATIENCE, Sandbox, can, config_to_run, has, wait_until};
 
 /// A program that is ready only when it says so.
 const SILENT: &str = "echo serving $(cat built) as $$\nexec sleep 1000\n";
@@ -313,7 +313,7 @@ fn a_program_that_floods_the_notify_socket_waits_and_hotrun_does_not_grow() {
                \x20   sent += 1\n\
                print('has sent', sent, flush=True)\n\
                to.send(b'READY=1')\ntime.sleep(1000)\n";
-    let config = CONFIG.replace("[\"./app\"]", "[\"python3\", \"app.py\"]").replace("20s", "1s");
+    let config = config_to_run(&["python3", "app.py"]).replace("20s", "1s");
     let project = Sandbox::new().file("hotrun.toml", &config).file("app.py", app);
     let mut hotrun = project.start_plain(&[]);
     hotrun.wait_for("serving");
@@ -488,7 +488,7 @@ fn the_reason_why_a_program_is_not_ready_is_the_last_one() {
                print('serving as', os.getpid(), flush=True)\ntime.sleep(1000)\n";
     let port = crate::sandbox::free_port();
     let ready = format!("[ready]\nhttp = \"http://127.0.0.1:{port}/\"\ntimeout = \"2s\"\n");
-    let config = CONFIG.replace("[\"./app\"]", "[\"python3\", \"app.py\"]") + &ready;
+    let config = config_to_run(&["python3", "app.py"]) + &ready;
     let project = Sandbox::new()
         .file("hotrun.toml", &config)
         .file("app.py", app)
@@ -511,7 +511,7 @@ fn a_message_that_brings_descriptors_counts_and_they_are_closed() {
                fds = array.array('i', [0] * 200)\n\
                to.sendmsg([b'READY=1'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])\n\
                print('serving as', os.getpid(), flush=True)\ntime.sleep(1000)\n";
-    let config = CONFIG.replace("[\"./app\"]", "[\"python3\", \"app.py\"]");
+    let config = config_to_run(&["python3", "app.py"]);
     let project = Sandbox::new()
         .file("hotrun.toml", &format!("{config}[ready]\nnotify = true\n"))
         .file("app.py", app);
@@ -534,14 +534,7 @@ fn the_shell_in_which_hotrun_is_started_is_not_ended_though_it_bears_the_mark() 
     };
     wait_until("it bears the mark", || mark_of_app().is_some());
     let mark = mark_of_app().unwrap();
-    hotrun.signal(Signal::SIGSTOP);
-    for (pid, words) in hotrun.everybody() {
-        if words.starts_with(crate::sandbox::GUARDIAN) {
-            nix::sys::signal::kill(pid, Signal::SIGKILL).unwrap();
-        }
-    }
-    hotrun.signal(Signal::SIGKILL);
-    hotrun.wait();
+    hotrun.kill_with_guardians();
     // As in a terminal that a program of the dead one has opened.
     let shell = Sandbox::env(project, "HOTRUN_TREE", &mark);
     let mut next = shell.start_by("\"$@\" & wait $!");

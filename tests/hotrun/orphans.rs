@@ -198,16 +198,6 @@ fn has_no_zombies(hotrun: &Hotrun, what: &str) {
     wait_until(&format!("no zombie is left ({what})"), || zombies_of(hotrun.pid()).is_empty());
 }
 
-/// Sends a signal to all guardians.
-fn signal_guardians(hotrun: &Hotrun, signal: Signal) {
-    for (pid, words) in hotrun.everybody() {
-        if words.starts_with(GUARDIAN) {
-            // It may have ended by itself.
-            let _ = kill(pid, signal);
-        }
-    }
-}
-
 /// The guardian of this process.
 fn guardian_of(pid: Pid) -> Option<Pid> {
     let mut pid = pid;
@@ -230,7 +220,7 @@ fn check(kind: &Kind, end: End) {
     match end {
         End::Restart | End::BuildOvertaken | End::StopGuardians => {
             if end == End::StopGuardians {
-                signal_guardians(&hotrun, Signal::SIGSTOP);
+                hotrun.signal_guardians(Signal::SIGSTOP);
             }
             project.save("source.txt", "two\n");
             let second = hotrun.wait_serving("two");
@@ -272,11 +262,7 @@ fn check(kind: &Kind, end: End) {
             hotrun.wait_serving("two");
         }
         End::KillBoth => {
-            // So that no guardian sees that hotrun has died.
-            signal_guardians(&hotrun, Signal::SIGSTOP);
-            hotrun.signal(Signal::SIGKILL);
-            signal_guardians(&hotrun, Signal::SIGKILL);
-            hotrun.wait();
+            hotrun.kill_with_guardians();
             project.save("source.txt", "two\n");
             let mut next = project.start(&[]);
             let second = next.wait_serving("two");

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use crate::sandbox::{
-    CONFIG, Hotrun, Sandbox, free_port, has, is_alive, runtime_files, wait_until,
+    CONFIG, Hotrun, Sandbox, config_to_run, free_port, has, is_alive, runtime_files, wait_until,
 };
 
 /// A server that has nothing to do with hotrun.
@@ -51,7 +51,7 @@ fn server(port: u16) -> String {
 }
 
 fn project(port: u16, keys: &str) -> Sandbox {
-    let config = CONFIG.replace("[\"./app\"]", "[\"python3\", \"server.py\"]");
+    let config = config_to_run(&["python3", "server.py"]);
     Sandbox::new().file("hotrun.toml", &format!("{config}{keys}")).file("server.py", &server(port))
 }
 

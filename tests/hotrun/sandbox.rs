@@ -12,6 +12,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
@@ -29,6 +30,11 @@ pub(crate) const APP: &str = "echo serving $(cat built) as $$\nexec sleep 1000\n
 /// Builds [`APP`]'s version from `source.txt`.
 pub(crate) const CONFIG: &str = "[build]\ncmd = \"cp source.txt built\"\nentrypoint = [\"./app\"]\n\
                           include_ext = [\"txt\"]\nkill_delay = \"20s\"\n";
+/// [`CONFIG`] with another program.
+pub(crate) fn config_to_run(words: &[&str]) -> String {
+    CONFIG.replace("[\"./app\"]", &format!("{words:?}"))
+}
+
 /// Most apps of tests listen on no port, and are to be ready all the same.
 pub(crate) const SOON_READY: &str = "--ready.after=100ms";
 /// Builds what all sources say, in the order of their names.
@@ -309,6 +315,25 @@ impl Hotrun {
     pub(crate) fn leaves_nobody(&self) {
         let left = marked(&self.root);
         assert!(left.is_empty(), "left behind: {left:?}\n{}", self.output());
+    }
+
+    /// Sends a signal to all guardians.
+    pub(crate) fn signal_guardians(&self, signal: Signal) {
+        for (pid, words) in self.everybody() {
+            if words.starts_with(GUARDIAN) {
+                let sent = kill(pid, signal);
+                // It may have ended by itself.
+                assert!(matches!(sent, Ok(()) | Err(Errno::ESRCH)), "{pid}: {sent:?}");
+            }
+        }
+    }
+
+    /// Kills hotrun and its guardians in the same instant: none of them sees another's end.
+    pub(crate) fn kill_with_guardians(&mut self) {
+        self.signal(Signal::SIGSTOP);
+        self.signal_guardians(Signal::SIGKILL);
+        self.signal(Signal::SIGKILL);
+        self.wait();
     }
 
     /// All that this sandbox has started and that is alive, with the command lines.

@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::sandbox::{
-    CONFIG, GUARDIAN, Hotrun, PATIENCE, Sandbox, can, has, is_alive, pid_in, stat, wait_until,
+    CONFIG, Hotrun, PATIENCE, Sandbox, can, has, is_alive, pid_in, stat, wait_until,
 };
 
 #[test]
@@ -121,18 +121,6 @@ fn who_is_spared_is_neither_signalled_nor_waited_for_and_no_zombie_when_it_ends(
     wait_until("it is dead", || !is_alive(second));
 }
 
-/// Kills hotrun and its guardians in the same instant.
-fn kill_with_guardians(hotrun: &mut Hotrun) {
-    hotrun.signal(Signal::SIGSTOP);
-    for (pid, words) in hotrun.everybody() {
-        if words.starts_with(GUARDIAN) {
-            kill(pid, Signal::SIGKILL).unwrap();
-        }
-    }
-    hotrun.signal(Signal::SIGKILL);
-    hotrun.wait();
-}
-
 #[test]
 fn what_was_killed_together_with_its_guardians_has_left_is_ended_by_the_next_and_nothing_else() {
     let app = "if grep -q one built; then\n\
@@ -149,7 +137,7 @@ fn what_was_killed_together_with_its_guardians_has_left_is_ended_by_the_next_and
     let [ours, spared, elsewhere] = [(); 3].map(|()| pid_in(&hotrun.wait_for("left ")));
     let app = hotrun.wait_serving("one");
     hotrun.wait_for("ready");
-    kill_with_guardians(&mut hotrun);
+    hotrun.kill_with_guardians();
     // The program itself dies with its guardian.
     wait_until("it is dead", || !is_alive(app));
     assert!(is_alive(ours) && is_alive(spared) && is_alive(elsewhere));
@@ -203,7 +191,7 @@ fn guardians_have_a_name_of_their_own_and_are_not_hit_by_what_is_meant_for_hotru
 }
 
 /// Descriptors, threads, kilobytes and children of hotrun.
-pub(crate) fn resources(hotrun: &Hotrun) -> [usize; 4] {
+fn resources(hotrun: &Hotrun) -> [usize; 4] {
     let pid = hotrun.pid();
     let entries = |name: &str| fs::read_dir(format!("/proc/{pid}/{name}")).unwrap().count();
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -225,11 +213,11 @@ fn two_thousand_restarts_leave_hotrun_as_it_was_after_ten() {
         hotrun.wait_serving(&round.to_string());
         if round == 10 {
             hotrun.wait_for("ready");
-            early = Some(at_rest(&hotrun));
+            early = Some(at_rest(&hotrun, |count| count == MOST_PROCESSES));
         }
     }
     hotrun.wait_for("ready");
-    let (early, late) = (early.unwrap(), at_rest(&hotrun));
+    let (early, late) = (early.unwrap(), at_rest(&hotrun, |count| count == MOST_PROCESSES));
     let [descriptors, threads, memory, processes] = late;
     assert_eq!([descriptors, threads, processes], [early[0], early[1], early[3]]);
     // What an allocator keeps is not the same each time.
@@ -237,18 +225,20 @@ fn two_thousand_restarts_leave_hotrun_as_it_was_after_ten() {
     hotrun.end();
 }
 
-/// What it has when two looks in a row, and two guardians that wait, say so.
-fn at_rest(hotrun: &Hotrun) -> [usize; 4] {
+/// hotrun, the app and its guardian, and two guardians that wait.
+pub(crate) const MOST_PROCESSES: usize = 5;
+
+/// What it has when two looks in a row say the same, and this many processes are what is expected.
+pub(crate) fn at_rest(hotrun: &Hotrun, is_expected: impl Fn(usize) -> bool) -> [usize; 4] {
     let until = Instant::now() + PATIENCE;
     loop {
         let before = resources(hotrun);
         thread::park_timeout(Duration::from_millis(200));
         let after = resources(hotrun);
-        // hotrun, the app and its guardian, and two that wait.
-        if before == after && after[3] == 5 {
+        if before == after && is_expected(after[3]) {
             return after;
         }
-        assert!(Instant::now() < until, "it does not come to rest: {after:?}");
+        assert!(Instant::now() < until, "it does not come to rest: {after:?}\n{}", hotrun.output());
     }
 }
 

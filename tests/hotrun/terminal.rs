@@ -14,7 +14,7 @@ use nix::sys::termios::{LocalFlags, tcgetattr};
 use nix::unistd::Pid;
 
 use crate::sandbox::{
-    CONFIG, PATIENCE, SOON_READY, Sandbox, has, is_alive, marked, stat, wait_until,
+    CONFIG, PATIENCE, SOON_READY, Sandbox, config_to_run, has, is_alive, marked, stat, wait_until,
 };
 
 /// What has been shown so far.
@@ -415,7 +415,7 @@ fn a_program_in_raw_mode_reads_keys_and_leaves_no_trace_however_it_ends() {
     if !can(name) || !has(name, &["python3"]) {
         return;
     }
-    let config = CONFIG.replace("[\"./app\"]", "[\"python3\", \"raw.py\"]");
+    let config = config_to_run(&["python3", "raw.py"]);
     let project = Sandbox::new().file("hotrun.toml", &config).file("raw.py", RAW);
     let mut session = Session::of_hotrun(&project);
     session.wait_for("raw one");
@@ -446,7 +446,7 @@ fn what_an_app_saved_while_hotrun_read_keys_is_put_right() {
                print('got', getpass.getpass('secret? '), flush=True)\n\
                print('line', repr(sys.stdin.readline()), flush=True)\n\
                time.sleep(1000)\n";
-    let config = CONFIG.replace("[\"./app\"]", "[\"python3\", \"ask.py\"]");
+    let config = config_to_run(&["python3", "ask.py"]);
     let project = Sandbox::new().file("hotrun.toml", &config).file("ask.py", app);
     let mut session = Session::of_hotrun(&project);
     session.wait_for("ready");
@@ -623,7 +623,7 @@ fn lines_wait_until_a_program_has_left_the_whole_screen() {
     if !can(name) || !has(name, &["python3"]) {
         return;
     }
-    let config = CONFIG.replace("[\"./app\"]", "[\"python3\", \"raw.py\"]");
+    let config = config_to_run(&["python3", "raw.py"]);
     let config = config.replace("cp source.txt built", FAILS_WHEN_BROKEN);
     let project = Sandbox::new().file("hotrun.toml", &config).file("raw.py", RAW);
     let mut session = Session::of_hotrun(&project);
@@ -664,7 +664,7 @@ fn over_a_prompt_that_edits_its_line_a_failed_build_is_shown_at_once() {
     // As readline does: no line editing by the terminal, but its line ends.
     let app = "import os, tty\ntty.setcbreak(0)\nos.write(1, b'prompt ' + open('built', 'rb').read())\n\
                while True: os.read(0, 1)\n";
-    let config = CONFIG.replace("[\"./app\"]", "[\"python3\", \"app.py\"]");
+    let config = config_to_run(&["python3", "app.py"]);
     let config = config.replace("cp source.txt built", FAILS_WHEN_BROKEN);
     let project = Sandbox::new().file("hotrun.toml", &config).file("app.py", app);
     let mut session = Session::of_hotrun(&project);
@@ -706,7 +706,7 @@ fn what_was_held_back_is_shown_when_a_program_that_began_with_the_terminal_has_l
         return;
     }
     let app = RAW.replace("sys.exit(0)", "sys.stdin.readline()");
-    let config = CONFIG.replace("[\"./app\"]", "[\"python3\", \"raw.py\"]");
+    let config = config_to_run(&["python3", "raw.py"]);
     let config = config.replace("cp source.txt built", FAILS_WHEN_BROKEN);
     let config = format!("{config}[run]\nstdin = \"app\"\n");
     let project = Sandbox::new().file("hotrun.toml", &config).file("raw.py", &app);
@@ -1172,7 +1172,7 @@ fn keys_go_on_working_after_a_program_that_puts_back_the_modes_it_found() {
         return;
     }
     for Shell { command: shell, stopped, .. } in shells() {
-        let config = CONFIG.replace("[\"./app\"]", "[\"node\", \"app.js\"]");
+        let config = config_to_run(&["node", "app.js"]);
         let app = "require('http').createServer().listen(0, () => console.log('up'));\n";
         let project = Sandbox::new().file("hotrun.toml", &config).file("app.js", app);
         let mut session = Session::of_shell(&project, shell);

@@ -497,6 +497,7 @@ impl Engine {
             | Message::Resized
             | Message::LookAtTerminal
             | Message::TerminalUsed
+            | Message::TerminalAnnounced(_)
             | Message::HasBegun => self.heard_of_terminal(&message),
             of_app => self.heard_of_app(of_app),
         }

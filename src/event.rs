@@ -415,6 +415,8 @@ pub enum Message {
     LookAtTerminal,
     /// A process has read from the terminal, or written to it.
     TerminalUsed,
+    /// The line is written that says that this one has the terminal.
+    TerminalAnnounced(Proc),
     /// A program that has begun has had time to look at the modes of the terminal.
     HasBegun,
     /// Something to say.

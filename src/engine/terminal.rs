@@ -13,13 +13,26 @@ use crate::event::{Cause, Ended, Event, Key, Message, Notice, Order, Proc, Role}
 use crate::keys::{self, Keys};
 use crate::process::terminal::{LOOK_FIRST, LOOK_LAST, Terminal};
 use crate::process::{self, is_ignored};
-use crate::report::console::Stream;
+use crate::report::console::{LEAVES_SCREEN, Stream};
 
 /// Before hotrun stops itself: guardians are told what they are to stop.
 const BEFORE_STOP: Duration = Duration::from_millis(20);
+/// The longest that a program waits for the line that says that it has the terminal: the terminal
+/// may be stopped (Ctrl-S).
+const ANNOUNCEMENT: Duration = Duration::from_millis(100);
+/// The time that an app has to stop reading when a build asks for something. A loaded machine may
+/// need much of it.
+const STOPS: Duration = Duration::from_millis(250);
 /// The time that a program has to look at the modes of the terminal when it begins; less if it is
 /// ready sooner.
 const BEGINS: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy)]
+struct Borrower {
+    proc: Proc,
+    /// When the app was asked to stop.
+    since: Instant,
+}
 
 /// The terminal, and who is to have it.
 #[derive(Default)]
@@ -40,7 +53,7 @@ pub(super) struct Seat {
     /// Who is to have it as soon as it runs: stdin is no terminal that it could take itself.
     heir: Option<Proc>,
     /// A build that is to have it as soon as the app that reads it has been stopped.
-    borrower: Option<Proc>,
+    borrower: Option<Borrower>,
     /// hotrun is about to stop itself.
     is_stopping: bool,
     /// When everything was stopped.
@@ -236,7 +249,7 @@ impl Engine {
         if let Some(owner) = self.seat.owner.filter(|_| is_news && self.seat.borrower.is_none()) {
             // Whoever is reading already would be given the first of what is typed, though it
             // is in the background: the kernel looks only when a read begins.
-            self.seat.borrower = Some(proc);
+            self.seat.borrower = Some(Borrower { proc, since: Instant::now() });
             self.processes.pass(owner, Signal::SIGTTIN);
             self.look_at_terminal();
             return;
@@ -251,10 +264,17 @@ impl Engine {
             terminal.hand_over(Pid::from_raw(group));
         }
         self.watch_terminal();
-        if is_news {
-            self.report.say(&Notice::TerminalGiven(proc));
+        if !is_news {
+            self.processes.resume_one(proc);
+            return;
         }
-        self.processes.resume_one(proc);
+        self.report.say(&Notice::TerminalGiven(proc));
+        // It may draw on the whole screen as soon as it goes on.
+        let (console, inbox) = (self.report.console().clone(), self.sender.clone());
+        spawn_local(async move {
+            console.flush(ANNOUNCEMENT).await;
+            let _ = inbox.send(Message::TerminalAnnounced(proc));
+        });
     }
 
     /// Another app has the terminal, which was not asked to end.
@@ -267,7 +287,8 @@ impl Engine {
     /// This is an app, and a build has the terminal.
     fn has_lent_the_terminal(&self, proc: Proc) -> bool {
         let is_app = |proc: &Proc| self.roles.get(proc) == Some(&Role::App);
-        let another = self.seat.borrower.or(self.seat.owner);
+        let borrower = self.seat.borrower.map(|borrower| borrower.proc);
+        let another = borrower.or(self.seat.owner);
         is_app(&proc) && another.is_some_and(|another| !is_app(&another))
     }
 
@@ -302,7 +323,7 @@ impl Engine {
 
     fn lend_terminal(&mut self) {
         if let Some(borrower) = self.seat.borrower {
-            self.give_terminal(borrower);
+            self.give_terminal(borrower.proc);
         }
     }
 
@@ -313,7 +334,13 @@ impl Engine {
 
     /// An app may have put back modes that are not the shell's, or have left the whole screen.
     fn mend_terminal(&mut self) {
-        self.report.console().release();
+        if self.report.console().release() {
+            let inbox = self.sender.clone();
+            spawn_local(async move {
+                tokio::time::sleep(LEAVES_SCREEN).await;
+                let _ = inbox.send(Message::TerminalUsed);
+            });
+        }
         if let Some(terminal) = self.seat.terminal.as_ref().filter(|one| one.is_an_apps()) {
             terminal.mend();
         }
@@ -337,11 +364,8 @@ impl Engine {
     pub(super) fn terminal_is_free(&mut self, proc: Proc, ended: &Ended) -> Option<Event> {
         let is_app = self.roles.get(&proc) == Some(&Role::App);
         let had_it = self.seat.owner == Some(proc);
-        for seeker in [&mut self.seat.waiting, &mut self.seat.borrower] {
-            if *seeker == Some(proc) {
-                *seeker = None;
-            }
-        }
+        self.seat.waiting.take_if(|waiting| *waiting == proc);
+        self.seat.borrower.take_if(|borrower| borrower.proc == proc);
         let terminal = self.seat.terminal.as_mut().filter(|_| is_app || had_it)?;
         let is_closed = had_it && terminal.is_closed();
         let mut is_changed = false;
@@ -458,11 +482,19 @@ impl Engine {
             Message::Continued => self.continued(),
             Message::Resized => self.processes.resized(),
             Message::LookAtTerminal => {
-                // The app has not cared to be stopped.
-                self.lend_terminal();
+                // The app may not care to be stopped.
+                let borrower = self.seat.borrower;
+                if borrower.is_some_and(|borrower| borrower.since.elapsed() >= STOPS) {
+                    self.lend_terminal();
+                }
                 self.mend_terminal();
             }
             Message::TerminalUsed => self.mend_terminal(),
+            Message::TerminalAnnounced(proc)
+                if self.seat.owner == Some(*proc) && !self.seat.is_stopping =>
+            {
+                self.processes.resume_one(*proc);
+            }
             Message::HasBegun => self.has_begun(),
             _ => {}
         }

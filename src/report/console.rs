@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -29,6 +29,10 @@ const MOST_QUEUED: usize = 1 << 20;
 
 /// Maximum size of the lines that are held back, in bytes; the newest are kept.
 const MAX_HELD: usize = 8 << 20;
+
+/// How long a program has not been on the whole screen before lines are written: many put the
+/// modes of the terminal back first, and leave its screen then.
+pub const LEAVES_SCREEN: Duration = Duration::from_millis(20);
 
 /// As many threads as hotrun needs when it begins, beside the one that writes.
 const THREADS: usize = 4;
@@ -58,6 +62,8 @@ struct Held {
     is_possible: Cell<bool>,
     pieces: RefCell<VecDeque<(Stream, Vec<u8>)>>,
     size: Cell<usize>,
+    /// When the program was first seen to have put the modes back.
+    left: Cell<Option<Instant>>,
 }
 
 impl Console {
@@ -120,7 +126,8 @@ impl Console {
     pub fn say(&self, stream: Stream, bytes: &[u8]) {
         self.release();
         let is_raw = is_raw(stream);
-        if is_raw && self.held.is_possible.get() {
+        let others_wait = !self.held.pieces.borrow().is_empty();
+        if others_wait || (is_raw && self.held.is_possible.get()) {
             self.held.push(stream, bytes);
         } else if is_raw {
             // The terminal itself does not return the cursor to the first column.
@@ -136,18 +143,29 @@ impl Console {
         self.release();
     }
 
-    /// Writes what was held back, if the screen is free now.
-    pub fn release(&self) {
-        let is_free = |stream| !self.held.is_possible.get() || !is_raw(stream);
+    /// Writes what was held back, if the screen is free now. True if it seems to be, and is to be
+    /// looked at again after [`LEAVES_SCREEN`].
+    pub fn release(&self) -> bool {
         let first = self.held.pieces.borrow().front().map(|(stream, _)| *stream);
-        let Some(stream) = first else { return };
-        if is_free(stream) {
-            self.held.size.set(0);
-            let pieces = std::mem::take(&mut *self.held.pieces.borrow_mut());
-            for (stream, bytes) in pieces {
-                self.say(stream, &bytes);
+        let Some(stream) = first else { return false };
+        if self.held.is_possible.get() {
+            if is_raw(stream) {
+                self.held.left.set(None);
+                return false;
+            }
+            let left = self.held.left.get().unwrap_or_else(Instant::now);
+            self.held.left.set(Some(left));
+            if left.elapsed() < LEAVES_SCREEN {
+                return true;
             }
         }
+        self.held.left.set(None);
+        self.held.size.set(0);
+        let pieces = std::mem::take(&mut *self.held.pieces.borrow_mut());
+        for (stream, bytes) in pieces {
+            self.say(stream, &bytes);
+        }
+        false
     }
 
     /// Waits until there is room for more.

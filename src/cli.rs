@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, 
 use tokio::task::LocalSet;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{self, Color, Config, Options};
+use crate::config::{self, Color, Command, Config, Options};
 use crate::control;
 use crate::engine::{self, Talk};
 use crate::error::{Error, FAILED, Result, USAGE};
@@ -37,9 +37,11 @@ use words::Words;
     version,
     disable_version_flag = true,
     disable_help_subcommand = true,
-    override_usage = "hotrun [run] [OPTIONS] [--] [ARGS...]\n       hotrun init | check | explain PATH... | rollback | exec -- PROGRAM...",
-    after_help = "Reads hotrun.toml or .air.toml; Cargo and Go projects need neither. Every key is\n\
-                  an option, too: --build.cmd \"make app\". Other words are for the program."
+    override_usage = "hotrun [OPTIONS] [COMMAND...]\n       hotrun init | check | explain PATH... | rollback | exec -- PROGRAM...",
+    after_help = "Cargo, Go and most other projects need no configuration; hotrun.toml or\n\
+                  .air.toml is read where there is one. In Cargo and Go projects, and beside a\n\
+                  configuration, COMMAND is the program's arguments (to run another command\n\
+                  there: -x). Every key is an option: --build.cmd \"make app\"."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -52,25 +54,25 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Word {
-    /// Build, run, and do so again after each save (this is the default)
+    /// Build, run, and repeat on every change (default)
     Run,
     /// Write a hotrun.toml for this project
     Init {
         /// With every key, explained
         #[arg(long, conflicts_with = "from")]
         full: bool,
-        /// Out of what another tool has: air, fresh, realize, nodemon, or cargo-watch with
-        /// its command line
+        /// Convert the configuration of another tool: air, fresh, realize, nodemon, or
+        /// cargo-watch with its command line
         #[arg(long, value_name = "TOOL", hide_possible_values = true)]
         from: Option<Source>,
     },
-    /// Show what would be built, run and watched, and who says so
+    /// Show the resolved configuration
     Check,
-    /// Have the hotrun of this project start its last good build again
+    /// Make the running hotrun go back to the last good build
     Rollback,
     /// Run a program that takes hotrun's sockets, from a script
     Exec,
-    /// Say what a save of these files would trigger, and why
+    /// Show what a save of these files would trigger, and why
     Explain {
         /// Files or directories
         #[arg(required = true, value_name = "PATH")]
@@ -80,12 +82,27 @@ enum Word {
 
 #[derive(Args, Debug)]
 struct Common {
-    /// Read this configuration file
+    /// Read this configuration file (--no-config: none)
     #[arg(short, long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
-    /// Read none, even if there is one
-    #[arg(long, conflicts_with = "config", global = true)]
+    /// Ignore configuration files
+    #[arg(long, conflicts_with = "config", global = true, hide = true)]
     no_config: bool,
+    /// Run this shell command instead of the program
+    #[arg(short = 'x', long = "exec", value_name = "COMMAND", global = true)]
+    exec: Option<String>,
+    /// Watch files with these extensions: rs,toml
+    #[arg(short, long, value_name = "LIST", global = true)]
+    ext: Vec<String>,
+    /// Watch this directory or file, instead of everything
+    #[arg(short, long, value_name = "PATH", global = true)]
+    watch: Vec<String>,
+    /// Ignore what matches this glob
+    #[arg(short, long, value_name = "GLOB", global = true)]
+    ignore: Vec<String>,
+    /// Clear the screen before each build or restart
+    #[arg(long, global = true, hide = true)]
+    clear: bool,
     /// Work in this directory
     #[arg(short = 'C', value_name = "DIR", global = true)]
     directory: Option<PathBuf>,
@@ -95,16 +112,16 @@ struct Common {
     /// A socket for the program: 8080, HOST:PORT, unix:PATH
     #[arg(long, value_name = "ADDRESS", global = true)]
     listen: Vec<String>,
-    /// End who holds the program's port, if of this project
+    /// Kill the process of this project that holds the port
     #[arg(long, global = true)]
     free_port: bool,
     /// Replace the hotrun that runs here already
     #[arg(long, global = true)]
     takeover: bool,
-    /// Find changes by looking at intervals, not by events
+    /// Poll for changes instead of using file system events
     #[arg(long, global = true)]
     poll: bool,
-    /// Say only what went wrong
+    /// Only print warnings and errors
     #[arg(short, long, global = true)]
     quiet: bool,
     /// Log diagnostics too, filtered by `HOTRUN_LOG`
@@ -141,14 +158,14 @@ struct Choice {
     /// Build with optimisations
     #[arg(long, global = true)]
     release: bool,
-    /// Features to build with
+    /// Features (or --all-features, --no-default-features)
     #[arg(short = 'F', long, value_name = "LIST", global = true)]
     features: Vec<String>,
     /// Build with all features
-    #[arg(long, global = true)]
+    #[arg(long, global = true, hide = true)]
     all_features: bool,
     /// Build without the default features
-    #[arg(long, global = true)]
+    #[arg(long, global = true, hide = true)]
     no_default_features: bool,
 }
 
@@ -187,6 +204,19 @@ impl Common {
         Ok((path.ok_or_else(missing)?, is_airs))
     }
 
+    /// The short options that other tools have, as keys.
+    fn filters(&self, directory: &Path) -> Vec<(String, String)> {
+        let key = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let extensions = self.ext.iter().map(|list| key("build.include_ext", list));
+        let places = self.watch.iter().map(|path| {
+            let is_file = directory.join(path).is_file();
+            key(if is_file { "build.include_file" } else { "build.include_dir" }, path)
+        });
+        let ignored = self.ignore.iter().map(|glob| key("watch.exclude", &init::as_glob(glob)));
+        let clear = self.clear.then(|| key("screen.clear_on_rebuild", "true"));
+        extensions.chain(places).chain(ignored).chain(clear).collect()
+    }
+
     fn talk(&self) -> Talk {
         let color = self.color.map(|color| match color {
             When::Auto => Color::Auto,
@@ -207,6 +237,16 @@ impl Cli {
         }
         let listen = self.common.listen.iter();
         keys.extend(listen.map(|address| ("listen".to_owned(), address.clone())));
+        keys.extend(self.common.filters(&directory));
+        let mut args = words.args.clone();
+        let command = match &self.common.exec {
+            // The shell has them as "$@".
+            Some(text) => Some(Command::Shell(text.clone(), std::mem::take(&mut args))),
+            None if words.is_command && !args.is_empty() => {
+                Some(Command::Argv(std::mem::take(&mut args)))
+            }
+            None => None,
+        };
         if by_air {
             // As in air: the file is looked for where the shell is, and root is the directory.
             let here = std::env::current_dir().unwrap_or_default();
@@ -221,7 +261,8 @@ impl Cli {
             free_port: self.common.free_port,
             takeover: self.common.takeover,
             selection: self.choice.selection(),
-            args: words.args.clone(),
+            args,
+            command,
             keys,
         })
     }
@@ -318,7 +359,7 @@ fn write_first(cli: &Cli, words: &Words, full: bool, from: Option<Source>) -> Re
     let first = match from {
         Some(source) => block_on(init::from_tool(source, &options))?,
         None if full => init::full(&options.directory),
-        None => init::for_project(&options.directory),
+        None => init::for_project(&options.directory)?,
     };
     let file = options.directory.join("hotrun.toml");
     let created = std::fs::File::create_new(&file).and_then(|mut new| {
@@ -328,7 +369,8 @@ fn write_first(cli: &Cli, words: &Words, full: bool, from: Option<Source>) -> Re
     });
     match created {
         Ok(()) => {
-            print(&format!("wrote {}", file.display()));
+            let taken_for = first.kind.map(|kind| format!(" for {kind}")).unwrap_or_default();
+            print(&format!("wrote {}{taken_for}", file.display()));
             for lost in first.lost {
                 Report::note(&format!("not carried over: {lost}"));
             }

@@ -19,6 +19,8 @@ use crate::error::{Error, Result};
 use crate::event::{Mode, OnExit, Policy};
 use crate::project::cargo::Launch;
 use crate::project::go::Sources;
+use crate::project::guess::syntax::Check;
+use crate::project::guess::{self, Guess, Outcome};
 use crate::project::{Ask, Kind, Nested, Question, Selection};
 
 mod air;
@@ -85,6 +87,8 @@ pub struct Options {
     pub selection: Selection,
     /// Arguments for the app.
     pub args: Vec<OsString>,
+    /// What is run in place of the project's own program, if the command line says it.
+    pub command: Option<Command>,
     /// Keys of the configuration and what the command line says of each, in its order.
     pub keys: Vec<(String, String)>,
 }
@@ -132,6 +136,8 @@ impl Stage {
 pub struct Build {
     /// What runs, in this order; nothing: there is no build.
     pub stages: Vec<Stage>,
+    /// What looks for errors in changed sources before a restart, where there is no build.
+    pub check: Option<Check>,
     /// Spacing between the starts of two builds.
     pub delay: Duration,
     /// Grace of an overtaken build.
@@ -566,6 +572,8 @@ pub struct Config {
     pub preferred: Vec<PathBuf>,
     /// The kind of project.
     pub kind: Kind,
+    /// What the project is taken for, where no file says what to run.
+    pub guess: Option<Guess>,
     /// Where commands and the app run; absolute.
     pub directory: PathBuf,
     /// What builds make goes here; absolute.
@@ -618,7 +626,7 @@ impl Config {
             on_exit: self.run.on_exit,
             stop_on_error: self.build.stop_on_error,
             rollback: self.run.rolls_back,
-            builds: !self.build.stages.is_empty(),
+            builds: !self.build.stages.is_empty() || self.build.check.is_some(),
             runs: self.run.program != Program::None,
             hooks: self.post_cmd.len(),
             spaced: !self.build.delay.is_zero(),
@@ -648,6 +656,11 @@ impl Config {
     /// True for a file whose change may change this configuration.
     pub fn comes_from(&self, path: &Path) -> bool {
         let manifest = matches!(self.kind, Kind::Cargo(_)) && path.ends_with("Cargo.toml");
+        let is_guess_of =
+            |guess: &Guess| guess.manifest().is_some_and(|name| self.directory.join(name) == path);
+        if self.guess.as_ref().is_some_and(is_guess_of) {
+            return true;
+        }
         let mut of_cargo = self.launch.iter().flat_map(|launch| &launch.settings);
         self.is_configuration(path) || manifest || of_cargo.any(|one| one == path)
     }
@@ -657,9 +670,12 @@ impl Config {
 pub async fn load(options: &Options, ask: &impl Ask) -> Result<Config> {
     let directory = &options.directory;
     let file = find(options)?;
-    let mut document = match &file {
-        None => Document::default(),
-        Some(file) => read(file, directory)?,
+    let options = &with_command(options, file.is_some());
+    let guess = guess_for(options, file.is_some())?;
+    let mut document = match (&file, &guess) {
+        (Some(file), _) => read(file, directory)?,
+        (None, Some(guess)) => Document::guessed(guess),
+        (None, None) => Document::default(),
     };
     let air_mode = file.as_deref().is_some_and(air::is_airs);
     let ignored = if air_mode { document.ignore("env") } else { None };
@@ -670,6 +686,8 @@ pub async fn load(options: &Options, ask: &impl Ask) -> Result<Config> {
     config.watch.always.extend(config.preferred.iter().chain(&file).cloned());
     config.watch.never.extend(own_output());
     config.file = file;
+    config.warnings.extend(guess.iter().flat_map(|guess| &guess.notes).cloned());
+    config.guess = guess;
     config.warnings.extend(ignored.map(|place| {
         format!(
             "{place}: [env] sets nothing, as with air; use env_files = [\".env\"], or a hotrun.toml \
@@ -679,6 +697,54 @@ pub async fn load(options: &Options, ask: &impl Ask) -> Result<Config> {
     config.warnings.extend(document.unknown()?);
     config.settings = document.settings();
     Ok(config)
+}
+
+/// Outside of projects that have a program of their own, the words behind `hotrun` are a command.
+fn with_command(options: &Options, has_file: bool) -> Options {
+    let mut options = options.clone();
+    let is_command = options.command.is_none()
+        && !options.args.is_empty()
+        && !has_file
+        && !names_a_program(&options)
+        && Kind::detect(&options.directory) == Kind::Unknown;
+    if is_command {
+        options.command = Some(Command::Argv(std::mem::take(&mut options.args)));
+    }
+    if let Some(Command::Argv(argv)) = &mut options.command
+        && let Some(whole) = guess::command::with_interpreter(&options.directory, argv)
+    {
+        *argv = whole;
+    }
+    options
+}
+
+/// What the project is taken for, where neither a file nor the command line says what to run.
+fn guess_for(options: &Options, has_file: bool) -> Result<Option<Guess>> {
+    let is_needed = !has_file
+        && options.command.is_none()
+        && !names_a_program(options)
+        && Kind::detect(&options.directory) == Kind::Unknown;
+    if !is_needed {
+        return Ok(None);
+    }
+    let place = options.directory.display();
+    match guess::guess(&options.directory) {
+        Outcome::Found(guess) => Ok(Some(*guess)),
+        Outcome::Unknown => Ok(None),
+        Outcome::Unable { reason, remedy } => Err(Error::usage(place, reason).remedy(remedy)),
+        Outcome::Several(all) => {
+            let reason = format!("{} programs can be run here, and none is named", all.len());
+            let commands: Vec<String> =
+                all.iter().map(|one| format!("hotrun {}", one.option())).collect();
+            Err(Error::usage(place, reason).remedy(format!("choose one:\n{}", commands.join("\n"))))
+        }
+    }
+}
+
+/// Whether options of the command line say what to build or run.
+fn names_a_program(options: &Options) -> bool {
+    let keys = ["build.cmd", "build.entrypoint", "build.full_bin", "build.bin"];
+    options.keys.iter().any(|(key, _)| keys.contains(&key.as_str()))
 }
 
 /// What `[env]` says in a file named after air, where it has no effect.

@@ -44,6 +44,7 @@ use crate::state::{ABANDONED, Effect, State};
 use crate::watch::{Watch, coarse_now};
 
 mod artifacts;
+mod checks;
 mod files;
 mod first;
 mod launch;
@@ -56,6 +57,7 @@ mod serving;
 mod sockets;
 mod terminal;
 
+use checks::Checks;
 use launch::Given;
 use listing::Listing;
 use paused::Paused;
@@ -131,8 +133,7 @@ pub struct Talk {
 
 /// Runs hotrun to its end, and returns its exit code.
 pub async fn run(options: Options, talk: Talk) -> Result<u8> {
-    process::terminal::block_stops();
-    process::terminal::block_file_limit();
+    process::terminal::block_signals();
     let console = Console::new()?;
     let (sender, mut inbox) = unbounded_channel();
     let mut processes = Processes::new(sender.clone(), console.clone())?;
@@ -177,6 +178,7 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
         paused_rules: Paused::default(),
         fingerprints: Fingerprints::default(),
         window: None,
+        checks: Checks::default(),
         verifies: false,
         listing: Listing::default(),
         rules_cause_themselves: false,
@@ -283,6 +285,7 @@ struct Engine {
     fingerprints: Fingerprints,
     /// The time of the last build or run of rules.
     window: Option<Window>,
+    checks: Checks,
     /// The build that runs, or ran last, is a verification.
     verifies: bool,
     /// What go was asked.
@@ -427,6 +430,10 @@ impl Engine {
                         self.listeners.gone(proc);
                         self.repair_listeners();
                     }
+                    Event::Overdue(proc) if self.is_slow_check(proc) => {
+                        self.processes.kill(proc);
+                        return Vec::new();
+                    }
                     _ => {}
                 }
                 vec![event]
@@ -461,6 +468,7 @@ impl Engine {
                     self.last_command_began(proc);
                 }
                 match role {
+                    Some(Role::Build) if self.checks.is_one(proc) => {}
                     Some(Role::Build) if self.verifies => self.report.running("verifying", &label),
                     Some(Role::Build) => self.report.running("building", &label),
                     Some(Role::Rules) => self.report.running("rule", &label),
@@ -515,6 +523,9 @@ impl Engine {
         let is_overtaken =
             self.report.facts.get(&proc).is_some_and(|facts| facts.dismissed.is_some());
         match self.roles.get(&proc) {
+            Some(Role::Build) if self.checks.is_one(proc) => {
+                return vec![self.checked(proc, ended, is_overtaken)];
+            }
             Some(Role::Build) => {}
             Some(Role::Rules | Role::App | Role::Hook) | None => {
                 return vec![Event::Exited(proc, ended)];
@@ -735,6 +746,9 @@ impl Engine {
     fn spawn_build(&mut self, proc: Proc, cause: &Cause) {
         self.keep_what_is_typed();
         self.short_lives = 0;
+        if self.config.build.stages.is_empty() {
+            return self.spawn_check(proc, cause);
+        }
         let now = Instant::now();
         self.verifies = match cause {
             Cause::Written(paths) => {
@@ -1128,6 +1142,9 @@ impl Engine {
         }
         if config::is_airs(&self.options) && !self.config.once {
             self.report.say(&Notice::Reading(self.what_is_read()));
+        }
+        if let Some(guess) = &self.config.guess {
+            self.report.say(&Notice::Guessed(guess.summary()));
         }
         self.warn_about(&self.config);
         if let Some(why) = process::why_no_directory() {

@@ -714,6 +714,8 @@ pub enum Notice {
     HookFailed(Ended),
     /// The configuration was found, and says this.
     Reading(String),
+    /// What the project is taken for, and what is run, as no file says it.
+    Guessed(String),
     /// hotrun ends.
     Ending,
     /// The hotrun with this pid is to run in place of this one.

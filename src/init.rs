@@ -21,6 +21,8 @@ mod guess;
 mod nodemon;
 mod realize;
 
+pub use nodemon::as_glob;
+
 /// A tool whose configuration can be carried over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Source {
@@ -41,18 +43,30 @@ pub enum Source {
 pub struct First {
     /// The file.
     pub text: String,
+    /// What the project was taken for.
+    pub kind: Option<String>,
     /// What it does not hold, though it was asked for.
     pub lost: Vec<String>,
 }
 
 /// A small file for what is found in a directory.
-pub fn for_project(directory: &Path) -> First {
-    First { text: guess::small(directory), lost: Vec::new() }
+///
+/// # Errors
+///
+/// hotrun knows of no way to run what is here.
+pub fn for_project(directory: &Path) -> Result<First> {
+    guess::small(directory)
 }
 
-/// Every key, explained.
+/// Every key, explained, with what the project is taken for.
 pub fn full(directory: &Path) -> First {
-    First { text: example::for_project(&Kind::detect(directory)), lost: Vec::new() }
+    let kind = Kind::detect(directory);
+    let guess = if kind == Kind::Unknown { guess::guessed(directory).ok() } else { None };
+    First {
+        text: example::for_project(&kind, guess.as_ref()),
+        kind: guess.map(|guess| guess.summary()),
+        lost: Vec::new(),
+    }
 }
 
 /// What another tool's configuration says.
@@ -77,7 +91,7 @@ pub async fn from_tool(source: Source, options: &Options) -> Result<First> {
         Source::Nodemon => nodemon::convert(directory, options.config.as_deref())?,
         Source::CargoWatch => cargo_watch::convert(directory, &options.args)?,
     };
-    Ok(First { text: draft.text(), lost: draft.lost })
+    Ok(First { text: draft.text(), kind: None, lost: draft.lost })
 }
 
 fn read(directory: &Path, name: &Path) -> Result<String> {

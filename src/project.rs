@@ -12,6 +12,7 @@ use crate::error::Result;
 
 pub mod cargo;
 pub mod go;
+pub mod guess;
 
 /// A short command whose output tells something about the project.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -101,6 +101,8 @@ pub struct Facts {
     pub extended: bool,
     /// The signal that a rule has sent to it last.
     pub signalled: Option<Signal>,
+    /// It is a syntax check, of which users are told only what it finds.
+    pub is_check: bool,
 }
 
 impl Facts {
@@ -119,6 +121,7 @@ impl Facts {
             unready: None,
             extended: false,
             signalled: None,
+            is_check: false,
         }
     }
 }
@@ -231,12 +234,8 @@ impl Report {
             Notice::Changed(cause) => self.changed(cause),
             // Of this the reason is not known here.
             Notice::Building(_) | Notice::NoRollback(_) => {}
-            Notice::Built(build) => {
-                self.line(Part::Build, Tone::Good, "built", &format!("in {}", self.took(*build)));
-            }
-            Notice::SameProgram(build) => {
-                let text = format!("the program is the same, built in {}", self.took(*build));
-                self.line(Part::Build, Tone::Good, "unchanged", &text);
+            Notice::Built(_) | Notice::SameProgram(_) | Notice::BuildFailed { .. } => {
+                self.about_build(notice);
             }
             Notice::Finishing(_)
             | Notice::Outputs(_)
@@ -244,10 +243,6 @@ impl Report {
             | Notice::OwnWrites(_)
             | Notice::ChangesInBuilds(..)
             | Notice::Testing(..) => self.about_writers(notice),
-            Notice::BuildFailed { build, ended, app } => {
-                let text = format!("{ended}, after {}; {}", self.took(*build), self.serving(*app));
-                self.line(Part::Build, Tone::Bad, "failed", &text);
-            }
             Notice::RulesDone(rules) => {
                 self.line(Part::Build, Tone::Good, "done", &format!("in {}", self.took(*rules)));
             }
@@ -287,6 +282,7 @@ impl Report {
             | Notice::NothingBuilt
             | Notice::TakenOver(_)
             | Notice::Reading(_)
+            | Notice::Guessed(_)
             | Notice::TooManyLeave(_)
             | Notice::Kept(_)
             | Notice::RolledBack(_)
@@ -340,6 +336,30 @@ impl Report {
         {
             self.may_show_bar.set(false);
         }
+    }
+
+    /// How a build has ended.
+    fn about_build(&self, notice: &Notice) {
+        match notice {
+            Notice::Built(build) if !self.is_check(*build) => {
+                self.line(Part::Build, Tone::Good, "built", &format!("in {}", self.took(*build)));
+            }
+            Notice::SameProgram(build) => {
+                let text = format!("the program is the same, built in {}", self.took(*build));
+                self.line(Part::Build, Tone::Good, "unchanged", &text);
+            }
+            Notice::BuildFailed { build, ended, app } => {
+                let what = if self.is_check(*build) { "syntax check: " } else { "" };
+                let (took, serving) = (self.took(*build), self.serving(*app));
+                let text = format!("{what}{ended}, after {took}; {serving}");
+                self.line(Part::Build, Tone::Bad, "failed", &text);
+            }
+            _ => {}
+        }
+    }
+
+    fn is_check(&self, build: Proc) -> bool {
+        self.facts.get(&build).is_some_and(|facts| facts.is_check)
     }
 
     /// What stands in the way, and who has what the program needs.

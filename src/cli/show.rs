@@ -29,7 +29,11 @@ fn summary(config: &Config) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = |name: &str, text: String| lines.push(format!("{name:>9}  {}", indented(&text)));
     let file = config.file.as_deref().map(printable);
-    line("config", file.unwrap_or_else(|| format!("none; {} project", config.kind.name())));
+    let none = || match &config.guess {
+        Some(guess) => format!("none; {} project ({})", guess.kind, guess.evidence),
+        None => format!("none; {} project", config.kind.name()),
+    };
+    line("config", file.unwrap_or_else(none));
     line("directory", printable(&config.directory));
     for (number, stage) in config.build.stages.iter().enumerate() {
         let name = if number == 0 { "build" } else { "" };

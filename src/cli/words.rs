@@ -11,6 +11,7 @@ use clap::Command;
 
 use crate::config::{TABLES, TOP_KEYS};
 use crate::error::{Error, Result};
+use crate::project::guess;
 
 /// A command line, taken apart.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub(super) struct Words {
     pub(super) keys: Vec<(String, String)>,
     /// For the program.
     pub(super) args: Vec<OsString>,
+    /// Whether these are a program and its arguments (`run --`).
+    pub(super) is_command: bool,
 }
 
 /// Takes a command line apart, the name of the program itself left out. Under the name `air`
@@ -41,6 +44,7 @@ pub(super) fn take_apart(
                 apart.own.push(word);
                 apart.own.extend(words);
             } else {
+                apart.is_command = apart.subcommand.as_deref() == Some("run");
                 apart.args.extend(words);
             }
             return Ok(apart);
@@ -111,7 +115,7 @@ fn check_first_word(command: &Command, word: &str) -> Result<()> {
         return Err(error.remedy(remedy));
     }
     let own = || command.get_subcommands().map(Command::get_name);
-    if word.len() < MIN_COMPARED || own().any(|name| name == word) {
+    if word.len() < MIN_COMPARED || word.contains(['/', '.']) || own().any(|name| name == word) {
         return Ok(());
     }
     let names = own().chain(RESERVED).chain(["help", "version"]);
@@ -119,7 +123,9 @@ fn check_first_word(command: &Command, word: &str) -> Result<()> {
         .filter(|name| name.len() >= MIN_COMPARED)
         .map(|name| (strsim::osa_distance(word, name), name));
     let nearest = distances.filter(|(distance, _)| *distance <= MAX_DISTANCE).min();
-    let Some((_, nearest)) = nearest else { return Ok(()) };
+    let Some((_, nearest)) = nearest.filter(|_| guess::on_path(word).is_none()) else {
+        return Ok(());
+    };
     let why = format!("unknown command; did you mean `hotrun {nearest}`?");
     Err(Error::usage(format!("hotrun {word}"), why).remedy(remedy))
 }

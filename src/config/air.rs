@@ -110,6 +110,7 @@ pub(super) fn split_extensions(
 }
 
 /// The keys that say what to run.
+#[derive(Default)]
 pub(super) struct ProgramKeys {
     pub(super) entrypoint: Option<Vec<String>>,
     pub(super) full_bin: Option<String>,

@@ -16,6 +16,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::{TABLES, air};
 use crate::error::{Error, Result};
+use crate::project::guess::Guess;
 
 const STRINGS: &str = "a list of strings, for example [\"a\", \"b\"]";
 const BOOLEAN: &str = "true or false";
@@ -31,6 +32,8 @@ const PLATFORM: &str = if cfg!(target_os = "macos") { "darwin" } else { "linux" 
 #[derive(Debug, Default)]
 pub(crate) struct Document {
     name: String,
+    /// Whether the values are hotrun's own guess: no file holds them.
+    is_guessed: bool,
     text: String,
     entries: BTreeMap<String, Entry>,
     /// The tables of a list of tables, each with its keys relative to it.
@@ -75,7 +78,7 @@ pub struct Setting {
     pub key: String,
     /// The value, as TOML.
     pub value: String,
-    /// `default`, `option`, or the file and line.
+    /// `default`, `option`, `guess`, or the file and line.
     pub origin: String,
 }
 
@@ -98,6 +101,21 @@ impl Document {
             }
         }
         Ok(document)
+    }
+
+    /// The keys that a project is guessed to need.
+    pub(super) fn guessed(guess: &Guess) -> Self {
+        let entry =
+            |value: &toml::Value| Entry::File { key: 0..0, value: 0..0, read: value.clone() };
+        let entries = guess.values.iter().map(|(key, value)| (key.clone(), entry(value)));
+        let mut document = Self { is_guessed: true, entries: entries.collect(), ..Self::default() };
+        if let Some(address) = &guess.listen {
+            let address = entry(&toml::Value::from(address.clone()));
+            let entries = BTreeMap::from([("address".to_owned(), address)]);
+            let table = Self { is_guessed: true, entries, ..Self::default() };
+            document.lists.insert("listen".to_owned(), vec![table]);
+        }
+        document
     }
 
     fn collect(&mut self, prefix: &str, table: DeTable<'_>) -> Result<()> {
@@ -519,6 +537,9 @@ impl Document {
                 continue;
             }
             let setting = match entry {
+                Entry::File { read, .. } if self.is_guessed => {
+                    add(key, read.to_string(), "guess".to_owned())
+                }
                 Entry::File { key: place, read, .. } => {
                     let origin = format!("{}:{}", self.name, self.line(place.start));
                     add(key, read.to_string(), origin)

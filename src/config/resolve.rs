@@ -18,6 +18,8 @@ use super::{
 use crate::error::{Error, Result};
 use crate::event::{Mode, OnExit};
 use crate::project::cargo::{Launch, Variables};
+use crate::project::guess;
+use crate::project::guess::syntax::{self, Check};
 use crate::project::{self, Ask, Kind, Makes, Plan, Question, Selection};
 
 pub(super) const GRACE: Duration = Duration::from_secs(5);
@@ -63,35 +65,18 @@ impl<'a> Resolver<'a> {
         let tmp_dir = absolute(&root, Path::new(tmp.as_deref().unwrap_or("tmp")));
         let kind = if self.air_mode { Kind::Unknown } else { Kind::detect(directory) };
 
-        let commands = Commands {
-            pre_cmd: self.strings("build.pre_cmd")?.unwrap_or_default(),
-            cmd: self.string("build.cmd")?,
-            post_cmd: self.strings("build.post_cmd")?.unwrap_or_default(),
-        };
-        let runs = ProgramKeys {
-            entrypoint: self.entrypoint()?,
-            full_bin: self.string("build.full_bin")?,
-            bin: self.string("build.bin")?,
-            args: self.strings("build.args_bin")?.unwrap_or_default(),
-        };
-        let by_option = |key: &str| self.options.keys.iter().any(|(one, _)| one == key);
-        let is_beaten = runs.full_bin.is_some() || runs.entrypoint.is_some();
-        if by_option("build.bin") && is_beaten {
-            self.warnings.push(
-                "--build.bin has no effect: build.entrypoint and build.full_bin beat it, here as \
-                 in air; say --build.entrypoint"
-                    .to_owned(),
-            );
-        }
+        let command = self.options.command.as_ref();
+        let (commands, runs) = self.commands()?;
         let stop_on_error = self.boolean("build.stop_on_error", false)?;
         self.has_no_effect("meta.send_error_to_tty", "errors always go to the terminal")?;
 
         let env = self.environment(&root)?;
-        let mut plan = self.plan(&kind, commands.cmd.is_some(), (&tmp_dir, &env), ask).await?;
+        let is_own = command.is_some() || commands.cmd.is_some();
+        let mut plan = self.plan(&kind, is_own, (&tmp_dir, &env), ask).await?;
         if plan.is_none() {
             self.no_selection(&kind)?;
         }
-        let says_nothing = commands.cmd.is_none() && !runs.says_something();
+        let says_nothing = command.is_none() && commands.cmd.is_none() && !runs.says_something();
         if !self.air_mode && plan.is_none() && says_nothing {
             return Err(nothing_to_do(directory, self.document));
         }
@@ -99,8 +84,11 @@ impl<'a> Resolver<'a> {
         let makes_tmp = self.needs_tmp_dir(&commands, &runs, tmp.as_deref(), plan.as_ref());
         let stages = self.stages(&commands, plan.as_ref(), stop_on_error, tmp.as_deref());
         let mut fallback = None;
-        let is_assumed = self.air_mode && commands.cmd.is_some() && !runs.says_something();
-        let program = if self.air_mode {
+        let is_assumed =
+            self.air_mode && command.is_none() && commands.cmd.is_some() && !runs.says_something();
+        let program = if let Some(command) = command {
+            Program::Command(self.command(command)?)
+        } else if self.air_mode {
             let resolved = air::program(runs, &root, directory, tmp.as_deref(), &self.options.args);
             self.warnings.extend(resolved.warnings);
             fallback = resolved.fallback;
@@ -111,7 +99,9 @@ impl<'a> Resolver<'a> {
 
         let run = Run { fallback, is_assumed, ..self.run(program)? };
         let asks = self.asks(&commands, plan.as_ref(), tmp.as_deref());
+        let check = self.check(&stages, &run.program)?;
         let build = Build {
+            check,
             stages,
             delay: self.milliseconds("build.delay", 0)?,
             cancel_grace: self.duration("build.cancel_grace", CANCEL_GRACE)?,
@@ -133,6 +123,7 @@ impl<'a> Resolver<'a> {
         Ok(Config {
             file: None,
             preferred: Vec::new(),
+            guess: None,
             kind,
             directory: directory.clone(),
             tmp_dir,
@@ -156,6 +147,37 @@ impl<'a> Resolver<'a> {
             warnings: std::mem::take(&mut self.warnings),
             settings: Vec::new(),
         })
+    }
+
+    /// What is to be built, and what run.
+    fn commands(&mut self) -> Result<(Commands, ProgramKeys)> {
+        let mut commands = Commands {
+            pre_cmd: self.strings("build.pre_cmd")?.unwrap_or_default(),
+            cmd: self.string("build.cmd")?,
+            post_cmd: self.strings("build.post_cmd")?.unwrap_or_default(),
+        };
+        let mut runs = ProgramKeys {
+            entrypoint: self.entrypoint()?,
+            full_bin: self.string("build.full_bin")?,
+            bin: self.string("build.bin")?,
+            args: self.strings("build.args_bin")?.unwrap_or_default(),
+        };
+        let by_option = |key: &str| self.options.keys.iter().any(|(one, _)| one == key);
+        if self.options.command.is_some() {
+            // A command of the command line takes the place of what the file builds and runs.
+            let cmd = commands.cmd.take().filter(|_| by_option("build.cmd"));
+            commands = Commands { pre_cmd: Vec::new(), cmd, post_cmd: Vec::new() };
+            runs = ProgramKeys::default();
+        }
+        let is_beaten = runs.full_bin.is_some() || runs.entrypoint.is_some();
+        if by_option("build.bin") && is_beaten {
+            self.warnings.push(
+                "--build.bin has no effect: build.entrypoint and build.full_bin beat it, here as \
+                 in air; say --build.entrypoint"
+                    .to_owned(),
+            );
+        }
+        Ok((commands, runs))
     }
 
     fn root(&self) -> Result<PathBuf> {
@@ -251,9 +273,29 @@ impl<'a> Resolver<'a> {
         })
     }
 
+    /// The syntax check of the program's language, where nothing is built.
+    fn check(&self, stages: &[Stage], program: &Program) -> Result<Option<Check>> {
+        let is_wanted = self.boolean("build.check", true)?;
+        if !is_wanted || !stages.is_empty() || self.air_mode {
+            return Ok(None);
+        }
+        let directory = &self.options.directory;
+        Ok(match program {
+            Program::Command(Command::Argv(argv)) => syntax::check(directory, argv),
+            Program::Command(Command::Shell(text, _)) => {
+                let is_single = !text.contains(['|', '&', ';', '<', '>', '(', '$', '`']);
+                let words = shlex::split(text).filter(|_| is_single).unwrap_or_default();
+                let argv: Vec<OsString> = words.into_iter().map(OsString::from).collect();
+                syntax::check(directory, &argv)
+            }
+            Program::None | Program::Built(_) => None,
+        })
+    }
+
     /// What to ask about what a Go program is built from.
     fn asks(&self, commands: &Commands, plan: Option<&Plan>, tmp: Option<&str>) -> Vec<Question> {
-        let default = || self.air_mode.then(|| air::default_cmd(tmp));
+        let builds = self.air_mode && self.options.command.is_none();
+        let default = || builds.then(|| air::default_cmd(tmp));
         match (plan, commands.cmd.clone().or_else(default)) {
             (Some(plan), _) => plan.asks.clone(),
             (None, Some(cmd)) => project::go::questions(&cmd, &self.options.directory),
@@ -303,6 +345,9 @@ impl<'a> Resolver<'a> {
         stop_on_error: bool,
         tmp: Option<&str>,
     ) -> Vec<Stage> {
+        if self.options.command.is_some() {
+            return commands.cmd.iter().cloned().map(Stage::shell).collect();
+        }
         let tolerated = self.air_mode && !stop_on_error;
         let pre_cmd = commands.pre_cmd.iter().cloned();
         let mut stages: Vec<Stage> =
@@ -344,6 +389,7 @@ impl<'a> Resolver<'a> {
         let named = texts.any(|text| text.contains(name)) || runs.mentions(name);
         match plan {
             Some(plan) => matches!(plan.makes, Makes::File(_)),
+            None if self.options.command.is_some() => false,
             None => self.air_mode && (defaults || named),
         }
     }
@@ -393,6 +439,38 @@ impl<'a> Resolver<'a> {
                 None => Err(self.document.wrong(key, "a command line with its quotes closed")),
             },
         }
+    }
+
+    /// A command of the command line, whose program exists.
+    fn command(&self, command: &Command) -> Result<Command> {
+        let Command::Argv(argv) = command else { return Ok(command.clone()) };
+        let Some(first) = argv.first() else { return Ok(command.clone()) };
+        let name = first.to_string_lossy();
+        let mut argv = argv.clone();
+        if Path::new(first).components().count() > 1 || name.starts_with("./") {
+            let path = absolute(&self.options.directory, Path::new(first));
+            if guess::on_path(&path.to_string_lossy()).is_some() {
+                argv[0] = path.into();
+                return Ok(Command::Argv(argv));
+            }
+            let (why, remedy) = if path.is_file() {
+                ("is not executable", format!("chmod +x {name}"))
+            } else {
+                ("no such file", "name a program, as in `hotrun node server.js`".to_owned())
+            };
+            return Err(Error::usage(path.display(), why).remedy(remedy));
+        }
+        if guess::on_path(&name).is_some() {
+            return Ok(Command::Argv(argv));
+        }
+        let error = Error::usage(name.as_ref(), "command not found");
+        if self.options.directory.join(first).is_file() {
+            return Err(error.remedy(format!("to run the file here: `hotrun ./{name}`")));
+        }
+        Err(match guess::nearest_on_path(&name) {
+            Some(near) => error.remedy(format!("did you mean `{near}`?")),
+            None => error.remedy("install it, or name it by its path"),
+        })
     }
 
     fn program(&self, keys: ProgramKeys, root: &Path, makes: Option<&Makes>) -> Program {
@@ -730,12 +808,10 @@ fn nothing_to_do(directory: &Path, document: &Document) -> Error {
         )
         .remedy([unknown, vec![format!("add to it:\n{three_lines}")]].concat().join("\n"));
     }
-    Error::usage(
-        directory.display(),
-        "there is no configuration here, and no Cargo or Go project here or above",
+    Error::usage(directory.display(), "no project that hotrun knows, and no configuration").remedy(
+        format!(
+            "name a command: `hotrun node server.js`, `hotrun -x 'make && ./app'`;\n\
+             or write hotrun.toml:\n{three_lines}"
+        ),
     )
-    .remedy(format!(
-        "write these three lines, with your commands, to hotrun.toml:\n{three_lines}\n\
-         or let hotrun init write a file for this project"
-    ))
 }

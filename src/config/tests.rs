@@ -106,10 +106,10 @@ fn the_example_shows_the_defaults() {
 #[test]
 fn init_writes_a_file_that_resolves_without_a_warning() {
     for kind in [Kind::Unknown, Kind::Cargo("/x".into()), Kind::Go("/x".into())] {
-        let text = example::for_project(&kind);
+        let text = example::for_project(&kind, None);
         Document::parse("hotrun.toml", &text).unwrap();
     }
-    let config = resolve("hotrun.toml", &example::for_project(&Kind::Unknown)).unwrap();
+    let config = resolve("hotrun.toml", &example::for_project(&Kind::Unknown, None)).unwrap();
     assert_eq!(config.warnings, [""; 0]);
     assert_eq!(config.build.stages, [Stage::shell("make app".to_owned())]);
 }
@@ -257,7 +257,9 @@ fn a_native_entrypoint_is_split_as_a_shell_would_without_expansion() {
     let config = resolve("hotrun.toml", text).unwrap();
     let expected = argv(&["node", "my app.js", "$PORT"]);
     assert_eq!(config.run.program, Program::Command(expected));
-    assert!(!config.policy().builds);
+    assert!(config.build.stages.is_empty() && config.build.check.is_some());
+    let unchecked = resolve("hotrun.toml", &format!("{text}check = false\n")).unwrap();
+    assert!(!unchecked.policy().builds);
     let unclosed = resolve("hotrun.toml", "[build]\nentrypoint = \"node 'x\"\n").unwrap_err();
     assert!(unclosed.to_string().contains("quotes closed"), "{unclosed}");
     let full = resolve("hotrun.toml", "[build]\nfull_bin = \"a | b\"\n").unwrap();

@@ -1,6 +1,7 @@
 //! From a [`Document`] to a [`Watch`]: what to watch, and which rules there are.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use super::{
     placeholder,
 };
 use crate::error::{Error, Result};
+use crate::project::guess::command;
 use crate::project::{self, Kind};
 
 const DEBOUNCE: u64 = 10;
@@ -214,8 +216,15 @@ impl Resolver<'_> {
         if !more.is_empty() {
             extensions.get_or_insert_default().extend(more);
         }
-        let default =
-            if self.air_mode { Some(air::default_extensions()) } else { kind.extensions() };
+        let default = match (self.air_mode, kind, &self.options.command) {
+            (true, ..) => Some(air::default_extensions()),
+            (false, Kind::Unknown, Some(Command::Argv(argv))) => command::extensions(argv),
+            (false, Kind::Unknown, Some(Command::Shell(text, _))) => {
+                let words = shlex::split(text).unwrap_or_default();
+                command::extensions(&words.into_iter().map(OsString::from).collect::<Vec<_>>())
+            }
+            (false, kind, _) => kind.extensions(),
+        };
         if extensions.is_none() {
             let shown = default.clone().unwrap_or_else(|| vec!["*".to_owned()]);
             self.document.assume("build.include_ext", shown);

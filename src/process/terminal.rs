@@ -304,10 +304,17 @@ fn controlling_terminal() -> Option<OwnedFd> {
     file.ok().map(OwnedFd::from)
 }
 
+/// Blocks the signals that a terminal, or a limit of file sizes, would send to this process. To be
+/// called before there is a second thread.
+pub fn block_signals() {
+    block_stops();
+    block_file_limit();
+}
+
 /// From now on a write beyond the limit of file sizes (`ulimit -f`) is an error, and does not end
 /// this process. To be called before there is a second thread. (What hotrun starts has no signal
 /// blocked.)
-pub fn block_file_limit() {
+fn block_file_limit() {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGXFSZ);
     let _ = signals.thread_block();
@@ -317,7 +324,7 @@ pub fn block_file_limit() {
 /// is in the background, and is not stopped if it reads there; and Ctrl-Z stops it when it is
 /// prepared for that. To be called before there is a second thread. (Blocked, not ignored: what
 /// is ignored stays so in every child.)
-pub fn block_stops() {
+fn block_stops() {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGTTOU);
     signals.add(Signal::SIGTTIN);

@@ -80,6 +80,7 @@ impl Report {
                 self.line(Part::Main, Tone::Warn, "note", "there is nothing built to start again");
             }
             Notice::Reading(what) => self.line(Part::Watcher, Tone::Plain, "reading", what),
+            Notice::Guessed(what) => self.line(Part::Main, Tone::Plain, "guess", what),
             Notice::TakenOver(pid) => {
                 let text = format!("the hotrun with pid {pid} runs in place of this one");
                 self.line(Part::Main, Tone::Warn, "note", &text);

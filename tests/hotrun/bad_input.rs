@@ -153,10 +153,10 @@ fn no_configuration_and_no_known_kind_of_project() {
     let (code, stdout, stderr) = Sandbox::empty().run(&[]);
     assert_eq!(
         stderr,
-        "hotrun: ROOT: there is no configuration here, and no Cargo or Go project here or above\n  \
-         help: write these three lines, with your commands, to hotrun.toml:\n        \
-         [build]\n        cmd = \"make app\"\n        entrypoint = \"./app\"\n        \
-         or let hotrun init write a file for this project\n"
+        "hotrun: ROOT: no project that hotrun knows, and no configuration\n  \
+         help: name a command: `hotrun node server.js`, `hotrun -x 'make && ./app'`;\n        \
+         or write hotrun.toml:\n        \
+         [build]\n        cmd = \"make app\"\n        entrypoint = \"./app\"\n"
     );
     assert_eq!((code, stdout.as_str()), (2, ""));
     refuses(
@@ -291,7 +291,9 @@ fn check_and_init_say_what_they_found_and_wrote() {
     assert_eq!(above.run(&["-C", "project", "check"]), above.run(&["check", "-C", "project"]));
     assert_eq!(above.run(&["-C", "project", "check"]).0, 0);
     let empty = Sandbox::empty();
-    let (code, stdout, _) = empty.run(&["init"]);
+    let (code, _, stderr) = empty.run(&["init"]);
+    assert_eq!(code, 1, "there is nothing to write: {stderr}");
+    let (code, stdout, _) = empty.run(&["init", "--full"]);
     assert_eq!((code, stdout.as_str()), (0, "wrote ROOT/hotrun.toml\n"));
     let (code, _, stderr) = empty.run(&["init"]);
     assert_eq!(code, 2);

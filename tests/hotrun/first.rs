@@ -31,27 +31,76 @@ fn init_knows_each_kind_of_project() {
         .file("Cargo.toml", "[package]\nname = \"x\"\nversion = \"0.1.0\"\nedition = \"2024\"\n")
         .file("src/main.rs", "fn main() {}\n");
     starts(&cargo, "# Cargo: hotrun runs cargo build");
-    let typescript = Sandbox::empty()
-        .file("package.json", "{\"main\": \"dist/server.js\", \"scripts\": {\"build\": \"tsc\"}}")
-        .file("tsconfig.json", "{}")
-        .file("pnpm-lock.yaml", "");
-    starts(
-        &typescript,
-        "[build]\ncmd = \"pnpm run build\"\nentrypoint = \"node dist/server.js\"\n\
-         include_ext = [\"ts\", \"tsx\", \"mts\", \"json\"]\nexclude_dir = [\"dist\"]\n",
-    );
-    let node = Sandbox::empty()
-        .file("package.json", "{\"scripts\": {\"start\": \"node --watch server.js\"}}");
-    starts(&node, "[build]\nentrypoint = \"node --watch server.js\"\n");
-    let python = Sandbox::empty()
-        .file("requirements.txt", "fastapi\n")
-        .file("main.py", "from fastapi import FastAPI\napp = FastAPI()\n");
-    starts(&python, "entrypoint = \"uvicorn main:app --port 8000\"");
-    let django = Sandbox::empty().file("manage.py", "").file(".venv/bin/python", "");
-    starts(&django, "entrypoint = \".venv/bin/python manage.py runserver --noreload\"");
-    let make = Sandbox::empty().file("Makefile", "CC := cc\nbuild: x\n\tcc\nrun:\n\t./x\n");
-    starts(&make, "[build]\ncmd = \"make build\"\nentrypoint = \"make run\"\n");
-    starts(&Sandbox::empty(), "cmd = \"make app\"");
+}
+
+/// Files of a project, the tool that it needs, and what hotrun alone would run.
+type Kind = (&'static [(&'static str, &'static str)], &'static str, &'static str);
+
+const KINDS: [Kind; 6] = [
+    (
+        &[("package.json", "{\"main\": \"dist/a.js\", \"scripts\": {\"build\": \"tsc\"}}")],
+        "npm",
+        "npm run build",
+    ),
+    (&[("package.json", "{\"scripts\": {\"dev\": \"vite\"}}")], "npm", "npm run dev"),
+    (
+        &[("package.json", "{\"scripts\": {\"dev\": \"DEBUG=a nodemon x.js\"}}")],
+        "node",
+        "node x.js",
+    ),
+    (&[("main.py", "app = FastAPI()\n")], "python3", "python3 -m uvicorn main:app --fd 3"),
+    (&[("Procfile", "web: ./serve -p $PORT\n")], "sh", "./serve -p $PORT"),
+    (&[("Makefile", "build: x\nrun:\n\t./x\n")], "make", "make run"),
+];
+
+#[test]
+fn init_writes_what_hotrun_alone_would_do() {
+    let name = "init_writes_what_hotrun_alone_would_do";
+    for (files, tool, command) in KINDS {
+        if !crate::sandbox::has(&format!("{name} ({tool})"), &[tool]) {
+            continue;
+        }
+        for words in [&["init"][..], &["init", "--full"]] {
+            let mut project = Sandbox::empty();
+            for (file, text) in files {
+                project = project.file(file, text);
+            }
+            // What is built, run, listened on and watched; not where it is from.
+            let summary = || {
+                let (code, text, stderr) = project.run(&["check"]);
+                assert_eq!(code, 0, "{stderr}");
+                let lines = text.lines().take_while(|line| !line.is_empty());
+                let is_own = |line: &&str| !line.contains("config  ") && !line.contains(" in ");
+                lines.filter(is_own).collect::<Vec<_>>().join("\n")
+            };
+            let alone = summary();
+            assert!(alone.contains(command), "{alone}");
+            let (code, stdout, stderr) = project.run(words);
+            assert_eq!(code, 0, "{stderr}");
+            assert!(stdout.starts_with("wrote ROOT/hotrun.toml for "), "{stdout}");
+            assert_eq!(summary(), alone, "{files:?} {words:?}");
+            let (_, text, _) = project.run(&["check"]);
+            assert!(!text.contains("warning"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn init_exits_1_where_it_knows_nothing() {
+    for (files, reason) in [
+        (&[][..], "no project that hotrun knows"),
+        (&[("package.json", "{}")], "no script \"dev\" or \"start\""),
+        (&[("compose.yaml", "")], "describes containers"),
+    ] {
+        let mut project = Sandbox::empty();
+        for (file, text) in files {
+            project = project.file(file, text);
+        }
+        let (code, stdout, stderr) = project.run(&["init"]);
+        assert_eq!((code, stdout.as_str()), (1, ""), "{stderr}");
+        assert!(stderr.contains(reason), "{stderr}");
+        assert!(!project.root().join("hotrun.toml").exists());
+    }
 }
 
 #[test]

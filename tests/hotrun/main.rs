@@ -11,6 +11,7 @@ mod attribution;
 mod bad_input;
 mod build;
 mod chaos;
+mod command;
 mod cargo_run;
 mod downtime;
 mod end;

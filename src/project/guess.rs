@@ -1,0 +1,311 @@
+//! Guesses what an ordinary project is made of, and how it is started, from the files that its own
+//! tools read. Used where there is no configuration and no Cargo or Go project.
+//!
+//! A guess is a list of configuration keys, so that `hotrun` alone and the file that `hotrun init`
+//! writes cannot differ. Nothing is executed, and only files of the project's top level (and a few
+//! well-known places below it) are read.
+
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use toml::Value;
+
+pub mod command;
+mod compiled;
+mod node;
+mod python;
+mod scripting;
+pub mod syntax;
+mod tasks;
+
+/// Maximum size of a file that is read for a guess, in bytes.
+const MAX_SIZE: u64 = 1 << 20;
+/// Maximum number of files in a directory that are looked through for an entry point.
+const MAX_FILES: usize = 200;
+
+/// What a project is taken for, as keys of a configuration.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Guess {
+    /// The kind of project, for example `Flask`.
+    pub kind: String,
+    /// The file that says so, and the entry in it.
+    pub evidence: String,
+    /// Keys of a configuration.
+    pub values: Vec<(String, Value)>,
+    /// The address of a socket that hotrun is to open for the program.
+    pub listen: Option<String>,
+    /// What the user should know or do first.
+    pub notes: Vec<String>,
+}
+
+/// What looking at a project has led to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// It can be run.
+    Found(Box<Guess>),
+    /// It has several programs, and says nowhere which is meant.
+    Several(Vec<Guess>),
+    /// It is known what this is, and not how to run it.
+    Unable {
+        /// The kind of project and what is missing.
+        reason: String,
+        /// What to do, as an imperative.
+        remedy: String,
+    },
+    /// No file here says anything.
+    Unknown,
+}
+
+impl Guess {
+    fn new(kind: impl Into<String>, evidence: impl Into<String>) -> Self {
+        Self { kind: kind.into(), evidence: evidence.into(), ..Self::default() }
+    }
+
+    fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.values.push((key.to_owned(), value.into()));
+        self
+    }
+
+    fn builds(self, line: impl Into<String>) -> Self {
+        self.set("build.cmd", line.into())
+    }
+
+    /// Sets the program: without a shell where a shell would read the line in the same way.
+    fn runs(self, line: impl Into<String>) -> Self {
+        let line = line.into();
+        let key = if is_plain(&line) { "build.entrypoint" } else { "build.full_bin" };
+        self.set(key, line)
+    }
+
+    fn watches(self, extensions: &[&str]) -> Self {
+        let list: Vec<String> = extensions.iter().copied().map(String::from).collect();
+        self.set("build.include_ext", list)
+    }
+
+    fn excludes(self, directories: &[&str]) -> Self {
+        let list: Vec<String> = directories.iter().copied().map(String::from).collect();
+        if list.is_empty() { self } else { self.set("build.exclude_dir", list) }
+    }
+
+    /// The program follows saves by itself; only its own settings make it restart.
+    fn reloads_itself(self, settings: &[&str]) -> Self {
+        let list: Vec<String> = settings.iter().copied().map(String::from).collect();
+        self.watches(&[]).set("build.include_file", list)
+    }
+
+    fn note(mut self, text: impl Into<String>) -> Self {
+        self.notes.push(text.into());
+        self
+    }
+
+    fn found(self) -> Outcome {
+        Outcome::Found(Box::new(self))
+    }
+
+    /// A value that is a text.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        let found = self.values.iter().find(|(name, _)| name == key);
+        found.and_then(|(_, value)| value.as_str())
+    }
+
+    /// The command that starts the program.
+    pub fn program(&self) -> &str {
+        self.text("build.entrypoint").or(self.text("build.full_bin")).unwrap_or_default()
+    }
+
+    /// The file that says so, unless it is a source: when it changes, so may the guess.
+    pub fn manifest(&self) -> Option<&str> {
+        let file = self.evidence.split(',').next()?;
+        let is_manifest = [".json", ".jsonc", ".toml", ".xml", ".yml", ".yaml", "file", ".dev"];
+        is_manifest.iter().any(|end| file.ends_with(end)).then_some(file)
+    }
+
+    /// The words behind `hotrun` that mean this guess.
+    pub fn option(&self) -> String {
+        let quoted = |text: &str| shlex::try_quote(text).unwrap_or_default().into_owned();
+        let cmd = self.text("build.cmd").map(|cmd| format!("--build.cmd {} ", quoted(cmd)));
+        match self.text("build.entrypoint") {
+            Some(line) if cmd.is_none() => format!("-- {line}"),
+            _ => format!("{}-x {}", cmd.unwrap_or_default(), quoted(self.program())),
+        }
+    }
+
+    /// One line for users: what the project is taken for, and what is run.
+    pub fn summary(&self) -> String {
+        let mut text = format!("{} ({}): ", self.kind, self.evidence);
+        if let Some(cmd) = self.text("build.cmd") {
+            let _ = write!(text, "{cmd}, then ");
+        }
+        text + self.program()
+    }
+}
+
+/// A directory, and what is asked about it.
+struct Place<'a> {
+    directory: &'a Path,
+    /// The search path, as in `PATH`.
+    path: &'a OsStr,
+}
+
+impl Place<'_> {
+    /// Whether a tool is installed.
+    fn finds(&self, tool: &str) -> bool {
+        found_in(self.path, tool).is_some()
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.directory.join(name).is_file()
+    }
+
+    /// The first of these files that exists.
+    fn first<'n>(&self, names: &[&'n str]) -> Option<&'n str> {
+        names.iter().copied().find(|name| self.has(name))
+    }
+
+    /// The text of a file; empty if there is none, or if it is no text.
+    fn read(&self, name: &str) -> String {
+        let path = self.directory.join(name);
+        // A pipe would never end.
+        if !path.is_file() {
+            return String::new();
+        }
+        let mut text = String::new();
+        let read = std::fs::File::open(path)
+            .and_then(|file| file.take(MAX_SIZE).read_to_string(&mut text));
+        if read.is_ok() { text } else { String::new() }
+    }
+
+    /// The names of the files here that end in this, sorted.
+    fn ending_in(&self, end: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(self.directory).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let mut names: Vec<String> =
+            names.filter(|name| name.ends_with(end) && name.len() > end.len()).collect();
+        names.sort();
+        names.truncate(MAX_FILES);
+        names
+    }
+
+    /// The name of the directory itself.
+    fn name(&self) -> String {
+        let name = self.directory.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
+}
+
+/// Looks at a directory. The kind whose files are most specific comes first: a Rails or Django
+/// application often has a `package.json` beside it, which only builds its styles.
+pub fn guess(directory: &Path) -> Outcome {
+    guess_with(directory, &std::env::var_os("PATH").unwrap_or_default())
+}
+
+fn guess_with(directory: &Path, path: &OsStr) -> Outcome {
+    let place = Place { directory, path };
+    let kinds: [fn(&Place<'_>) -> Outcome; 6] = [
+        scripting::guess_application,
+        python::guess,
+        node::guess,
+        compiled::guess,
+        scripting::guess_script,
+        tasks::guess,
+    ];
+    let mut unable = None;
+    for (number, kind) in kinds.iter().enumerate() {
+        match kind(&place) {
+            Outcome::Found(guess) => return with_others(&place, &kinds[number + 1..], *guess),
+            Outcome::Several(all) => return Outcome::Several(all),
+            // A task file may say how to start what its own tools do not.
+            stuck @ Outcome::Unable { .. } => unable = unable.or(Some(stuck)),
+            Outcome::Unknown => {}
+        }
+    }
+    unable.unwrap_or(Outcome::Unknown)
+}
+
+/// Notes what else the project might be.
+fn with_others(place: &Place<'_>, kinds: &[fn(&Place<'_>) -> Outcome], guess: Guess) -> Outcome {
+    let another = kinds.iter().find_map(|kind| match kind(place) {
+        Outcome::Found(other) if other.kind != guess.kind => Some(other),
+        _ => None,
+    });
+    match another {
+        Some(other) => {
+            let program = other.program();
+            let text = format!("also a {} project ({})", other.kind, other.evidence);
+            guess.note(format!("{text}; to run that instead: `hotrun -- {program}`")).found()
+        }
+        None => guess.found(),
+    }
+}
+
+/// The executable of this name on the search path, or at this path.
+pub fn on_path(name: &str) -> Option<PathBuf> {
+    found_in(&std::env::var_os("PATH").unwrap_or_default(), name)
+}
+
+fn found_in(path: &OsStr, name: &str) -> Option<PathBuf> {
+    let is_executable = |path: &PathBuf| {
+        path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    };
+    if name.contains('/') {
+        return Some(PathBuf::from(name)).filter(is_executable);
+    }
+    std::env::split_paths(path).map(|directory| directory.join(name)).find(is_executable)
+}
+
+/// The program on the search path whose name is most like this one.
+pub fn nearest_on_path(name: &str) -> Option<String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let entries = std::env::split_paths(&path)
+        .filter_map(|directory| std::fs::read_dir(directory).ok())
+        .flatten()
+        .flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let distances = names.map(|one| (strsim::osa_distance(name, &one), one));
+    let max = if name.len() > 4 { 2 } else { 1 };
+    distances.filter(|(distance, _)| *distance <= max).min().map(|(_, name)| name)
+}
+
+/// The outcome where the tool that a project needs is not installed.
+fn not_installed(kind: &str, evidence: &str, tool: &str) -> Outcome {
+    Outcome::Unable {
+        reason: format!("this is a {kind} project ({evidence}), and `{tool}` is not installed"),
+        remedy: how_to_install(tool),
+    }
+}
+
+fn how_to_install(tool: &str) -> String {
+    let how = match tool {
+        "npm" | "npx" | "node" => "https://nodejs.org",
+        "pnpm" => "`npm install -g pnpm`, or https://pnpm.io/installation",
+        "yarn" => "`npm install -g yarn`, or https://yarnpkg.com/getting-started/install",
+        "bun" => "https://bun.sh",
+        "deno" => "https://deno.com",
+        "uv" => "`pip install uv`, or https://docs.astral.sh/uv",
+        "poetry" => "`pip install poetry`, or https://python-poetry.org/docs",
+        "pdm" => "`pip install pdm`, or https://pdm-project.org",
+        "pipenv" => "`pip install pipenv`",
+        "bundle" => "`gem install bundler`",
+        "mvn" => "https://maven.apache.org/install.html",
+        "gradle" => "https://gradle.org/install",
+        "dotnet" => "https://dotnet.microsoft.com/download",
+        "mix" | "elixir" => "https://elixir-lang.org/install.html",
+        "zig" => "https://ziglang.org/download",
+        other => {
+            return format!("install `{other}` with the package manager of this system");
+        }
+    };
+    format!("install it: {how}")
+}
+
+/// True if a shell would pass these words on as they are.
+fn is_plain(line: &str) -> bool {
+    !line.contains(|c: char| "|&;<>()$`\\\"'*?[]#~%{}!\n".contains(c))
+        && !line.split(' ').next().unwrap_or_default().contains('=')
+}
+
+#[cfg(test)]
+mod tests;

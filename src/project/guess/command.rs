@@ -1,0 +1,103 @@
+//! What a command reads, where it is all that is known: `hotrun node server.js`.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+/// Programs, and the extensions of what they run. (A version may follow the name: `python3.12`.)
+const PROGRAMS: [(&[&str], &[&str]); 17] = [
+    (
+        &["node", "nodejs", "npm", "npx", "pnpm", "yarn", "bun", "bunx", "deno", "tsx", "ts-node"],
+        &["js", "mjs", "cjs", "jsx", "ts", "mts", "cts", "tsx", "json"],
+    ),
+    (
+        &[
+            "python",
+            "pypy",
+            "uv",
+            "poetry",
+            "pdm",
+            "pipenv",
+            "flask",
+            "uvicorn",
+            "gunicorn",
+            "hypercorn",
+            "granian",
+            "fastapi",
+            "django-admin",
+            "celery",
+            "pytest",
+        ],
+        &["py", "toml", "html", "jinja", "jinja2"],
+    ),
+    (
+        &["ruby", "bundle", "rackup", "puma", "rails", "rake", "irb"],
+        &["rb", "ru", "erb", "slim", "haml", "yml", "rake"],
+    ),
+    (&["php", "composer"], &["php", "phtml", "twig", "json", "ini"]),
+    (&["java", "mvn", "gradle", "kotlin"], &["java", "kt", "xml", "properties", "yml", "gradle"]),
+    (&["go"], &["go", "mod", "sum", "work", "tpl", "tmpl", "gohtml", "html"]),
+    (&["cargo", "rustc"], &["rs", "toml"]),
+    (&["perl", "plackup"], &["pl", "pm", "t", "psgi"]),
+    (&["lua", "luajit", "love", "resty"], &["lua"]),
+    (&["elixir", "mix", "iex"], &["ex", "exs", "eex", "heex"]),
+    (&["julia"], &["jl", "toml"]),
+    (&["Rscript", "R"], &["R", "Rmd"]),
+    (&["dotnet"], &["cs", "fs", "vb", "csproj", "fsproj", "razor", "cshtml", "json"]),
+    (&["zig"], &["zig", "zon", "c", "h"]),
+    (&["dart"], &["dart", "yaml"]),
+    (&["swift"], &["swift"]),
+    (&["crystal"], &["cr", "ecr"]),
+];
+
+/// Extensions of sources, and what runs them.
+const INTERPRETERS: [(&str, &[&str]); 14] = [
+    ("js", &["node"]),
+    ("mjs", &["node"]),
+    ("cjs", &["node"]),
+    ("ts", &["tsx"]),
+    ("mts", &["tsx"]),
+    ("py", &["python3"]),
+    ("rb", &["ruby"]),
+    ("php", &["php"]),
+    ("pl", &["perl"]),
+    ("lua", &["lua"]),
+    ("jl", &["julia"]),
+    ("exs", &["elixir"]),
+    ("R", &["Rscript"]),
+    ("sh", &["sh"]),
+];
+
+/// The command that runs a source file, as in `nodemon server.js`. `None` if the first word is a
+/// program, or no such file.
+pub fn with_interpreter(directory: &Path, argv: &[OsString]) -> Option<Vec<OsString>> {
+    let first = Path::new(argv.first()?);
+    let file = directory.join(first);
+    let end = first.extension()?.to_str()?;
+    let (_, words) = INTERPRETERS.iter().find(|(one, _)| *one == end)?;
+    if !file.is_file() || super::on_path(&file.to_string_lossy()).is_some() {
+        return None;
+    }
+    let of_environment = [".venv/bin/python", "venv/bin/python"];
+    let local = match end {
+        "py" => of_environment.into_iter().find(|path| directory.join(path).is_file()),
+        "ts" | "mts" => Some("node_modules/.bin/tsx").filter(|path| directory.join(path).is_file()),
+        _ => None,
+    };
+    let words = local.as_slice().iter().chain(words.iter().filter(|_| local.is_none()));
+    let words: Vec<OsString> = words.map(OsString::from).collect();
+    Some(words.into_iter().chain(argv.iter().cloned()).collect())
+}
+
+/// The extensions of what this command reads; `None`: any file may be.
+pub fn extensions(argv: &[OsString]) -> Option<Vec<String>> {
+    let mut names = argv.iter().map(|word| {
+        let name = Path::new(word).file_name().unwrap_or_default().to_string_lossy();
+        name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.').to_owned()
+    });
+    let mut name = names.next()?;
+    if matches!(name.as_str(), "env" | "time" | "nice" | "exec" | "sudo" | "dotenv") {
+        name = names.find(|word| !word.contains('=') && !word.starts_with('-'))?;
+    }
+    let found = PROGRAMS.iter().find(|(names, _)| names.contains(&name.as_str()));
+    found.map(|(_, list)| list.iter().copied().map(String::from).collect())
+}

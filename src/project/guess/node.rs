@@ -1,0 +1,487 @@
+//! Node and Bun: `package.json`, whose scripts often watch by themselves.
+
+use std::path::Path;
+
+use serde_json::Value as Json;
+
+use super::{Guess, Outcome, Place, found_in, not_installed};
+
+/// Extensions of sources.
+const JAVASCRIPT: [&str; 5] = ["js", "mjs", "cjs", "jsx", "json"];
+const TYPESCRIPT: [&str; 9] = ["ts", "tsx", "mts", "cts", "js", "mjs", "cjs", "jsx", "json"];
+/// Commands that serve a page, and follow saves by themselves.
+const DEV_SERVERS: [&str; 30] = [
+    "vite",
+    "next",
+    "nuxt",
+    "nuxi",
+    "astro",
+    "remix",
+    "react-router",
+    "react-scripts",
+    "craco",
+    "vue-cli-service",
+    "ng",
+    "gatsby",
+    "webpack",
+    "webpack-dev-server",
+    "rspack",
+    "rsbuild",
+    "parcel",
+    "svelte-kit",
+    "expo",
+    "storybook",
+    "start-storybook",
+    "wrangler",
+    "vitepress",
+    "vuepress",
+    "docusaurus",
+    "eleventy",
+    "vinxi",
+    "ember",
+    "quasar",
+    "electron-vite",
+];
+/// Commands that start several others, which often watch.
+const RUNNERS: [&str; 9] =
+    ["concurrently", "npm-run-all", "run-p", "run-s", "turbo", "nx", "lerna", "wireit", "gulp"];
+/// Files that are run where no script says anything.
+const ENTRIES: [&str; 14] = [
+    "index.js",
+    "server.js",
+    "app.js",
+    "main.js",
+    "index.mjs",
+    "server.mjs",
+    "src/index.js",
+    "src/server.js",
+    "src/main.js",
+    "src/app.js",
+    "index.ts",
+    "server.ts",
+    "src/index.ts",
+    "src/main.ts",
+];
+/// Directories into which compilers write.
+const OUTPUTS: [&str; 4] = ["dist", "build", "out", "lib"];
+/// Maximum number of scripts that call each other.
+const MAX_DEPTH: usize = 5;
+/// The first major version of Node that runs TypeScript as it is.
+const MAX_BLIND_VERSION: u32 = 22;
+
+struct Package<'a> {
+    place: &'a Place<'a>,
+    json: Json,
+    manager: &'static str,
+}
+
+/// What a script comes down to without its watcher.
+#[derive(Debug, Default, PartialEq)]
+struct Plain {
+    variables: Vec<(String, String)>,
+    build: Option<String>,
+    run: String,
+    /// The tool watches by itself, in a way that hotrun cannot take from it.
+    reloads_itself: bool,
+}
+
+pub(super) fn guess(place: &Place<'_>) -> Outcome {
+    if !place.has("package.json") {
+        return without_package(place);
+    }
+    let text = place.read("package.json");
+    let json: Json = match serde_json::from_str(text.trim_start_matches('\u{feff}')) {
+        Ok(json) => json,
+        Err(error) => {
+            return Outcome::Unable {
+                reason: format!("package.json cannot be read: {error}"),
+                remedy: "fix package.json".to_owned(),
+            };
+        }
+    };
+    let manager = manager(place, &json);
+    let package = Package { place, json, manager };
+    for name in ["dev", "start", "develop", "serve", "start:dev"] {
+        if let Some(script) = package.script(name) {
+            let mut plain = package.simplify(script, name, MAX_DEPTH);
+            package.add_build(&mut plain);
+            return package.outcome(&plain, &format!("package.json, script \"{name}\""));
+        }
+    }
+    let main = package.json.get("main").and_then(Json::as_str);
+    let exists = |file: &&str| place.has(file) || place.has(&format!("{file}.js"));
+    let is_made = |file: &&str| package.script("build").is_some() && is_output(file);
+    let main = main.filter(|main| exists(main) || is_made(main));
+    let Some(file) = main.or_else(|| place.first(&ENTRIES)) else {
+        return Outcome::Unable {
+            reason: "package.json has no script \"dev\" or \"start\" and no \"main\" that exists"
+                .to_owned(),
+            remedy: "name the file to run, for example: `hotrun node server.js`".to_owned(),
+        };
+    };
+    let mut plain = Plain { run: package.run_file(file), ..Plain::default() };
+    package.add_build(&mut plain);
+    package.outcome(&plain, &format!("package.json, {file}"))
+}
+
+/// A single file that needs no package.
+fn without_package(place: &Place<'_>) -> Outcome {
+    let names = ["server.js", "index.js", "app.js", "server.mjs", "index.mjs", "main.js"];
+    match place.first(&names) {
+        // Beside an index.html such a file is for the browser.
+        Some(name) if !place.has("index.html") && place.finds("node") => {
+            Guess::new("Node", name).runs(format!("node {name}")).watches(&JAVASCRIPT).found()
+        }
+        Some(name) if !place.has("index.html") => not_installed("Node", name, "node"),
+        _ => Outcome::Unknown,
+    }
+}
+
+/// The package manager whose lock file lies here or above, or that `packageManager` names.
+fn manager(place: &Place<'_>, json: &Json) -> &'static str {
+    const LOCKS: [(&str, &str); 6] = [
+        ("pnpm-lock.yaml", "pnpm"),
+        ("yarn.lock", "yarn"),
+        ("bun.lock", "bun"),
+        ("bun.lockb", "bun"),
+        ("package-lock.json", "npm"),
+        ("npm-shrinkwrap.json", "npm"),
+    ];
+    let named = json.get("packageManager").and_then(Json::as_str).unwrap_or_default();
+    let named = ["pnpm", "yarn", "bun", "npm"]
+        .into_iter()
+        .find(|name| named.split('@').next() == Some(name));
+    let lock_in = |directory: &Path| {
+        LOCKS.iter().find(|(lock, _)| directory.join(lock).is_file()).map(|(_, name)| *name)
+    };
+    named.or_else(|| place.directory.ancestors().find_map(lock_in)).unwrap_or("npm")
+}
+
+impl Package<'_> {
+    fn script(&self, name: &str) -> Option<&str> {
+        let script = self.json.get("scripts")?.get(name)?.as_str()?.trim();
+        (!script.is_empty() && !script.starts_with("echo ")).then_some(script)
+    }
+
+    fn has_dependency(&self, name: &str) -> bool {
+        let tables = ["dependencies", "devDependencies"];
+        tables.iter().any(|table| self.json.get(table).is_some_and(|all| all.get(name).is_some()))
+    }
+
+    fn is_typescript(&self) -> bool {
+        self.place.has("tsconfig.json") || self.has_dependency("typescript")
+    }
+
+    /// How a file is run.
+    fn run_file(&self, file: &str) -> String {
+        let is_typescript = has_types(file);
+        match () {
+            () if self.manager == "bun" => format!("bun {file}"),
+            () if !is_typescript => format!("node {file}"),
+            () if self.has_dependency("ts-node") && !self.has_dependency("tsx") => {
+                format!("ts-node {file}")
+            }
+            () if self.has_dependency("tsx") || !strips_types(self.place) => format!("tsx {file}"),
+            () => format!("node {file}"),
+        }
+    }
+
+    /// The script without its watcher.
+    fn simplify(&self, script: &str, name: &str, depth: usize) -> Plain {
+        let as_it_is = || Plain { run: self.run_script(name), ..Plain::default() };
+        let is_watcher = ["watch", "nodemon", "--hot", " -w", "dev"];
+        let several = || Plain {
+            reloads_itself: is_watcher.iter().any(|one| script.contains(one)),
+            ..as_it_is()
+        };
+        let parts: Vec<&str> = script.split("&&").map(str::trim).collect();
+        let Some((last, before)) = parts.split_last() else { return as_it_is() };
+        if script.contains(['|', ';', '<', '>', '$', '`', '(']) || last.contains('&') {
+            return several();
+        }
+        let Some(words) = shlex::split(last) else { return as_it_is() };
+        let mut plain = Plain::default();
+        let mut words = words.into_iter().peekable();
+        while let Some(word) = words.peek().cloned() {
+            if let Some((variable, value)) = assignment(&word) {
+                plain.variables.push((variable, value));
+            } else if !matches!(word.as_str(), "cross-env" | "env" | "npx" | "--" | "bunx") {
+                break;
+            }
+            words.next();
+        }
+        let words: Vec<String> = words.collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let own = match words.as_slice() {
+            ["npm" | "pnpm" | "yarn" | "bun", "run", other]
+            | ["pnpm" | "yarn" | "npm", other @ "start"]
+            | ["pnpm" | "yarn", other] => self.script(other).map(|found| (*other, found)),
+            _ => None,
+        };
+        if let Some((other, found)) = own.filter(|_| depth > 0) {
+            plain = Plain { variables: plain.variables, ..self.simplify(found, other, depth - 1) };
+        } else {
+            let tool = words.first().copied().unwrap_or_default();
+            if DEV_SERVERS.contains(&tool) || RUNNERS.contains(&tool) {
+                return if DEV_SERVERS.contains(&tool) {
+                    Plain { reloads_itself: true, ..as_it_is() }
+                } else {
+                    several()
+                };
+            }
+            match self.without_watcher(&words) {
+                Some((build, run)) => {
+                    plain.build = build;
+                    plain.run = run;
+                }
+                None => return several(),
+            }
+        }
+        if !before.is_empty() && !plain.reloads_itself {
+            let earlier = plain.build.take();
+            let all: Vec<&str> = before.iter().copied().chain(earlier.as_deref()).collect();
+            plain.build = Some(self.build_command(&all));
+        }
+        plain
+    }
+
+    /// Commands of the project's packages are found by the manager.
+    fn build_command(&self, parts: &[&str]) -> String {
+        let parts = parts.iter().map(|part| {
+            let tool = part.split(' ').next().unwrap_or_default();
+            if self.is_local(tool) { format!("npx {part}") } else { (*part).to_owned() }
+        });
+        parts.collect::<Vec<_>>().join(" && ")
+    }
+
+    fn is_local(&self, tool: &str) -> bool {
+        let bin = format!("node_modules/.bin/{tool}");
+        self.place.directory.ancestors().any(|above| above.join(&bin).exists())
+    }
+
+    /// A command without the part that watches: what builds, and what runs.
+    fn without_watcher(&self, words: &[&str]) -> Option<(Option<String>, String)> {
+        let (tool, rest) = words.split_first()?;
+        let join = |tool: &str, rest: &[&str]| {
+            let words = [tool].into_iter().chain(rest.iter().copied());
+            shlex::try_join(words).unwrap_or_default()
+        };
+        let is_of_watcher = |word: &&str| {
+            word.starts_with("--watch")
+                || matches!(*word, "--hot" | "--no-clear-screen")
+                || word.starts_with("--clear-screen")
+        };
+        Some((
+            None,
+            match *tool {
+                "nodemon" | "node-dev" | "supervisor" => self.of_nodemon(rest)?,
+                "tsx" | "node" | "bun" | "deno" | "ts-node" => {
+                    let is_word = usize::from(matches!(rest.first(), Some(&"watch")));
+                    let rest: Vec<&str> = rest[is_word..]
+                        .iter()
+                        .copied()
+                        .filter(|word| !is_of_watcher(word))
+                        .collect();
+                    join(tool, &rest)
+                }
+                "ts-node-dev" | "tsnd" => {
+                    let mut rest = rest.iter().copied().peekable();
+                    let mut kept = Vec::new();
+                    while let Some(word) = rest.next_if(|word| word.starts_with('-')) {
+                        match word {
+                            "-r" | "--require" | "-P" | "--project" => {
+                                kept.extend([word].into_iter().chain(rest.next()));
+                            }
+                            "--transpile-only" | "-T" => kept.push("--transpile-only"),
+                            _ => {}
+                        }
+                    }
+                    kept.extend(rest);
+                    join("ts-node", &kept)
+                }
+                "nest" if rest.first() == Some(&"start") => {
+                    let built = ["start:prod", "start"].iter().find_map(|name| self.script(name));
+                    let run =
+                        built.filter(|line| line.starts_with("node ")).unwrap_or("node dist/main");
+                    return Some((Some("npx nest build".to_owned()), run.to_owned()));
+                }
+                "tsc-watch" => {
+                    let at = rest.iter().position(|word| *word == "--onSuccess")?;
+                    return Some((Some("npx tsc".to_owned()), (*rest.get(at + 1)?).to_owned()));
+                }
+                "tsc" | "tsup" | "babel" | "esbuild" | "rollup" => return None,
+                _ if rest.iter().any(is_of_watcher) => return None,
+                _ => join(tool, rest),
+            },
+        ))
+    }
+
+    /// `nodemon -e ts --exec 'ts-node' src/index.ts`, without nodemon.
+    fn of_nodemon(&self, rest: &[&str]) -> Option<String> {
+        let mut exec = None;
+        let mut words = Vec::new();
+        let mut rest = rest.iter().copied();
+        while let Some(word) = rest.next() {
+            match word {
+                "--exec" | "-x" => exec = Some(rest.next()?.to_owned()),
+                "-e" | "--ext" | "-w" | "--watch" | "-i" | "--ignore" | "--delay" | "-d"
+                | "--signal" | "-s" | "--config" | "-C" | "--cwd" => {
+                    rest.next();
+                }
+                "-q" | "--quiet" | "-V" | "--verbose" | "-L" | "--legacy-watch" | "-I"
+                | "--no-stdin" | "--exitcrash" | "--" => {}
+                _ if word.starts_with("--exec=") => exec = Some(word["--exec=".len()..].to_owned()),
+                _ if ["--ext=", "--watch=", "--ignore=", "--delay=", "--signal="]
+                    .iter()
+                    .any(|one| word.starts_with(one)) => {}
+                _ => words.push(word.to_owned()),
+            }
+        }
+        let settings: Json = serde_json::from_str(&self.place.read("nodemon.json"))
+            .ok()
+            .or_else(|| self.json.get("nodemonConfig").cloned())
+            .unwrap_or_default();
+        let exec = exec.or_else(|| settings.get("exec").and_then(Json::as_str).map(str::to_owned));
+        if words.is_empty() && exec.is_none() {
+            let script = settings.get("script").or(self.json.get("main")).and_then(Json::as_str);
+            words.push(script.unwrap_or("index.js").to_owned());
+        }
+        let words = words.join(" ");
+        let line = match exec {
+            Some(exec) => format!("{exec} {words}"),
+            None if has_types(&words) => {
+                format!("ts-node {words}")
+            }
+            None => format!("node {words}"),
+        };
+        Some(line.trim().to_owned())
+    }
+
+    /// What is run from a directory of a compiler's is built first.
+    fn add_build(&self, plain: &mut Plain) {
+        let is_made = plain.run.split(' ').skip(1).any(is_output);
+        if plain.build.is_none() && is_made && !plain.reloads_itself {
+            plain.build = match self.script("build") {
+                Some(_) => Some(format!("{} run build", self.manager)),
+                None if self.is_typescript() => Some("npx tsc".to_owned()),
+                None => None,
+            };
+        }
+    }
+
+    fn run_script(&self, name: &str) -> String {
+        match (self.manager, name) {
+            ("npm", "start") => "npm start".to_owned(),
+            (manager, name) => format!("{manager} run {name}"),
+        }
+    }
+
+    fn outcome(&self, plain: &Plain, evidence: &str) -> Outcome {
+        let manager = self.manager;
+        let kind = if manager == "bun" { "Bun" } else { "Node" };
+        if !self.place.finds(manager) {
+            return not_installed(kind, &self.lock(), manager);
+        }
+        let (tool, rest) = plain.run.split_once(' ').unwrap_or((&plain.run, ""));
+        let is_installed = self.is_installed();
+        if !is_installed {
+            let lacks = |table: &str| {
+                self.json.get(table).and_then(Json::as_object).is_some_and(|all| !all.is_empty())
+            };
+            let is_needed = lacks("dependencies")
+                || (lacks("devDependencies") && (plain.build.is_some() || !self.place.finds(tool)));
+            if is_needed {
+                return Outcome::Unable {
+                    reason: format!(
+                        "this is a {kind} project ({evidence}) whose dependencies are not installed"
+                    ),
+                    remedy: format!("`{manager} install`"),
+                };
+            }
+        }
+        // Without the manager between, signals reach the program itself.
+        let run = match () {
+            () if self.is_local(tool) && self.place.has(&format!("node_modules/.bin/{tool}")) => {
+                format!("./node_modules/.bin/{tool} {rest}").trim_end().to_owned()
+            }
+            () if self.is_local(tool) => format!("npx {}", plain.run),
+            () if self.place.has(".pnp.cjs") && !self.place.finds(tool) => {
+                format!("yarn {}", plain.run)
+            }
+            () if !self.place.finds(tool) && !tool.contains('/') => format!("npx {}", plain.run),
+            () => plain.run.clone(),
+        };
+        let mut guess = Guess::new(kind, evidence);
+        if let Some(build) = &plain.build {
+            guess = guess.builds(build);
+        }
+        guess = guess.runs(run);
+        if plain.reloads_itself {
+            let settings = ["package.json", ".env", "vite.config.ts", "vite.config.js"];
+            let settings: Vec<&str> =
+                settings.into_iter().filter(|name| self.place.has(name)).collect();
+            guess = guess.reloads_itself(&settings);
+        } else {
+            let is_typescript = self.is_typescript() || manager == "bun" || has_types(&plain.run);
+            guess = guess.watches(if is_typescript { &TYPESCRIPT } else { &JAVASCRIPT });
+            let made: Vec<&str> = OUTPUTS
+                .into_iter()
+                .filter(|name| plain.run.split([' ', '/']).any(|part| part == *name))
+                .collect();
+            if plain.build.is_some() {
+                guess = guess.excludes(&made);
+            }
+        }
+        guess.variables(&plain.variables).found()
+    }
+
+    fn is_installed(&self) -> bool {
+        let mut above = self.place.directory.ancestors();
+        above.any(|place| place.join("node_modules").is_dir()) || self.place.has(".pnp.cjs")
+    }
+
+    fn lock(&self) -> String {
+        let locks = ["pnpm-lock.yaml", "yarn.lock", "bun.lock", "bun.lockb"];
+        self.place.first(&locks).unwrap_or("package.json").to_owned()
+    }
+}
+
+impl Guess {
+    fn variables(mut self, variables: &[(String, String)]) -> Self {
+        for (name, value) in variables {
+            self = self.set(&format!("env.{name}"), value.clone());
+        }
+        self
+    }
+}
+
+/// `NAME=value`.
+fn assignment(word: &str) -> Option<(String, String)> {
+    let (name, value) = word.split_once('=')?;
+    let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    is_name.then(|| (name.to_owned(), value.to_owned()))
+}
+
+fn is_output(file: &str) -> bool {
+    let first = file.trim_start_matches("./").split('/').next().unwrap_or_default();
+    OUTPUTS.contains(&first) && file.contains('/')
+}
+
+/// Whether a command names a file of TypeScript.
+fn has_types(command: &str) -> bool {
+    let mut ends = command.split(' ').filter_map(|word| Path::new(word).extension()?.to_str());
+    ends.any(|end| matches!(end, "ts" | "tsx" | "mts" | "cts"))
+}
+
+/// Whether `node` runs TypeScript. It is not asked, since that takes 40 ms: version managers name
+/// the version in the path.
+fn strips_types(place: &Place<'_>) -> bool {
+    let path =
+        found_in(place.path, "node").and_then(|path| path.canonicalize().ok()).unwrap_or_default();
+    let mut versions = path.iter().filter_map(|part| {
+        let part = part.to_str()?;
+        let part = part.trim_start_matches("node-").trim_start_matches('v');
+        part.split('.').next()?.parse::<u32>().ok()
+    });
+    versions.any(|major| major > MAX_BLIND_VERSION)
+}

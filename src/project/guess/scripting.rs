@@ -1,0 +1,208 @@
+//! Ruby, PHP, Deno, Elixir, Perl and other languages that are run from their sources.
+
+use super::{Guess, Outcome, Place, not_installed};
+
+const RUBY: [&str; 6] = ["rb", "ru", "erb", "slim", "haml", "yml"];
+const DENO: [&str; 7] = ["ts", "tsx", "js", "jsx", "mts", "mjs", "json"];
+
+/// A single file that is run by its language's own command.
+struct Language {
+    kind: &'static str,
+    tool: &'static str,
+    names: &'static [&'static str],
+    /// What is put between the command and the file.
+    flags: &'static str,
+    extensions: &'static [&'static str],
+}
+
+const LANGUAGES: [Language; 8] = [
+    Language {
+        kind: "Ruby",
+        tool: "ruby",
+        names: &["app.rb", "main.rb", "server.rb", "index.rb"],
+        flags: "",
+        extensions: &RUBY,
+    },
+    Language {
+        kind: "PHP",
+        tool: "php",
+        names: &["server.php", "main.php"],
+        flags: "",
+        extensions: &["php"],
+    },
+    Language {
+        kind: "Deno",
+        tool: "deno",
+        names: &["mod.ts", "main.ts", "server.ts"],
+        flags: "run -A ",
+        extensions: &DENO,
+    },
+    Language {
+        kind: "Lua",
+        tool: "lua",
+        names: &["main.lua", "app.lua", "server.lua", "init.lua"],
+        flags: "",
+        extensions: &["lua"],
+    },
+    Language {
+        kind: "Perl",
+        tool: "perl",
+        names: &["app.pl", "main.pl", "server.pl", "script.pl"],
+        flags: "",
+        extensions: &["pl", "pm", "t"],
+    },
+    Language {
+        kind: "Julia",
+        tool: "julia",
+        names: &["main.jl", "app.jl", "server.jl"],
+        flags: "--project ",
+        extensions: &["jl", "toml"],
+    },
+    Language {
+        kind: "R",
+        tool: "Rscript",
+        names: &["app.R", "main.R", "server.R"],
+        flags: "",
+        extensions: &["R", "Rmd"],
+    },
+    Language {
+        kind: "shell script",
+        tool: "sh",
+        names: &["run.sh", "start.sh", "dev.sh", "main.sh"],
+        flags: "",
+        extensions: &["sh", "bash"],
+    },
+];
+
+/// Frameworks, whose files are as clear as can be.
+pub(super) fn guess_application(place: &Place<'_>) -> Outcome {
+    let bundled = |program: &str| {
+        if place.has("Gemfile") { format!("bundle exec {program}") } else { program.to_owned() }
+    };
+    let ruby = if place.has("Gemfile") { "bundle" } else { "ruby" };
+    if place.has("bin/rails") && place.has("config/application.rb") {
+        return needing(place, ruby, "Rails", "bin/rails", || {
+            // In development, Rails itself reloads what lies in app.
+            Guess::new("Rails", "bin/rails")
+                .runs("bin/rails server")
+                .watches(&["rb", "yml", "lock"])
+                .set("build.include_dir", ["config", "lib"].map(String::from).to_vec())
+                .set("build.include_file", vec!["Gemfile.lock".to_owned(), ".env".to_owned()])
+        });
+    }
+    if place.has("config.ru") {
+        return needing(place, ruby, "Rack", "config.ru", || {
+            let is_puma = place.read("Gemfile").contains("puma");
+            let program = if is_puma { "puma -p 9292" } else { "rackup" };
+            Guess::new("Rack", "config.ru").runs(bundled(program)).watches(&RUBY)
+        });
+    }
+    if place.has("mix.exs") {
+        return needing(place, "mix", "Elixir", "mix.exs", || {
+            let is_phoenix = place.read("mix.exs").contains(":phoenix,");
+            if is_phoenix {
+                // It compiles what has changed with the next request.
+                let settings = ["mix.exs", "mix.lock", "config/config.exs", "config/dev.exs"];
+                return Guess::new("Phoenix", "mix.exs")
+                    .runs("mix phx.server")
+                    .reloads_itself(&settings);
+            }
+            Guess::new("Elixir", "mix.exs")
+                .builds("mix compile")
+                .runs("mix run --no-halt --no-compile")
+                .watches(&["ex", "exs", "eex", "heex", "leex"])
+                .excludes(&["_build", "deps"])
+        });
+    }
+    if place.has("artisan") {
+        return needing(place, "php", "Laravel", "artisan", || {
+            // Each request runs the newest code; the settings are read at the start.
+            Guess::new("Laravel", "artisan")
+                .runs("php artisan serve --no-reload")
+                .reloads_itself(&[".env", "composer.lock"])
+        });
+    }
+    if place.has("composer.json") || place.has("index.php") || place.has("public/index.php") {
+        let root = ["public", "web", "htdocs"]
+            .into_iter()
+            .find(|name| place.has(&format!("{name}/index.php")));
+        if root.is_some() || place.has("index.php") {
+            return needing(place, "php", "PHP", "index.php", || {
+                let root = root.map(|root| format!(" -t {root}")).unwrap_or_default();
+                Guess::new("PHP", "index.php")
+                    .runs(format!("php -S 127.0.0.1:8000{root}"))
+                    .reloads_itself(&[".env", "composer.lock"])
+            });
+        }
+    }
+    if let Some(file) = place.first(&["deno.json", "deno.jsonc"]) {
+        return needing(place, "deno", "Deno", file, || deno(place, file));
+    }
+    if place.has("app.psgi") {
+        return needing(place, "plackup", "PSGI", "app.psgi", || {
+            Guess::new("PSGI", "app.psgi").runs("plackup app.psgi").watches(&["pl", "pm", "psgi"])
+        });
+    }
+    Outcome::Unknown
+}
+
+fn deno(place: &Place<'_>, file: &str) -> Guess {
+    let text: String = place
+        .read(file)
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .collect::<Vec<_>>()
+        .join("\n");
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    let task = ["dev", "start"].into_iter().find_map(|name| {
+        let task = json.get("tasks")?.get(name)?;
+        let line = task.as_str().or_else(|| task.get("command")?.as_str())?;
+        Some((name, line.to_owned()))
+    });
+    let guess = |evidence: String| Guess::new("Deno", evidence).watches(&DENO);
+    if let Some((name, line)) = task {
+        let is_kept = |word: &&str| !word.starts_with("--watch") && !word.starts_with("--hot");
+        let words: Vec<&str> = line.split_whitespace().filter(is_kept).collect();
+        return guess(format!("{file}, task \"{name}\"")).runs(words.join(" "));
+    }
+    let names = ["main.ts", "server.ts", "mod.ts", "index.ts", "main.tsx", "src/main.ts"];
+    let entry = place.first(&names).unwrap_or("main.ts");
+    guess(format!("{file}, {entry}")).runs(format!("deno run -A {entry}"))
+}
+
+/// A script with a usual name.
+pub(super) fn guess_script(place: &Place<'_>) -> Outcome {
+    for language in &LANGUAGES {
+        if let Some(name) = place.first(language.names) {
+            let Language { kind, tool, flags, extensions, .. } = *language;
+            return needing(place, tool, kind, name, || {
+                let is_bundled = tool == "ruby" && place.has("Gemfile");
+                let before = if is_bundled { "bundle exec " } else { "" };
+                let line = match kind {
+                    // Its first line names the shell.
+                    "shell script" if place.finds(&path_of(place, name)) => {
+                        format!("./{name}")
+                    }
+                    _ => format!("{before}{tool} {flags}{name}"),
+                };
+                Guess::new(kind, name).runs(line).watches(extensions)
+            });
+        }
+    }
+    Outcome::Unknown
+}
+
+fn path_of(place: &Place<'_>, name: &str) -> String {
+    place.directory.join(name).to_string_lossy().into_owned()
+}
+
+/// The guess, if this tool is installed.
+pub(super) fn needing(
+    place: &Place<'_>,
+    tool: &str,
+    kind: &str,
+    evidence: &str,
+    guess: impl FnOnce() -> Guess,
+) -> Outcome {
+    if place.finds(tool) { guess().found() } else { not_installed(kind, evidence, tool) }
+}

@@ -1,0 +1,137 @@
+//! The syntax check of a language: where nothing is built, an error in the sources would otherwise
+//! be found by the new program, when the one that worked is gone.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// Compiles each file in memory, and prints errors as Python itself does.
+const PYTHON: &str = "\
+import sys, traceback
+failed = 0
+for name in sys.argv[1:]:
+    try:
+        with open(name, 'rb') as file:
+            compile(file.read(), name, 'exec', dont_inherit=True)
+    except (SyntaxError, ValueError) as error:
+        failed = 1
+        traceback.print_exception(type(error), error, None)
+sys.exit(failed)
+";
+
+/// A command that checks the syntax of files, which are its last arguments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// The command.
+    pub argv: Vec<OsString>,
+    /// Extensions of the files that it understands, without the dot.
+    pub extensions: &'static [&'static str],
+    /// How users call it.
+    pub label: String,
+}
+
+impl Check {
+    /// The command for those of these files that it understands and that exist.
+    pub fn command<'a>(
+        &self,
+        files: impl Iterator<Item = &'a PathBuf>,
+        directory: &Path,
+    ) -> Option<Vec<OsString>> {
+        let is_known = |path: &&PathBuf| {
+            path.extension()
+                .and_then(|end| end.to_str())
+                .is_some_and(|end| self.extensions.contains(&end))
+        };
+        // Shorter names read better in errors. (One that begins with a dash is no option.)
+        let files = files.filter(is_known).filter(|path| path.is_file()).map(|path| {
+            match path.strip_prefix(directory) {
+                Ok(below) => Path::new(".").join(below).into_os_string(),
+                Err(_) => path.clone().into_os_string(),
+            }
+        });
+        let files: Vec<OsString> = files.collect();
+        (!files.is_empty()).then(|| self.argv.iter().cloned().chain(files).collect())
+    }
+}
+
+/// The check for the sources of this program, if its language has one that takes no longer than a
+/// start and agrees with the program about what is valid.
+pub fn check(directory: &Path, argv: &[OsString]) -> Option<Check> {
+    let words: Vec<String> = argv.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let first = Path::new(words.first()?);
+    let name = first.file_name()?.to_str()?;
+    let bare = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let each = |command: String, extensions, label: String| {
+        // All at once: each of them takes as long as an interpreter needs to start.
+        let script = format!(
+            "for file; do {command} & all=\"$all $!\"; done; \
+             for one in $all; do wait $one || failed=1; done; exit ${{failed:-0}}"
+        );
+        let argv = ["/bin/sh", "-c", script.as_str(), "sh"].map(OsString::from).into();
+        Some(Check { argv, extensions, label })
+    };
+    let tool = shlex::try_quote(words.first()?).ok()?.into_owned();
+    match bare {
+        // A loader may accept more than JavaScript.
+        "node" | "nodejs" if !has_loader(&words) => each(
+            format!("{tool} --check \"$file\""),
+            &["js", "mjs", "cjs"],
+            format!("{name} --check"),
+        ),
+        "tsx" => {
+            let esbuild = directory.join("node_modules/.bin/esbuild");
+            let esbuild = esbuild.is_file().then(|| esbuild.to_string_lossy().into_owned())?;
+            let esbuild = shlex::try_quote(&esbuild).ok()?.into_owned();
+            each(
+                format!("{esbuild} --log-level=error \"$file\" > /dev/null"),
+                &["ts", "tsx", "mts", "cts", "js", "mjs", "cjs", "jsx"],
+                "esbuild".to_owned(),
+            )
+        }
+        "ruby" | "bundle" | "rackup" | "puma" | "rails" => {
+            let ruby = if bare == "ruby" { tool } else { "ruby".to_owned() };
+            each(format!("{ruby} -c \"$file\" > /dev/null"), &["rb", "ru"], "ruby -c".to_owned())
+        }
+        "php" if !words.iter().any(|word| word == "-S") => each(
+            format!("{tool} -d display_errors=stderr -d log_errors=0 -l \"$file\" > /dev/null"),
+            &["php"],
+            "php -l".to_owned(),
+        ),
+        "lua" => {
+            let luac = format!("luac{}", &name["lua".len()..]);
+            super::on_path(&luac)?;
+            each(format!("{luac} -p \"$file\""), &["lua"], format!("{luac} -p"))
+        }
+        _ => {
+            let python = python(directory, &words, bare)?;
+            let argv = [python.as_str(), "-S", "-W", "ignore", "-c", PYTHON];
+            let label = format!("{python}: compile");
+            Some(Check { argv: argv.map(OsString::from).into(), extensions: &["py"], label })
+        }
+    }
+}
+
+fn has_loader(words: &[String]) -> bool {
+    let options = ["-r", "--require", "--import", "--loader", "--experimental-loader"];
+    words.iter().any(|word| options.iter().any(|one| word.split('=').next() == Some(one)))
+}
+
+/// The interpreter that runs this program.
+fn python(directory: &Path, words: &[String], bare: &str) -> Option<String> {
+    let first = Path::new(words.first()?);
+    let of_environment = |bin: &Path| {
+        let python = bin.join("python");
+        python.is_file().then(|| python.to_string_lossy().into_owned())
+    };
+    match bare {
+        "python" | "pypy" => words.first().cloned(),
+        "uv" | "poetry" | "pdm" | "pipenv" => of_environment(&directory.join(".venv/bin")),
+        "flask" | "uvicorn" | "gunicorn" | "hypercorn" | "granian" | "fastapi" | "celery" => {
+            let beside = first.parent().filter(|bin| !bin.as_os_str().is_empty());
+            beside.map_or_else(
+                || super::on_path("python3").map(|_| "python3".to_owned()),
+                of_environment,
+            )
+        }
+        _ => None,
+    }
+}

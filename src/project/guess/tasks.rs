@@ -1,0 +1,152 @@
+//! Files that name commands: `Procfile`, `justfile`, `mise.toml`, `Taskfile.yml`, a makefile.
+
+use super::scripting::needing;
+use super::{Guess, Outcome, Place};
+
+/// Names of tasks that start a program, the best first.
+const RUNS: [&str; 6] = ["dev", "run", "serve", "start", "server", "watch"];
+
+pub(super) fn guess(place: &Place<'_>) -> Outcome {
+    let kinds: [fn(&Place<'_>) -> Outcome; 6] = [procfile, just, mise, taskfile, make, compose];
+    kinds
+        .iter()
+        .map(|kind| kind(place))
+        .find(|found| *found != Outcome::Unknown)
+        .unwrap_or(Outcome::Unknown)
+}
+
+fn procfile(place: &Place<'_>) -> Outcome {
+    let Some(file) = place.first(&["Procfile.dev", "Procfile"]) else { return Outcome::Unknown };
+    let text = place.read(file);
+    let processes: Vec<(&str, &str)> = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with('#'))
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, command)| (name.trim(), command.trim()))
+        .filter(|(_, command)| !command.is_empty())
+        .collect();
+    let guess = |(name, command): (&str, &str)| {
+        Guess::new("Procfile", format!("{file}, process \"{name}\"")).runs(command)
+    };
+    let web = processes.iter().find(|(name, _)| *name == "web").copied();
+    match (web, processes.as_slice()) {
+        (None, []) => Outcome::Unknown,
+        (None, [one]) => guess(*one).found(),
+        (None, several) => Outcome::Several(several.iter().copied().map(guess).collect()),
+        (Some(web), all) => {
+            let names: Vec<&str> =
+                all.iter().map(|(name, _)| *name).filter(|name| *name != "web").collect();
+            if names.is_empty() {
+                return guess(web).found();
+            }
+            guess(web).note(format!("not started from {file}: {}", names.join(", "))).found()
+        }
+    }
+}
+
+/// The best of the tasks that a file names.
+fn best<'a>(tasks: impl Iterator<Item = &'a str>) -> Option<&'static str> {
+    let tasks: Vec<&str> = tasks.collect();
+    RUNS.into_iter().find(|name| tasks.contains(name))
+}
+
+fn just(place: &Place<'_>) -> Outcome {
+    let Some(file) = place.first(&["justfile", "Justfile", ".justfile"]) else {
+        return Outcome::Unknown;
+    };
+    let text = place.read(file);
+    let recipes = text
+        .lines()
+        .filter(|line| !line.starts_with([' ', '\t', '#', '@']) && !line.contains(":="))
+        .filter_map(|line| line.split(':').next()?.split(' ').next());
+    match best(recipes) {
+        Some(name) => needing(place, "just", "just", file, || {
+            Guess::new("just", format!("{file}, recipe \"{name}\"")).runs(format!("just {name}"))
+        }),
+        None => Outcome::Unknown,
+    }
+}
+
+fn mise(place: &Place<'_>) -> Outcome {
+    let Some(file) = place.first(&["mise.toml", ".mise.toml"]) else { return Outcome::Unknown };
+    let table: toml::Table = place.read(file).parse().unwrap_or_default();
+    let tasks = table.get("tasks").and_then(toml::Value::as_table);
+    let names = tasks.into_iter().flat_map(toml::Table::keys).map(String::as_str);
+    match best(names) {
+        Some(name) => needing(place, "mise", "mise", file, || {
+            Guess::new("mise", format!("{file}, task \"{name}\"")).runs(format!("mise run {name}"))
+        }),
+        None => Outcome::Unknown,
+    }
+}
+
+fn taskfile(place: &Place<'_>) -> Outcome {
+    let names = ["Taskfile.yml", "Taskfile.yaml", "taskfile.yml", "taskfile.yaml"];
+    let Some(file) = place.first(&names) else { return Outcome::Unknown };
+    let text = place.read(file);
+    let tasks = text
+        .lines()
+        .skip_while(|line| line.trim_end() != "tasks:")
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.trim().strip_suffix(':'));
+    match best(tasks) {
+        Some(name) => needing(place, "task", "Task", file, || {
+            Guess::new("Task", format!("{file}, task \"{name}\"")).runs(format!("task {name}"))
+        }),
+        None => Outcome::Unknown,
+    }
+}
+
+fn make(place: &Place<'_>) -> Outcome {
+    let Some(file) = place.first(&["GNUmakefile", "makefile", "Makefile"]) else {
+        return Outcome::Unknown;
+    };
+    let text = place.read(file);
+    let targets: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .filter(|(target, rest)| {
+            !rest.starts_with('=') && !target.starts_with(['\t', '.', '#', ' '])
+        })
+        .flat_map(|(targets, _)| targets.split_whitespace())
+        .collect();
+    // A target that starts hotrun would start itself.
+    let starts_hotrun = |name: &str| {
+        let recipe = text.lines().skip_while(|line| !line.starts_with(&format!("{name}:")));
+        let mut recipe = recipe.skip(1).take_while(|line| line.starts_with('\t'));
+        recipe.any(|line| line.contains("hotrun"))
+    };
+    let run = best(targets.iter().copied().filter(|name| !starts_hotrun(name)));
+    let build = ["build", "all", "compile"].into_iter().find(|name| targets.contains(name));
+    match (run, build) {
+        (Some(run), build) => needing(place, "make", "make", file, || {
+            let guess = Guess::new("make", format!("{file}, target \"{run}\""));
+            let guess = match build {
+                Some(build) => guess.builds(format!("make {build}")),
+                None => guess,
+            };
+            guess.runs(format!("make {run}"))
+        }),
+        (None, _) if targets.is_empty() => Outcome::Unknown,
+        (None, _) => Outcome::Unable {
+            reason: format!("no target of {file} is named run, serve, start or dev"),
+            remedy: "name the commands in hotrun.toml, for example:\n\
+                     [build]\ncmd = \"make\"\nentrypoint = \"./app\""
+                .to_owned(),
+        },
+    }
+}
+
+fn compose(place: &Place<'_>) -> Outcome {
+    let names = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
+    match place.first(&names) {
+        Some(file) => Outcome::Unable {
+            reason: format!(
+                "{file} describes containers; hotrun builds and runs one program on this machine"
+            ),
+            remedy: "for containers: `docker compose watch`; for a program: `hotrun COMMAND`"
+                .to_owned(),
+        },
+        None => Outcome::Unknown,
+    }
+}

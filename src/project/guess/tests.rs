@@ -1,0 +1,377 @@
+//! Projects of many kinds, and what is guessed of each.
+
+use std::path::Path;
+
+use super::*;
+
+const TOOLS: [&str; 40] = [
+    "node", "npm", "npx", "pnpm", "yarn", "bun", "deno", "python3", "uv", "poetry", "pdm",
+    "pipenv", "ruby", "bundle", "php", "mvn", "gradle", "java", "dotnet", "mix", "zig", "cmake",
+    "meson", "make", "just", "mise", "task", "swift", "dart", "gleam", "stack", "dune", "dub",
+    "sbt", "lein", "rebar3", "shards", "v", "lua", "perl",
+];
+
+/// A project of these files, and a search path on which every tool is.
+struct Project {
+    root: tempfile::TempDir,
+}
+
+impl Project {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let bin = root.path().join("bin");
+        std::fs::create_dir(&bin).unwrap();
+        let more = ["plackup", "cc", "c++", "julia", "Rscript", "sh"];
+        for tool in TOOLS.into_iter().chain(more) {
+            executable(&bin.join(tool), "");
+        }
+        let project = root.path().join("shop");
+        std::fs::create_dir(&project).unwrap();
+        for (name, text) in files {
+            let path = project.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            executable(&path, text);
+        }
+        Self { root }
+    }
+
+    fn outcome(&self) -> Outcome {
+        let project = self.root.path().join("shop");
+        guess_with(&project, self.root.path().join("bin").as_os_str())
+    }
+
+    /// `kind: build, then program`, or what is said in its place.
+    fn guess(&self) -> String {
+        match self.outcome() {
+            Outcome::Found(guess) => guess.summary(),
+            Outcome::Several(all) => all.iter().map(Guess::option).collect::<Vec<_>>().join(" | "),
+            Outcome::Unable { reason, remedy } => format!("{reason}; {remedy}"),
+            Outcome::Unknown => "unknown".to_owned(),
+        }
+    }
+}
+
+fn executable(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+fn guess(files: &[(&str, &str)]) -> String {
+    Project::new(files).guess()
+}
+
+/// A `package.json` with this script, and files beside it.
+fn script(name: &str, script: &str, files: &[&str]) -> String {
+    let package = serde_json::json!({ "scripts": { name: script, "build": "tsc" } }).to_string();
+    let files = files.iter().map(|file| (*file, "x"));
+    let files: Vec<(&str, &str)> =
+        [("package.json", package.as_str())].into_iter().chain(files).collect();
+    let guess = Project::new(&files).guess();
+    let prefix = format!("Node (package.json, script \"{name}\"): ");
+    guess.strip_prefix(&prefix).map_or(guess.clone(), str::to_owned)
+}
+
+#[test]
+fn a_script_of_a_package_is_run_without_its_watcher() {
+    let cases = [
+        ("node server.js", "node server.js"),
+        ("node --watch server.js", "node server.js"),
+        ("node --watch-path=src --inspect server.js", "node --inspect server.js"),
+        ("nodemon server.js", "node server.js"),
+        ("nodemon -e js,json --ignore public app.js 3000", "node app.js 3000"),
+        ("nodemon --exec 'node --inspect' app.js", "node --inspect app.js"),
+        ("nodemon --watch src --exec \"ts-node\" src/index.ts", "npx ts-node src/index.ts"),
+        ("nodemon src/index.ts", "npx ts-node src/index.ts"),
+        ("tsx watch src/index.ts", "npx tsx src/index.ts"),
+        ("tsx watch --clear-screen=false src/index.ts", "npx tsx src/index.ts"),
+        (
+            "ts-node-dev --respawn --transpile-only src/a.ts",
+            "npx ts-node --transpile-only src/a.ts",
+        ),
+        (
+            "tsnd -r tsconfig-paths/register src/a.ts",
+            "npx ts-node -r tsconfig-paths/register src/a.ts",
+        ),
+        ("cross-env NODE_ENV=dev nodemon app.js", "node app.js"),
+        ("tsc && node dist/index.js", "tsc, then node dist/index.js"),
+        ("npm run build && node dist/index.js", "npm run build, then node dist/index.js"),
+        ("node dist/index.js", "npm run build, then node dist/index.js"),
+        ("nest start --watch", "npx nest build, then node dist/main"),
+        ("tsc-watch --onSuccess \"node dist/a.js\"", "npx tsc, then node dist/a.js"),
+        ("bun --watch index.ts", "bun index.ts"),
+        ("bun --hot run index.ts", "bun run index.ts"),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(script("dev", text, &[]), expected, "{text}");
+    }
+}
+
+#[test]
+fn a_program_that_follows_saves_itself_is_run_as_it_is_and_not_restarted() {
+    let servers = [
+        "vite",
+        "next dev",
+        "astro dev --host",
+        "nuxt dev",
+        "react-scripts start",
+        "ng serve",
+        "vite build --watch",
+        "concurrently \"tsc -w\" \"nodemon dist\"",
+        "tsc -w & nodemon dist",
+        "npm-run-all --parallel watch:*",
+        "NODE_ENV=x vite",
+    ];
+    for text in servers {
+        let package = serde_json::json!({ "scripts": { "dev": text } }).to_string();
+        let project = Project::new(&[("package.json", &package)]);
+        let Outcome::Found(guess) = project.outcome() else { panic!("{text}") };
+        assert_eq!(guess.program(), "npm run dev", "{text}");
+        let extensions = guess.values.iter().find(|(key, _)| key == "build.include_ext");
+        assert_eq!(extensions.unwrap().1, Value::Array(Vec::new()), "{text}");
+    }
+}
+
+#[test]
+fn the_manager_of_the_lock_file_runs_scripts_and_installs() {
+    let package = r#"{"scripts": {"dev": "vite"}, "dependencies": {"vite": "1"}}"#;
+    for (lock, manager) in
+        [("pnpm-lock.yaml", "pnpm"), ("yarn.lock", "yarn"), ("bun.lock", "bun"), ("x", "npm")]
+    {
+        let files = [("package.json", package), (lock, "")];
+        let told = guess(&files);
+        assert!(told.ends_with(&format!("not installed; `{manager} install`")), "{told}");
+        let installed = [files[0], files[1], ("node_modules/.bin/vite", "")];
+        assert!(guess(&installed).ends_with(&format!(": {manager} run dev")), "{lock}");
+    }
+    let named = r#"{"packageManager": "pnpm@9.1.0", "scripts": {"dev": "vite"}}"#;
+    assert!(guess(&[("package.json", named)]).ends_with(": pnpm run dev"));
+    let project = Project::new(&[("package.json", named)]);
+    std::fs::remove_file(project.root.path().join("bin/pnpm")).unwrap();
+    let told = project.guess();
+    assert!(told.contains("`pnpm` is not installed; install it: "), "{told}");
+}
+
+#[test]
+fn scripts_that_call_each_other_are_followed_but_not_for_ever() {
+    let package = r#"{"scripts": {"dev": "npm run serve", "serve": "nodemon app.js"}}"#;
+    assert!(guess(&[("package.json", package)]).ends_with(": node app.js"));
+    let package = r#"{"scripts": {"dev": "npm run start", "start": "npm run dev"}}"#;
+    assert!(guess(&[("package.json", package)]).contains("npm run "));
+}
+
+#[test]
+fn a_package_without_scripts_is_run_by_its_main_or_says_what_is_missing() {
+    let of = |package: &str, file: &str| guess(&[("package.json", package), (file, "")]);
+    assert_eq!(of(r#"{"main": "lib.js"}"#, "lib.js"), "Node (package.json, lib.js): node lib.js");
+    assert_eq!(of("{}", "src/index.js"), "Node (package.json, src/index.js): node src/index.js");
+    let types = r#"{"devDependencies": {"tsx": "1"}}"#;
+    let files = [("package.json", types), ("src/index.ts", ""), ("node_modules/.bin/tsx", "")];
+    assert!(guess(&files).ends_with(": ./node_modules/.bin/tsx src/index.ts"));
+    assert!(of("{}", "readme").contains("no script \"dev\" or \"start\""));
+    assert!(of(r#"{"main": "dist/a.js"}"#, "readme").contains("no script"), "it does not exist");
+    assert!(of("{,", "index.js").starts_with("package.json cannot be read: "));
+    // A file for the browser.
+    assert_eq!(guess(&[("index.js", ""), ("index.html", "")]), "unknown");
+    assert_eq!(guess(&[("server.js", "")]), "Node (server.js): node server.js");
+}
+
+#[test]
+fn python_is_run_by_what_the_project_has() {
+    let fast = "from fastapi import FastAPI\nservice = FastAPI()\n";
+    let flask = "from flask import Flask\napp = Flask(__name__)\n";
+    let factory = "def create_app():\n    app = Flask(__name__)\n    return app\n";
+    let python_cases: [(&[(&str, &str)], &str); 14] = [
+        (&[("main.py", fast)], "FastAPI (main.py): python3 -m uvicorn main:service --fd 3"),
+        (
+            &[("app/main.py", fast), ("uv.lock", "")],
+            "FastAPI (app/main.py): uv run python -m uvicorn app.main:service --fd 3",
+        ),
+        (
+            &[("main.py", fast), (".venv/bin/python", ""), ("uv.lock", "")],
+            "FastAPI (main.py): .venv/bin/python -m uvicorn main:service --fd 3",
+        ),
+        (&[("app.py", flask)], "Flask (app.py): python3 -m flask --app app run --no-reload"),
+        (
+            &[("app/__init__.py", factory), ("poetry.lock", "")],
+            "Flask (app/__init__.py): poetry run python -m flask --app app run --no-reload",
+        ),
+        (
+            &[("manage.py", "import django"), ("requirements.txt", "")],
+            "Django (manage.py): python3 manage.py runserver --noreload",
+        ),
+        (&[("main.py", "print()")], "Python (main.py): python3 main.py"),
+        (&[("tool.py", "print()")], "Python (tool.py): python3 tool.py"),
+        (
+            &[
+                (
+                    "pyproject.toml",
+                    "[project]\nname = \"shop\"\n[project.scripts]\nshop = \"shop:main\"",
+                ),
+                ("venv/bin/python", ""),
+            ],
+            "Python (pyproject.toml, script shop): venv/bin/shop",
+        ),
+        (
+            &[("pyproject.toml", "[project]\nname = \"my-shop\""), ("my_shop/__main__.py", "")],
+            "Python (the package my_shop): python3 -m my_shop",
+        ),
+        (&[("main.py", ""), ("Pipfile", "")], "Python (main.py): pipenv run python main.py"),
+        (&[("main.py", ""), ("pdm.lock", "")], "Python (main.py): pdm run python main.py"),
+        (
+            &[("app.py", "import streamlit"), ("venv/bin/python", "")],
+            "Streamlit (app.py): venv/bin/streamlit run app.py",
+        ),
+        (
+            &[("one.py", "if __name__ == '__main__': x"), ("two.py", "if __name__: x")],
+            "-- python3 one.py | -- python3 two.py",
+        ),
+    ];
+    for (files, expected) in python_cases {
+        assert_eq!(guess(files), expected);
+    }
+    assert!(guess(&[("requirements.txt", "x")]).contains("no file says how it is started"));
+    assert!(guess(&[("pyproject.toml", "[project\n")]).starts_with("pyproject.toml:1: "));
+    let project = Project::new(&[("main.py", ""), ("uv.lock", "")]);
+    std::fs::remove_file(project.root.path().join("bin/uv")).unwrap();
+    assert!(project.guess().contains("`uv` is not installed"));
+}
+
+#[test]
+fn other_kinds_of_projects_are_known_by_their_own_files() {
+    let class = "class A { public static void main(String[] a) {} }";
+    let cases: [(&[(&str, &str)], &str); 34] = [
+        (
+            &[("bin/rails", ""), ("config/application.rb", ""), ("package.json", "{}")],
+            "Rails (bin/rails): bin/rails server",
+        ),
+        (&[("config.ru", "")], "Rack (config.ru): rackup"),
+        (
+            &[("config.ru", ""), ("Gemfile", "gem 'puma'")],
+            "Rack (config.ru): bundle exec puma -p 9292",
+        ),
+        (&[("app.rb", "")], "Ruby (app.rb): ruby app.rb"),
+        (&[("app.rb", ""), ("Gemfile", "")], "Ruby (app.rb): bundle exec ruby app.rb"),
+        (&[("artisan", "")], "Laravel (artisan): php artisan serve --no-reload"),
+        (
+            &[("composer.json", "{}"), ("public/index.php", "")],
+            "PHP (index.php): php -S 127.0.0.1:8000 -t public",
+        ),
+        (&[("index.php", "")], "PHP (index.php): php -S 127.0.0.1:8000"),
+        (
+            &[("deno.json", r#"{"tasks": {"dev": "deno run --watch -A main.ts"}}"#)],
+            "Deno (deno.json, task \"dev\"): deno run -A main.ts",
+        ),
+        (
+            &[("deno.jsonc", "// x\n{}"), ("server.ts", "")],
+            "Deno (deno.jsonc, server.ts): deno run -A server.ts",
+        ),
+        (&[("mix.exs", "x")], "Elixir (mix.exs): mix compile, then mix run --no-halt --no-compile"),
+        (&[("mix.exs", "{:phoenix, \"1\"}")], "Phoenix (mix.exs): mix phx.server"),
+        (&[("app.psgi", "")], "PSGI (app.psgi): plackup app.psgi"),
+        (
+            &[("pom.xml", "<project/>"), ("src/main/java/a/b/A.java", class)],
+            "Maven (pom.xml): mvn -q compile, then java -cp target/classes a.b.A",
+        ),
+        (
+            &[("build.gradle", "plugins { id 'application' }")],
+            "Gradle (build.gradle): gradle --no-daemon -q installDist, then \
+             build/install/shop/bin/shop",
+        ),
+        (&[("Main.java", class)], "Java (Main.java): java Main.java"),
+        (
+            &[("shop.csproj", "")],
+            ".NET (shop.csproj): dotnet build -nologo -v quiet -nodeReuse:false shop.csproj, then \
+             dotnet run --no-build",
+        ),
+        (
+            &[("build.zig", "b.addExecutable(.{ .name = \"shop\" })")],
+            "Zig (build.zig): zig build, then zig-out/bin/shop",
+        ),
+        (
+            &[("CMakeLists.txt", "project(shop C)\nadd_executable(${PROJECT_NAME} main.c)")],
+            "CMake (CMakeLists.txt): cmake -S . -B build && cmake --build build, then build/shop",
+        ),
+        (
+            &[("meson.build", "executable('shop', 'main.c')")],
+            "Meson (meson.build): test -d build || meson setup build; meson compile -C build, then \
+             build/shop",
+        ),
+        (&[("main.c", "")], "C (main.c): mkdir -p tmp && cc -g -o tmp/main *.c, then tmp/main"),
+        (
+            &[("Makefile", "all: app\nrun:\n\t./app\n"), ("main.c", "")],
+            "make (Makefile, target \"run\"): make all, then make run",
+        ),
+        (
+            &[("Package.swift", "")],
+            "Swift (Package.swift): swift build, then swift run --skip-build",
+        ),
+        (&[("pubspec.yaml", "")], "Dart (pubspec.yaml): dart run"),
+        (&[("gleam.toml", "")], "Gleam (gleam.toml): gleam build, then gleam run"),
+        (&[("stack.yaml", "")], "Stack (stack.yaml): stack build, then stack run"),
+        (&[("project.clj", "")], "Leiningen (project.clj): lein run"),
+        (&[("main.lua", "")], "Lua (main.lua): lua main.lua"),
+        (&[("app.pl", "")], "Perl (app.pl): perl app.pl"),
+        (&[("run.sh", "#!/bin/sh\n")], "shell script (run.sh): ./run.sh"),
+        (
+            &[("Procfile", "web: ./serve -p $PORT\n")],
+            "Procfile (Procfile, process \"web\"): ./serve -p $PORT",
+        ),
+        (&[("justfile", "dev port='1':\n    x\n")], "just (justfile, recipe \"dev\"): just dev"),
+        (
+            &[("mise.toml", "[tasks.run]\nrun = 'x'")],
+            "mise (mise.toml, task \"run\"): mise run run",
+        ),
+        (
+            &[("Taskfile.yml", "version: 3\ntasks:\n  start:\n    cmd: x\n")],
+            "Task (Taskfile.yml, task \"start\"): task start",
+        ),
+    ];
+    for (files, expected) in cases {
+        assert_eq!(guess(files), expected);
+    }
+    assert!(guess(&[("compose.yaml", "")]).contains("docker compose watch"));
+    assert!(guess(&[("Makefile", "dev:\n\thotrun\n")]).contains("no target of Makefile"));
+    assert_eq!(guess(&[("README", "")]), "unknown");
+}
+
+#[test]
+fn of_two_kinds_one_is_taken_and_the_other_is_named() {
+    let project = Project::new(&[
+        ("app.py", "app = Flask(__name__)\n"),
+        ("package.json", r#"{"scripts": {"dev": "vite"}}"#),
+    ]);
+    let Outcome::Found(guess) = project.outcome() else { panic!() };
+    assert_eq!(guess.kind, "Flask");
+    let note = "also a Node project (package.json, script \"dev\"); to run that instead: \
+                `hotrun -- npm run dev`";
+    assert_eq!(guess.notes, [note]);
+}
+
+#[test]
+fn files_that_are_no_text_or_do_not_end_are_no_obstacle() {
+    let project = Project::new(&[("index.js", ""), ("Makefile", "")]);
+    let place = project.root.path().join("shop");
+    std::fs::write(place.join("package.json"), [0xff, 0xfe, 0]).unwrap();
+    assert!(project.guess().starts_with("package.json cannot be read"), "{}", project.guess());
+    std::fs::remove_file(place.join("package.json")).unwrap();
+    nix::unistd::mkfifo(&place.join("package.json"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert_eq!(project.guess(), "Node (index.js): node index.js");
+}
+
+#[test]
+fn what_a_command_reads_follows_from_its_program() {
+    let of = |line: &str| {
+        let argv: Vec<_> = line.split(' ').map(std::ffi::OsString::from).collect();
+        command::extensions(&argv).map(|list| list[0].clone())
+    };
+    for (line, first) in [
+        ("node server.js", Some("js")),
+        ("/usr/bin/python3.12 -m app", Some("py")),
+        ("env A=b python x.py", Some("py")),
+        ("bundle exec rackup", Some("rb")),
+        ("./run.sh", None),
+        ("./server", None),
+    ] {
+        assert_eq!(of(line).as_deref(), first, "{line}");
+    }
+}

@@ -1,0 +1,253 @@
+//! Any command, any project: `hotrun COMMAND`, and what runs where no file says it.
+
+use crate::sandbox::{Sandbox, has};
+
+/// A script that says which version of a file it has read.
+const SAYS: &str = "echo \"up $(cat data.txt) $*\"\nexec sleep 1000\n";
+
+fn project() -> Sandbox {
+    Sandbox::empty().script("run", SAYS).file("data.txt", "one\n")
+}
+
+#[test]
+fn a_command_runs_and_is_restarted_on_saves() {
+    let project = project();
+    for words in
+        [&["./run", "-a", "b"][..], &["--", "./run", "-a", "b"], &["run", "--", "./run", "-a", "b"]]
+    {
+        project.save("data.txt", "one\n");
+        let mut hotrun = project.start(words);
+        hotrun.wait_for("up one -a b");
+        project.save("data.txt", "two\n");
+        hotrun.wait_for("up two -a b");
+        hotrun.end();
+    }
+}
+
+#[test]
+fn beside_a_configuration_words_are_arguments_and_another_command_takes_x_or_run() {
+    let config = "[build]\ncmd = \"touch built\"\nentrypoint = \"./run own\"\n";
+    let project = project().file("hotrun.toml", config);
+    for (words, expected) in [
+        (&["a", "b"][..], "up one own a b"),
+        (&["--", "a", "b"], "up one own a b"),
+        (&["-x", "./run by x"], "up one by x"),
+        (&["-x", "./run \"$@\"", "a", "b"], "up one a b"),
+        (&["run", "--", "./run", "other"], "up one other"),
+    ] {
+        let _ = std::fs::remove_file(project.root().join("built"));
+        let mut hotrun = project.start(words);
+        hotrun.wait_for(expected);
+        let is_built = project.root().join("built").exists();
+        assert_eq!(
+            is_built,
+            expected.contains("own"),
+            "what is built is not what is run: {words:?}"
+        );
+        hotrun.end();
+    }
+}
+
+#[test]
+fn short_options_choose_what_is_watched() {
+    let project = project().file("lib/x.rs", "").file("doc/y.md", "").file("z.txt", "");
+    let explain = |words: &[&str], path: &str| {
+        let (code, stdout, stderr) =
+            project.run(&[&["explain", path, "--build.entrypoint=./run"], words].concat());
+        assert_eq!(code, 0, "{stderr}");
+        !stdout.contains("ignored") && !stdout.contains("nothing follows")
+    };
+    let all = ["lib/x.rs", "doc/y.md", "z.txt"];
+    let seen = |words: &[&str]| all.map(|path| explain(words, path));
+    assert_eq!(seen(&[]), [true, true, true]);
+    assert_eq!(seen(&["-e", "rs,md"]), [true, true, false]);
+    assert_eq!(seen(&["-e", "rs", "--ext", "txt"]), [true, false, true]);
+    assert_eq!(seen(&["-w", "lib"]), [true, false, false]);
+    assert_eq!(seen(&["-w", "lib", "-w", "doc"]), [true, true, false]);
+    assert_eq!(seen(&["-w", "z.txt", "-e", "md"]), [false, true, true]);
+    assert_eq!(seen(&["-i", "doc"]), [true, false, true]);
+    assert_eq!(seen(&["-i", "*.md", "--ignore", "z.txt"]), [true, false, false]);
+}
+
+#[test]
+fn a_command_that_does_not_exist_is_an_error_with_the_nearest_that_does() {
+    let project = project().file("plain", "x").file("note", "");
+    for (words, reason) in [
+        (&["slepe", "1"][..], "slepe: command not found\n  help: did you mean `sleep`?"),
+        (&["zzqqzzqq"], "zzqqzzqq: command not found\n  help: install it, or name it by its path"),
+        (&["note"], "note: command not found\n  help: to run the file here: `hotrun ./note`"),
+        (&["./plain"], "ROOT/plain: is not executable\n  help: chmod +x ./plain"),
+        (&["./none"], "ROOT/none: no such file"),
+    ] {
+        let (code, stdout, stderr) = project.run(words);
+        assert_eq!((code, stdout.as_str()), (2, ""), "{words:?} {stderr}");
+        assert!(stderr.contains(reason), "{words:?}: {stderr}");
+    }
+}
+
+#[test]
+fn a_source_file_is_run_by_its_language() {
+    let name = "a_source_file_is_run_by_its_language";
+    let project = Sandbox::empty()
+        .file("a.py", "import time\nprint('by python', flush=True)\ntime.sleep(1000)\n")
+        .file("a.js", "console.log('by node'); setInterval(() => {}, 1000)\n")
+        .file("a.sh", "echo by sh; exec sleep 1000\n");
+    for (file, tool) in [("a.py", "python3"), ("a.js", "node"), ("a.sh", "sh")] {
+        if has(&format!("{name} ({tool})"), &[tool]) {
+            let mut hotrun = project.start(&[file]);
+            hotrun.wait_for(&format!("by {}", tool.trim_end_matches('3')));
+            hotrun.end();
+        }
+    }
+}
+
+/// A language's source that says this and stays, one that does not parse, and its tool.
+struct Language {
+    tool: &'static str,
+    file: &'static str,
+    good: fn(&str) -> String,
+    bad: &'static str,
+    complaint: &'static str,
+}
+
+const LANGUAGES: [Language; 4] = [
+    Language {
+        tool: "python3",
+        file: "main.py",
+        good: |word| format!("import time\nprint('up {word}', flush=True)\ntime.sleep(1000)\n"),
+        bad: "def (\n",
+        complaint: "SyntaxError",
+    },
+    Language {
+        tool: "node",
+        file: "server.js",
+        good: |word| format!("console.log('up {word}'); setInterval(() => {{}}, 1000)\n"),
+        bad: "const = 1\n",
+        complaint: "SyntaxError",
+    },
+    Language {
+        tool: "ruby",
+        file: "app.rb",
+        good: |word| format!("$stdout.sync = true\nputs 'up {word}'\nsleep\n"),
+        bad: "def (\n",
+        complaint: "app.rb",
+    },
+    Language {
+        tool: "php",
+        file: "server.php",
+        good: |word| format!("<?php echo 'up {word}', PHP_EOL; while (true) sleep(1);\n"),
+        bad: "<?php function (\n",
+        complaint: "Parse error",
+    },
+];
+
+#[test]
+fn a_syntax_error_leaves_the_running_program_alone() {
+    let name = "a_syntax_error_leaves_the_running_program_alone";
+    for Language { tool, file, good, bad, complaint } in LANGUAGES {
+        if !has(&format!("{name} ({tool})"), &[tool]) {
+            continue;
+        }
+        let project = Sandbox::empty().file(file, &good("one"));
+        let mut hotrun = project.start(&[]);
+        hotrun.wait_for_all(&["up one", "ready"]);
+        project.save(file, bad);
+        hotrun.wait_for(complaint);
+        let failed = hotrun.wait_for("failed");
+        assert!(failed.contains("syntax check: exit code") && failed.contains("keeps running"));
+        // Another file does not make the broken one good.
+        project.save(&format!("other{}", &file[file.find('.').unwrap()..]), &good("other"));
+        hotrun.wait_for("syntax check");
+        project.save(file, &good("two"));
+        hotrun.wait_for("up two");
+        hotrun.end();
+    }
+}
+
+#[test]
+fn without_the_check_a_syntax_error_is_found_by_the_program() {
+    if !has("without_the_check_a_syntax_error_is_found_by_the_program", &["python3"]) {
+        return;
+    }
+    let Language { file, good, bad, .. } = &LANGUAGES[0];
+    let project = Sandbox::empty().file(file, &good("one"));
+    let mut hotrun = project.start(&["--build.check=false"]);
+    hotrun.wait_for("ready");
+    project.save(file, bad);
+    hotrun.wait_for("stopped");
+    hotrun.wait_for("SyntaxError");
+    hotrun.wait_for("exit code 1");
+    hotrun.end();
+}
+
+#[test]
+fn a_check_that_cannot_run_or_takes_too_long_stands_in_nobodys_way() {
+    // The same program checks and runs.
+    for check in ["exec sleep 1000", "exit 127", "kill -9 $$"] {
+        let python = format!(
+            "case \"$1\" in -S) {check};; esac\necho \"up $(cat main.py)\"\nexec sleep 1000\n"
+        );
+        let project = Sandbox::empty().script("python", &python).file("main.py", "one\n");
+        let mut hotrun = project.start(&["run", "--", "./python", "main.py"]);
+        hotrun.wait_for("up one");
+        project.save("main.py", "two\n");
+        hotrun.wait_for("up two");
+        hotrun.end();
+    }
+}
+
+#[test]
+fn a_guess_is_said_and_follows_its_manifest() {
+    let name = "a_guess_is_said_and_follows_its_manifest";
+    if !has(name, &["node", "npm"]) {
+        return;
+    }
+    let says = |word: &str| format!("console.log('up {word}'); setInterval(() => {{}}, 1000)\n");
+    let package = |script: &str| format!("{{\"scripts\": {{\"dev\": \"{script}\"}}}}\n");
+    let project = Sandbox::empty()
+        .file("a.js", &says("a"))
+        .file("b.js", &says("b"))
+        .file("package.json", &package("nodemon -q a.js"));
+    let mut hotrun = project.start(&[]);
+    let line = hotrun.wait_for("node a.js");
+    assert!(line.contains("Node (package.json, script \"dev\"): node a.js"), "{line}");
+    hotrun.wait_for("up a");
+    project.save("package.json", &package("nodemon -q b.js"));
+    hotrun.wait_for("up b");
+    // Half a file is no reason to stop.
+    project.save("package.json", "{");
+    hotrun.wait_for("package.json cannot be read");
+    project.save("package.json", &package("nodemon -q a.js"));
+    hotrun.wait_for("up a");
+    hotrun.end();
+}
+
+#[test]
+fn missing_dependencies_are_named_with_the_command_that_installs_them() {
+    if !has("missing_dependencies_are_named_with_the_command_that_installs_them", &["npm"]) {
+        return;
+    }
+    let package = "{\"scripts\": {\"dev\": \"node a.js\"}, \"dependencies\": {\"x\": \"1\"}}";
+    let project = Sandbox::empty().file("package.json", package).file("a.js", "");
+    let (code, _, stderr) = project.run(&[]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("dependencies are not installed\n  help: `npm install`"), "{stderr}");
+}
+
+#[test]
+fn of_several_programs_each_is_offered_as_a_command_that_works() {
+    if !has("of_several_programs_each_is_offered_as_a_command_that_works", &["python3"]) {
+        return;
+    }
+    let source = |word: &str| {
+        format!("if __name__ == '__main__':\n    print('up {word}', flush=True)\n    input()\n")
+    };
+    let project = Sandbox::empty().file("one.py", &source("one")).file("two.py", &source("two"));
+    let (code, _, stderr) = project.run(&[]);
+    assert_eq!(code, 2);
+    let command = stderr.lines().find(|line| line.contains("two.py")).unwrap().trim();
+    let words: Vec<&str> = command.split(' ').skip(1).collect();
+    let mut hotrun = project.start(&words);
+    hotrun.wait_for("up two");
+    hotrun.end();
+}

@@ -8,13 +8,16 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, DirBuilder, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, getpid, getuid};
 use tokio::time::{Instant, sleep};
@@ -179,7 +182,7 @@ async fn end_all_marked(owner: &str, spare: &Spare) -> Vec<(i32, String)> {
 /// Sockets that nobody reads from any more.
 fn remove_files_of_the_dead() {
     for path in files() {
-        if purpose_of(&path).is_some_and(|(_, owner)| !is_alive(owner)) {
+        if purpose_of(&path).is_some_and(|(_, owner)| is_dead(&path, owner)) {
             let _ = fs::remove_file(&path);
         }
     }
@@ -243,12 +246,30 @@ fn running(owner: &str) -> Option<Member> {
     (!process.is_zombie && Some(process.start) == start.parse().ok()).then_some(process)
 }
 
+/// True if the hotrun with this mark, of which this is a file, does not run any more. In a container
+/// that shares the directory it may run under a pid that means nothing here; but then it answers.
+fn is_dead(file: &Path, owner: &str) -> bool {
+    !is_alive(owner) && !listens(&file.with_file_name(format!("control.{owner}")))
+}
+
+/// Whether a process accepts connections at this path. This does not wait.
+fn listens(path: &Path) -> bool {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None);
+    let (Ok(socket), Ok(address)) = (socket, UnixAddr::new(path)) else { return false };
+    match connect(socket.as_raw_fd(), &address) {
+        // More clients wait than it has accepted.
+        Ok(()) | Err(Errno::EAGAIN) => true,
+        Err(_) => false,
+    }
+}
+
 /// The files of hotruns that do not run any more.
 fn of_the_dead() -> Vec<(PathBuf, String)> {
     let of_the_dead = files().filter_map(|path| {
         let owner = path.file_name()?.to_str()?.to_owned();
         let is_record = owner.starts_with(|c: char| c.is_ascii_digit());
-        (is_record && !is_alive(&owner)).then_some((path, owner))
+        (is_record && is_dead(&path, &owner)).then_some((path, owner))
     });
     of_the_dead.collect()
 }

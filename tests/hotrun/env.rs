@@ -75,7 +75,7 @@ fn a_mistake_is_told_with_its_line_and_changes_nothing() {
 fn a_save_by_which_no_variable_changes_starts_nothing() {
     let project = project();
     let mut hotrun = project.start(&[]);
-    hotrun.wait_for("app <a>");
+    hotrun.wait_for_all(&["app <a>", "started"]);
     project.save(".env", "# a comment\nA=a\nB=a\nC=a\n");
     hotrun.wait_for("unchanged  .env");
     assert_eq!(hotrun.count("started"), 1);

@@ -9,10 +9,12 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 
-use crate::sandbox::{CONFIG, Hotrun, PATIENCE, Sandbox, can, config_to_run, has, wait_until};
+use crate::sandbox::{
+    CONFIG, Hotrun, PATIENCE, Sandbox, can, config_to_run, has, marked, wait_until,
+};
 
 /// A program that is ready only when it says so.
 const SILENT: &str = "echo serving $(cat built) as $$\nexec sleep 1000\n";
@@ -195,6 +197,38 @@ fn the_directory_of_sockets_is_closed_to_others_whatever_was_there_before() {
     hotrun.wait_for("ready");
     assert_eq!(fs::metadata(&directory).unwrap().mode() & 0o777, 0o700);
     hotrun.end();
+}
+
+#[test]
+fn a_hotrun_in_a_container_leaves_the_sockets_of_those_outside_alone() {
+    let name = "a_hotrun_in_a_container_leaves_the_sockets_of_those_outside_alone";
+    if !has(name, &["unshare"]) || !can(name, "unshare -pf --mount-proc true") {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let runtime = place.path().to_str().unwrap();
+    let project = || Sandbox::new().env("XDG_RUNTIME_DIR", runtime);
+    let (outside, inside) = (project(), project());
+    let mut first = outside.start(&[]);
+    first.wait_for("ready");
+    // Its own pids mean nothing there, and those from there mean nothing here.
+    let mut second = inside.start_by("exec unshare -pf --mount-proc \"$@\"");
+    second.wait_for("ready");
+    let (_, _, told) = outside.run(&["rollback"]);
+    assert!(told.contains("not possible"), "{told}");
+    let beside = project();
+    let mut third = beside.start(&[]);
+    third.wait_for("ready");
+    let (_, _, told) = inside.run(&["rollback"]);
+    assert!(told.contains("not possible"), "{told}");
+    third.end();
+    // (`unshare` is its parent, and passes no signal on.)
+    let all = marked(&inside.root());
+    let name = |line: &str| line.split(' ').next().is_some_and(|word| word.ends_with("/hotrun"));
+    let hotrun = all.iter().find(|(_, line)| name(line)).expect("it runs").0;
+    kill(hotrun, Signal::SIGTERM).unwrap();
+    second.wait();
+    first.end();
 }
 
 #[test]
@@ -455,7 +489,7 @@ fn who_has_sent_the_signal_of_which_a_program_has_died_is_told() {
     project.save("source.txt", "two\n");
     let second = hotrun.wait_serving("two");
     hotrun.wait_for("ready");
-    nix::sys::signal::kill(second, Signal::SIGUSR1).unwrap();
+    kill(second, Signal::SIGUSR1).unwrap();
     let line = hotrun.wait_for("crashed");
     assert!(!line.contains("a rule"), "{line}");
     hotrun.end();

@@ -233,9 +233,9 @@ fn with_others(place: &Place<'_>, kinds: &[fn(&Place<'_>) -> Outcome], guess: Gu
     });
     match another {
         Some(other) => {
-            let program = other.program();
             let text = format!("also a {} project ({})", other.kind, other.evidence);
-            guess.note(format!("{text}; to run that instead: `hotrun -- {program}`")).found()
+            let option = other.option();
+            guess.note(format!("{text}; to run that instead: `hotrun {option}`")).found()
         }
         None => guess.found(),
     }

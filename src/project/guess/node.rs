@@ -10,7 +10,7 @@ use super::{Guess, Outcome, Place, found_in, not_installed};
 const JAVASCRIPT: [&str; 5] = ["js", "mjs", "cjs", "jsx", "json"];
 const TYPESCRIPT: [&str; 9] = ["ts", "tsx", "mts", "cts", "js", "mjs", "cjs", "jsx", "json"];
 /// Commands that serve a page, and follow saves by themselves.
-const DEV_SERVERS: [&str; 30] = [
+const DEV_SERVERS: [&str; 35] = [
     "vite",
     "next",
     "nuxt",
@@ -37,6 +37,11 @@ const DEV_SERVERS: [&str; 30] = [
     "vuepress",
     "docusaurus",
     "eleventy",
+    "strapi",
+    "medusa",
+    "live-server",
+    "browser-sync",
+    "babel-watch",
     "vinxi",
     "ember",
     "quasar",
@@ -104,6 +109,17 @@ pub(super) fn guess(place: &Place<'_>) -> Outcome {
     for name in ["dev", "start", "develop", "serve", "start:dev"] {
         if let Some(script) = package.script(name) {
             let mut plain = package.simplify(script, name, MAX_DEPTH);
+            if script.contains("nodemon") {
+                plain.variables.extend(package.variables_of_nodemon());
+            }
+            let is_by_manager = plain.run == package.run_script(name);
+            if package.script(&format!("pre{name}")).is_some() && !is_by_manager {
+                let before = package.run_script(&format!("pre{name}"));
+                plain.build = Some(match plain.build {
+                    Some(build) => format!("{before} && {build}"),
+                    None => before,
+                });
+            }
             package.add_build(&mut plain);
             return package.outcome(&plain, &format!("package.json, script \"{name}\""));
         }
@@ -189,46 +205,52 @@ impl Package<'_> {
     /// The script without its watcher.
     fn simplify(&self, script: &str, name: &str, depth: usize) -> Plain {
         let as_it_is = || Plain { run: self.run_script(name), ..Plain::default() };
-        let is_watcher = ["watch", "nodemon", "--hot", " -w", "dev"];
+        let is_watcher = ["watch", "nodemon", "--hot", " -w", "dev", "serve"];
         let several = || Plain {
             reloads_itself: is_watcher.iter().any(|one| script.contains(one)),
             ..as_it_is()
         };
-        let parts: Vec<&str> = script.split("&&").map(str::trim).collect();
-        let Some((last, before)) = parts.split_last() else { return as_it_is() };
-        if script.contains(['|', ';', '<', '>', '$', '`', '(']) || last.contains('&') {
+        let Some(mut words) = shlex::split(script) else { return as_it_is() };
+        // What stands in quotes is for another command to read.
+        let is_special = |word: &String| {
+            let special = ['|', ';', '<', '>', '`', '('];
+            (word.contains(special) && !word.contains(' '))
+                || word.contains('$')
+                || matches!(word.as_str(), "&" | "cd")
+        };
+        if words.iter().any(is_special) {
             return several();
         }
-        let Some(words) = shlex::split(last) else { return as_it_is() };
+        let before = words.iter().rposition(|word| word == "&&").map(|at| {
+            let last = words.split_off(at + 1);
+            std::mem::replace(&mut words, last)
+        });
         let mut plain = Plain::default();
-        let mut words = words.into_iter().peekable();
-        while let Some(word) = words.peek().cloned() {
-            if let Some((variable, value)) = assignment(&word) {
+        let mut rest = words.iter().map(String::as_str).peekable();
+        while let Some(word) = rest.peek() {
+            if let Some((variable, value)) = assignment(word) {
                 plain.variables.push((variable, value));
-            } else if !matches!(word.as_str(), "cross-env" | "env" | "npx" | "--" | "bunx") {
+            } else if !matches!(*word, "cross-env" | "env" | "npx" | "--" | "bunx") {
                 break;
             }
-            words.next();
+            rest.next();
         }
-        let words: Vec<String> = words.collect();
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let words: Vec<&str> = rest.collect();
         let own = match words.as_slice() {
             ["npm" | "pnpm" | "yarn" | "bun", "run", other]
+            | ["node", "--run", other]
             | ["pnpm" | "yarn" | "npm", other @ "start"]
             | ["pnpm" | "yarn", other] => self.script(other).map(|found| (*other, found)),
             _ => None,
         };
+        let tool = words.first().copied().unwrap_or_default();
         if let Some((other, found)) = own.filter(|_| depth > 0) {
             plain = Plain { variables: plain.variables, ..self.simplify(found, other, depth - 1) };
+        } else if DEV_SERVERS.contains(&tool) || matches!(words[..], ["node", "ace", "serve", ..]) {
+            return Plain { reloads_itself: true, ..as_it_is() };
+        } else if RUNNERS.contains(&tool) || tool.starts_with('@') {
+            return several();
         } else {
-            let tool = words.first().copied().unwrap_or_default();
-            if DEV_SERVERS.contains(&tool) || RUNNERS.contains(&tool) {
-                return if DEV_SERVERS.contains(&tool) {
-                    Plain { reloads_itself: true, ..as_it_is() }
-                } else {
-                    several()
-                };
-            }
             match self.without_watcher(&words) {
                 Some((build, run)) => {
                     plain.build = build;
@@ -237,19 +259,23 @@ impl Package<'_> {
                 None => return several(),
             }
         }
-        if !before.is_empty() && !plain.reloads_itself {
-            let earlier = plain.build.take();
-            let all: Vec<&str> = before.iter().copied().chain(earlier.as_deref()).collect();
-            plain.build = Some(self.build_command(&all));
+        if let Some(before) = before.filter(|_| !plain.reloads_itself) {
+            let words = before.iter().map(String::as_str);
+            let words: Vec<&str> = words.take(before.len() - 1).collect();
+            let parts = words.split(|word| *word == "&&");
+            let mut parts: Vec<String> =
+                parts.filter_map(|part| shlex::try_join(part.iter().copied()).ok()).collect();
+            parts.extend(plain.build.take());
+            plain.build = Some(self.build_command(&parts));
         }
         plain
     }
 
     /// Commands of the project's packages are found by the manager.
-    fn build_command(&self, parts: &[&str]) -> String {
+    fn build_command(&self, parts: &[String]) -> String {
         let parts = parts.iter().map(|part| {
             let tool = part.split(' ').next().unwrap_or_default();
-            if self.is_local(tool) { format!("npx {part}") } else { (*part).to_owned() }
+            if self.is_local(tool) { format!("npx {part}") } else { part.clone() }
         });
         parts.collect::<Vec<_>>().join(" && ")
     }
@@ -266,54 +292,54 @@ impl Package<'_> {
             let words = [tool].into_iter().chain(rest.iter().copied());
             shlex::try_join(words).unwrap_or_default()
         };
-        let is_of_watcher = |word: &&str| {
-            word.starts_with("--watch")
-                || matches!(*word, "--hot" | "--no-clear-screen")
-                || word.starts_with("--clear-screen")
+        let run = match *tool {
+            "nodemon" | "node-dev" | "supervisor" => {
+                let line = self.of_nodemon(rest)?;
+                return Some(match line.rsplit_once("&&") {
+                    Some((build, run)) => (Some(build.trim().to_owned()), run.trim().to_owned()),
+                    None => (None, line),
+                });
+            }
+            "tsx" | "node" | "bun" | "deno" | "ts-node" | "fastify" | "vite-node" => {
+                join(tool, &without_options_of_watching(tool, rest))
+            }
+            "ts-node-dev" | "tsnd" => join("ts-node", &of_ts_node_dev(rest)),
+            "nest" if rest.first() == Some(&"start") => return Some(self.of_nest(&rest[1..])),
+            // They set variables, and run the rest.
+            "dotenv" | "dotenvx" | "dotenv-flow" | "env-cmd" => {
+                let at = match rest.iter().position(|word| *word == "--") {
+                    Some(at) => at + 1,
+                    None if matches!(rest.first(), Some(&("-f" | "-e" | "--file"))) => 2,
+                    None => 0,
+                };
+                let (build, run) = self.without_watcher(rest.get(at..)?)?;
+                return Some((build, format!("{} {run}", join(tool, &rest[..at]))));
+            }
+            "tsc-watch" => {
+                let at = rest.iter().position(|word| *word == "--onSuccess")?;
+                return Some((Some("npx tsc".to_owned()), (*rest.get(at + 1)?).to_owned()));
+            }
+            "tsc" | "tsup" | "babel" | "esbuild" | "rollup" => return None,
+            _ if rest.iter().any(|word| is_of_watching(word)) => return None,
+            _ => join(tool, rest),
         };
-        Some((
-            None,
-            match *tool {
-                "nodemon" | "node-dev" | "supervisor" => self.of_nodemon(rest)?,
-                "tsx" | "node" | "bun" | "deno" | "ts-node" => {
-                    let is_word = usize::from(matches!(rest.first(), Some(&"watch")));
-                    let rest: Vec<&str> = rest[is_word..]
-                        .iter()
-                        .copied()
-                        .filter(|word| !is_of_watcher(word))
-                        .collect();
-                    join(tool, &rest)
-                }
-                "ts-node-dev" | "tsnd" => {
-                    let mut rest = rest.iter().copied().peekable();
-                    let mut kept = Vec::new();
-                    while let Some(word) = rest.next_if(|word| word.starts_with('-')) {
-                        match word {
-                            "-r" | "--require" | "-P" | "--project" => {
-                                kept.extend([word].into_iter().chain(rest.next()));
-                            }
-                            "--transpile-only" | "-T" => kept.push("--transpile-only"),
-                            _ => {}
-                        }
-                    }
-                    kept.extend(rest);
-                    join("ts-node", &kept)
-                }
-                "nest" if rest.first() == Some(&"start") => {
-                    let built = ["start:prod", "start"].iter().find_map(|name| self.script(name));
-                    let run =
-                        built.filter(|line| line.starts_with("node ")).unwrap_or("node dist/main");
-                    return Some((Some("npx nest build".to_owned()), run.to_owned()));
-                }
-                "tsc-watch" => {
-                    let at = rest.iter().position(|word| *word == "--onSuccess")?;
-                    return Some((Some("npx tsc".to_owned()), (*rest.get(at + 1)?).to_owned()));
-                }
-                "tsc" | "tsup" | "babel" | "esbuild" | "rollup" => return None,
-                _ if rest.iter().any(is_of_watcher) => return None,
-                _ => join(tool, rest),
-            },
-        ))
+        Some((None, run))
+    }
+
+    /// `nest start api --watch --debug` is a build and `node`.
+    fn of_nest(&self, rest: &[&str]) -> (Option<String>, String) {
+        let is_debug = |word: &&str| word.starts_with("--debug") || *word == "-d";
+        let kept: Vec<&str> =
+            rest.iter().copied().filter(|word| !is_of_watching(word) && !is_debug(word)).collect();
+        let build = format!("npx nest build {}", kept.join(" "));
+        let app = kept.first().filter(|word| !word.starts_with('-'));
+        let made = app.map_or("dist/main".to_owned(), |app| format!("dist/apps/{app}/main"));
+        let built = ["start:prod", "start"].iter().find_map(|name| self.script(name));
+        let built = built.filter(|line| line.starts_with("node ") && app.is_none());
+        let run = built.map_or(format!("node {made}"), str::to_owned);
+        let is_debugged = rest.iter().any(is_debug);
+        let run = if is_debugged { run.replacen("node ", "node --inspect ", 1) } else { run };
+        (Some(build.trim_end().to_owned()), run)
     }
 
     /// `nodemon -e ts --exec 'ts-node' src/index.ts`, without nodemon.
@@ -337,10 +363,7 @@ impl Package<'_> {
                 _ => words.push(word.to_owned()),
             }
         }
-        let settings: Json = serde_json::from_str(&self.place.read("nodemon.json"))
-            .ok()
-            .or_else(|| self.json.get("nodemonConfig").cloned())
-            .unwrap_or_default();
+        let settings = self.settings_of_nodemon();
         let exec = exec.or_else(|| settings.get("exec").and_then(Json::as_str).map(str::to_owned));
         if words.is_empty() && exec.is_none() {
             let script = settings.get("script").or(self.json.get("main")).and_then(Json::as_str);
@@ -355,6 +378,18 @@ impl Package<'_> {
             None => format!("node {words}"),
         };
         Some(line.trim().to_owned())
+    }
+
+    fn settings_of_nodemon(&self) -> Json {
+        let file = serde_json::from_str(&self.place.read("nodemon.json")).ok();
+        file.or_else(|| self.json.get("nodemonConfig").cloned()).unwrap_or_default()
+    }
+
+    fn variables_of_nodemon(&self) -> Vec<(String, String)> {
+        let settings = self.settings_of_nodemon();
+        let variables = settings.get("env").and_then(Json::as_object).into_iter().flatten();
+        let text = |value: &Json| value.as_str().map_or(value.to_string(), str::to_owned);
+        variables.map(|(name, value)| (name.clone(), text(value))).collect()
     }
 
     /// What is run from a directory of a compiler's is built first.
@@ -389,7 +424,8 @@ impl Package<'_> {
                 self.json.get(table).and_then(Json::as_object).is_some_and(|all| !all.is_empty())
             };
             let is_needed = lacks("dependencies")
-                || (lacks("devDependencies") && (plain.build.is_some() || !self.place.finds(tool)));
+                || (lacks("devDependencies")
+                    && (plain.build.is_some() || plain.reloads_itself || !self.place.finds(tool)));
             if is_needed {
                 return Outcome::Unable {
                     reason: format!(
@@ -453,6 +489,53 @@ impl Guess {
         }
         self
     }
+}
+
+/// Whether an option makes a program watch.
+fn is_of_watching(word: &str) -> bool {
+    word.starts_with("--watch")
+        || word.starts_with("--clear-screen")
+        || matches!(word, "--hot" | "--no-clear-screen" | "-w")
+}
+
+/// The words behind a program that can watch by itself, without those that make it do so.
+fn without_options_of_watching<'a>(tool: &str, rest: &[&'a str]) -> Vec<&'a str> {
+    let is_command = rest.first() == Some(&"watch");
+    let mut rest = rest.iter().copied().skip(usize::from(is_command));
+    let mut kept = Vec::new();
+    // Behind the file, options are the program's own.
+    let mut is_programs = false;
+    while let Some(word) = rest.next() {
+        is_programs |= !word.starts_with('-') && tool == "node";
+        let has_value = (tool == "node" && word == "--watch-path")
+            || (tool == "tsx" && matches!(word, "--ignore" | "--include" | "--exclude"));
+        if has_value && !is_programs {
+            rest.next();
+        } else if !is_of_watching(word) || is_programs {
+            kept.push(word);
+        }
+    }
+    kept
+}
+
+/// The options of ts-node-dev that ts-node has, too, and the file.
+fn of_ts_node_dev<'a>(rest: &[&'a str]) -> Vec<&'a str> {
+    let mut rest = rest.iter().copied().peekable();
+    let mut kept = Vec::new();
+    while let Some(word) = rest.next_if(|word| word.starts_with('-')) {
+        match word {
+            "-r" | "--require" | "-P" | "--project" => {
+                kept.extend([word].into_iter().chain(rest.next()));
+            }
+            "--ignore-watch" | "--watch" | "--interval" | "--debounce" => {
+                rest.next();
+            }
+            "--transpile-only" | "-T" => kept.push("--transpile-only"),
+            _ => {}
+        }
+    }
+    kept.extend(rest);
+    kept
 }
 
 /// `NAME=value`.

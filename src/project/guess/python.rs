@@ -9,7 +9,7 @@ const EXTENSIONS: [&str; 5] = ["py", "toml", "html", "jinja", "jinja2"];
 const MARKS: [&str; 6] =
     ["pyproject.toml", "requirements.txt", "setup.py", "setup.cfg", "Pipfile", "uv.lock"];
 /// Files that may hold the program, in the order in which they are asked.
-const ENTRIES: [&str; 22] = [
+const ENTRIES: [&str; 25] = [
     "main.py",
     "app.py",
     "server.py",
@@ -17,6 +17,9 @@ const ENTRIES: [&str; 22] = [
     "asgi.py",
     "wsgi.py",
     "application.py",
+    "streamlit_app.py",
+    "Home.py",
+    "autoapp.py",
     "run.py",
     "hello.py",
     "index.py",
@@ -34,19 +37,23 @@ const ENTRIES: [&str; 22] = [
     "server/main.py",
 ];
 /// Constructors of applications, and the server that runs them.
-const FRAMEWORKS: [(&str, &str, Server); 9] = [
+const FRAMEWORKS: [(&str, &str, Server); 12] = [
     ("FastAPI(", "FastAPI", Server::Uvicorn),
     ("Starlette(", "Starlette", Server::Uvicorn),
     ("Litestar(", "Litestar", Server::Uvicorn),
     ("Quart(", "Quart", Server::Uvicorn),
     ("BlackSheep(", "BlackSheep", Server::Uvicorn),
+    ("socketio.run(", "Flask-SocketIO", Server::Script),
     ("Flask(", "Flask", Server::Flask),
     ("import streamlit", "Streamlit", Server::Own("streamlit")),
+    ("from streamlit", "Streamlit", Server::Own("streamlit")),
+    ("import chainlit", "Chainlit", Server::Own("chainlit")),
     ("gr.Interface(", "Gradio", Server::Script),
     ("Sanic(", "Sanic", Server::Script),
 ];
 /// The address of a web application of which nothing else is known, as uvicorn has it.
 const ADDRESS: &str = "127.0.0.1:8000";
+const PORT: u16 = 8000;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Server {
@@ -66,79 +73,107 @@ pub(super) fn guess(place: &Place<'_>) -> Outcome {
             return Outcome::Unable { reason, remedy };
         }
     };
-    if place.has("manage.py") && place.read("manage.py").contains("django") {
-        return with_interpreter(place, "Django", "manage.py", |python| {
-            // Its own reloader would restart what hotrun restarts.
-            Guess::new("Django", "manage.py")
-                .runs(format!("{python} manage.py runserver --noreload"))
-                .watches(&EXTENSIONS)
-        });
+    if let Some(application) = django(place) {
+        return application;
     }
-    let entries: Vec<(&str, String)> = ENTRIES
-        .iter()
-        .filter(|name| place.has(name))
-        .map(|name| (*name, place.read(name)))
-        .collect();
+    if let Some(application) = named_application(place, &project) {
+        return application;
+    }
+    let of_packages = files_of_packages(place, &project);
+    let names = ENTRIES.iter().copied().chain(of_packages.iter().map(String::as_str));
+    let entries: Vec<(&str, String)> =
+        names.filter(|name| place.has(name)).map(|name| (name, code(&place.read(name)))).collect();
     let of_framework = entries.iter().find_map(|(name, source)| {
         let framework = FRAMEWORKS.iter().find(|(call, ..)| source.contains(call))?;
         Some((*name, source, framework))
     });
+    let is_below = of_framework.is_none_or(|(file, ..)| file.contains('/'));
+    if let Some(application) = is_below.then(|| from_factory(place)).flatten() {
+        return application;
+    }
     if let Some((file, source, (call, kind, server))) = of_framework {
         return with_interpreter(place, kind, file, |python| {
             web_application(python, file, source, call, kind, *server)
         });
     }
-    if let Some(name) = script_name(&project) {
-        return with_interpreter(place, "Python", "pyproject.toml, [project.scripts]", |python| {
-            let guess = Guess::new("Python", format!("pyproject.toml, script {name}"));
-            guess.runs(sibling(python, &name)).watches(&EXTENSIONS)
-        });
+    if let Some(script) = installed_script(place, &project) {
+        return script;
     }
-    let names: Vec<&str> = entries.iter().map(|(name, _)| *name).collect();
-    let script = names.iter().copied().find(|name| !name.ends_with("__init__.py"));
-    if let Some(file) = script {
-        return with_interpreter(place, "Python", file, |python| {
-            Guess::new("Python", file).runs(format!("{python} {file}")).watches(&EXTENSIONS)
-        });
-    }
-    if let Some(module) = main_module(place, &project) {
+    let mut files = entries.iter().map(|(name, _)| *name);
+    let file = files.find(|name| !name.ends_with("__init__.py"));
+    let is_top = file.is_some_and(|name| !name.contains('/'));
+    // What lies in a package may import its neighbours, which needs the package's name.
+    if let Some(module) = main_module(place, &project).filter(|_| !is_top) {
         return with_interpreter(place, "Python", &format!("{module}/__main__.py"), |python| {
             Guess::new("Python", format!("the package {module}"))
                 .runs(format!("{python} -m {module}"))
                 .watches(&EXTENSIONS)
         });
     }
-    let sources = place.ending_in(".py");
-    let is_main = |name: &&String| place.read(name).contains("__name__");
-    let mains: Vec<&String> = sources.iter().filter(is_main).collect();
-    let only = match (mains.as_slice(), sources.as_slice()) {
-        ([one], _) => Some(*one),
-        ([], [one]) if one.as_str() != "setup.py" => Some(one),
-        _ => None,
-    };
-    if let Some(file) = only.filter(|file| file.as_str() != "setup.py") {
-        return with_interpreter(place, "Python", file, |python| {
-            Guess::new("Python", file.as_str())
-                .runs(format!("{python} {file}"))
-                .watches(&EXTENSIONS)
-        });
+    if let Some(file) = file {
+        return with_interpreter(place, "Python", file, |python| script(python, file));
     }
-    if mains.len() > 1 {
-        let python = interpreter(place).unwrap_or_else(|_| "python3".to_owned());
-        let each = mains.into_iter().filter(|file| file.as_str() != "setup.py").map(|file| {
-            Guess::new("Python", file.as_str())
-                .runs(format!("{python} {file}"))
-                .watches(&EXTENSIONS)
-        });
-        return Outcome::Several(each.collect());
-    }
-    match mark {
-        None => Outcome::Unknown,
-        Some(mark) => Outcome::Unable {
+    match (lone_source(place), mark) {
+        (Outcome::Unknown, Some(mark)) => Outcome::Unable {
             reason: format!(
                 "this is a Python project ({mark}), and no file says how it is started"
             ),
             remedy: "name what to run, for example: `hotrun python -m app`".to_owned(),
+        },
+        (found, _) => found,
+    }
+}
+
+fn script(python: &str, file: &str) -> Guess {
+    Guess::new("Python", file).runs(format!("{python} {file}")).watches(&EXTENSIONS)
+}
+
+fn django(place: &Place<'_>) -> Option<Outcome> {
+    let files = ["manage.py", "src/manage.py", "backend/manage.py", "server/manage.py"];
+    let file = files.into_iter().find(|file| place.read(file).contains("django"))?;
+    Some(with_interpreter(place, "Django", file, |python| {
+        // Its own reloader would restart what hotrun restarts.
+        Guess::new("Django", file)
+            .runs(format!("{python} {file} runserver --noreload"))
+            .watches(&EXTENSIONS)
+    }))
+}
+
+/// A program that the project installs.
+fn installed_script(place: &Place<'_>, project: &toml::Table) -> Option<Outcome> {
+    let guess = |python: &str, name: &str| {
+        Guess::new("Python", format!("pyproject.toml, script {name}"))
+            .runs(sibling(python, name))
+            .watches(&EXTENSIONS)
+    };
+    let several = |names: &[String]| match interpreter(place) {
+        Ok(python) => Outcome::Several(names.iter().map(|name| guess(&python, name)).collect()),
+        Err(tool) => not_installed("Python", "pyproject.toml", tool),
+    };
+    match script_names(project).as_slice() {
+        [] => None,
+        [one] => {
+            Some(with_interpreter(place, "Python", "pyproject.toml", |python| guess(python, one)))
+        }
+        names => Some(several(names)),
+    }
+}
+
+/// The only source at the top level that is a program.
+fn lone_source(place: &Place<'_>) -> Outcome {
+    let mut sources = place.ending_in(".py");
+    sources.retain(|name| name != "setup.py");
+    let is_main = |name: &&String| place.read(name).contains("__name__");
+    let mains: Vec<&String> = sources.iter().filter(is_main).collect();
+    match (mains.as_slice(), sources.as_slice()) {
+        ([file], _) => with_interpreter(place, "Python", file, |python| script(python, file)),
+        ([], [file]) => with_interpreter(place, "Python", file, |python| script(python, file)),
+        ([], _) => Outcome::Unknown,
+        (several, _) => match interpreter(place) {
+            Ok(python) => {
+                Outcome::Several(several.iter().map(|file| script(&python, file)).collect())
+            }
+            Err(tool) => not_installed("Python", several[0], tool),
         },
     }
 }
@@ -153,7 +188,13 @@ fn web_application(
     server: Server,
 ) -> Guess {
     let guess = Guess::new(kind, file).watches(&EXTENSIONS);
-    let module = file.trim_end_matches(".py").trim_end_matches("/__init__").replace('/', ".");
+    let path = file.trim_end_matches(".py").trim_end_matches("/__init__");
+    // A package in src is imported without that.
+    let (root, path) = match path.split_once('/') {
+        Some((root @ ("src" | "backend"), rest)) if rest.contains('/') => (Some(root), rest),
+        _ => (None, path),
+    };
+    let module = path.replace('/', ".");
     match server {
         Server::Uvicorn => {
             let name = application_name(source, call).unwrap_or("app");
@@ -162,11 +203,25 @@ fn web_application(
                 Some(factory) => (factory, " --factory"),
                 None => (name, ""),
             };
-            let mut guess = guess.runs(format!("{python} -m uvicorn {module}:{name}{flag} --fd 3"));
-            guess.listen = Some(ADDRESS.to_owned());
+            let root = root.map(|root| format!(" --app-dir {root}")).unwrap_or_default();
+            let mut guess =
+                guess.runs(format!("{python} -m uvicorn {module}:{name}{flag}{root} --fd 3"));
+            let port = argument(source, "uvicorn.run(", "port").and_then(|port| port.parse().ok());
+            let port: u16 = port.unwrap_or(PORT);
+            guess.listen = Some(format!("127.0.0.1:{port}"));
             guess
         }
-        Server::Flask => guess.runs(format!("{python} -m flask --app {module} run --no-reload")),
+        Server::Flask => {
+            let of_file = |name: &str, option: &str| {
+                let value = argument(source, ".run(", name)?;
+                let is_plain = value.chars().all(|c| c.is_alphanumeric() || ".:".contains(c));
+                is_plain.then(|| format!(" --{option} {value}"))
+            };
+            let options = ["host", "port"].map(|name| of_file(name, name).unwrap_or_default());
+            let [host, port] = options;
+            let module = root.map_or(module.clone(), |root| format!("{root}.{module}"));
+            guess.runs(format!("{python} -m flask --app {module} run --no-reload{host}{port}"))
+        }
         Server::Own(tool) => {
             let program = format!("{} run {file}", sibling(python, tool));
             let mut guess = Guess::new(kind, file).runs(program);
@@ -175,6 +230,18 @@ fn web_application(
         }
         Server::Script => guess.runs(format!("{python} {file}")),
     }
+}
+
+/// The value of a keyword argument of the first such call, without its quotes. A name is no value.
+fn argument<'a>(source: &'a str, call: &str, name: &str) -> Option<&'a str> {
+    let (_, rest) = source.split_once(call)?;
+    let arguments = rest.split(')').next()?;
+    let value = arguments.split(',').find_map(|one| {
+        let (key, value) = one.split_once('=')?;
+        (key.trim() == name).then(|| value.trim())
+    })?;
+    let is_literal = value.starts_with(['"', '\'']) || value.parse::<u32>().is_ok();
+    is_literal.then(|| value.trim_matches(['"', '\'']))
 }
 
 /// The variable at the top level to which the application is assigned.
@@ -213,9 +280,17 @@ fn with_interpreter(
     };
     let guess = guess(&python);
     let has_environment = python.contains(['/', ' ']) || std::env::var_os("VIRTUAL_ENV").is_some();
-    if !has_environment && place.has("requirements.txt") {
-        let text = "no virtual environment here; if modules are missing: `python3 -m venv .venv \
-                    && .venv/bin/pip install -r requirements.txt`";
+    let needs = if place.has("requirements.txt") {
+        Some("-r requirements.txt")
+    } else {
+        let is_package = place.read("pyproject.toml").contains("[build-system]");
+        is_package.then_some("-e .")
+    };
+    if let Some(needs) = needs.filter(|_| !has_environment) {
+        let text = format!(
+            "no virtual environment here; if modules are missing: `python3 -m venv .venv && \
+             .venv/bin/pip install {needs}`"
+        );
         return guess.note(text).found();
     }
     guess.found()
@@ -231,9 +306,9 @@ fn interpreter(place: &Place<'_>) -> Result<String, &'static str> {
     }
     let text = place.read("pyproject.toml");
     let by_manager = [
-        (place.has("uv.lock") || text.contains("[tool.uv]"), "uv"),
-        (place.has("poetry.lock") || text.contains("[tool.poetry]"), "poetry"),
-        (place.has("pdm.lock") || text.contains("[tool.pdm]"), "pdm"),
+        (place.has("uv.lock") || text.contains("[tool.uv"), "uv"),
+        (place.has("poetry.lock") || text.contains("[tool.poetry"), "poetry"),
+        (place.has("pdm.lock") || text.contains("[tool.pdm"), "pdm"),
         (place.has("Pipfile"), "pipenv"),
     ];
     if std::env::var_os("VIRTUAL_ENV").is_none()
@@ -256,20 +331,97 @@ fn project_table(place: &Place<'_>) -> Result<toml::Table, String> {
     })
 }
 
-/// The only script that the project installs.
-fn script_name(project: &toml::Table) -> Option<String> {
-    let scripts = project.get("project")?.get("scripts")?.as_table()?;
-    let mut names = scripts.keys();
-    let name = names.next()?;
-    names.next().is_none().then(|| name.clone())
+/// The scripts that the project installs.
+fn script_names(project: &toml::Table) -> Vec<String> {
+    let of_poetry = || project.get("tool")?.get("poetry")?.get("scripts")?.as_table();
+    let scripts = project.get("project").and_then(|table| table.get("scripts")?.as_table());
+    scripts.or_else(of_poetry).into_iter().flat_map(toml::Table::keys).cloned().collect()
+}
+
+/// The lines of a source that are no comments.
+fn code(source: &str) -> String {
+    let lines = source.lines().filter(|line| !line.trim_start().starts_with('#'));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The application that the settings of Flask or `FastAPI` name.
+fn named_application(place: &Place<'_>, project: &toml::Table) -> Option<Outcome> {
+    let settings = place.read(".flaskenv") + "\n" + &place.read(".env");
+    let of_flask = settings.lines().find_map(|line| {
+        let (name, value) = line.trim().trim_start_matches("export ").split_once('=')?;
+        (name.trim() == "FLASK_APP").then(|| value.trim().trim_matches(['"', '\'']).to_owned())
+    });
+    if let Some(app) = of_flask.filter(|app| !app.is_empty()) {
+        let evidence = if place.has(".flaskenv") { ".flaskenv" } else { ".env" };
+        return Some(with_interpreter(place, "Flask", evidence, |python| {
+            Guess::new("Flask", evidence)
+                .runs(format!("{python} -m flask --app {app} run --no-reload"))
+                .watches(&EXTENSIONS)
+        }));
+    }
+    let of_fastapi = project.get("tool")?.get("fastapi")?.get("entrypoint")?.as_str()?.to_owned();
+    Some(with_interpreter(place, "FastAPI", "pyproject.toml", |python| {
+        let guess = Guess::new("FastAPI", "pyproject.toml, [tool.fastapi]").watches(&EXTENSIONS);
+        let mut guess = guess.runs(format!("{python} -m uvicorn {of_fastapi} --fd 3"));
+        guess.listen = Some(ADDRESS.to_owned());
+        guess
+    }))
+}
+
+/// A file at the top level that calls the project's factory: `app = create_app(settings)`.
+fn from_factory(place: &Place<'_>) -> Option<Outcome> {
+    let (file, name) = place.ending_in(".py").into_iter().find_map(|file| {
+        let source = code(&place.read(&file));
+        let calls = |line: &&str| {
+            let is_factory = ["create_app(", "make_app(", "create_application("];
+            let value = line.split_once('=').map(|(_, value)| value.trim());
+            !line.starts_with([' ', '\t'])
+                && value.is_some_and(|value| is_factory.iter().any(|one| value.starts_with(one)))
+        };
+        let line = source.lines().find(calls)?.to_owned();
+        let name = line.split(['=', ':']).next()?.trim().to_owned();
+        Some((file, name))
+    })?;
+    let marks = MARKS.iter().chain(&["requirements/base.txt", "requirements/common.txt"]);
+    let needs: String = marks.map(|mark| place.read(mark).to_lowercase()).collect();
+    let module = file.trim_end_matches(".py").to_owned();
+    if needs.contains("fastapi") || needs.contains("starlette") {
+        return Some(with_interpreter(place, "FastAPI", &file, |python| {
+            let guess = Guess::new("FastAPI", file.as_str()).watches(&EXTENSIONS);
+            let mut guess = guess.runs(format!("{python} -m uvicorn {module}:{name} --fd 3"));
+            guess.listen = Some(ADDRESS.to_owned());
+            guess
+        }));
+    }
+    Some(with_interpreter(place, "Flask", &file, |python| {
+        Guess::new("Flask", file.as_str())
+            .runs(format!("{python} -m flask --app {module} run --no-reload"))
+            .watches(&EXTENSIONS)
+    }))
+}
+
+/// The names that the project's own package may have.
+fn package_names(place: &Place<'_>, project: &toml::Table) -> Vec<String> {
+    let named = project.get("project").and_then(|table| table.get("name")?.as_str());
+    let of_poetry = || project.get("tool")?.get("poetry")?.get("name")?.as_str();
+    let named = named.or_else(of_poetry).map(str::to_owned);
+    let names = named.into_iter().chain([place.name()]).map(|name| name.replace('-', "_"));
+    names.filter(|name| !name.is_empty() && !name.contains('/')).collect()
+}
+
+/// Files of the project's own package that may hold the application.
+fn files_of_packages(place: &Place<'_>, project: &toml::Table) -> Vec<String> {
+    let files = ["main.py", "app.py", "asgi.py", "server.py", "api.py", "__init__.py"];
+    let names = package_names(place, project);
+    let roots = names.iter().flat_map(|name| [name.clone(), format!("src/{name}")]);
+    let roots = roots.chain(["backend/app".to_owned()]);
+    roots.flat_map(|root| files.map(|file| format!("{root}/{file}"))).collect()
 }
 
 /// A package with a `__main__.py`.
 fn main_module(place: &Place<'_>, project: &toml::Table) -> Option<String> {
-    let named = project.get("project").and_then(|table| table.get("name")?.as_str());
-    let named = named.map(|name| name.replace('-', "_"));
-    let directory = place.name().replace('-', "_");
-    let names = named.into_iter().chain([directory, "app".to_owned(), "src".to_owned()]);
+    let others = ["app".to_owned(), "src".to_owned()];
+    let names = package_names(place, project).into_iter().chain(others);
     let mut names = names.filter(|name| !name.is_empty());
     names.find(|name| Path::new(place.directory).join(name).join("__main__.py").is_file())
 }

@@ -100,6 +100,21 @@ fn a_script_of_a_package_is_run_without_its_watcher() {
         ("tsc-watch --onSuccess \"node dist/a.js\"", "npx tsc, then node dist/a.js"),
         ("bun --watch index.ts", "bun index.ts"),
         ("bun --hot run index.ts", "bun run index.ts"),
+        ("fastify start -w -l info -P app.js", "npx fastify start -l info -P app.js"),
+        ("tsx watch --ignore ./data --include 'a/*' src/a.ts", "npx tsx src/a.ts"),
+        ("node --watch-path ./src src/index.js -w", "node src/index.js -w"),
+        ("ts-node-dev --inspect --ignore-watch x -P t.json a.ts", "npx ts-node -P t.json a.ts"),
+        (
+            "nodemon -w src --exec \"npm run build && node dist/index.js\"",
+            "npm run build, then node dist/index.js",
+        ),
+        ("dotenv -e .env.local -- tsx watch src/a.ts", "npx dotenv -e .env.local -- tsx src/a.ts"),
+        ("env-cmd -f .env nodemon app.js", "npx env-cmd -f .env node app.js"),
+        ("nest start -b swc -w --debug", "npx nest build -b swc, then node --inspect dist/main"),
+        ("nest start api --watch", "npx nest build api, then node dist/apps/api/main"),
+        ("cd server && node index.js", "npm run dev"),
+        ("npx @11ty/eleventy --serve", "npm run dev"),
+        ("node ace serve --hmr", "npm run dev"),
     ];
     for (text, expected) in cases {
         assert_eq!(script("dev", text, &[]), expected, "{text}");
@@ -160,6 +175,20 @@ fn scripts_that_call_each_other_are_followed_but_not_for_ever() {
 }
 
 #[test]
+fn what_npm_and_nodemon_do_beside_the_script_is_kept() {
+    let package = r#"{"scripts": {"prestart": "node gen.js", "start": "nodemon app.js"}}"#;
+    let settings = r#"{"env": {"NODE_ENV": "development"}}"#;
+    let project = Project::new(&[("package.json", package), ("nodemon.json", settings)]);
+    let Outcome::Found(guess) = project.outcome() else { panic!() };
+    assert_eq!(guess.text("build.cmd"), Some("npm run prestart"));
+    assert_eq!(guess.program(), "node app.js");
+    assert_eq!(guess.text("env.NODE_ENV"), Some("development"));
+    let package = r#"{"scripts": {"dev": "vite"}, "devDependencies": {"vite": "1"}}"#;
+    let told = self::guess(&[("package.json", package)]);
+    assert!(told.ends_with("dependencies are not installed; `npm install`"), "{told}");
+}
+
+#[test]
 fn a_package_without_scripts_is_run_by_its_main_or_says_what_is_missing() {
     let of = |package: &str, file: &str| guess(&[("package.json", package), (file, "")]);
     assert_eq!(of(r#"{"main": "lib.js"}"#, "lib.js"), "Node (package.json, lib.js): node lib.js");
@@ -175,60 +204,115 @@ fn a_package_without_scripts_is_run_by_its_main_or_says_what_is_missing() {
     assert_eq!(guess(&[("server.js", "")]), "Node (server.js): node server.js");
 }
 
+const FAST: &str = "from fastapi import FastAPI\nservice = FastAPI()\n";
+const FLASK: &str = "from flask import Flask\napp = Flask(__name__)\n";
+const FACTORY: &str = "def create_app():\n    app = Flask(__name__)\n    return app\n";
+
+/// The files of a project, and what is guessed.
+type Case = (&'static [(&'static str, &'static str)], &'static str);
+
+const PYTHON: [Case; 27] = [
+    (&[("main.py", FAST)], "FastAPI (main.py): python3 -m uvicorn main:service --fd 3"),
+    (
+        &[("app/main.py", FAST), ("uv.lock", "")],
+        "FastAPI (app/main.py): uv run python -m uvicorn app.main:service --fd 3",
+    ),
+    (
+        &[("main.py", FAST), (".venv/bin/python", ""), ("uv.lock", "")],
+        "FastAPI (main.py): .venv/bin/python -m uvicorn main:service --fd 3",
+    ),
+    (&[("app.py", FLASK)], "Flask (app.py): python3 -m flask --app app run --no-reload"),
+    (
+        &[("app/__init__.py", FACTORY), ("poetry.lock", "")],
+        "Flask (app/__init__.py): poetry run python -m flask --app app run --no-reload",
+    ),
+    (
+        &[("manage.py", "import django"), ("requirements.txt", "")],
+        "Django (manage.py): python3 manage.py runserver --noreload",
+    ),
+    (&[("main.py", "print()")], "Python (main.py): python3 main.py"),
+    (&[("tool.py", "print()")], "Python (tool.py): python3 tool.py"),
+    (
+        &[
+            (
+                "pyproject.toml",
+                "[project]\nname = \"shop\"\n[project.scripts]\nshop = \"shop:main\"",
+            ),
+            ("venv/bin/python", ""),
+        ],
+        "Python (pyproject.toml, script shop): venv/bin/shop",
+    ),
+    (
+        &[("pyproject.toml", "[project]\nname = \"my-shop\""), ("my_shop/__main__.py", "")],
+        "Python (the package my_shop): python3 -m my_shop",
+    ),
+    (&[("main.py", ""), ("Pipfile", "")], "Python (main.py): pipenv run python main.py"),
+    (&[("main.py", ""), ("pdm.lock", "")], "Python (main.py): pdm run python main.py"),
+    (
+        &[("app.py", "import streamlit"), ("venv/bin/python", "")],
+        "Streamlit (app.py): venv/bin/streamlit run app.py",
+    ),
+    (
+        &[("flasky.py", "app = create_app('x')"), ("app/__init__.py", FACTORY)],
+        "Flask (flasky.py): python3 -m flask --app flasky run --no-reload",
+    ),
+    (
+        &[("asgi.py", "web: App = create_app()"), ("requirements.txt", "fastapi")],
+        "FastAPI (asgi.py): python3 -m uvicorn asgi:web --fd 3",
+    ),
+    (
+        &[(".flaskenv", "FLASK_APP=conduit.py\n"), ("conduit.py", "")],
+        "Flask (.flaskenv): python3 -m flask --app conduit.py run --no-reload",
+    ),
+    (
+        &[("streamlit_app.py", "from streamlit import x"), ("a.py", "")],
+        "Streamlit (streamlit_app.py): streamlit run streamlit_app.py",
+    ),
+    (
+        &[("pyproject.toml", "[project]\nname = \"flaskr\""), ("flaskr/__init__.py", FACTORY)],
+        "Flask (flaskr/__init__.py): python3 -m flask --app flaskr run --no-reload",
+    ),
+    (
+        &[("pyproject.toml", "[project]\nname = \"my-shop\""), ("src/my_shop/main.py", FAST)],
+        "FastAPI (src/my_shop/main.py): python3 -m uvicorn my_shop.main:service --app-dir src \
+         --fd 3",
+    ),
+    (
+        &[("pyproject.toml", "[tool.fastapi]\nentrypoint = \"svc.web:api\"")],
+        "FastAPI (pyproject.toml, [tool.fastapi]): python3 -m uvicorn svc.web:api --fd 3",
+    ),
+    (
+        &[("pyproject.toml", "[tool.poetry.scripts]\nx = \"a:b\"")],
+        "Python (pyproject.toml, script x): poetry run x",
+    ),
+    (&[("pyproject.toml", "[project.scripts]\na = \"a:a\"\nb = \"b:b\"")], "-- a | -- b"),
+    (
+        &[("backend/manage.py", "import django")],
+        "Django (backend/manage.py): python3 backend/manage.py runserver --noreload",
+    ),
+    (
+        &[("app.py", "app = Flask(__name__)\napp.run(host=\"0.0.0.0\", port=8080)\n")],
+        "Flask (app.py): python3 -m flask --app app run --no-reload --host 0.0.0.0 --port 8080",
+    ),
+    (
+        &[("app.py", "app = Flask(__name__)\nsocketio.run(app)\n")],
+        "Flask-SocketIO (app.py): python3 app.py",
+    ),
+    (&[("main.py", "# old: app = Flask(__name__)\n")], "Python (main.py): python3 main.py"),
+    (
+        &[("one.py", "if __name__ == '__main__': x"), ("two.py", "if __name__: x")],
+        "-- python3 one.py | -- python3 two.py",
+    ),
+];
+
 #[test]
 fn python_is_run_by_what_the_project_has() {
-    let fast = "from fastapi import FastAPI\nservice = FastAPI()\n";
-    let flask = "from flask import Flask\napp = Flask(__name__)\n";
-    let factory = "def create_app():\n    app = Flask(__name__)\n    return app\n";
-    let python_cases: [(&[(&str, &str)], &str); 14] = [
-        (&[("main.py", fast)], "FastAPI (main.py): python3 -m uvicorn main:service --fd 3"),
-        (
-            &[("app/main.py", fast), ("uv.lock", "")],
-            "FastAPI (app/main.py): uv run python -m uvicorn app.main:service --fd 3",
-        ),
-        (
-            &[("main.py", fast), (".venv/bin/python", ""), ("uv.lock", "")],
-            "FastAPI (main.py): .venv/bin/python -m uvicorn main:service --fd 3",
-        ),
-        (&[("app.py", flask)], "Flask (app.py): python3 -m flask --app app run --no-reload"),
-        (
-            &[("app/__init__.py", factory), ("poetry.lock", "")],
-            "Flask (app/__init__.py): poetry run python -m flask --app app run --no-reload",
-        ),
-        (
-            &[("manage.py", "import django"), ("requirements.txt", "")],
-            "Django (manage.py): python3 manage.py runserver --noreload",
-        ),
-        (&[("main.py", "print()")], "Python (main.py): python3 main.py"),
-        (&[("tool.py", "print()")], "Python (tool.py): python3 tool.py"),
-        (
-            &[
-                (
-                    "pyproject.toml",
-                    "[project]\nname = \"shop\"\n[project.scripts]\nshop = \"shop:main\"",
-                ),
-                ("venv/bin/python", ""),
-            ],
-            "Python (pyproject.toml, script shop): venv/bin/shop",
-        ),
-        (
-            &[("pyproject.toml", "[project]\nname = \"my-shop\""), ("my_shop/__main__.py", "")],
-            "Python (the package my_shop): python3 -m my_shop",
-        ),
-        (&[("main.py", ""), ("Pipfile", "")], "Python (main.py): pipenv run python main.py"),
-        (&[("main.py", ""), ("pdm.lock", "")], "Python (main.py): pdm run python main.py"),
-        (
-            &[("app.py", "import streamlit"), ("venv/bin/python", "")],
-            "Streamlit (app.py): venv/bin/streamlit run app.py",
-        ),
-        (
-            &[("one.py", "if __name__ == '__main__': x"), ("two.py", "if __name__: x")],
-            "-- python3 one.py | -- python3 two.py",
-        ),
-    ];
-    for (files, expected) in python_cases {
+    for (files, expected) in PYTHON {
         assert_eq!(guess(files), expected);
     }
+    let port = "app = FastAPI()\nuvicorn.run(\"main:app\", port=9000)\n";
+    let Outcome::Found(found) = Project::new(&[("main.py", port)]).outcome() else { panic!() };
+    assert_eq!(found.listen.as_deref(), Some("127.0.0.1:9000"));
     assert!(guess(&[("requirements.txt", "x")]).contains("no file says how it is started"));
     assert!(guess(&[("pyproject.toml", "[project\n")]).starts_with("pyproject.toml:1: "));
     let project = Project::new(&[("main.py", ""), ("uv.lock", "")]);

@@ -2,7 +2,8 @@
 //! an exit code.
 
 use std::ffi::{OsStr, OsString};
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write};
 use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -311,7 +312,54 @@ fn perform() -> Result<u8> {
 
 fn run(cli: &Cli, words: &Words) -> Result<u8> {
     log_diagnostics(cli.common.verbose);
-    block_on(engine::run(cli.options(words)?, cli.common.talk()))
+    let options = cli.options(words)?;
+    let has_terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    if has_terminal && !options.once {
+        choose(&options)?;
+    }
+    block_on(engine::run(options, cli.common.talk()))
+}
+
+/// Asks which of several programs is meant, and remembers the answer for the project.
+fn choose(options: &Options) -> Result<()> {
+    let all = config::choices(options);
+    if all.is_empty() {
+        return Ok(());
+    }
+    let mut text = String::from("Several programs can be run here:\n");
+    for (number, one) in all.iter().enumerate() {
+        let _ = writeln!(text, "  {}  {}", number + 1, shown(&one.summary()));
+    }
+    let _ = write!(text, "Which one (1 to {})? ", all.len());
+    let ask = |text: &str| {
+        let _ = std::io::stderr().write_all(text.as_bytes());
+        let mut line = String::new();
+        // A closed terminal is no answer.
+        let is_read = std::io::stdin().read_line(&mut line).is_ok_and(|count| count > 0);
+        is_read.then_some(line)
+    };
+    let mut answer = ask(&text);
+    let chosen = loop {
+        let Some(line) = &answer else {
+            return Err(Error::usage(options.directory.display(), "no program was chosen"));
+        };
+        let number = line.trim().parse::<usize>().ok();
+        match number.and_then(|number| all.get(number.checked_sub(1)?)) {
+            Some(one) => break one,
+            None => answer = ask(&format!("A number from 1 to {}: ", all.len())),
+        }
+    };
+    match config::choice::remember(&options.directory, &chosen.option()) {
+        Ok(file) => {
+            Report::note(&format!(
+                "remembered for this project; to forget it: rm {}",
+                file.display()
+            ));
+            Ok(())
+        }
+        Err(error) => Err(Error::failed("the choice cannot be remembered", error)
+            .remedy(format!("name the program: hotrun {}", chosen.option()))),
+    }
 }
 
 /// One thread does all: children are spawned and reaped on it.

@@ -24,6 +24,7 @@ use crate::project::guess::{self, Guess, Outcome};
 use crate::project::{Ask, Kind, Nested, Question, Selection};
 
 mod air;
+pub mod choice;
 mod document;
 mod duration;
 mod environment;
@@ -733,11 +734,31 @@ fn guess_for(options: &Options, has_file: bool) -> Result<Option<Guess>> {
         Outcome::Unknown => Ok(None),
         Outcome::Unable { reason, remedy } => Err(Error::usage(place, reason).remedy(remedy)),
         Outcome::Several(all) => {
-            let reason = format!("{} programs can be run here, and none is named", all.len());
+            let chosen = choice::remembered(&options.directory);
             let commands: Vec<String> =
                 all.iter().map(|one| format!("hotrun {}", one.option())).collect();
-            Err(Error::usage(place, reason).remedy(format!("choose one:\n{}", commands.join("\n"))))
+            let reason = format!("{} programs can be run here, and none is named", all.len());
+            let is_chosen = |one: &Guess| chosen.as_ref().is_some_and(|text| *text == one.option());
+            match all.into_iter().find(is_chosen) {
+                Some(guess) => Ok(Some(guess)),
+                None => Err(Error::usage(place, reason)
+                    .remedy(format!("choose one:\n{}", commands.join("\n")))),
+            }
         }
+    }
+}
+
+/// The programs among which the user has to choose before anything can be run here; none, if that
+/// is clear, or chosen already.
+pub fn choices(options: &Options) -> Vec<Guess> {
+    let file = find(options).ok().flatten();
+    let options = with_command(options, file.is_some());
+    if guess_for(&options, file.is_some()).is_ok() {
+        return Vec::new();
+    }
+    match guess::guess(&options.directory) {
+        Outcome::Several(all) => all,
+        Outcome::Found(_) | Outcome::Unable { .. } | Outcome::Unknown => Vec::new(),
     }
 }
 

@@ -729,6 +729,44 @@ fn what_was_held_back_is_shown_when_a_program_that_began_with_the_terminal_has_l
 }
 
 #[test]
+fn of_several_programs_one_is_chosen_and_remembered() {
+    let name = "of_several_programs_one_is_chosen_and_remembered";
+    if !can(name) || !has(name, &["python3"]) {
+        return;
+    }
+    let source = |word: &str| {
+        format!(
+            "import time\nif __name__ == '__main__':\n    print('up {word}', flush=True)\n    \
+                 time.sleep(1000)\n"
+        )
+    };
+    let state = tempfile::tempdir().unwrap();
+    let project = Sandbox::empty()
+        .env("XDG_STATE_HOME", state.path().to_str().unwrap())
+        .file("one.py", &source("one"))
+        .file("two.py", &source("two"));
+    let mut session = Session::of_hotrun(&project);
+    session.wait_for("2  Python (two.py)");
+    session.wait_for("Which one (1 to 2)? ");
+    session.send("3\n");
+    session.wait_for("A number from 1 to 2: ");
+    session.send("2\n");
+    session.wait_for("to forget it: rm ");
+    session.wait_for("up two");
+    session.send("\x03");
+    session.ends_with(0);
+    // Not asked again, without a terminal either.
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_for("up two");
+    hotrun.end();
+    // What was chosen is gone.
+    project.sh("mv two.py three.py");
+    let (code, _, stderr) = project.run(&[]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("hotrun -- python3 three.py"), "{stderr}");
+}
+
+#[test]
 fn ctrl_d_while_a_program_begins_does_not_end_the_keys() {
     if !can("ctrl_d_while_a_program_begins_does_not_end_the_keys") {
         return;

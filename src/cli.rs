@@ -21,6 +21,7 @@ use crate::error::{Error, FAILED, Result, USAGE};
 use crate::init::{self, Source};
 use crate::process::{Processes, guardian};
 use crate::project::cargo::launch;
+use crate::project::guess::tests_of as tests;
 use crate::project::{Selection, go};
 use crate::report::Report;
 use crate::report::console::Console;
@@ -38,7 +39,7 @@ use words::Words;
     version,
     disable_version_flag = true,
     disable_help_subcommand = true,
-    override_usage = "hotrun [OPTIONS] [COMMAND...]\n       hotrun init | check | explain PATH... | rollback | exec -- PROGRAM...",
+    override_usage = "hotrun [OPTIONS] [COMMAND...]",
     after_help = "Cargo, Go and most other projects need no configuration; hotrun.toml or\n\
                   .air.toml is read where there is one. In Cargo and Go projects, and beside a\n\
                   configuration, COMMAND is the program's arguments (to run another command\n\
@@ -67,6 +68,8 @@ enum Word {
         #[arg(long, value_name = "TOOL", hide_possible_values = true)]
         from: Option<Source>,
     },
+    /// Run the project's tests, and again on every change
+    Test,
     /// Show the resolved configuration
     Check,
     /// Make the running hotrun go back to the last good build
@@ -302,6 +305,7 @@ fn perform() -> Result<u8> {
         .unwrap_or_else(|error| error.exit());
     match &cli.command {
         None | Some(Word::Run) => run(&cli, &words),
+        Some(Word::Test) => test(&cli, &words),
         Some(Word::Init { full, from }) => write_first(&cli, &words, *full, *from),
         Some(Word::Check) => check(&cli, &words),
         Some(Word::Rollback) => roll_back(&cli, &words),
@@ -317,6 +321,16 @@ fn run(cli: &Cli, words: &Words) -> Result<u8> {
     if has_terminal && !options.once {
         choose(&options)?;
     }
+    block_on(engine::run(options, cli.common.talk()))
+}
+
+/// Runs the tests of the project as its program.
+fn test(cli: &Cli, words: &Words) -> Result<u8> {
+    log_diagnostics(cli.common.verbose);
+    let mut options = cli.options(words)?;
+    let mut argv = tests::command(&options.directory)?;
+    argv.append(&mut options.args);
+    options.command = Some(Command::Argv(argv));
     block_on(engine::run(options, cli.common.talk()))
 }
 

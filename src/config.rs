@@ -139,6 +139,8 @@ pub struct Build {
     pub stages: Vec<Stage>,
     /// What looks for errors in changed sources before a restart, where there is no build.
     pub check: Option<Check>,
+    /// Whether the build is itself only a check: that of a library.
+    pub only_checks: bool,
     /// Spacing between the starts of two builds.
     pub delay: Duration,
     /// Grace of an overtaken build.

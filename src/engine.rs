@@ -775,6 +775,9 @@ impl Engine {
         self.listing.build_began(cause.paths());
         let stages = self.config.build.stages.clone();
         self.spawn(proc, Role::Build, None, stages, None, None);
+        if let Some(facts) = self.report.facts.get_mut(&proc) {
+            facts.is_of_library = self.config.build.only_checks;
+        }
     }
 
     fn spawn_rules(&mut self, proc: Proc, cause: &Cause) {

@@ -140,4 +140,6 @@ pub enum Makes {
     CargoTarget(String),
     /// This file.
     File(PathBuf),
+    /// Nothing that could be run: a library is only checked.
+    Nothing,
 }

@@ -103,6 +103,8 @@ pub struct Facts {
     pub signalled: Option<Signal>,
     /// It is a syntax check, of which users are told only what it finds.
     pub is_check: bool,
+    /// It checks a library, of which nothing is run.
+    pub is_of_library: bool,
 }
 
 impl Facts {
@@ -122,6 +124,7 @@ impl Facts {
             extended: false,
             signalled: None,
             is_check: false,
+            is_of_library: false,
         }
     }
 }
@@ -342,7 +345,12 @@ impl Report {
     fn about_build(&self, notice: &Notice) {
         match notice {
             Notice::Built(build) if !self.is_check(*build) => {
-                self.line(Part::Build, Tone::Good, "built", &format!("in {}", self.took(*build)));
+                let word = if self.is_of_library(*build) { "checked" } else { "built" };
+                self.line(Part::Build, Tone::Good, word, &format!("in {}", self.took(*build)));
+            }
+            Notice::BuildFailed { build, ended, .. } if self.is_of_library(*build) => {
+                let text = format!("{ended}, after {}; waiting for a save", self.took(*build));
+                self.line(Part::Build, Tone::Bad, "failed", &text);
             }
             Notice::SameProgram(build) => {
                 let text = format!("the program is the same, built in {}", self.took(*build));
@@ -356,6 +364,10 @@ impl Report {
             }
             _ => {}
         }
+    }
+
+    fn is_of_library(&self, build: Proc) -> bool {
+        self.facts.get(&build).is_some_and(|facts| facts.is_of_library)
     }
 
     fn is_check(&self, build: Proc) -> bool {

@@ -81,7 +81,7 @@ pub(super) fn take_apart(
 }
 
 /// Words that become commands, so that no project comes to rely on another meaning.
-const RESERVED: [&str; 18] = [
+const RESERVED: [&str; 17] = [
     "status",
     "wait",
     "logs",
@@ -99,7 +99,6 @@ const RESERVED: [&str; 18] = [
     "man",
     "tune",
     "why",
-    "test",
 ];
 /// Commands and words of at least this many letters are compared: almost any short word is like
 /// another one.

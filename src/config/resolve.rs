@@ -102,6 +102,7 @@ impl<'a> Resolver<'a> {
         let check = self.check(&stages, &run.program)?;
         let build = Build {
             check,
+            only_checks: plan.as_ref().is_some_and(|plan| plan.makes == Makes::Nothing),
             stages,
             delay: self.milliseconds("build.delay", 0)?,
             cancel_grace: self.duration("build.cancel_grace", CANCEL_GRACE)?,
@@ -362,7 +363,7 @@ impl<'a> Resolver<'a> {
             self.document.assume("build.cmd", plan.label.clone());
             let target = match &plan.makes {
                 Makes::CargoTarget(target) => Some(target.clone()),
-                Makes::File(_) => None,
+                Makes::File(_) | Makes::Nothing => None,
             };
             stages.push(Stage {
                 command: Command::Argv(plan.build.clone()),
@@ -497,7 +498,7 @@ impl<'a> Resolver<'a> {
                 args.insert(0, path.into());
                 Program::Command(Command::Argv(args))
             }
-            None => Program::None,
+            Some(Makes::Nothing) | None => Program::None,
         }
     }
 

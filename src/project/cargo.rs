@@ -110,19 +110,27 @@ fn from_metadata(metadata: &Metadata, manifest: &Path, selection: &Selection) ->
     let mut select: Vec<OsString> = vec!["--manifest-path".into(), manifest.into()];
     select.extend(["-p".into(), choice::spec_for_cargo(package).into()]);
     let kind = if is_example(target) { "--example" } else { "--bin" };
-    select.extend([kind.into(), (&target.name).into()]);
+    let is_library = is_library(target);
+    if !is_library {
+        select.extend([kind.into(), (&target.name).into()]);
+    }
     select.extend(selection.flags.iter().map(OsString::from));
     let mut shown: Vec<String> = Vec::new();
     if selection.package.is_some() {
         shown.extend(["-p".to_owned(), choice::spec_for_people(metadata, package)]);
     }
-    shown.extend([kind.to_owned(), target.name.clone()]);
+    if !is_library {
+        shown.extend([kind.to_owned(), target.name.clone()]);
+    }
     shown.extend(selection.flags.iter().cloned());
     let shown = shown.join(" ");
 
-    let mut build: Vec<OsString> = vec![program(), "build".into()];
-    // Errors and the progress bar go to stderr as always, the facts to stdout.
-    build.push("--message-format=json-render-diagnostics".into());
+    let command = if is_library { "check" } else { "build" };
+    let mut build: Vec<OsString> = vec![program(), command.into()];
+    if !is_library {
+        // Errors and the progress bar go to stderr as always, the facts to stdout.
+        build.push("--message-format=json-render-diagnostics".into());
+    }
     build.extend(select.iter().cloned());
 
     let root = metadata.workspace_root.as_std_path();
@@ -130,8 +138,8 @@ fn from_metadata(metadata: &Metadata, manifest: &Path, selection: &Selection) ->
     let made = [Some(&metadata.target_directory), metadata.build_directory.as_ref()];
     Ok(Plan {
         build,
-        label: format!("cargo build {shown}"),
-        makes: Makes::CargoTarget(target.name.clone()),
+        label: format!("cargo {command} {shown}").trim_end().to_owned(),
+        makes: if is_library { Makes::Nothing } else { Makes::CargoTarget(target.name.clone()) },
         without: without(metadata, &used, &directories, target),
         made: made.into_iter().flatten().map(|one| one.as_std_path().to_owned()).collect(),
         roots: roots(&directories),
@@ -143,7 +151,7 @@ fn from_metadata(metadata: &Metadata, manifest: &Path, selection: &Selection) ->
             used: used.iter().map(|one| directory_of(one)).collect(),
         }),
         warnings: Vec::new(),
-        launch: Some(Launch {
+        launch: (!is_library).then(|| Launch {
             cargo: program(),
             run: select,
             label: format!("cargo run {shown}"),
@@ -151,6 +159,19 @@ fn from_metadata(metadata: &Metadata, manifest: &Path, selection: &Selection) ->
             ..Launch::default()
         }),
     })
+}
+
+/// Whether this is what a package without programs consists of.
+fn is_library(target: &Target) -> bool {
+    let kinds = [
+        TargetKind::Lib,
+        TargetKind::RLib,
+        TargetKind::DyLib,
+        TargetKind::CDyLib,
+        TargetKind::StaticLib,
+        TargetKind::ProcMacro,
+    ];
+    kinds.iter().any(|kind| target.kind.contains(kind))
 }
 
 fn is_example(target: &Target) -> bool {

@@ -20,6 +20,7 @@ mod python;
 mod scripting;
 pub mod syntax;
 mod tasks;
+pub mod tests_of;
 
 /// Maximum size of a file that is read for a guess, in bytes.
 const MAX_SIZE: u64 = 1 << 20;

@@ -251,3 +251,54 @@ fn of_several_programs_each_is_offered_as_a_command_that_works() {
     hotrun.wait_for("up two");
     hotrun.end();
 }
+
+const MANIFEST: &str =
+    "[package]\nname = \"shelf\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[workspace]\n";
+
+#[test]
+fn a_library_is_checked_and_its_tests_run_on_request() {
+    if !has("a_library_is_checked_and_its_tests_run_on_request", &["cargo"]) {
+        return;
+    }
+    let source = |body: &str| {
+        format!(
+            "pub fn one() -> u8 {{ {body} }}\n#[test]\nfn is_one() {{ assert_eq!(one(), 1); }}\n"
+        )
+    };
+    let project = Sandbox::empty().file("Cargo.toml", MANIFEST).file("src/lib.rs", &source("1"));
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_for("building  cargo check");
+    hotrun.wait_for("checked  in");
+    project.save("src/lib.rs", &source("\"1\""));
+    hotrun.wait_for("mismatched types");
+    hotrun.wait_for("waiting for a save");
+    project.save("src/lib.rs", &source("2"));
+    hotrun.wait_for("checked  in");
+    hotrun.end();
+    let mut hotrun = project.start(&["test", "--", "--color", "never"]);
+    hotrun.wait_for("is_one ... FAILED");
+    project.save("src/lib.rs", &source("1"));
+    hotrun.wait_for("is_one ... ok");
+    hotrun.end();
+}
+
+#[test]
+fn a_project_that_says_how_it_is_tested_is_tested_so() {
+    let tests = |file: &str, text: &str| Sandbox::empty().file(file, text);
+    let name = "a_project_that_says_how_it_is_tested_is_tested_so";
+    if has(&format!("{name} (make)"), &["make"]) {
+        let project = tests("Makefile", "test:\n\t@echo all tested\n");
+        let mut hotrun = project.start(&["test"]);
+        hotrun.wait_for("all tested");
+        hotrun.end();
+    }
+    if has(&format!("{name} (npm)"), &["npm"]) {
+        let project = tests("package.json", "{\"scripts\": {\"test\": \"echo all tested\"}}");
+        let mut hotrun = project.start(&["test"]);
+        hotrun.wait_for_line("all tested");
+        hotrun.end();
+    }
+    let (code, _, stderr) = Sandbox::empty().run(&["test"]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("does not know how this project is tested"), "{stderr}");
+}

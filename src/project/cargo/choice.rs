@@ -27,6 +27,9 @@ pub(super) fn choose<'a>(
     let wanted = match (wanted, &default_runs[..]) {
         (Some(wanted), _) => wanted,
         (None, [only]) => only,
+        (None, _) if found.is_empty() && selection.example.is_none() => {
+            return the_library(&candidates, manifest);
+        }
         (None, _) => return the_only(&found, manifest),
     };
     let named: Found = found.iter().filter(|(_, one)| one.name == *wanted).copied().collect();
@@ -56,14 +59,36 @@ pub(super) fn choose<'a>(
 fn the_only<'a>(found: &Found<'a>, manifest: &Path) -> Result<(&'a Package, &'a Target)> {
     match &found[..] {
         [only] => Ok(*only),
-        [] => Err(Error::usage(manifest.display(), "no program to run: only a library").remedy(
-            "run one of its examples: hotrun --example NAME\nor write a hotrun.toml; see: hotrun init",
-        )),
         several => Err(Error::usage(
             manifest.display(),
             format!("several programs to choose from: {}", names(several)),
         )
         .remedy(format!("hotrun --bin {}\nor set default-run in Cargo.toml", several[0].1.name))),
+    }
+}
+
+/// The library that is checked where there is no program.
+fn the_library<'a>(
+    candidates: &[&'a Package],
+    manifest: &Path,
+) -> Result<(&'a Package, &'a Target)> {
+    let libraries: Found<'a> = candidates
+        .iter()
+        .flat_map(|package| package.targets.iter().map(move |target| (*package, target)))
+        .filter(|(_, target)| super::is_library(target))
+        .collect();
+    match &libraries[..] {
+        [only] => Ok(*only),
+        [] => Err(Error::usage(manifest.display(), "neither a program nor a library")
+            .remedy("name a command: `hotrun -x 'cargo check'`")),
+        [(first, _), ..] => {
+            let names: Vec<&str> = libraries.iter().map(|(one, _)| one.name.as_str()).collect();
+            let why = format!("no program, but several libraries: {}", names.join(", "));
+            Err(Error::usage(manifest.display(), why).remedy(format!(
+                "to check one: `hotrun -p {}`\nto check all: `hotrun -x 'cargo check --workspace'`",
+                first.name
+            )))
+        }
     }
 }
 

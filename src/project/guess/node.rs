@@ -140,6 +140,15 @@ pub(super) fn guess(place: &Place<'_>) -> Outcome {
     package.outcome(&plain, &format!("package.json, {file}"))
 }
 
+/// The package's own script for its tests.
+pub(super) fn test_command(place: &Place<'_>) -> Option<String> {
+    let json: Json = serde_json::from_str(&place.read("package.json")).ok()?;
+    let script = json.get("scripts")?.get("test")?.as_str()?;
+    // What `npm init` writes.
+    let is_real = !script.contains("no test specified");
+    is_real.then(|| format!("{} test", manager(place, &json)))
+}
+
 /// A single file that needs no package.
 fn without_package(place: &Place<'_>) -> Outcome {
     let names = ["server.js", "index.js", "app.js", "server.mjs", "index.mjs", "main.js"];

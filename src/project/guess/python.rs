@@ -6,7 +6,7 @@ use super::{Guess, Outcome, Place, not_installed};
 
 const EXTENSIONS: [&str; 5] = ["py", "toml", "html", "jinja", "jinja2"];
 /// Files that say that this is a Python project.
-const MARKS: [&str; 6] =
+pub(super) const MARKS: [&str; 6] =
     ["pyproject.toml", "requirements.txt", "setup.py", "setup.cfg", "Pipfile", "uv.lock"];
 /// Files that may hold the program, in the order in which they are asked.
 const ENTRIES: [&str; 25] = [
@@ -298,7 +298,7 @@ fn with_interpreter(
 
 /// What runs Python here: the project's own environment, the manager of its lock file, or the one
 /// on the search path.
-fn interpreter(place: &Place<'_>) -> Result<String, &'static str> {
+pub(super) fn interpreter(place: &Place<'_>) -> Result<String, &'static str> {
     for name in [".venv", "venv", "env", ".env"] {
         if place.has(&format!("{name}/bin/python")) {
             return Ok(format!("{name}/bin/python"));

@@ -148,7 +148,6 @@ enum When {
 
 /// What to build, where the project decides how.
 #[derive(Args, Debug)]
-#[command(next_help_heading = "Without a configuration")]
 struct Choice {
     /// The package (Go: ./cmd/x, its import path, or x)
     #[arg(short, long, value_name = "NAME", global = true)]

@@ -112,6 +112,12 @@ impl Guess {
         found.and_then(|(_, value)| value.as_str())
     }
 
+    /// Whether there is a command, and one that a process can be given.
+    fn can_be_run(&self) -> bool {
+        let texts = || self.values.iter().filter_map(|(_, value)| value.as_str());
+        !self.program().trim().is_empty() && !texts().any(|text| text.contains('\0'))
+    }
+
     /// The command that starts the program.
     pub fn program(&self) -> &str {
         self.text("build.entrypoint").or(self.text("build.full_bin")).unwrap_or_default()
@@ -176,7 +182,8 @@ impl Place<'_> {
         let mut text = String::new();
         let read = std::fs::File::open(path)
             .and_then(|file| file.take(MAX_SIZE).read_to_string(&mut text));
-        if read.is_ok() { text } else { String::new() }
+        let is_text = read.is_ok() && !text.contains('\0');
+        if is_text { text } else { String::new() }
     }
 
     /// The names of the files here that end in this, sorted.
@@ -216,8 +223,12 @@ fn guess_with(directory: &Path, path: &OsStr) -> Outcome {
     let mut unable = None;
     for (number, kind) in kinds.iter().enumerate() {
         match kind(&place) {
+            Outcome::Found(guess) if !guess.can_be_run() => {}
             Outcome::Found(guess) => return with_others(&place, &kinds[number + 1..], *guess),
-            Outcome::Several(all) => return Outcome::Several(all),
+            Outcome::Several(mut all) => {
+                all.retain(Guess::can_be_run);
+                return Outcome::Several(all);
+            }
             // A task file may say how to start what its own tools do not.
             stuck @ Outcome::Unable { .. } => unable = unable.or(Some(stuck)),
             Outcome::Unknown => {}

@@ -71,7 +71,7 @@ const ENTRIES: [&str; 14] = [
 const OUTPUTS: [&str; 4] = ["dist", "build", "out", "lib"];
 /// Maximum number of scripts that call each other.
 const MAX_DEPTH: usize = 5;
-/// The first major version of Node that runs TypeScript as it is.
+/// The last major version of Node of which not all releases run TypeScript as it is.
 const MAX_BLIND_VERSION: u32 = 22;
 
 struct Package<'a> {
@@ -462,10 +462,9 @@ impl Package<'_> {
         }
         guess = guess.runs(run);
         if plain.reloads_itself {
-            let settings = ["package.json", ".env", "vite.config.ts", "vite.config.js"];
-            let settings: Vec<&str> =
-                settings.into_iter().filter(|name| self.place.has(name)).collect();
-            guess = guess.reloads_itself(&settings);
+            // Some restart by themselves for these, too; but not after they have failed.
+            let settings = vec!["*.config.*".to_owned(), "tsconfig*.json".to_owned()];
+            guess = guess.reloads_itself(&["package.json", ".env"]).set("watch.include", settings);
         } else {
             let is_typescript = self.is_typescript() || manager == "bun" || has_types(&plain.run);
             guess = guess.watches(if is_typescript { &TYPESCRIPT } else { &JAVASCRIPT });

@@ -459,3 +459,57 @@ fn what_a_command_reads_follows_from_its_program() {
         assert_eq!(of(line).as_deref(), first, "{line}");
     }
 }
+
+#[test]
+fn fuzz_whatever_the_files_of_a_project_hold_what_is_guessed_can_be_run() {
+    let corpus = [
+        r#"{"scripts": {"dev": "cross-env A=b nodemon -w src --exec \"tsx\" a.ts && node dist/b.js"}}"#,
+        r#"{"main": "index.js", "scripts": {"start": "npm run dev", "dev": "nest start -w"}}"#,
+        "[project]\nname = \"shop\"\n[project.scripts]\nshop = \"shop:main\"\n",
+        "app = FastAPI()\nuvicorn.run(app, port=9000)\napp.run(host=\"::\")\n",
+        "web: bundle exec puma -p $PORT\nworker: ./work\n",
+        "dev: build\n\tnode x\nrun serve:\n",
+        "project(shop C)\nadd_executable(${PROJECT_NAME} main.c)\nexecutable('shop', 'main.c')\n",
+        "<project><mainClass>a.B</mainClass></project>",
+    ];
+    let words =
+        ["--watch", "--exec", "watch", "&&", "dotenv --", "-x", "scripts", "dev", "npm run"];
+    let project = Project::new(&[("node_modules/.bin/tsx", "")]);
+    let place = project.root.path().join("shop");
+    let files = [
+        "package.json",
+        "pyproject.toml",
+        "main.py",
+        "app.py",
+        "Procfile",
+        "justfile",
+        "Makefile",
+        "CMakeLists.txt",
+        "meson.build",
+        "pom.xml",
+        "deno.json",
+        "Taskfile.yml",
+        "build.zig",
+    ];
+    crate::fuzz::hammer(&corpus, &words, |text| {
+        for file in files {
+            let path = place.join(file);
+            std::fs::write(&path, text).unwrap();
+            let all = match project.outcome() {
+                Outcome::Found(guess) => vec![*guess],
+                Outcome::Several(all) => all,
+                Outcome::Unable { reason, remedy } => {
+                    assert!(!reason.is_empty() && !remedy.is_empty());
+                    Vec::new()
+                }
+                Outcome::Unknown => Vec::new(),
+            };
+            std::fs::remove_file(&path).unwrap();
+            for guess in all {
+                assert!(!guess.program().trim().is_empty(), "{file}: {guess:?}");
+                assert!(!guess.program().contains('\0'), "{file}: {guess:?}");
+                assert!(shlex::split(&guess.option()).is_some(), "{file}: {guess:?}");
+            }
+        }
+    });
+}

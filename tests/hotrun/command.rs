@@ -170,7 +170,13 @@ fn without_the_check_a_syntax_error_is_found_by_the_program() {
         return;
     }
     let Language { file, good, bad, .. } = &LANGUAGES[0];
-    let project = Sandbox::empty().file(file, &good("one"));
+    let project = Sandbox::empty().file(file, &good("one")).file("traceback.py", "no python");
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_for_all(&["up one", "ready"]);
+    // What the check itself imports is not the project's.
+    project.save(file, &good("two"));
+    hotrun.wait_for("up two");
+    hotrun.end();
     let mut hotrun = project.start(&["--build.check=false"]);
     hotrun.wait_for("ready");
     project.save(file, bad);
@@ -185,7 +191,7 @@ fn a_check_that_cannot_run_or_takes_too_long_stands_in_nobodys_way() {
     // The same program checks and runs.
     for check in ["exec sleep 1000", "exit 127", "kill -9 $$"] {
         let python = format!(
-            "case \"$1\" in -S) {check};; esac\necho \"up $(cat main.py)\"\nexec sleep 1000\n"
+            "case \"$1\" in -I) {check};; esac\necho \"up $(cat main.py)\"\nexec sleep 1000\n"
         );
         let project = Sandbox::empty().script("python", &python).file("main.py", "one\n");
         let mut hotrun = project.start(&["run", "--", "./python", "main.py"]);

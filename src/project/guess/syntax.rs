@@ -103,7 +103,8 @@ pub fn check(directory: &Path, argv: &[OsString]) -> Option<Check> {
         }
         _ => {
             let python = python(directory, &words, bare)?;
-            let argv = [python.as_str(), "-S", "-W", "ignore", "-c", PYTHON];
+            // Isolated: a traceback.py of the project is not imported.
+            let argv = [python.as_str(), "-I", "-S", "-W", "ignore", "-c", PYTHON];
             let label = format!("{python}: compile");
             Some(Check { argv: argv.map(OsString::from).into(), extensions: &["py"], label })
         }

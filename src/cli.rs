@@ -266,6 +266,7 @@ impl Cli {
             selection: self.choice.selection(),
             args,
             command,
+            choice: None,
             keys,
         })
     }
@@ -315,10 +316,9 @@ fn perform() -> Result<u8> {
 
 fn run(cli: &Cli, words: &Words) -> Result<u8> {
     log_diagnostics(cli.common.verbose);
-    let options = cli.options(words)?;
-    let has_terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
-    if has_terminal && !options.once {
-        choose(&options)?;
+    let mut options = cli.options(words)?;
+    if std::io::stdin().is_terminal() && std::io::stderr().is_terminal() {
+        options.choice = choose(&options)?;
     }
     block_on(engine::run(options, cli.common.talk()))
 }
@@ -334,10 +334,10 @@ fn test(cli: &Cli, words: &Words) -> Result<u8> {
 }
 
 /// Asks which of several programs is meant, and remembers the answer for the project.
-fn choose(options: &Options) -> Result<()> {
+fn choose(options: &Options) -> Result<Option<String>> {
     let all = config::choices(options);
     if all.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let mut text = String::from("Several programs can be run here:\n");
     for (number, one) in all.iter().enumerate() {
@@ -362,17 +362,12 @@ fn choose(options: &Options) -> Result<()> {
             None => answer = ask(&format!("A number from 1 to {}: ", all.len())),
         }
     };
-    match config::choice::remember(&options.directory, &chosen.option()) {
-        Ok(file) => {
-            Report::note(&format!(
-                "remembered for this project; to forget it: rm {}",
-                file.display()
-            ));
-            Ok(())
-        }
-        Err(error) => Err(Error::failed("the choice cannot be remembered", error)
-            .remedy(format!("name the program: hotrun {}", chosen.option()))),
-    }
+    let chosen = chosen.option();
+    Report::note(&match config::choice::remember(&options.directory, &chosen) {
+        Ok(file) => format!("remembered for this project; to forget it: rm {}", file.display()),
+        Err(error) => format!("the choice cannot be remembered: {error}"),
+    });
+    Ok(Some(chosen))
 }
 
 /// One thread does all: children are spawned and reaped on it.

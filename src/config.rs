@@ -90,12 +90,14 @@ pub struct Options {
     pub args: Vec<OsString>,
     /// What is run in place of the project's own program, if the command line says it.
     pub command: Option<Command>,
+    /// The program that the user has chosen of several, as [`Guess::option`] writes it.
+    pub choice: Option<String>,
     /// Keys of the configuration and what the command line says of each, in its order.
     pub keys: Vec<(String, String)>,
 }
 
 /// A command: a program with arguments, or a text for the shell.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Command {
     /// Run as it is, without a shell.
     Argv(Vec<OsString>),
@@ -674,7 +676,12 @@ pub async fn load(options: &Options, ask: &impl Ask) -> Result<Config> {
     let directory = &options.directory;
     let file = find(options)?;
     let options = &with_command(options, file.is_some());
-    let guess = guess_for(options, file.is_some())?;
+    let guess = {
+        let (options, has_file) = (options.clone(), file.is_some());
+        // It reads many files, on whatever file system they are.
+        let guessing = tokio::task::spawn_blocking(move || guess_for(&options, has_file));
+        guessing.await.map_err(|error| Error::failed("the project", error))??
+    };
     let mut document = match (&file, &guess) {
         (Some(file), _) => read(file, directory)?,
         (None, Some(guess)) => Document::guessed(guess),
@@ -682,6 +689,15 @@ pub async fn load(options: &Options, ask: &impl Ask) -> Result<Config> {
     };
     let air_mode = file.as_deref().is_some_and(air::is_airs);
     let ignored = if air_mode { document.ignore("env") } else { None };
+    if options.command.is_some() {
+        // These are for the program that the file names.
+        for table in ["ready", "listen", "proxy"] {
+            document.ignore(table);
+        }
+        for key in ["run.on_exit", "run.mode", "run.on_failed_start", "run.port", "build.rerun"] {
+            document.ignore(key);
+        }
+    }
     document.overlay(&options.keys);
     let mut config = Resolver::new(options, &document, air_mode).resolve(ask).await?;
     let file = file.map(|file| absolute(directory, &file));
@@ -736,7 +752,7 @@ fn guess_for(options: &Options, has_file: bool) -> Result<Option<Guess>> {
         Outcome::Unknown => Ok(None),
         Outcome::Unable { reason, remedy } => Err(Error::usage(place, reason).remedy(remedy)),
         Outcome::Several(all) => {
-            let chosen = choice::remembered(&options.directory);
+            let chosen = options.choice.clone().or_else(|| choice::remembered(&options.directory));
             let commands: Vec<String> =
                 all.iter().map(|one| format!("hotrun {}", one.option())).collect();
             let reason = format!("{} programs can be run here, and none is named", all.len());

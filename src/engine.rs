@@ -369,6 +369,7 @@ impl Engine {
             {
                 return code;
             }
+            self.release_lines_soon();
             message = inbox.recv().await.expect("the engine holds a sender itself");
         }
     }

@@ -224,6 +224,7 @@ fn identity(options: &Options) -> u64 {
     named.filter(|named| !is_found_anyway(named)).hash(&mut hasher);
     options.selection.hash(&mut hasher);
     options.args.hash(&mut hasher);
+    options.command.hash(&mut hasher);
     let is_aside =
         |key: &str| key.split_once('.').is_some_and(|(table, _)| TABLES_ASIDE.contains(&table));
     for key in options.keys.iter().filter(|(key, _)| !is_aside(key)) {

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::UNIX_EPOCH;
 
 use nix::dir::Dir;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
@@ -22,8 +23,13 @@ const PROOF: &str = ".gitignore";
 /// Maximum size of the proof, in bytes.
 const MOST: u64 = 256;
 
-fn proof(inode: u64) -> String {
-    format!("# Made by hotrun, which may delete this directory (inode {inode}).\n*\n")
+/// The text for this directory. An inode's number is used again after the directory was deleted; the
+/// time of creation, where the file system keeps it, tells the two apart.
+fn proof(directory: &fs::Metadata) -> String {
+    let created = directory.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    let created = created.unwrap_or_default().as_nanos();
+    let inode = directory.ino();
+    format!("# Made by hotrun, which may delete this directory (inode {inode}, {created}).\n*\n")
 }
 
 /// Writes the proof into a directory that has just been made.
@@ -32,8 +38,8 @@ fn proof(inode: u64) -> String {
 ///
 /// It cannot be written.
 pub fn mark(directory: &Path) -> io::Result<()> {
-    let inode = fs::symlink_metadata(directory)?.ino();
-    fs::write(directory.join(PROOF), proof(inode))
+    let meta = fs::symlink_metadata(directory)?;
+    fs::write(directory.join(PROOF), proof(&meta))
 }
 
 /// True for a directory, and no link to one, that holds the proof.
@@ -104,7 +110,7 @@ fn holds_proof(directory: &OwnedFd) -> bool {
         let file = File::from(openat(directory, PROOF, flags, Mode::empty())?);
         let mut text = String::new();
         file.take(MOST).read_to_string(&mut text)?;
-        Ok(text == proof(File::from(directory.try_clone()?).metadata()?.ino()))
+        Ok(text == proof(&File::from(directory.try_clone()?).metadata()?))
     };
     read().unwrap_or(false)
 }

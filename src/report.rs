@@ -101,9 +101,9 @@ pub struct Facts {
     pub extended: bool,
     /// The signal that a rule has sent to it last.
     pub signalled: Option<Signal>,
-    /// It is a syntax check, of which users are told only what it finds.
+    /// Whether it is a syntax check, of which only errors are reported.
     pub is_check: bool,
-    /// It checks a library, of which nothing is run.
+    /// Whether it checks a library, of which nothing is run.
     pub is_of_library: bool,
 }
 

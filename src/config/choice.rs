@@ -3,8 +3,8 @@
 //! The choice is kept outside of the project (`$XDG_STATE_HOME/hotrun`), so that no file has to be
 //! ignored there.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// The file that holds the choice for a project; `None` without a home directory.
@@ -12,17 +12,20 @@ fn file_of(directory: &Path) -> Option<PathBuf> {
     let of_user = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
     let of_user = of_user.filter(|path| path.is_absolute());
     let state = of_user.or_else(|| Some(std::env::home_dir()?.join(".local/state")))?;
-    let mut hasher = DefaultHasher::new();
-    directory.hash(&mut hasher);
-    Some(state.join("hotrun").join(format!("choice.{:016x}", hasher.finish())))
+    // FNV-1a: the same in each release of hotrun and of Rust.
+    let hash =
+        directory.as_os_str().as_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+    Some(state.join("hotrun").join(format!("choice.{hash:016x}")))
 }
 
 /// The command that was chosen for this project.
 pub(super) fn remembered(directory: &Path) -> Option<String> {
-    let text = std::fs::read_to_string(file_of(directory)?).ok()?;
-    let (project, command) = text.split_once('\n')?;
+    let bytes = std::fs::read(file_of(directory)?).ok()?;
     // Two directories may have the same hash.
-    (Path::new(project) == directory).then(|| command.trim_end().to_owned())
+    let command = bytes.strip_prefix(directory.as_os_str().as_bytes())?.strip_prefix(b"\0")?;
+    String::from_utf8(command.to_vec()).ok()
 }
 
 /// Keeps the choice. Returns the file that holds it.
@@ -35,6 +38,7 @@ pub fn remember(directory: &Path, command: &str) -> io::Result<PathBuf> {
     if let Some(place) = file.parent() {
         std::fs::create_dir_all(place)?;
     }
-    std::fs::write(&file, format!("{}\n{command}\n", directory.display()))?;
+    let content = [directory.as_os_str().as_bytes(), b"\0", command.as_bytes()].concat();
+    std::fs::write(&file, content)?;
     Ok(file)
 }

@@ -1,33 +1,40 @@
 //! Syntax checks: the build of what is run from its sources.
 //!
 //! A check writes nothing, so that nothing of what is known of builds and their outputs applies.
-//! It must never stand in the way: one that takes too long counts as passed.
+//! A check without a clear result counts as passed.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Engine;
-use crate::config::{Command, Stage};
-use crate::event::{Cause, Ended, Event, Notice, Proc, Role};
+use crate::config::{Command, Program, Stage, absolute};
+use crate::event::{Cause, Ended, Event, Notice, Proc, Role, name_paths};
 
 /// Maximum duration of a check.
 const LIMIT: Duration = Duration::from_secs(1);
-/// Duration of a check that users would notice.
+/// Duration above which a check counts as slow.
 const SLOW: Duration = Duration::from_millis(100);
-/// After this many slow checks in a row there are no more.
+/// Maximum number of slow checks in a row; then checks are turned off.
 const MAX_SLOW: u32 = 5;
-/// A check of more files than this is left out: that is another branch, not a person who types.
+/// Maximum number of files in a check. More are the work of git or of a formatter.
 const MAX_FILES: usize = 8;
 
 #[derive(Default)]
 pub(super) struct Checks {
     /// The check that runs, or the one that ran last.
     proc: Option<Proc>,
-    /// Files that have changed since the last check that passed.
-    unchecked: BTreeSet<PathBuf>,
+    /// The files that it checks.
+    files: BTreeSet<PathBuf>,
+    /// Files that have changed since the last check that ended.
+    changed: BTreeSet<PathBuf>,
+    /// Files of the last check that failed, until they pass.
+    failed: BTreeSet<PathBuf>,
+    /// Files that have passed.
+    passed: BTreeSet<PathBuf>,
     /// How many checks in a row were slow.
     slow: u32,
+    is_off: bool,
 }
 
 impl Checks {
@@ -47,16 +54,63 @@ impl Engine {
         if !cause.paths().is_empty() {
             self.changed = cause.paths().to_vec();
         }
-        self.checks.proc = Some(proc);
-        self.checks.unchecked.extend(cause.paths().iter().cloned());
-        let files = self.checks.unchecked.iter();
-        let is_sensible = files.len() <= MAX_FILES && self.checks.slow < MAX_SLOW;
-        let check = self.config.build.check.as_ref().filter(|_| is_sensible);
-        let argv = check.and_then(|check| check.command(files, &self.config.directory));
-        let stages = argv.into_iter().map(|argv| Stage::alone(Command::Argv(argv))).collect();
-        self.spawn(proc, Role::Build, None, stages, None, Some(LIMIT));
+        self.forgive(cause.paths());
+        let checks = &mut self.checks;
+        checks.proc = Some(proc);
+        checks.changed.extend(cause.paths().iter().cloned());
+        checks.files.clone_from(&checks.failed);
+        if checks.changed.len() <= MAX_FILES {
+            checks.files.extend(checks.changed.iter().cloned());
+        }
+        let check = self.config.build.check.as_ref().filter(|_| !checks.is_off);
+        if let Some(check) = check {
+            checks.files.retain(|path| check.understands(path));
+        } else {
+            checks.files.clear();
+        }
+        let stage = check.filter(|_| !checks.files.is_empty()).map(|check| {
+            let argv = check.command(&checks.files, &self.config.directory);
+            Stage::alone(Command::Argv(argv))
+        });
+        self.spawn(proc, Role::Build, None, stage.into_iter().collect(), None, Some(LIMIT));
         if let Some(facts) = self.report.facts.get_mut(&proc) {
             facts.is_check = true;
+        }
+    }
+
+    /// A file that has never passed may be none of the program: a script for the browser in a
+    /// dialect, or a template. It holds up one restart, and no second one.
+    fn forgive(&mut self, saved: &[PathBuf]) {
+        let checks = &self.checks;
+        let is_strange = |path: &&PathBuf| {
+            !saved.contains(path) && !checks.passed.contains(*path) && !self.is_entry(path)
+        };
+        let strange: Vec<PathBuf> = checks.failed.iter().filter(is_strange).cloned().collect();
+        if strange.is_empty() {
+            return;
+        }
+        self.checks.failed.retain(|path| !strange.contains(path));
+        let names = name_paths(&strange, &self.config.watch.base);
+        self.report.say(&Notice::Warning(format!(
+            "{names} did not pass the syntax check, and may not be part of the program: ignored until \
+             it is saved again"
+        )));
+    }
+
+    /// Whether the program's command line names this file.
+    fn is_entry(&self, path: &Path) -> bool {
+        let directory = &self.config.directory;
+        match &self.config.run.program {
+            Program::Command(Command::Argv(argv)) => argv.iter().any(|word| {
+                let word = Path::new(word);
+                absolute(directory, word) == path
+                    || absolute(directory, &word.with_extension("js")) == path
+            }),
+            Program::Command(Command::Shell(text, _)) => {
+                let words = shlex::split(text).unwrap_or_default();
+                words.iter().any(|word| absolute(directory, Path::new(word)) == path)
+            }
+            Program::None | Program::Built(_) => false,
         }
     }
 
@@ -71,24 +125,40 @@ impl Engine {
         if is_overtaken {
             return Event::Exited(proc, ended);
         }
-        let took = self.report.facts.get(&proc).map(|facts| facts.began.elapsed());
-        self.checks.slow = if took >= Some(SLOW) { self.checks.slow + 1 } else { 0 };
-        if self.checks.slow == MAX_SLOW {
-            let label = self.config.build.check.as_ref().map(|check| check.label.clone());
-            self.report.say(&Notice::Warning(format!(
-                "syntax checks ({}) took more than 0.1 s {MAX_SLOW} times in a row, and are off now",
-                label.unwrap_or_default()
-            )));
+        if !self.checks.files.is_empty() {
+            let took = self.report.facts.get(&proc).map(|facts| facts.began.elapsed());
+            self.count_slow(took >= Some(SLOW));
         }
+        let checks = &mut self.checks;
+        checks.changed.clear();
+        let files = std::mem::take(&mut checks.files);
         // A tool that cannot be run, or has no time, says nothing about the sources.
         let ended = match ended {
-            Ended::Code(code) if code < 126 => ended,
+            Ended::Code(0) => {
+                checks.failed.retain(|path| !files.contains(path));
+                checks.passed.extend(files);
+                ended
+            }
+            Ended::Code(code) if code < 126 => {
+                checks.failed = files;
+                ended
+            }
             Ended::Code(_) | Ended::Signal { .. } | Ended::NotStarted(_) => Ended::Code(0),
         };
         self.build_failed = !ended.succeeded();
-        if ended.succeeded() {
-            self.checks.unchecked.clear();
-        }
         Event::Exited(proc, ended)
+    }
+
+    fn count_slow(&mut self, is_slow: bool) {
+        self.checks.slow = if is_slow { self.checks.slow + 1 } else { 0 };
+        if self.checks.slow < MAX_SLOW {
+            return;
+        }
+        self.checks.is_off = true;
+        let label = self.config.build.check.as_ref().map(|check| check.label.clone());
+        self.report.say(&Notice::Warning(format!(
+            "syntax checks ({}) took more than 0.1 s {MAX_SLOW} times in a row, and are off now",
+            label.unwrap_or_default()
+        )));
     }
 }

@@ -334,13 +334,7 @@ impl Engine {
 
     /// An app may have put back modes that are not the shell's, or have left the whole screen.
     fn mend_terminal(&mut self) {
-        if self.report.console().release() {
-            let inbox = self.sender.clone();
-            spawn_local(async move {
-                tokio::time::sleep(LEAVES_SCREEN).await;
-                let _ = inbox.send(Message::TerminalUsed);
-            });
-        }
+        self.report.console().release();
         if let Some(terminal) = self.seat.terminal.as_ref().filter(|one| one.is_an_apps()) {
             terminal.mend();
         }
@@ -350,6 +344,17 @@ impl Engine {
     pub(super) fn hold_lines(&self) {
         let is_an_apps = self.seat.terminal.as_ref().is_some_and(Terminal::is_an_apps);
         self.report.console().hold(is_an_apps);
+    }
+
+    /// Lines that wait for a program to leave the screen are written soon, whatever happens.
+    pub(super) fn release_lines_soon(&self) {
+        if self.report.console().is_about_to_release() {
+            let inbox = self.sender.clone();
+            spawn_local(async move {
+                tokio::time::sleep(LEAVES_SCREEN).await;
+                let _ = inbox.send(Message::TerminalUsed);
+            });
+        }
     }
 
     /// A shell does not tell a job that was running that it is in the foreground now.

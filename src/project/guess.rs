@@ -126,17 +126,29 @@ impl Guess {
     /// The file that says so, unless it is a source: when it changes, so may the guess.
     pub fn manifest(&self) -> Option<&str> {
         let file = self.evidence.split(',').next()?;
-        let is_manifest = [".json", ".jsonc", ".toml", ".xml", ".yml", ".yaml", "file", ".dev"];
-        is_manifest.iter().any(|end| file.ends_with(end)).then_some(file)
+        let sources = [
+            "py", "js", "mjs", "cjs", "ts", "tsx", "rb", "ru", "php", "lua", "pl", "psgi", "jl",
+            "R", "sh", "java", "c", "cc", "cpp",
+        ];
+        let end = Path::new(file).extension().and_then(OsStr::to_str).unwrap_or_default();
+        (!sources.contains(&end)).then_some(file)
     }
 
     /// The words behind `hotrun` that mean this guess.
     pub fn option(&self) -> String {
-        let quoted = |text: &str| shlex::try_quote(text).unwrap_or_default().into_owned();
         let cmd = self.text("build.cmd").map(|cmd| format!("--build.cmd {} ", quoted(cmd)));
+        let mut options = cmd.unwrap_or_default();
+        if let Some(address) = &self.listen {
+            let _ = write!(options, "--listen {address} ");
+        }
+        let variables = self.values.iter().filter(|(key, _)| key.starts_with("env."));
+        for (key, value) in variables {
+            let value = quoted(value.as_str().unwrap_or_default());
+            let _ = write!(options, "--{key}={value} ");
+        }
         match self.text("build.entrypoint") {
-            Some(line) if cmd.is_none() => format!("-- {line}"),
-            _ => format!("{}-x {}", cmd.unwrap_or_default(), quoted(self.program())),
+            Some(line) => format!("{options}-- {line}"),
+            None => format!("{options}-x {}", quoted(self.program())),
         }
     }
 
@@ -311,6 +323,11 @@ fn how_to_install(tool: &str) -> String {
         }
     };
     format!("install it: {how}")
+}
+
+/// A text as one word for the shell.
+fn quoted(text: &str) -> String {
+    shlex::try_quote(text).unwrap_or_default().into_owned()
 }
 
 /// True if a shell would pass these words on as they are.

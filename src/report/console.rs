@@ -143,20 +143,19 @@ impl Console {
         self.release();
     }
 
-    /// Writes what was held back, if the screen is free now. True if it seems to be, and is to be
-    /// looked at again after [`LEAVES_SCREEN`].
-    pub fn release(&self) -> bool {
+    /// Writes what was held back, if the screen is free, and was [`LEAVES_SCREEN`] ago.
+    pub fn release(&self) {
         let first = self.held.pieces.borrow().front().map(|(stream, _)| *stream);
-        let Some(stream) = first else { return false };
+        let Some(stream) = first else { return };
         if self.held.is_possible.get() {
             if is_raw(stream) {
                 self.held.left.set(None);
-                return false;
+                return;
             }
             let left = self.held.left.get().unwrap_or_else(Instant::now);
             self.held.left.set(Some(left));
             if left.elapsed() < LEAVES_SCREEN {
-                return true;
+                return;
             }
         }
         self.held.left.set(None);
@@ -165,7 +164,11 @@ impl Console {
         for (stream, bytes) in pieces {
             self.say(stream, &bytes);
         }
-        false
+    }
+
+    /// Whether lines wait for a program that seems to have left the screen.
+    pub fn is_about_to_release(&self) -> bool {
+        self.held.left.get().is_some() && !self.held.pieces.borrow().is_empty()
     }
 
     /// Waits until there is room for more.

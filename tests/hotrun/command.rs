@@ -1,5 +1,7 @@
 //! Any command, any project: `hotrun COMMAND`, and what runs where no file says it.
 
+use nix::sys::signal::Signal;
+
 use crate::sandbox::{Sandbox, has};
 
 /// A script that says which version of a file it has read.
@@ -180,14 +182,12 @@ fn without_the_check_a_syntax_error_is_found_by_the_program() {
     let mut hotrun = project.start(&["--build.check=false"]);
     hotrun.wait_for("ready");
     project.save(file, bad);
-    hotrun.wait_for("stopped");
-    hotrun.wait_for("SyntaxError");
-    hotrun.wait_for("exit code 1");
+    hotrun.wait_for_all(&["SyntaxError", "exit code 1"]);
     hotrun.end();
 }
 
 #[test]
-fn a_check_that_cannot_run_or_takes_too_long_stands_in_nobodys_way() {
+fn a_check_that_cannot_run_or_takes_too_long_counts_as_passed() {
     // The same program checks and runs.
     for check in ["exec sleep 1000", "exit 127", "kill -9 $$"] {
         let python = format!(
@@ -200,6 +200,85 @@ fn a_check_that_cannot_run_or_takes_too_long_stands_in_nobodys_way() {
         hotrun.wait_for("up two");
         hotrun.end();
     }
+    // Those that are started by a shell.
+    for check in ["sleep 1000", "exit 126", "exit 127", "kill -9 $$"] {
+        let node = format!(
+            "case \"$1\" in --check) {check};; esac\necho \"up $(cat main.js)\"\nexec sleep 1000\n"
+        );
+        let project = Sandbox::empty().script("node", &node).file("main.js", "one\n");
+        let mut hotrun = project.start(&["run", "--", "./node", "main.js"]);
+        hotrun.wait_for("up one");
+        project.save("main.js", "two\n");
+        hotrun.wait_for("up two");
+        hotrun.end();
+    }
+}
+
+#[test]
+fn a_file_that_never_passed_the_check_holds_up_one_restart_and_no_second() {
+    let name = "a_file_that_never_passed_the_check_holds_up_one_restart_and_no_second";
+    if !has(name, &["python3"]) {
+        return;
+    }
+    let Language { file, good, bad, .. } = &LANGUAGES[0];
+    let project = Sandbox::empty().file(file, &good("one"));
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_for_all(&["up one", "ready"]);
+    project.save("template.py", "def {{ name }}(\n");
+    hotrun.wait_for("syntax check");
+    project.save(file, &good("two"));
+    hotrun.wait_for("template.py did not pass the syntax check");
+    hotrun.wait_for("up two");
+    // What has passed is known to be Python.
+    project.save("part.py", "x = 1\n");
+    hotrun.wait_for("up two");
+    project.save("part.py", bad);
+    hotrun.wait_for("syntax check");
+    project.save("other.py", "x = 1\n");
+    hotrun.wait_for("syntax check");
+    // However many files change, what failed is checked.
+    for number in 0..12 {
+        project.save(&format!("made{number}.py"), "x = 1\n");
+    }
+    hotrun.wait_for("syntax check");
+    project.save("part.py", "x = 2\n");
+    hotrun.wait_for("up two");
+    hotrun.end();
+}
+
+#[test]
+fn slow_checks_are_turned_off_for_good() {
+    let python = "case \"$1\" in -I) sleep 0.15; exit 1;; esac\necho \"up $(cat main.py)\"\n\
+                  exec sleep 1000\n";
+    let project = Sandbox::empty().script("python", python).file("main.py", "0\n");
+    let mut hotrun = project.start(&["run", "--", "./python", "main.py"]);
+    hotrun.wait_for("up 0");
+    for number in 1..=5 {
+        project.save("main.py", &format!("{number}\n"));
+        hotrun.wait_for("syntax check");
+    }
+    for number in 6..9 {
+        project.save("main.py", &format!("{number}\n"));
+        hotrun.wait_for(&format!("up {number}"));
+    }
+    assert_eq!(hotrun.count("are off now"), 1);
+    hotrun.end();
+}
+
+#[test]
+fn a_command_beside_a_configuration_does_not_follow_rules_for_its_program() {
+    let config = "[build]\nentrypoint = \"./run\"\n[run]\non_exit = \"restart\"\n\
+                  [ready]\nlog = \"never\"\n";
+    let project = project().file("hotrun.toml", config);
+    let mut server = project.start_plain(&[]);
+    server.wait_for("up one");
+    // Another command is no second hotrun of the same program.
+    let mut hotrun = project.start_plain(&["-x", "echo tested"]);
+    hotrun.wait_for("exit code 0; waiting for a save");
+    assert_eq!(hotrun.count("started"), 1);
+    hotrun.signal(Signal::SIGINT);
+    hotrun.wait();
+    server.end();
 }
 
 #[test]

@@ -105,7 +105,11 @@ fn with_gradle(place: &Place<'_>, file: &str) -> Outcome {
             .runs("exec java -jar $(ls build/libs/*.jar | grep -v plain | head -n 1)")
             .found();
     }
-    if text.contains("application") {
+    let plugins =
+        ["id(\"application\")", "id 'application'", "id \"application\"", "'application'"];
+    let applies =
+        |line: &str| line.trim() == "application" || plugins.iter().any(|one| line.contains(one));
+    if text.lines().any(applies) {
         return guess("Gradle")
             .builds(format!("{quiet} installDist"))
             .runs(format!("build/install/{name}/bin/{name}"))
@@ -126,13 +130,14 @@ fn main_classes(place: &Place<'_>) -> Vec<String> {
     while let Some((directory, depth)) = left.pop() {
         for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
             let path = entry.path();
-            if path.is_dir() && depth < MAX_DEPTH {
+            seen += 1;
+            if seen > super::MAX_FILES {
+                return found;
+            }
+            // (A link is no directory here.)
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) && depth < MAX_DEPTH {
                 left.push((path, depth + 1));
             } else if path.extension().is_some_and(|end| end == "java") {
-                seen += 1;
-                if seen > super::MAX_FILES {
-                    return found;
-                }
                 let name = path.strip_prefix(place.directory).unwrap_or(&path);
                 if place.read(&name.to_string_lossy()).contains("static void main(") {
                     found.extend(class_name(&root, &path));

@@ -234,6 +234,14 @@ impl Package<'_> {
             let last = words.split_off(at + 1);
             std::mem::replace(&mut words, last)
         });
+        // A shell would expand these, or change itself.
+        let is_for_one_shell = |word: &String| {
+            let own = ["export", "source", ".", "set", "ulimit", "umask", "alias", "eval"];
+            word.contains(['*', '?', '[', '~', '{']) || own.contains(&word.as_str())
+        };
+        if before.iter().flatten().any(is_for_one_shell) {
+            return several();
+        }
         let mut plain = Plain::default();
         let mut rest = words.iter().map(String::as_str).peekable();
         while let Some(word) = rest.peek() {
@@ -378,7 +386,7 @@ impl Package<'_> {
             let script = settings.get("script").or(self.json.get("main")).and_then(Json::as_str);
             words.push(script.unwrap_or("index.js").to_owned());
         }
-        let words = words.join(" ");
+        let words = shlex::try_join(words.iter().map(String::as_str)).ok()?;
         let line = match exec {
             Some(exec) => format!("{exec} {words}"),
             None if has_types(&words) => {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Guess, Outcome, Place, not_installed};
+use super::{Guess, Outcome, Place, not_installed, quoted};
 
 const EXTENSIONS: [&str; 5] = ["py", "toml", "html", "jinja", "jinja2"];
 /// Files that say that this is a Python project.
@@ -125,7 +125,7 @@ pub(super) fn guess(place: &Place<'_>) -> Outcome {
 }
 
 fn script(python: &str, file: &str) -> Guess {
-    Guess::new("Python", file).runs(format!("{python} {file}")).watches(&EXTENSIONS)
+    Guess::new("Python", file).runs(format!("{python} {}", quoted(file))).watches(&EXTENSIONS)
 }
 
 fn django(place: &Place<'_>) -> Option<Outcome> {
@@ -355,7 +355,7 @@ fn named_application(place: &Place<'_>, project: &toml::Table) -> Option<Outcome
         let evidence = if place.has(".flaskenv") { ".flaskenv" } else { ".env" };
         return Some(with_interpreter(place, "Flask", evidence, |python| {
             Guess::new("Flask", evidence)
-                .runs(format!("{python} -m flask --app {app} run --no-reload"))
+                .runs(format!("{python} -m flask --app {} run --no-reload", quoted(&app)))
                 .watches(&EXTENSIONS)
         }));
     }

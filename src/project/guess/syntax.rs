@@ -1,7 +1,8 @@
 //! The syntax check of a language: where nothing is built, an error in the sources would otherwise
 //! be found by the new program, when the one that worked is gone.
 
-use std::ffi::OsString;
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 /// Compiles each file in memory, and prints errors as Python itself does.
@@ -15,6 +16,8 @@ for name in sys.argv[1:]:
     except (SyntaxError, ValueError) as error:
         failed = 1
         traceback.print_exception(type(error), error, None)
+    except (OSError, RecursionError, MemoryError):
+        pass
 sys.exit(failed)
 ";
 
@@ -30,26 +33,20 @@ pub struct Check {
 }
 
 impl Check {
-    /// The command for those of these files that it understands and that exist.
-    pub fn command<'a>(
-        &self,
-        files: impl Iterator<Item = &'a PathBuf>,
-        directory: &Path,
-    ) -> Option<Vec<OsString>> {
-        let is_known = |path: &&PathBuf| {
-            path.extension()
-                .and_then(|end| end.to_str())
-                .is_some_and(|end| self.extensions.contains(&end))
-        };
+    /// Whether this file can be checked: its language is known, and it exists.
+    pub fn understands(&self, path: &Path) -> bool {
+        let end = path.extension().and_then(OsStr::to_str);
+        end.is_some_and(|end| self.extensions.contains(&end)) && path.is_file()
+    }
+
+    /// The command for these files.
+    pub fn command(&self, files: &BTreeSet<PathBuf>, directory: &Path) -> Vec<OsString> {
         // Shorter names read better in errors. (One that begins with a dash is no option.)
-        let files = files.filter(is_known).filter(|path| path.is_file()).map(|path| {
-            match path.strip_prefix(directory) {
-                Ok(below) => Path::new(".").join(below).into_os_string(),
-                Err(_) => path.clone().into_os_string(),
-            }
+        let files = files.iter().map(|path| match path.strip_prefix(directory) {
+            Ok(below) => Path::new(".").join(below).into_os_string(),
+            Err(_) => path.clone().into_os_string(),
         });
-        let files: Vec<OsString> = files.collect();
-        (!files.is_empty()).then(|| self.argv.iter().cloned().chain(files).collect())
+        self.argv.iter().cloned().chain(files).collect()
     }
 }
 
@@ -62,9 +59,11 @@ pub fn check(directory: &Path, argv: &[OsString]) -> Option<Check> {
     let bare = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
     let each = |command: String, extensions, label: String| {
         // All at once: each of them takes as long as an interpreter needs to start.
+        // What a missing tool (126, 127) or a signal (129 and more) ends says nothing of the file.
         let script = format!(
-            "for file; do {command} & all=\"$all $!\"; done; \
-             for one in $all; do wait $one || failed=1; done; exit ${{failed:-0}}"
+            "all=; failed=0; for file; do {command} & all=\"$all $!\"; done; for one in $all; do \
+             wait $one; code=$?; case $code in 0|126|127|129|13[0-9]|14[0-9]|15[0-9]) ;; \
+             *) failed=1;; esac; done; exit $failed"
         );
         let argv = ["/bin/sh", "-c", script.as_str(), "sh"].map(OsString::from).into();
         Some(Check { argv, extensions, label })
@@ -73,7 +72,7 @@ pub fn check(directory: &Path, argv: &[OsString]) -> Option<Check> {
     match bare {
         // A loader may accept more than JavaScript.
         "node" | "nodejs" if !has_loader(&words) => each(
-            format!("{tool} --check \"$file\""),
+            format!("NODE_OPTIONS= {tool} --check \"$file\""),
             &["js", "mjs", "cjs"],
             format!("{name} --check"),
         ),
@@ -113,7 +112,9 @@ pub fn check(directory: &Path, argv: &[OsString]) -> Option<Check> {
 
 fn has_loader(words: &[String]) -> bool {
     let options = ["-r", "--require", "--import", "--loader", "--experimental-loader"];
-    words.iter().any(|word| options.iter().any(|one| word.split('=').next() == Some(one)))
+    let variable = std::env::var("NODE_OPTIONS").unwrap_or_default();
+    let mut words = words.iter().map(String::as_str).chain(variable.split(' '));
+    words.any(|word| options.iter().any(|one| word.split('=').next() == Some(one)))
 }
 
 /// The interpreter that runs this program.
@@ -124,7 +125,8 @@ fn python(directory: &Path, words: &[String], bare: &str) -> Option<String> {
         python.is_file().then(|| python.to_string_lossy().into_owned())
     };
     match bare {
-        "python" | "pypy" => words.first().cloned(),
+        // Python 2 cannot be isolated.
+        "python" | "pypy" if !first.ends_with("python2") => words.first().cloned(),
         "uv" | "poetry" | "pdm" | "pipenv" => of_environment(&directory.join(".venv/bin")),
         "flask" | "uvicorn" | "gunicorn" | "hypercorn" | "granian" | "fastapi" | "celery" => {
             let beside = first.parent().filter(|bin| !bin.as_os_str().is_empty());

@@ -26,7 +26,11 @@ fn procfile(place: &Place<'_>) -> Outcome {
         .filter(|(_, command)| !command.is_empty())
         .collect();
     let guess = |(name, command): (&str, &str)| {
-        Guess::new("Procfile", format!("{file}, process \"{name}\"")).runs(command)
+        let guess = Guess::new("Procfile", format!("{file}, process \"{name}\"")).runs(command);
+        let is_set = std::env::var_os("PORT").is_some() || place.read(".env").contains("PORT=");
+        let wants_port = command.contains("$PORT") || command.contains("${PORT");
+        // As foreman has it.
+        if wants_port && !is_set { guess.set("env.PORT", "5000") } else { guess }
     };
     let web = processes.iter().find(|(name, _)| *name == "web").copied();
     match (web, processes.as_slice()) {
@@ -58,7 +62,12 @@ fn just(place: &Place<'_>) -> Outcome {
     let recipes = text
         .lines()
         .filter(|line| !line.starts_with([' ', '\t', '#', '@']) && !line.contains(":="))
-        .filter_map(|line| line.split(':').next()?.split(' ').next());
+        .filter_map(|line| {
+            let (recipe, _) = line.split_once(':')?;
+            let name = recipe.split(' ').next()?;
+            // `run = "a:b"`
+            (!recipe.starts_with(&format!("{name} ="))).then_some(name)
+        });
     match best(recipes) {
         Some(name) => needing(place, "just", "just", file, || {
             Guess::new("just", format!("{file}, recipe \"{name}\"")).runs(format!("just {name}"))
@@ -106,7 +115,8 @@ fn make(place: &Place<'_>) -> Outcome {
         .lines()
         .filter_map(|line| line.split_once(':'))
         .filter(|(target, rest)| {
-            !rest.starts_with('=') && !target.starts_with(['\t', '.', '#', ' '])
+            let is_variable = rest.starts_with('=') || target.contains('=');
+            !is_variable && !target.starts_with(['\t', '.', '#', ' '])
         })
         .flat_map(|(targets, _)| targets.split_whitespace())
         .collect();

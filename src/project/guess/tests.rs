@@ -114,6 +114,9 @@ fn a_script_of_a_package_is_run_without_its_watcher() {
         ("nest start api --watch", "npx nest build api, then node dist/apps/api/main"),
         ("cd server && node index.js", "npm run dev"),
         ("npx @11ty/eleventy --serve", "npm run dev"),
+        ("cp views/*.html dist/ && node server.js", "npm run dev"),
+        ("export A=1 && node server.js", "npm run dev"),
+        ("nodemon server.js 'a b'", "node server.js 'a b'"),
         ("node ace serve --hmr", "npm run dev"),
     ];
     for (text, expected) in cases {
@@ -211,7 +214,7 @@ const FACTORY: &str = "def create_app():\n    app = Flask(__name__)\n    return 
 /// The files of a project, and what is guessed.
 type Case = (&'static [(&'static str, &'static str)], &'static str);
 
-const PYTHON: [Case; 27] = [
+const PYTHON: [Case; 28] = [
     (&[("main.py", FAST)], "FastAPI (main.py): python3 -m uvicorn main:service --fd 3"),
     (
         &[("app/main.py", FAST), ("uv.lock", "")],
@@ -263,6 +266,10 @@ const PYTHON: [Case; 27] = [
     (
         &[(".flaskenv", "FLASK_APP=conduit.py\n"), ("conduit.py", "")],
         "Flask (.flaskenv): python3 -m flask --app conduit.py run --no-reload",
+    ),
+    (
+        &[(".env", "FLASK_APP=\"app:create_app('dev')\"\n")],
+        "Flask (.env): python3 -m flask --app \"app:create_app('dev')\" run --no-reload",
     ),
     (
         &[("streamlit_app.py", "from streamlit import x"), ("a.py", "")],
@@ -320,99 +327,101 @@ fn python_is_run_by_what_the_project_has() {
     assert!(project.guess().contains("`uv` is not installed"));
 }
 
+const CLASS: &str = "class A { public static void main(String[] a) {} }";
+
+const OTHERS: [Case; 35] = [
+    (
+        &[("bin/rails", ""), ("config/application.rb", ""), ("package.json", "{}")],
+        "Rails (bin/rails): bin/rails server",
+    ),
+    (&[("config.ru", "")], "Rack (config.ru): rackup"),
+    (&[("config.ru", ""), ("Gemfile", "gem 'puma'")], "Rack (config.ru): bundle exec puma -p 9292"),
+    (&[("app.rb", "")], "Ruby (app.rb): ruby app.rb"),
+    (&[("app.rb", ""), ("Gemfile", "")], "Ruby (app.rb): bundle exec ruby app.rb"),
+    (&[("artisan", "")], "Laravel (artisan): php artisan serve --no-reload"),
+    (
+        &[("composer.json", "{}"), ("public/index.php", "")],
+        "PHP (index.php): php -S 127.0.0.1:8000 -t public",
+    ),
+    (&[("index.php", "")], "PHP (index.php): php -S 127.0.0.1:8000"),
+    (
+        &[("deno.json", r#"{"tasks": {"dev": "deno run --watch -A main.ts"}}"#)],
+        "Deno (deno.json, task \"dev\"): deno run -A main.ts",
+    ),
+    (
+        &[("deno.jsonc", "// x\n{}"), ("server.ts", "")],
+        "Deno (deno.jsonc, server.ts): deno run -A server.ts",
+    ),
+    (&[("mix.exs", "x")], "Elixir (mix.exs): mix compile, then mix run --no-halt --no-compile"),
+    (&[("mix.exs", "{:phoenix, \"1\"}")], "Phoenix (mix.exs): mix phx.server"),
+    (&[("app.psgi", "")], "PSGI (app.psgi): plackup app.psgi"),
+    (
+        &[("pom.xml", "<project/>"), ("src/main/java/a/b/A.java", CLASS)],
+        "Maven (pom.xml): mvn -q compile, then java -cp target/classes a.b.A",
+    ),
+    (
+        &[("build.gradle", "plugins { id 'application' }")],
+        "Gradle (build.gradle): gradle --no-daemon -q installDist, then \
+         build/install/shop/bin/shop",
+    ),
+    (&[("Main.java", CLASS)], "Java (Main.java): java Main.java"),
+    (
+        &[("shop.csproj", "")],
+        ".NET (shop.csproj): dotnet build -nologo -v quiet -nodeReuse:false shop.csproj, then \
+         dotnet run --no-build",
+    ),
+    (
+        &[("build.zig", "b.addExecutable(.{ .name = \"shop\" })")],
+        "Zig (build.zig): zig build, then zig-out/bin/shop",
+    ),
+    (
+        &[("CMakeLists.txt", "project(shop C)\nadd_executable(${PROJECT_NAME} main.c)")],
+        "CMake (CMakeLists.txt): cmake -S . -B build && cmake --build build, then build/shop",
+    ),
+    (
+        &[("meson.build", "executable('shop', 'main.c')")],
+        "Meson (meson.build): test -d build || meson setup build; meson compile -C build, then \
+         build/shop",
+    ),
+    (&[("main.c", "")], "C (main.c): mkdir -p tmp && cc -g -o tmp/main *.c, then tmp/main"),
+    (
+        &[("Makefile", "all: app\nrun:\n\t./app\n"), ("main.c", "")],
+        "make (Makefile, target \"run\"): make all, then make run",
+    ),
+    (&[("Package.swift", "")], "Swift (Package.swift): swift build, then swift run --skip-build"),
+    (&[("pubspec.yaml", "")], "Dart (pubspec.yaml): dart run"),
+    (&[("gleam.toml", "")], "Gleam (gleam.toml): gleam build, then gleam run"),
+    (&[("stack.yaml", "")], "Stack (stack.yaml): stack build, then stack run"),
+    (&[("project.clj", "")], "Leiningen (project.clj): lein run"),
+    (&[("main.lua", "")], "Lua (main.lua): lua main.lua"),
+    (&[("app.pl", "")], "Perl (app.pl): perl app.pl"),
+    (&[("run.sh", "#!/bin/sh\n")], "shell script (run.sh): ./run.sh"),
+    (
+        &[("Procfile", "web: ./serve -p $PORT\n")],
+        "Procfile (Procfile, process \"web\"): ./serve -p $PORT",
+    ),
+    (
+        &[("Makefile", "run = docker run -p 80:80\nserve:\n\tx\n")],
+        "make (Makefile, target \"serve\"): make serve",
+    ),
+    (&[("justfile", "dev port='1':\n    x\n")], "just (justfile, recipe \"dev\"): just dev"),
+    (&[("mise.toml", "[tasks.run]\nrun = 'x'")], "mise (mise.toml, task \"run\"): mise run run"),
+    (
+        &[("Taskfile.yml", "version: 3\ntasks:\n  start:\n    cmd: x\n")],
+        "Task (Taskfile.yml, task \"start\"): task start",
+    ),
+];
+
 #[test]
 fn other_kinds_of_projects_are_known_by_their_own_files() {
-    let class = "class A { public static void main(String[] a) {} }";
-    let cases: [(&[(&str, &str)], &str); 34] = [
-        (
-            &[("bin/rails", ""), ("config/application.rb", ""), ("package.json", "{}")],
-            "Rails (bin/rails): bin/rails server",
-        ),
-        (&[("config.ru", "")], "Rack (config.ru): rackup"),
-        (
-            &[("config.ru", ""), ("Gemfile", "gem 'puma'")],
-            "Rack (config.ru): bundle exec puma -p 9292",
-        ),
-        (&[("app.rb", "")], "Ruby (app.rb): ruby app.rb"),
-        (&[("app.rb", ""), ("Gemfile", "")], "Ruby (app.rb): bundle exec ruby app.rb"),
-        (&[("artisan", "")], "Laravel (artisan): php artisan serve --no-reload"),
-        (
-            &[("composer.json", "{}"), ("public/index.php", "")],
-            "PHP (index.php): php -S 127.0.0.1:8000 -t public",
-        ),
-        (&[("index.php", "")], "PHP (index.php): php -S 127.0.0.1:8000"),
-        (
-            &[("deno.json", r#"{"tasks": {"dev": "deno run --watch -A main.ts"}}"#)],
-            "Deno (deno.json, task \"dev\"): deno run -A main.ts",
-        ),
-        (
-            &[("deno.jsonc", "// x\n{}"), ("server.ts", "")],
-            "Deno (deno.jsonc, server.ts): deno run -A server.ts",
-        ),
-        (&[("mix.exs", "x")], "Elixir (mix.exs): mix compile, then mix run --no-halt --no-compile"),
-        (&[("mix.exs", "{:phoenix, \"1\"}")], "Phoenix (mix.exs): mix phx.server"),
-        (&[("app.psgi", "")], "PSGI (app.psgi): plackup app.psgi"),
-        (
-            &[("pom.xml", "<project/>"), ("src/main/java/a/b/A.java", class)],
-            "Maven (pom.xml): mvn -q compile, then java -cp target/classes a.b.A",
-        ),
-        (
-            &[("build.gradle", "plugins { id 'application' }")],
-            "Gradle (build.gradle): gradle --no-daemon -q installDist, then \
-             build/install/shop/bin/shop",
-        ),
-        (&[("Main.java", class)], "Java (Main.java): java Main.java"),
-        (
-            &[("shop.csproj", "")],
-            ".NET (shop.csproj): dotnet build -nologo -v quiet -nodeReuse:false shop.csproj, then \
-             dotnet run --no-build",
-        ),
-        (
-            &[("build.zig", "b.addExecutable(.{ .name = \"shop\" })")],
-            "Zig (build.zig): zig build, then zig-out/bin/shop",
-        ),
-        (
-            &[("CMakeLists.txt", "project(shop C)\nadd_executable(${PROJECT_NAME} main.c)")],
-            "CMake (CMakeLists.txt): cmake -S . -B build && cmake --build build, then build/shop",
-        ),
-        (
-            &[("meson.build", "executable('shop', 'main.c')")],
-            "Meson (meson.build): test -d build || meson setup build; meson compile -C build, then \
-             build/shop",
-        ),
-        (&[("main.c", "")], "C (main.c): mkdir -p tmp && cc -g -o tmp/main *.c, then tmp/main"),
-        (
-            &[("Makefile", "all: app\nrun:\n\t./app\n"), ("main.c", "")],
-            "make (Makefile, target \"run\"): make all, then make run",
-        ),
-        (
-            &[("Package.swift", "")],
-            "Swift (Package.swift): swift build, then swift run --skip-build",
-        ),
-        (&[("pubspec.yaml", "")], "Dart (pubspec.yaml): dart run"),
-        (&[("gleam.toml", "")], "Gleam (gleam.toml): gleam build, then gleam run"),
-        (&[("stack.yaml", "")], "Stack (stack.yaml): stack build, then stack run"),
-        (&[("project.clj", "")], "Leiningen (project.clj): lein run"),
-        (&[("main.lua", "")], "Lua (main.lua): lua main.lua"),
-        (&[("app.pl", "")], "Perl (app.pl): perl app.pl"),
-        (&[("run.sh", "#!/bin/sh\n")], "shell script (run.sh): ./run.sh"),
-        (
-            &[("Procfile", "web: ./serve -p $PORT\n")],
-            "Procfile (Procfile, process \"web\"): ./serve -p $PORT",
-        ),
-        (&[("justfile", "dev port='1':\n    x\n")], "just (justfile, recipe \"dev\"): just dev"),
-        (
-            &[("mise.toml", "[tasks.run]\nrun = 'x'")],
-            "mise (mise.toml, task \"run\"): mise run run",
-        ),
-        (
-            &[("Taskfile.yml", "version: 3\ntasks:\n  start:\n    cmd: x\n")],
-            "Task (Taskfile.yml, task \"start\"): task start",
-        ),
-    ];
-    for (files, expected) in cases {
+    for (files, expected) in OTHERS {
         assert_eq!(guess(files), expected);
     }
+    let Outcome::Found(web) = Project::new(&[("Procfile", "web: x -p $PORT")]).outcome() else {
+        panic!()
+    };
+    let is_set = std::env::var_os("PORT").is_some();
+    assert_eq!(web.text("env.PORT"), Some("5000").filter(|_| !is_set));
     assert!(guess(&[("compose.yaml", "")]).contains("docker compose watch"));
     assert!(guess(&[("Makefile", "dev:\n\thotrun\n")]).contains("no target of Makefile"));
     assert_eq!(guess(&[("README", "")]), "unknown");
@@ -426,6 +435,12 @@ fn of_two_kinds_one_is_taken_and_the_other_is_named() {
     ]);
     let Outcome::Found(guess) = project.outcome() else { panic!() };
     assert_eq!(guess.kind, "Flask");
+    let manifests = ["CMakeLists.txt", "build.gradle.kts", "mix.exs", ".flaskenv", "package.json"];
+    for (evidence, is_one) in
+        manifests.map(|one| (one, true)).into_iter().chain([("app.py", false)])
+    {
+        assert_eq!(Guess::new("x", evidence).manifest().is_some(), is_one, "{evidence}");
+    }
     let note = "also a Node project (package.json, script \"dev\"); to run that instead: \
                 `hotrun -- npm run dev`";
     assert_eq!(guess.notes, [note]);

@@ -1178,7 +1178,8 @@ impl Engine {
 
     fn warn_if_nothing_is_watched(&self, found: Found) {
         let roots = name_paths(&self.config.watch.roots, &self.config.directory);
-        if found.files == 0 {
+        let is_meant = self.config.watch.extensions == Extensions::Only(BTreeSet::new());
+        if found.files == 0 && !is_meant {
             self.report.say(&Notice::Warning(format!(
                 "there is nothing to watch: no file in {roots} matches include_ext and the \
                  other filters, so no save will be seen (hotrun check shows them)"

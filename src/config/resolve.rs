@@ -284,7 +284,7 @@ impl<'a> Resolver<'a> {
         Ok(match program {
             Program::Command(Command::Argv(argv)) => syntax::check(directory, argv),
             Program::Command(Command::Shell(text, _)) => {
-                let is_single = !text.contains(['|', '&', ';', '<', '>', '(', '$', '`']);
+                let is_single = !text.contains(['|', '&', ';', '<', '>', '(', '`']);
                 let words = shlex::split(text).filter(|_| is_single).unwrap_or_default();
                 let argv: Vec<OsString> = words.into_iter().map(OsString::from).collect();
                 syntax::check(directory, &argv)

@@ -5,6 +5,7 @@
 //! writes cannot differ. Nothing is executed, and only files of the project's top level (and a few
 //! well-known places below it) are read.
 
+use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::Read;
@@ -167,6 +168,8 @@ struct Place<'a> {
     directory: &'a Path,
     /// The search path, as in `PATH`.
     path: &'a OsStr,
+    /// The first file that could not be read, and why.
+    unreadable: RefCell<Option<String>>,
 }
 
 impl Place<'_> {
@@ -191,11 +194,19 @@ impl Place<'_> {
         if !path.is_file() {
             return String::new();
         }
-        let mut text = String::new();
-        let read = std::fs::File::open(path)
-            .and_then(|file| file.take(MAX_SIZE).read_to_string(&mut text));
-        let is_text = read.is_ok() && !text.contains('\0');
-        if is_text { text } else { String::new() }
+        let mut bytes = Vec::new();
+        let read =
+            std::fs::File::open(path).and_then(|file| file.take(MAX_SIZE).read_to_end(&mut bytes));
+        match read {
+            Ok(_) if bytes.contains(&0) => String::new(),
+            // A name in a comment may be in another encoding.
+            Ok(_) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(error) => {
+                let mut unreadable = self.unreadable.borrow_mut();
+                unreadable.get_or_insert_with(|| format!("{name} cannot be read: {error}"));
+                String::new()
+            }
+        }
     }
 
     /// The names of the files here that end in this, sorted.
@@ -223,7 +234,7 @@ pub fn guess(directory: &Path) -> Outcome {
 }
 
 fn guess_with(directory: &Path, path: &OsStr) -> Outcome {
-    let place = Place { directory, path };
+    let place = Place { directory, path, unreadable: RefCell::default() };
     let kinds: [fn(&Place<'_>) -> Outcome; 6] = [
         scripting::guess_application,
         python::guess,
@@ -246,7 +257,12 @@ fn guess_with(directory: &Path, path: &OsStr) -> Outcome {
             Outcome::Unknown => {}
         }
     }
-    unable.unwrap_or(Outcome::Unknown)
+    match place.unreadable.take() {
+        Some(reason) => {
+            Outcome::Unable { reason, remedy: "make it readable, or name a command".to_owned() }
+        }
+        None => unable.unwrap_or(Outcome::Unknown),
+    }
 }
 
 /// Notes what else the project might be.

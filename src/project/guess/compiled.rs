@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use super::scripting::needing;
-use super::{Guess, Outcome, Place, not_installed};
+use super::{Guess, Outcome, Place, not_installed, quoted};
 
 const JAVA: [&str; 7] = ["java", "kt", "scala", "groovy", "xml", "properties", "yml"];
 const C: [&str; 10] = ["c", "h", "cc", "cpp", "cxx", "hh", "hpp", "hxx", "txt", "cmake"];
 /// Maximum depth of the directories below `src/main/java` that are looked through.
 const MAX_DEPTH: usize = 8;
+/// Maximum length of a name that variables are part of, in bytes.
+const MAX_NAME: usize = 4096;
 
 pub(super) fn guess(place: &Place<'_>) -> Outcome {
     let kinds: [fn(&Place<'_>) -> Outcome; 5] = [java, dotnet, zig, cmake, others];
@@ -24,19 +26,25 @@ fn java(place: &Place<'_>) -> Outcome {
         return maven(place);
     }
     let gradle = place.first(&["build.gradle.kts", "build.gradle"]);
-    if let Some(file) = gradle {
-        return with_gradle(place, file);
+    if gradle.is_some() || place.first(&SETTINGS).is_some() {
+        return with_gradle(place);
     }
     if let Some(file) = place.first(&["Main.java", "App.java", "Server.java"]) {
         return needing(place, "java", "Java", file, || {
-            Guess::new("Java", file).runs(format!("java {file}")).watches(&["java"])
+            let guess = Guess::new("Java", file).watches(&["java"]);
+            if place.ending_in(".java").len() == 1 {
+                return guess.runs(format!("java {file}"));
+            }
+            guess
+                .builds("javac -d tmp/classes *.java")
+                .runs(format!("java -cp tmp/classes {}", file.trim_end_matches(".java")))
         });
     }
     Outcome::Unknown
 }
 
 fn maven(place: &Place<'_>) -> Outcome {
-    let text = place.read("pom.xml");
+    let text = without_xml_comments(&place.read("pom.xml"));
     let mvn = if place.has("mvnw") { "./mvnw" } else { "mvn" };
     if mvn == "mvn" && !place.finds("mvn") {
         return not_installed("Maven", "pom.xml", "mvn");
@@ -67,7 +75,8 @@ fn maven(place: &Place<'_>) -> Outcome {
             let list = "target/hotrun.classpath";
             guess(kind)
                 .builds(format!(
-                    "{mvn} -q compile dependency:build-classpath -Dmdep.outputFile={list}"
+                    "{mvn} -q compile && {{ test {list} -nt pom.xml || \
+                     {mvn} -q dependency:build-classpath -Dmdep.outputFile={list}; }}"
                 ))
                 .runs(format!("exec java -cp \"target/classes:$(cat {list})\" {main}"))
         } else {
@@ -84,41 +93,74 @@ fn maven(place: &Place<'_>) -> Outcome {
     })
 }
 
-fn with_gradle(place: &Place<'_>, file: &str) -> Outcome {
+const SETTINGS: [&str; 2] = ["settings.gradle.kts", "settings.gradle"];
+
+fn with_gradle(place: &Place<'_>) -> Outcome {
+    let settings = SETTINGS.map(|name| place.read(name)).concat();
+    let own = place.first(&["build.gradle.kts", "build.gradle"]);
+    let evidence = own.or(place.first(&SETTINGS)).unwrap_or_default();
     let gradle = if place.has("gradlew") { "./gradlew" } else { "gradle" };
     if gradle == "gradle" && !place.finds("gradle") {
-        return not_installed("Gradle", file, "gradle");
+        return not_installed("Gradle", evidence, "gradle");
     }
-    let text = place.read(file);
-    let settings = place.read("settings.gradle") + &place.read("settings.gradle.kts");
-    let name = settings
+    let named = settings
         .lines()
         .filter_map(|line| line.trim().strip_prefix("rootProject.name"))
-        .find_map(|rest| rest.split(['"', '\'']).nth(1).map(str::to_owned))
-        .unwrap_or_else(|| place.name());
-    // A daemon would outlive hotrun.
-    let quiet = format!("{gradle} --no-daemon -q");
-    let guess = |kind| Guess::new(kind, file).watches(&JAVA).excludes(&["build", ".gradle"]);
-    if text.contains("org.springframework.boot") {
-        return guess("Spring Boot")
-            .builds(format!("{quiet} bootJar"))
-            .runs("exec java -jar $(ls build/libs/*.jar | grep -v plain | head -n 1)")
-            .found();
-    }
-    let plugins =
-        ["id(\"application\")", "id 'application'", "id \"application\"", "'application'"];
-    let applies =
-        |line: &str| line.trim() == "application" || plugins.iter().any(|one| line.contains(one));
-    if text.lines().any(applies) {
-        return guess("Gradle")
-            .builds(format!("{quiet} installDist"))
-            .runs(format!("build/install/{name}/bin/{name}"))
-            .found();
-    }
-    Outcome::Unable {
-        reason: format!("this is a Gradle project ({file}) without the application plugin"),
+        .find_map(|rest| rest.split(['"', '\'']).nth(1).map(str::to_owned));
+    let named = named.unwrap_or_else(|| place.name());
+    // The root itself, and what `include("app", "tools:cli")` names.
+    let modules = settings
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("include"))
+        .flat_map(|rest| rest.split(['"', '\'']).skip(1).step_by(2))
+        .map(|module| module.trim_start_matches(':').to_owned());
+    let each = [String::new()].into_iter().chain(modules).filter_map(|module| {
+        let directory = module.replace(':', "/");
+        let file = |name: &str| {
+            if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") }
+        };
+        let text =
+            ["build.gradle.kts", "build.gradle"].map(|name| place.read(&file(name))).concat();
+        let name = if module.is_empty() { &named } else { module.rsplit(':').next()? };
+        let task = |task: &str| {
+            if module.is_empty() { task.to_owned() } else { format!(":{module}:{task}") }
+        };
+        // A daemon would outlive hotrun.
+        let quiet = format!("{gradle} --no-daemon -q");
+        let guess =
+            |kind| Guess::new(kind, evidence).watches(&JAVA).excludes(&["build", ".gradle"]);
+        if text.contains("org.springframework.boot") && !text.contains("apply false") {
+            let libs = file("build/libs");
+            return Some(
+                guess("Spring Boot")
+                    .builds(format!("{quiet} {}", task("bootJar")))
+                    .runs(format!("exec java -jar $(ls {libs}/*.jar | grep -v plain | head -n 1)")),
+            );
+        }
+        let plugins = [
+            "id(\"application\")",
+            "id 'application'",
+            "id \"application\"",
+            "plugin: 'application'",
+        ];
+        let applies = |line: &str| {
+            line.trim() == "application" || plugins.iter().any(|one| line.contains(one))
+        };
+        text.lines().any(applies).then(|| {
+            let bin = file(&format!("build/install/{name}/bin/{name}"));
+            guess("Gradle").builds(format!("{quiet} {}", task("installDist"))).runs(bin)
+        })
+    });
+    one_of(each.collect(), || Outcome::Unable {
+        reason: format!("this is a Gradle project ({evidence}) without the application plugin"),
         remedy: "name the commands in hotrun.toml: [build] cmd and entrypoint".to_owned(),
-    }
+    })
+}
+
+fn without_xml_comments(text: &str) -> String {
+    let mut parts = text.split("<!--");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + part.split_once("-->").map_or("", |(_, rest)| rest))
 }
 
 /// The classes below `src/main/java` with a main method.
@@ -139,7 +181,8 @@ fn main_classes(place: &Place<'_>) -> Vec<String> {
                 left.push((path, depth + 1));
             } else if path.extension().is_some_and(|end| end == "java") {
                 let name = path.strip_prefix(place.directory).unwrap_or(&path);
-                if place.read(&name.to_string_lossy()).contains("static void main(") {
+                let source = place.read(&name.to_string_lossy());
+                if source.contains("static void main(") || source.contains("static void main (") {
                     found.extend(class_name(&root, &path));
                 }
             }
@@ -187,29 +230,105 @@ fn zig(place: &Place<'_>) -> Outcome {
 }
 
 fn cmake(place: &Place<'_>) -> Outcome {
-    let text = place.read("CMakeLists.txt");
-    if !text.is_empty() {
-        if !place.finds("cmake") {
-            return not_installed("CMake", "CMakeLists.txt", "cmake");
-        }
-        let project = first_argument(&text, "project(").unwrap_or_default();
-        let names = arguments(&text, "add_executable(")
-            .map(|name| name.replace("${PROJECT_NAME}", &project))
-            .filter(|name| !name.contains('$'));
-        let each = names.map(|name| {
-            Guess::new("CMake", "CMakeLists.txt")
-                .builds("cmake -S . -B build && cmake --build build")
-                .runs(format!("build/{name}"))
-                .watches(&C)
-                .excludes(&["build"])
-        });
-        return one_of(each.collect(), || Outcome::Unable {
-            reason:
-                "this is a CMake project (CMakeLists.txt), and its top level defines no program"
-                    .to_owned(),
-            remedy: "name the commands in hotrun.toml: [build] cmd and entrypoint".to_owned(),
-        });
+    if place.read("CMakeLists.txt").is_empty() {
+        return meson(place);
     }
+    if !place.finds("cmake") {
+        return not_installed("CMake", "CMakeLists.txt", "cmake");
+    }
+    let mut found = Defined::default();
+    found.look(place, "", MAX_DEPTH);
+    let Defined { variables, programs, tests, .. } = found;
+    let output = variables.iter().rev().find(|(name, _)| name == "CMAKE_RUNTIME_OUTPUT_DIRECTORY");
+    let output = output.and_then(|(_, path)| {
+        let path = path
+            .strip_prefix("${CMAKE_BINARY_DIR}")
+            .or(path.strip_prefix("${PROJECT_BINARY_DIR}"))?;
+        (!path.contains('$')).then(|| format!("build{path}"))
+    });
+    let each = programs.iter().filter(|(_, name)| !tests.contains(name)).map(|(below, name)| {
+        let place = output.clone().unwrap_or_else(|| format!("build{below}"));
+        Guess::new("CMake", "CMakeLists.txt")
+            .builds("cmake -S . -B build && cmake --build build")
+            .runs(format!("{place}/{}", quoted(name)))
+            .watches(&C)
+            .excludes(&["build"])
+    });
+    one_of(each.collect(), || Outcome::Unable {
+        reason: "this is a CMake project (CMakeLists.txt), and hotrun finds no program in it"
+            .to_owned(),
+        remedy: "name the commands in hotrun.toml: [build] cmd and entrypoint".to_owned(),
+    })
+}
+
+/// What the files of `CMake` define, as far as it can be read without running them.
+#[derive(Default)]
+struct Defined {
+    variables: Vec<(String, String)>,
+    /// The directory below the build's, and the name.
+    programs: Vec<(String, String)>,
+    tests: Vec<String>,
+    /// How many files were read.
+    files: usize,
+}
+
+impl Defined {
+    fn look(&mut self, place: &Place<'_>, below: &str, depth: usize) {
+        self.files += 1;
+        if self.files > super::MAX_FILES {
+            return;
+        }
+        let file = format!("{below}/CMakeLists.txt");
+        for (command, words) in commands(&place.read(file.trim_start_matches('/'))) {
+            let words: Vec<String> = words.iter().map(|word| self.expand(word)).collect();
+            match (command.as_str(), words.as_slice()) {
+                ("project", [name, ..]) => self.define("PROJECT_NAME", name),
+                ("set", [name, value, ..]) => self.define(&name.clone(), value),
+                ("add_executable", [_, kind, ..]) if kind == "ALIAS" || kind == "IMPORTED" => {}
+                ("add_executable", [name, ..]) if !name.contains('$') => {
+                    self.programs.push((below.to_owned(), name.clone()));
+                }
+                ("add_test", words) => self.tests.extend(words.iter().cloned()),
+                ("add_subdirectory", [name, ..]) if depth > 0 && !name.contains(['$', '.']) => {
+                    self.look(place, &format!("{below}/{name}"), depth - 1);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn define(&mut self, name: &str, value: &str) {
+        self.variables.push((name.to_owned(), value.to_owned()));
+    }
+
+    fn expand(&self, word: &str) -> String {
+        let known = self.variables.iter().rev();
+        known.fold(word.to_owned(), |word, (name, value)| {
+            let variable = format!("${{{name}}}");
+            // A name that doubles itself would have no end.
+            if word.len() + value.len() > MAX_NAME || !word.contains(&variable) {
+                return word;
+            }
+            word.replacen(&variable, value, 1)
+        })
+    }
+}
+
+/// The commands of a `CMakeLists.txt` in lower case, with their arguments.
+fn commands(text: &str) -> Vec<(String, Vec<String>)> {
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());
+    let text = lines.collect::<Vec<_>>().join("\n");
+    let parts: Vec<&str> = text.split('(').collect();
+    let calls = parts.windows(2).filter_map(|pair| {
+        let name = pair[0].split_whitespace().last()?.rsplit(')').next()?.to_lowercase();
+        let arguments = pair[1].split(')').next()?;
+        let words = arguments.split_whitespace().map(|word| word.trim_matches('"').to_owned());
+        Some((name, words.collect()))
+    });
+    calls.collect()
+}
+
+fn meson(place: &Place<'_>) -> Outcome {
     let text = place.read("meson.build");
     if text.is_empty() {
         return Outcome::Unknown;
@@ -217,35 +336,46 @@ fn cmake(place: &Place<'_>) -> Outcome {
     if !place.finds("meson") {
         return not_installed("Meson", "meson.build", "meson");
     }
-    let each = arguments(&text, "executable(").map(|name| {
-        let name = name.trim_matches('\'').to_owned();
+    let project = first_text(&text, "project(").unwrap_or_default();
+    let mut files = vec![(String::new(), text)];
+    let mut names = Vec::new();
+    let mut read = 1;
+    while let Some((below, text)) = files.pop() {
+        for part in text.split("subdir('").skip(1) {
+            let name = part.split('\'').next().unwrap_or_default();
+            let below = format!("{below}/{name}");
+            read += 1;
+            if below.split('/').count() < MAX_DEPTH && read < super::MAX_FILES {
+                files.push((below.clone(), place.read(&format!("{}/meson.build", &below[1..]))));
+            }
+        }
+        for part in text.split("executable(").skip(1) {
+            let part = part.trim_start();
+            if let Some(name) = part.strip_prefix('\'').and_then(|rest| rest.split('\'').next()) {
+                names.push(format!("build{below}/{name}"));
+            } else if part.starts_with("meson.project_name()") && !project.is_empty() {
+                names.push(format!("build{below}/{project}"));
+            }
+        }
+    }
+    let each = names.into_iter().map(|name| {
         Guess::new("Meson", "meson.build")
-            .builds("test -d build || meson setup build; meson compile -C build")
-            .runs(format!("build/{name}"))
+            .builds("test -f build/build.ninja || meson setup build && meson compile -C build")
+            .runs(name)
             .watches(&[&C[..], &["build"]].concat())
             .excludes(&["build"])
     });
-    one_of(each.collect(), || Outcome::Unknown)
+    one_of(each.collect(), || Outcome::Unable {
+        reason: "this is a Meson project (meson.build), and hotrun finds no program in it"
+            .to_owned(),
+        remedy: "name the commands in hotrun.toml: [build] cmd and entrypoint".to_owned(),
+    })
 }
 
-/// The first word behind each call of this function.
-fn arguments<'a>(text: &'a str, call: &'a str) -> impl Iterator<Item = String> + 'a {
-    let code = text.lines().filter(|line| !line.trim_start().starts_with('#'));
-    let code: Vec<&str> = code.collect();
-    let code = code.join("\n");
-    let calls: Vec<String> = code
-        .split(call)
-        .skip(1)
-        .filter_map(|rest| {
-            let word = rest.trim_start().split([' ', '\n', ')', ',']).next()?;
-            (!word.is_empty()).then(|| word.to_owned())
-        })
-        .collect();
-    calls.into_iter()
-}
-
-fn first_argument(text: &str, call: &str) -> Option<String> {
-    arguments(text, call).next()
+/// The first argument of a call, if it is a text.
+fn first_text(text: &str, call: &str) -> Option<String> {
+    let (_, rest) = text.split_once(call)?;
+    Some(rest.trim_start().strip_prefix('\'')?.split('\'').next()?.to_owned())
 }
 
 /// A language whose own tool builds and runs its projects.
@@ -376,13 +506,18 @@ fn c_file(place: &Place<'_>) -> Outcome {
     if ["Makefile", "makefile", "GNUmakefile"].iter().any(|name| place.has(name)) {
         return Outcome::Unknown;
     }
-    for (file, compiler) in [("main.c", "cc"), ("main.cpp", "c++"), ("main.cc", "c++")] {
+    let files = ["main.c", "main.cpp", "main.cc", "src/main.c", "src/main.cpp", "src/main.cc"];
+    for file in files {
+        let compiler = if file.ends_with("main.c") { "cc" } else { "c++" };
         if place.has(file) {
             let end = Path::new(file).extension().unwrap_or_default().to_string_lossy();
             let output = PathBuf::from("tmp").join("main");
             return needing(place, compiler, "C", file, || {
+                let sources = if file.starts_with("src/") { "src/*" } else { "*" };
                 Guess::new("C", file)
-                    .builds(format!("mkdir -p tmp && {compiler} -g -o tmp/main *.{end}"))
+                    .builds(format!(
+                        "mkdir -p tmp && {compiler} -g -o tmp/main {sources}.{end} -lm"
+                    ))
                     .runs(output.to_string_lossy())
                     .watches(&C)
             });

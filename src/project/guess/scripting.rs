@@ -92,10 +92,20 @@ pub(super) fn guess_application(place: &Place<'_>) -> Outcome {
     }
     if place.has("config.ru") {
         return needing(place, ruby, "Rack", "config.ru", || {
-            let is_puma = place.read("Gemfile").contains("puma");
-            let program = if is_puma { "puma -p 9292" } else { "rackup" };
+            let program = match place.read("Gemfile").contains("puma") {
+                true if place.has("config/puma.rb") => "puma",
+                true => "puma -p 9292",
+                false => "rackup",
+            };
             Guess::new("Rack", "config.ru").runs(bundled(program)).watches(&RUBY)
         });
+    }
+    if place.read("mix.exs").contains("{:") && !place.directory.join("deps").is_dir() {
+        return Outcome::Unable {
+            reason: "this is an Elixir project (mix.exs) whose dependencies are not installed"
+                .to_owned(),
+            remedy: "`mix deps.get`".to_owned(),
+        };
     }
     if place.has("mix.exs") {
         return needing(place, "mix", "Elixir", "mix.exs", || {
@@ -136,7 +146,7 @@ pub(super) fn guess_application(place: &Place<'_>) -> Outcome {
         }
     }
     if let Some(file) = place.first(&["deno.json", "deno.jsonc"]) {
-        return needing(place, "deno", "Deno", file, || deno(place, file));
+        return deno(place, file);
     }
     if place.has("app.psgi") {
         return needing(place, "plackup", "PSGI", "app.psgi", || {
@@ -146,14 +156,9 @@ pub(super) fn guess_application(place: &Place<'_>) -> Outcome {
     Outcome::Unknown
 }
 
-fn deno(place: &Place<'_>, file: &str) -> Guess {
-    let text: String = place
-        .read(file)
-        .lines()
-        .filter(|line| !line.trim_start().starts_with("//"))
-        .collect::<Vec<_>>()
-        .join("\n");
-    let json: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+fn deno(place: &Place<'_>, file: &str) -> Outcome {
+    let json: serde_json::Value =
+        serde_json::from_str(&without_comments(&place.read(file))).unwrap_or_default();
     let task = ["dev", "start"].into_iter().find_map(|name| {
         let task = json.get("tasks")?.get(name)?;
         let line = task.as_str().or_else(|| task.get("command")?.as_str())?;
@@ -161,13 +166,61 @@ fn deno(place: &Place<'_>, file: &str) -> Guess {
     });
     let guess = |evidence: String| Guess::new("Deno", evidence).watches(&DENO);
     if let Some((name, line)) = task {
-        let is_kept = |word: &&str| !word.starts_with("--watch") && !word.starts_with("--hot");
-        let words: Vec<&str> = line.split_whitespace().filter(is_kept).collect();
-        return guess(format!("{file}, task \"{name}\"")).runs(words.join(" "));
+        return needing(place, "deno", "Deno", file, || {
+            let evidence = format!("{file}, task \"{name}\"");
+            if !line.starts_with("deno ") {
+                // Vite and the like, which `deno task` finds.
+                return Guess::new("Deno", evidence)
+                    .runs(format!("deno task {name}"))
+                    .reloads_itself(&[file, ".env"]);
+            }
+            let is_kept = |word: &&str| !word.starts_with("--watch") && !word.starts_with("--hot");
+            let words: Vec<&str> = line.split_whitespace().filter(is_kept).collect();
+            guess(evidence).runs(words.join(" "))
+        });
     }
     let names = ["main.ts", "server.ts", "mod.ts", "index.ts", "main.tsx", "src/main.ts"];
-    let entry = place.first(&names).unwrap_or("main.ts");
-    guess(format!("{file}, {entry}")).runs(format!("deno run -A {entry}"))
+    match place.first(&names) {
+        Some(entry) => needing(place, "deno", "Deno", file, || {
+            guess(format!("{file}, {entry}")).runs(format!("deno run -A {entry}"))
+        }),
+        None => Outcome::Unable {
+            reason: format!("{file} has no task \"dev\" or \"start\", and there is no main.ts"),
+            remedy: "name the file to run, for example: `hotrun deno run -A app.ts`".to_owned(),
+        },
+    }
+}
+
+/// JSON with comments and trailing commas, without them.
+fn without_comments(text: &str) -> String {
+    let mut clean = String::new();
+    let mut rest = text.chars().peekable();
+    let mut is_text = false;
+    while let Some(c) = rest.next() {
+        match c {
+            '\\' if is_text => clean.extend([c].into_iter().chain(rest.next())),
+            '"' => {
+                is_text = !is_text;
+                clean.push(c);
+            }
+            '/' if !is_text && rest.peek() == Some(&'/') => {
+                rest.by_ref().find(|c| *c == '\n');
+            }
+            '/' if !is_text && rest.peek() == Some(&'*') => {
+                let mut last = ' ';
+                rest.by_ref()
+                    .skip(1)
+                    .find(|c| std::mem::replace(&mut last, *c) == '*' && *c == '/');
+            }
+            '}' | ']' if !is_text => {
+                let end = clean.trim_end().trim_end_matches(',').len();
+                clean.truncate(end);
+                clean.push(c);
+            }
+            c => clean.push(c),
+        }
+    }
+    clean
 }
 
 /// A script with a usual name.
@@ -182,6 +235,9 @@ pub(super) fn guess_script(place: &Place<'_>) -> Outcome {
                     // Its first line names the shell.
                     "shell script" if place.finds(&path_of(place, name)) => {
                         format!("./{name}")
+                    }
+                    "Perl" if place.read(name).contains("Mojolicious::Lite") => {
+                        format!("perl {name} daemon")
                     }
                     _ => format!("{before}{tool} {flags}{name}"),
                 };

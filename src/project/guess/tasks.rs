@@ -61,7 +61,9 @@ fn just(place: &Place<'_>) -> Outcome {
     let text = place.read(file);
     let recipes = text
         .lines()
-        .filter(|line| !line.starts_with([' ', '\t', '#', '@']) && !line.contains(":="))
+        .filter(|line| !line.starts_with([' ', '\t', '#']) && !line.contains(":="))
+        // A recipe that is not printed.
+        .map(|line| line.trim_start_matches('@'))
         .filter_map(|line| {
             let (recipe, _) = line.split_once(':')?;
             let name = recipe.split(' ').next()?;
@@ -111,15 +113,16 @@ fn make(place: &Place<'_>) -> Outcome {
         return Outcome::Unknown;
     };
     let text = place.read(file);
-    let targets: Vec<&str> = text
+    let rules: Vec<(&str, &str)> = text
         .lines()
         .filter_map(|line| line.split_once(':'))
         .filter(|(target, rest)| {
             let is_variable = rest.starts_with('=') || target.contains('=');
             !is_variable && !target.starts_with(['\t', '.', '#', ' '])
         })
-        .flat_map(|(targets, _)| targets.split_whitespace())
         .collect();
+    let targets: Vec<&str> =
+        rules.iter().flat_map(|(targets, _)| targets.split_whitespace()).collect();
     // A target that starts hotrun would start itself.
     let starts_hotrun = |name: &str| {
         let recipe = text.lines().skip_while(|line| !line.starts_with(&format!("{name}:")));
@@ -127,7 +130,25 @@ fn make(place: &Place<'_>) -> Outcome {
         recipe.any(|line| line.contains("hotrun"))
     };
     let run = best(targets.iter().copied().filter(|name| !starts_hotrun(name)));
-    let build = ["build", "all", "compile"].into_iter().find(|name| targets.contains(name));
+    // `all: app run` would run the program as part of the build.
+    let includes = |target: &str, wanted: &str| {
+        let (mut left, mut seen) = (vec![target], vec![target]);
+        while let Some(target) = left.pop() {
+            let own =
+                rules.iter().filter(|(names, _)| names.split_whitespace().any(|one| one == target));
+            let needed = own.flat_map(|(_, rest)| {
+                rest.split([';', '#']).next().unwrap_or_default().split_whitespace()
+            });
+            for one in needed.filter(|one| !seen.contains(one)).collect::<Vec<_>>() {
+                seen.push(one);
+                left.push(one);
+            }
+        }
+        seen.contains(&wanted)
+    };
+    let build = ["build", "all", "compile"]
+        .into_iter()
+        .find(|name| targets.contains(name) && !run.is_some_and(|run| includes(name, run)));
     match (run, build) {
         (Some(run), build) => needing(place, "make", "make", file, || {
             let guess = Guess::new("make", format!("{file}, target \"{run}\""));

@@ -353,7 +353,7 @@ const OTHERS: [Case; 35] = [
         "Deno (deno.jsonc, server.ts): deno run -A server.ts",
     ),
     (&[("mix.exs", "x")], "Elixir (mix.exs): mix compile, then mix run --no-halt --no-compile"),
-    (&[("mix.exs", "{:phoenix, \"1\"}")], "Phoenix (mix.exs): mix phx.server"),
+    (&[("mix.exs", "{:phoenix, \"1\"}"), ("deps/x", "")], "Phoenix (mix.exs): mix phx.server"),
     (&[("app.psgi", "")], "PSGI (app.psgi): plackup app.psgi"),
     (
         &[("pom.xml", "<project/>"), ("src/main/java/a/b/A.java", CLASS)],
@@ -380,10 +380,10 @@ const OTHERS: [Case; 35] = [
     ),
     (
         &[("meson.build", "executable('shop', 'main.c')")],
-        "Meson (meson.build): test -d build || meson setup build; meson compile -C build, then \
-         build/shop",
+        "Meson (meson.build): test -f build/build.ninja || meson setup build && meson compile -C build, \
+         then build/shop",
     ),
-    (&[("main.c", "")], "C (main.c): mkdir -p tmp && cc -g -o tmp/main *.c, then tmp/main"),
+    (&[("main.c", "")], "C (main.c): mkdir -p tmp && cc -g -o tmp/main *.c -lm, then tmp/main"),
     (
         &[("Makefile", "all: app\nrun:\n\t./app\n"), ("main.c", "")],
         "make (Makefile, target \"run\"): make all, then make run",
@@ -527,4 +527,85 @@ fn fuzz_whatever_the_files_of_a_project_hold_what_is_guessed_can_be_run() {
             }
         }
     });
+}
+
+#[test]
+fn build_files_are_read_as_their_tools_read_them() {
+    let gradle = "plugins {\n    id(\"application\")\n}\n";
+    let class = "class A { public static void main (String[] a) {} }";
+    let cases: [(&[(&str, &str)], &str); 13] = [
+        (&[("CMakeLists.txt", "PROJECT (shop)\nADD_EXECUTABLE (\"till\" main.c)")], "build/till"),
+        (
+            &[(
+                "CMakeLists.txt",
+                "project(shop)\nset(NAME till)\nadd_executable(${NAME} a.c)\n\
+               add_executable(x::till ALIAS till)\nadd_executable(t t.c)\nadd_test(NAME t COMMAND t)",
+            )],
+            "build/till",
+        ),
+        (
+            &[(
+                "CMakeLists.txt",
+                "set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)\n\
+               add_executable(till main.c)",
+            )],
+            "build/bin/till",
+        ),
+        (
+            &[
+                ("CMakeLists.txt", "add_subdirectory(src)"),
+                ("src/CMakeLists.txt", "add_executable(till main.c)"),
+            ],
+            "build/src/till",
+        ),
+        (&[("CMakeLists.txt", "set(A ${A}${A})\nadd_executable(${A} a.c)\n")], ""),
+        (
+            &[
+                ("meson.build", "project('shop')\nsubdir('src')"),
+                ("src/meson.build", "executable(meson.project_name(), 'x.c')"),
+            ],
+            "build/src/shop",
+        ),
+        (
+            &[("settings.gradle", "include('app')"), ("app/build.gradle.kts", gradle)],
+            "app/build/install/app/bin/app",
+        ),
+        (&[("build.gradle", "applicationId 'x'")], ""),
+        (&[("Makefile", "all: app run\napp:\n\tcc\nrun:\n\t./app\n")], "make run"),
+        (
+            &[
+                ("pom.xml", "<!-- <mainClass>old.Gone</mainClass> -->"),
+                ("src/main/java/A.java", class),
+            ],
+            "java -cp target/classes A",
+        ),
+        (&[("Main.java", ""), ("Other.java", "")], "java -cp tmp/classes Main"),
+        (&[("justfile", "@run:\n    x\n")], "just run"),
+        (&[("deno.jsonc", "/* c */ {\"tasks\": {\"dev\": \"vite\",},} // x")], "deno task dev"),
+    ];
+    for (files, program) in cases {
+        let found = match Project::new(files).outcome() {
+            Outcome::Found(guess) => guess.program().to_owned(),
+            Outcome::Unable { .. } => String::new(),
+            other => format!("{other:?}"),
+        };
+        assert_eq!(found, program, "{files:?}");
+    }
+    let project = Project::new(&[("Makefile", "all: app run\napp:\n\tcc\nrun:\n\t./app\n")]);
+    let Outcome::Found(guess) = project.outcome() else { panic!() };
+    assert_eq!(guess.text("build.cmd"), None, "the build would run the program");
+}
+
+#[test]
+fn what_cannot_be_read_is_named_and_foreign_bytes_are_no_obstacle() {
+    let project = Project::new(&[("CMakeLists.txt", "")]);
+    let file = project.root.path().join("shop/CMakeLists.txt");
+    std::fs::write(&file, b"# J\xfcrgen\nadd_executable(shop main.c)\n").unwrap();
+    assert!(project.guess().ends_with("build/shop"), "{}", project.guess());
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o000)).unwrap();
+    // Root may read everything.
+    if !nix::unistd::getuid().is_root() {
+        let told = project.guess();
+        assert!(told.starts_with("CMakeLists.txt cannot be read: Permission denied"), "{told}");
+    }
 }

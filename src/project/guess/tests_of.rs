@@ -1,5 +1,6 @@
 //! The command that runs a project's tests.
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -14,7 +15,7 @@ use crate::project::Kind;
 /// hotrun does not know how this project is tested.
 pub fn command(directory: &Path) -> Result<Vec<OsString>> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let place = Place { directory, path: &path };
+    let place = Place { directory, path: &path, unreadable: RefCell::default() };
     let line = match Kind::detect(directory) {
         Kind::Cargo(_) => Some("cargo test".to_owned()),
         Kind::Go(_) => Some("go test ./...".to_owned()),

@@ -21,6 +21,7 @@ mod first;
 mod generators;
 mod go;
 mod hardened;
+mod kinds;
 mod listing;
 mod lock;
 mod order;

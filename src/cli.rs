@@ -317,6 +317,7 @@ fn perform() -> Result<u8> {
 fn run(cli: &Cli, words: &Words) -> Result<u8> {
     log_diagnostics(cli.common.verbose);
     let mut options = cli.options(words)?;
+    config::settle_command(&mut options);
     if std::io::stdin().is_terminal() && std::io::stderr().is_terminal() {
         options.choice = choose(&options)?;
     }
@@ -442,7 +443,8 @@ fn write_first(cli: &Cli, words: &Words, full: bool, from: Option<Source>) -> Re
 
 fn load(cli: &Cli, words: &Words) -> Result<Config> {
     log_diagnostics(cli.common.verbose);
-    let options = cli.options(words)?;
+    let mut options = cli.options(words)?;
+    config::settle_command(&mut options);
     block_on(async {
         // Nobody reads the inbox: only helpers run.
         let (sender, _inbox) = tokio::sync::mpsc::unbounded_channel();

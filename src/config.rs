@@ -675,7 +675,6 @@ impl Config {
 pub async fn load(options: &Options, ask: &impl Ask) -> Result<Config> {
     let directory = &options.directory;
     let file = find(options)?;
-    let options = &with_command(options, file.is_some());
     let guess = {
         let (options, has_file) = (options.clone(), file.is_some());
         // It reads many files, on whatever file system they are.
@@ -718,13 +717,13 @@ pub async fn load(options: &Options, ask: &impl Ask) -> Result<Config> {
     Ok(config)
 }
 
-/// Outside of projects that have a program of their own, the words behind `hotrun` are a command.
-fn with_command(options: &Options, has_file: bool) -> Options {
-    let mut options = options.clone();
+/// Decides whether the words behind `hotrun` are a command: outside of projects that have a program
+/// of their own. This is decided once, so that a file that appears later changes nothing about it.
+pub fn settle_command(options: &mut Options) {
     let is_command = options.command.is_none()
         && !options.args.is_empty()
-        && !has_file
-        && !names_a_program(&options)
+        && found(options).is_none()
+        && !names_a_program(options)
         && Kind::detect(&options.directory) == Kind::Unknown;
     if is_command {
         options.command = Some(Command::Argv(std::mem::take(&mut options.args)));
@@ -734,7 +733,6 @@ fn with_command(options: &Options, has_file: bool) -> Options {
     {
         *argv = whole;
     }
-    options
 }
 
 /// What the project is taken for, where neither a file nor the command line says what to run.
@@ -769,9 +767,8 @@ fn guess_for(options: &Options, has_file: bool) -> Result<Option<Guess>> {
 /// The programs among which the user has to choose before anything can be run here; none, if that
 /// is clear, or chosen already.
 pub fn choices(options: &Options) -> Vec<Guess> {
-    let file = find(options).ok().flatten();
-    let options = with_command(options, file.is_some());
-    if guess_for(&options, file.is_some()).is_ok() {
+    let has_file = found(options).is_some();
+    if guess_for(options, has_file).is_ok() {
         return Vec::new();
     }
     match guess::guess(&options.directory) {

@@ -27,6 +27,18 @@ fn a_command_runs_and_is_restarted_on_saves() {
 }
 
 #[test]
+fn a_configuration_that_appears_does_not_make_a_command_arguments() {
+    let project = project();
+    let mut hotrun = project.start(&["./run", "a"]);
+    hotrun.wait_for_all(&["up one a", "ready"]);
+    project.save("hotrun.toml", "[build]\nentrypoint = \"./other\"\n[env]\nX = \"1\"\n");
+    hotrun.wait_for("hotrun.toml");
+    project.save("data.txt", "two\n");
+    hotrun.wait_for("up two a");
+    hotrun.end();
+}
+
+#[test]
 fn beside_a_configuration_words_are_arguments_and_another_command_takes_x_or_run() {
     let config = "[build]\ncmd = \"touch built\"\nentrypoint = \"./run own\"\n";
     let project = project().file("hotrun.toml", config);

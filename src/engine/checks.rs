@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::Engine;
 use crate::config::{Command, Program, Stage, absolute};
 use crate::event::{Cause, Ended, Event, Notice, Proc, Role, name_paths};
+use crate::project::guess::syntax::{Check, MAX_FILES};
 
 /// Maximum duration of a check.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -17,18 +18,16 @@ const LIMIT: Duration = Duration::from_secs(1);
 const SLOW: Duration = Duration::from_millis(100);
 /// Maximum number of slow checks in a row; then checks are turned off.
 const MAX_SLOW: u32 = 5;
-/// Maximum number of files in a check. More are the work of git or of a formatter.
-const MAX_FILES: usize = 8;
 
 #[derive(Default)]
 pub(super) struct Checks {
     /// The check that runs, or the one that ran last.
     proc: Option<Proc>,
-    /// The files that it checks.
-    files: BTreeSet<PathBuf>,
+    /// The files that it checks, in the order of its command.
+    files: Vec<PathBuf>,
     /// Files that have changed since the last check that ended.
     changed: BTreeSet<PathBuf>,
-    /// Files of the last check that failed, until they pass.
+    /// Files that have errors.
     failed: BTreeSet<PathBuf>,
     /// Files that have passed.
     passed: BTreeSet<PathBuf>,
@@ -58,15 +57,18 @@ impl Engine {
         let checks = &mut self.checks;
         checks.proc = Some(proc);
         checks.changed.extend(cause.paths().iter().cloned());
-        checks.files.clone_from(&checks.failed);
-        if checks.changed.len() <= MAX_FILES {
-            checks.files.extend(checks.changed.iter().cloned());
-        }
         let check = self.config.build.check.as_ref().filter(|_| !checks.is_off);
-        if let Some(check) = check {
-            checks.files.retain(|path| check.understands(path));
-        } else {
-            checks.files.clear();
+        checks.files = match check {
+            Some(check) => {
+                let is_checked = |path: &&PathBuf| check.understands(path);
+                checks.failed.union(&checks.changed).filter(is_checked).cloned().collect()
+            }
+            None => Vec::new(),
+        };
+        // More than a person edits are the work of git, or of a formatter.
+        if checks.files.len() > MAX_FILES {
+            checks.files.retain(|path| checks.failed.contains(path));
+            checks.files.truncate(MAX_FILES);
         }
         let stage = check.filter(|_| !checks.files.is_empty()).map(|check| {
             let argv = check.command(&checks.files, &self.config.directory);
@@ -102,9 +104,9 @@ impl Engine {
         let directory = &self.config.directory;
         match &self.config.run.program {
             Program::Command(Command::Argv(argv)) => argv.iter().any(|word| {
-                let word = Path::new(word);
-                absolute(directory, word) == path
-                    || absolute(directory, &word.with_extension("js")) == path
+                // (`node server` is `node server.js`.)
+                let names = [Path::new(word).to_owned(), Path::new(word).with_extension("js")];
+                names.iter().any(|name| absolute(directory, name) == path)
             }),
             Program::Command(Command::Shell(text, _)) => {
                 let words = shlex::split(text).unwrap_or_default();
@@ -132,19 +134,15 @@ impl Engine {
         let checks = &mut self.checks;
         checks.changed.clear();
         let files = std::mem::take(&mut checks.files);
+        let code = if let Ended::Code(code) = ended { code } else { 0 };
+        let failed: BTreeSet<PathBuf> = Check::failed(&files, code).cloned().collect();
+        if ended.succeeded() || !failed.is_empty() {
+            checks.failed.retain(|path| path.exists() && !files.contains(path));
+            checks.passed.extend(files.into_iter().filter(|path| !failed.contains(path)));
+        }
         // A tool that cannot be run, or has no time, says nothing about the sources.
-        let ended = match ended {
-            Ended::Code(0) => {
-                checks.failed.retain(|path| !files.contains(path));
-                checks.passed.extend(files);
-                ended
-            }
-            Ended::Code(code) if code < 126 => {
-                checks.failed = files;
-                ended
-            }
-            Ended::Code(_) | Ended::Signal { .. } | Ended::NotStarted(_) => Ended::Code(0),
-        };
+        let ended = Ended::Code(i32::from(!failed.is_empty()));
+        checks.failed.extend(failed);
         self.build_failed = !ended.succeeded();
         Event::Exited(proc, ended)
     }

@@ -201,7 +201,7 @@ fn without_the_check_a_syntax_error_is_found_by_the_program() {
 #[test]
 fn a_check_that_cannot_run_or_takes_too_long_counts_as_passed() {
     // The same program checks and runs.
-    for check in ["exec sleep 1000", "exit 127", "kill -9 $$"] {
+    for check in ["exec sleep 1000", "exit 1", "exit 127", "kill -9 $$"] {
         let python = format!(
             "case \"$1\" in -I) {check};; esac\necho \"up $(cat main.py)\"\nexec sleep 1000\n"
         );
@@ -248,6 +248,7 @@ fn a_file_that_never_passed_the_check_holds_up_one_restart_and_no_second() {
     hotrun.wait_for("syntax check");
     project.save("other.py", "x = 1\n");
     hotrun.wait_for("syntax check");
+    assert_eq!(hotrun.count("did not pass"), 1, "the other file is not to blame");
     // However many files change, what failed is checked.
     for number in 0..12 {
         project.save(&format!("made{number}.py"), "x = 1\n");
@@ -260,7 +261,7 @@ fn a_file_that_never_passed_the_check_holds_up_one_restart_and_no_second() {
 
 #[test]
 fn slow_checks_are_turned_off_for_good() {
-    let python = "case \"$1\" in -I) sleep 0.15; exit 1;; esac\necho \"up $(cat main.py)\"\n\
+    let python = "case \"$1\" in -I) sleep 0.15; exit 65;; esac\necho \"up $(cat main.py)\"\n\
                   exec sleep 1000\n";
     let project = Sandbox::empty().script("python", python).file("main.py", "0\n");
     let mut hotrun = project.start(&["run", "--", "./python", "main.py"]);

@@ -1,27 +1,30 @@
 //! The syntax check of a language: where nothing is built, an error in the sources would otherwise
 //! be found by the new program, when the one that worked is gone.
 
-use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 /// Compiles each file in memory, and prints errors as Python itself does.
 const PYTHON: &str = "\
 import sys, traceback
-failed = 0
-for name in sys.argv[1:]:
+mask = 0
+for number, name in enumerate(sys.argv[1:]):
     try:
         with open(name, 'rb') as file:
             compile(file.read(), name, 'exec', dont_inherit=True)
     except (SyntaxError, ValueError) as error:
-        failed = 1
+        mask |= 1 << number
         traceback.print_exception(type(error), error, None)
     except (OSError, RecursionError, MemoryError):
         pass
-sys.exit(failed)
+sys.exit(64 + mask if mask else 0)
 ";
 
-/// A command that checks the syntax of files, which are its last arguments.
+/// Maximum number of files that one command checks.
+pub const MAX_FILES: usize = 5;
+
+/// A command that checks the syntax of files, which are its last arguments. It exits with 64 and a
+/// bit for each file that has errors, in their order; any other code says nothing about them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
     /// The command.
@@ -39,8 +42,18 @@ impl Check {
         end.is_some_and(|end| self.extensions.contains(&end)) && path.is_file()
     }
 
+    /// Which of these files an exit code says to have errors.
+    pub fn failed(files: &[PathBuf], code: i32) -> impl Iterator<Item = &PathBuf> {
+        let mask = if (65..=95).contains(&code) { code - 64 } else { 0 };
+        files
+            .iter()
+            .enumerate()
+            .filter(move |(bit, _)| mask & (1 << bit) != 0)
+            .map(|(_, file)| file)
+    }
+
     /// The command for these files.
-    pub fn command(&self, files: &BTreeSet<PathBuf>, directory: &Path) -> Vec<OsString> {
+    pub fn command(&self, files: &[PathBuf], directory: &Path) -> Vec<OsString> {
         // Shorter names read better in errors. (One that begins with a dash is no option.)
         let files = files.iter().map(|path| match path.strip_prefix(directory) {
             Ok(below) => Path::new(".").join(below).into_os_string(),
@@ -61,9 +74,9 @@ pub fn check(directory: &Path, argv: &[OsString]) -> Option<Check> {
         // All at once: each of them takes as long as an interpreter needs to start.
         // What a missing tool (126, 127) or a signal (129 and more) ends says nothing of the file.
         let script = format!(
-            "all=; failed=0; for file; do {command} & all=\"$all $!\"; done; for one in $all; do \
-             wait $one; code=$?; case $code in 0|126|127|129|13[0-9]|14[0-9]|15[0-9]) ;; \
-             *) failed=1;; esac; done; exit $failed"
+            "all=; bit=1; mask=0; for file; do {command} & all=\"$all $!\"; done; for one in $all; do \
+             wait $one; case $? in 0|126|127|129|13[0-9]|14[0-9]|15[0-9]) ;; \
+             *) mask=$((mask+bit));; esac; bit=$((bit*2)); done; [ $mask = 0 ] || exit $((64+mask))"
         );
         let argv = ["/bin/sh", "-c", script.as_str(), "sh"].map(OsString::from).into();
         Some(Check { argv, extensions, label })

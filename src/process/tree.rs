@@ -156,6 +156,8 @@ impl Tree {
             Err(error) => Ok(Ended::NotStarted(format!("no guardian can be started: {error}"))),
         };
         self.begins = None;
+        // What the program has sent to the notify socket is there already, and is heard first.
+        tokio::task::yield_now().await;
         let ended = if let Ok(ended) = ended {
             self.has_exited = true;
             self.tell(Event::Exited(self.proc, ended).into());

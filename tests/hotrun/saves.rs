@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::io::Write;
+use std::time::{Duration, Instant};
 
-use crate::sandbox::{CONFIG, Hotrun, Sandbox, has};
+use crate::sandbox::{CONFIG, Hotrun, Sandbox, has, skip};
 
 /// A project at work, in which every save so far was counted.
 struct Saved {
@@ -236,22 +237,36 @@ fn fifty_new_trees_copied_made_and_moved_in_are_seen_whole() {
 fn many_files_written_by_one_program_are_one_build() {
     let config = CONFIG.replace("cp source.txt built", "cat d*/*.txt | sort -u > built");
     let project = Sandbox::new().file("hotrun.toml", &config);
+    // The longest pause between two files.
     let write = |version: &str| {
+        let (mut longest, mut last) = (Duration::ZERO, Instant::now());
         for number in 0..2000 {
             let path = project.root().join(format!("d{}/{number}.txt", number % 20));
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, format!("{version}\n")).unwrap();
+            longest = longest.max(last.elapsed());
+            last = Instant::now();
         }
+        longest
     };
-    write("first");
+    write("0");
     let mut hotrun = project.start(&[]);
-    hotrun.wait_serving("first");
+    hotrun.wait_serving("0");
     hotrun.wait_for("ready");
-    write("second");
-    hotrun.wait_serving("second");
-    hotrun.wait_for("ready");
-    assert_eq!(hotrun.count("serving"), 2, "{}", hotrun.output());
+    for version in 1..=20 {
+        let before = hotrun.count("serving");
+        let longest = write(&version.to_string());
+        hotrun.wait_serving(&version.to_string());
+        hotrun.wait_for("ready");
+        // On a loaded machine it pauses for longer than it takes to be quiet (10 ms).
+        if longest < Duration::from_millis(5) {
+            assert_eq!(hotrun.count("serving"), before + 1, "{}", hotrun.output());
+            hotrun.end();
+            return;
+        }
+    }
     hotrun.end();
+    skip("many_files_written_by_one_program_are_one_build", "this machine is too busy");
 }
 
 #[test]

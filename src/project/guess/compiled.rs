@@ -85,6 +85,12 @@ fn maven(place: &Place<'_>) -> Outcome {
                 .runs(format!("java -cp target/classes {main}"))
         }
     });
+    if text.contains("<modules>") {
+        return Outcome::Unable {
+            reason: "this is a Maven project of several modules (pom.xml)".to_owned(),
+            remedy: "name the module that is the program: `hotrun -C MODULE`".to_owned(),
+        };
+    }
     one_of(each.collect(), || Outcome::Unable {
         reason:
             "this is a Maven project (pom.xml), and no class in src/main/java has a main method"

@@ -422,6 +422,8 @@ fn other_kinds_of_projects_are_known_by_their_own_files() {
     };
     let is_set = std::env::var_os("PORT").is_some();
     assert_eq!(web.text("env.PORT"), Some("5000").filter(|_| !is_set));
+    let modules = "<project><modules><module>a</module></modules></project>";
+    assert!(guess(&[("pom.xml", modules)]).contains("several modules"));
     assert!(guess(&[("compose.yaml", "")]).contains("docker compose watch"));
     assert!(guess(&[("Makefile", "dev:\n\thotrun\n")]).contains("no target of Makefile"));
     assert_eq!(guess(&[("README", "")]), "unknown");

@@ -675,11 +675,13 @@ impl Config {
 pub async fn load(options: &Options, ask: &impl Ask) -> Result<Config> {
     let directory = &options.directory;
     let file = find(options)?;
-    let guess = {
-        let (options, has_file) = (options.clone(), file.is_some());
+    let guess = if needs_guess(options, file.is_some()) {
+        let options = options.clone();
         // It reads many files, on whatever file system they are.
-        let guessing = tokio::task::spawn_blocking(move || guess_for(&options, has_file));
-        guessing.await.map_err(|error| Error::failed("the project", error))??
+        let guessing = tokio::task::spawn_blocking(move || guess_for(&options));
+        guessing.await.map_err(|error| Error::failed(directory.display(), error))??
+    } else {
+        None
     };
     let mut document = match (&file, &guess) {
         (Some(file), _) => read(file, directory)?,
@@ -735,15 +737,16 @@ pub fn settle_command(options: &mut Options) {
     }
 }
 
-/// What the project is taken for, where neither a file nor the command line says what to run.
-fn guess_for(options: &Options, has_file: bool) -> Result<Option<Guess>> {
-    let is_needed = !has_file
+/// Whether neither a file nor the command line says what to run.
+fn needs_guess(options: &Options, has_file: bool) -> bool {
+    !has_file
         && options.command.is_none()
         && !names_a_program(options)
-        && Kind::detect(&options.directory) == Kind::Unknown;
-    if !is_needed {
-        return Ok(None);
-    }
+        && Kind::detect(&options.directory) == Kind::Unknown
+}
+
+/// What the project is taken for.
+fn guess_for(options: &Options) -> Result<Option<Guess>> {
     let place = options.directory.display();
     match guess::guess(&options.directory) {
         Outcome::Found(guess) => Ok(Some(*guess)),
@@ -767,8 +770,7 @@ fn guess_for(options: &Options, has_file: bool) -> Result<Option<Guess>> {
 /// The programs among which the user has to choose before anything can be run here; none, if that
 /// is clear, or chosen already.
 pub fn choices(options: &Options) -> Vec<Guess> {
-    let has_file = found(options).is_some();
-    if guess_for(options, has_file).is_ok() {
+    if !needs_guess(options, found(options).is_some()) || guess_for(options).is_ok() {
         return Vec::new();
     }
     match guess::guess(&options.directory) {

@@ -463,8 +463,9 @@ fn open_unix(path: &Path) -> io::Result<(OwnedFd, SocketFile)> {
     Ok((listener.into(), SocketFile::new(path)?))
 }
 
-/// Without waiting.
-fn connect(path: &Path) -> nix::Result<()> {
+/// Connects to a Unix socket without waiting. `EAGAIN`: a process listens, and has no room for
+/// another connection.
+pub(crate) fn connect(path: &Path) -> nix::Result<()> {
     let (stream, none) = (SockType::Stream, SockFlag::empty());
     let socket = nix::sys::socket::socket(AddressFamily::Unix, stream, none, None)?;
     fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;

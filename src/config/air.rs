@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::{Command, Fallback, absolute};
 use crate::event::quoted;
+use crate::project::guess;
 
 /// Characters by which a shell would make something else of a joined command line.
 const SPECIAL: &[char] = &[
@@ -255,14 +256,5 @@ enum Text {
 
 /// Where a name without a slash is found on the PATH.
 fn on_path(program: &str) -> Option<PathBuf> {
-    if program.contains('/') {
-        return None;
-    }
-    let path = std::env::var_os("PATH")?;
-    let mut found = std::env::split_paths(&path).map(|place| place.join(program));
-    found.find(|file| is_executable(file))
-}
-
-fn is_executable(file: &Path) -> bool {
-    file.is_file() && nix::unistd::access(file, nix::unistd::AccessFlags::X_OK).is_ok()
+    (!program.contains('/')).then(|| guess::on_path(program)).flatten()
 }

@@ -448,9 +448,10 @@ impl<'a> Resolver<'a> {
         let Some(first) = argv.first() else { return Ok(command.clone()) };
         let name = first.to_string_lossy();
         let mut argv = argv.clone();
-        if Path::new(first).components().count() > 1 || name.starts_with("./") {
+        // (`./x` has two.)
+        if Path::new(first).components().count() > 1 {
             let path = absolute(&self.options.directory, Path::new(first));
-            if guess::on_path(&path.to_string_lossy()).is_some() {
+            if guess::on_path(&path).is_some() {
                 argv[0] = path.into();
                 return Ok(Command::Argv(argv));
             }
@@ -461,7 +462,7 @@ impl<'a> Resolver<'a> {
             };
             return Err(Error::usage(path.display(), why).remedy(remedy));
         }
-        if guess::on_path(&name).is_some() {
+        if guess::on_path(first).is_some() {
             return Ok(Command::Argv(argv));
         }
         let error = Error::usage(name.as_ref(), "command not found");

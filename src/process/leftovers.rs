@@ -8,7 +8,6 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, DirBuilder, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -17,7 +16,6 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, getpid, getuid};
 use tokio::time::{Instant, sleep};
@@ -25,6 +23,7 @@ use tokio::time::{Instant, sleep};
 use super::guardians::is_guardians_name;
 use super::{Member, TREE, part_spared, platform};
 use crate::config::Spare;
+use crate::listen;
 
 /// Guardians whose hotrun has just died need a moment to end what they guard.
 const GUARDIANS_WORK: Duration = Duration::from_secs(2);
@@ -246,22 +245,12 @@ fn running(owner: &str) -> Option<Member> {
     (!process.is_zombie && Some(process.start) == start.parse().ok()).then_some(process)
 }
 
-/// True if the hotrun with this mark, of which this is a file, does not run any more. In a container
-/// that shares the directory it may run under a pid that means nothing here; but then it answers.
+/// Whether the hotrun that a file of this mark belongs to has ended. In a container that shares the
+/// directory, it may run with a pid that means nothing here, but then its control socket accepts
+/// connections.
 fn is_dead(file: &Path, owner: &str) -> bool {
-    !is_alive(owner) && !listens(&file.with_file_name(format!("control.{owner}")))
-}
-
-/// Whether a process accepts connections at this path. This does not wait.
-fn listens(path: &Path) -> bool {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None);
-    let (Ok(socket), Ok(address)) = (socket, UnixAddr::new(path)) else { return false };
-    match connect(socket.as_raw_fd(), &address) {
-        // More clients wait than it has accepted.
-        Ok(()) | Err(Errno::EAGAIN) => true,
-        Err(_) => false,
-    }
+    let control = file.with_file_name(format!("control.{owner}"));
+    !is_alive(owner) && !matches!(listen::connect(&control), Ok(()) | Err(Errno::EAGAIN))
 }
 
 /// The files of hotruns that do not run any more.

@@ -6,13 +6,16 @@
 //! well-known places below it) are read.
 
 use std::cell::RefCell;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use nix::unistd::{AccessFlags, access};
 use toml::Value;
+
+use crate::event::quoted;
 
 pub mod command;
 mod compiled;
@@ -174,8 +177,8 @@ struct Place<'a> {
 
 impl Place<'_> {
     /// Whether a tool is installed.
-    fn finds(&self, tool: &str) -> bool {
-        found_in(self.path, tool).is_some()
+    fn finds(&self, tool: impl AsRef<OsStr>) -> bool {
+        found_in(self.path, tool.as_ref()).is_some()
     }
 
     fn has(&self, name: &str) -> bool {
@@ -230,7 +233,7 @@ impl Place<'_> {
 /// Looks at a directory. The kind whose files are most specific comes first: a Rails or Django
 /// application often has a `package.json` beside it, which only builds its styles.
 pub fn guess(directory: &Path) -> Outcome {
-    guess_with(directory, &std::env::var_os("PATH").unwrap_or_default())
+    guess_with(directory, &search_path())
 }
 
 fn guess_with(directory: &Path, path: &OsStr) -> Outcome {
@@ -282,15 +285,17 @@ fn with_others(place: &Place<'_>, kinds: &[fn(&Place<'_>) -> Outcome], guess: Gu
 }
 
 /// The executable of this name on the search path, or at this path.
-pub fn on_path(name: &str) -> Option<PathBuf> {
-    found_in(&std::env::var_os("PATH").unwrap_or_default(), name)
+pub fn on_path(name: impl AsRef<OsStr>) -> Option<PathBuf> {
+    found_in(&search_path(), name.as_ref())
 }
 
-fn found_in(path: &OsStr, name: &str) -> Option<PathBuf> {
-    let is_executable = |path: &PathBuf| {
-        path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-    };
-    if name.contains('/') {
+fn search_path() -> OsString {
+    std::env::var_os("PATH").unwrap_or_default()
+}
+
+fn found_in(path: &OsStr, name: &OsStr) -> Option<PathBuf> {
+    let is_executable = |file: &PathBuf| file.is_file() && access(file, AccessFlags::X_OK).is_ok();
+    if name.as_bytes().contains(&b'/') {
         return Some(PathBuf::from(name)).filter(is_executable);
     }
     std::env::split_paths(path).map(|directory| directory.join(name)).find(is_executable)
@@ -298,7 +303,7 @@ fn found_in(path: &OsStr, name: &str) -> Option<PathBuf> {
 
 /// The program on the search path whose name is most like this one.
 pub fn nearest_on_path(name: &str) -> Option<String> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = search_path();
     let entries = std::env::split_paths(&path)
         .filter_map(|directory| std::fs::read_dir(directory).ok())
         .flatten()
@@ -339,11 +344,6 @@ fn how_to_install(tool: &str) -> String {
         }
     };
     format!("install it: {how}")
-}
-
-/// A text as one word for the shell.
-fn quoted(text: &str) -> String {
-    shlex::try_quote(text).unwrap_or_default().into_owned()
 }
 
 /// True if a shell would pass these words on as they are.

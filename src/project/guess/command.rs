@@ -74,7 +74,7 @@ pub fn with_interpreter(directory: &Path, argv: &[OsString]) -> Option<Vec<OsStr
     let file = directory.join(first);
     let end = first.extension()?.to_str()?;
     let (_, words) = INTERPRETERS.iter().find(|(one, _)| *one == end)?;
-    if !file.is_file() || super::on_path(&file.to_string_lossy()).is_some() {
+    if !file.is_file() || super::on_path(&file).is_some() {
         return None;
     }
     let of_environment = [".venv/bin/python", "venv/bin/python"];

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::scripting::needing;
-use super::{Guess, Outcome, Place, not_installed, quoted};
+use super::{Guess, Outcome, Place, not_installed};
+use crate::event::quoted;
 
 const JAVA: [&str; 7] = ["java", "kt", "scala", "groovy", "xml", "properties", "yml"];
 const C: [&str; 10] = ["c", "h", "cc", "cpp", "cxx", "hh", "hpp", "hxx", "txt", "cmake"];

@@ -1,5 +1,6 @@
 //! Node and Bun: `package.json`, whose scripts often watch by themselves.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use serde_json::Value as Json;
@@ -575,8 +576,9 @@ fn has_types(command: &str) -> bool {
 /// Whether `node` runs TypeScript. It is not asked, since that takes 40 ms: version managers name
 /// the version in the path.
 fn strips_types(place: &Place<'_>) -> bool {
-    let path =
-        found_in(place.path, "node").and_then(|path| path.canonicalize().ok()).unwrap_or_default();
+    let path = found_in(place.path, OsStr::new("node"))
+        .and_then(|path| path.canonicalize().ok())
+        .unwrap_or_default();
     let mut versions = path.iter().filter_map(|part| {
         let part = part.to_str()?;
         let part = part.trim_start_matches("node-").trim_start_matches('v');

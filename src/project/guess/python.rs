@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::{Guess, Outcome, Place, not_installed, quoted};
+use super::{Guess, Outcome, Place, not_installed};
+use crate::event::quoted;
 
 const EXTENSIONS: [&str; 5] = ["py", "toml", "html", "jinja", "jinja2"];
 /// Files that say that this is a Python project.

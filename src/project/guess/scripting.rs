@@ -233,7 +233,7 @@ pub(super) fn guess_script(place: &Place<'_>) -> Outcome {
                 let before = if is_bundled { "bundle exec " } else { "" };
                 let line = match kind {
                     // Its first line names the shell.
-                    "shell script" if place.finds(&path_of(place, name)) => {
+                    "shell script" if place.finds(place.directory.join(name)) => {
                         format!("./{name}")
                     }
                     "Perl" if place.read(name).contains("Mojolicious::Lite") => {
@@ -246,10 +246,6 @@ pub(super) fn guess_script(place: &Place<'_>) -> Outcome {
         }
     }
     Outcome::Unknown
-}
-
-fn path_of(place: &Place<'_>, name: &str) -> String {
-    place.directory.join(name).to_string_lossy().into_owned()
 }
 
 /// The guess, if this tool is installed.

@@ -4,6 +4,8 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use crate::event::quoted;
+
 /// Compiles each file in memory, and prints errors as Python itself does.
 const PYTHON: &str = "\
 import sys, traceback
@@ -81,7 +83,7 @@ pub fn check(directory: &Path, argv: &[OsString]) -> Option<Check> {
         let argv = ["/bin/sh", "-c", script.as_str(), "sh"].map(OsString::from).into();
         Some(Check { argv, extensions, label })
     };
-    let tool = shlex::try_quote(words.first()?).ok()?.into_owned();
+    let tool = quoted(words.first()?);
     match bare {
         // A loader may accept more than JavaScript.
         "node" | "nodejs" if !has_loader(&words) => each(
@@ -91,8 +93,7 @@ pub fn check(directory: &Path, argv: &[OsString]) -> Option<Check> {
         ),
         "tsx" => {
             let esbuild = directory.join("node_modules/.bin/esbuild");
-            let esbuild = esbuild.is_file().then(|| esbuild.to_string_lossy().into_owned())?;
-            let esbuild = shlex::try_quote(&esbuild).ok()?.into_owned();
+            let esbuild = esbuild.is_file().then(|| quoted(&esbuild.to_string_lossy()))?;
             each(
                 format!("{esbuild} --log-level=error \"$file\" > /dev/null"),
                 &["ts", "tsx", "mts", "cts", "js", "mjs", "cjs", "jsx"],

@@ -1,5 +1,6 @@
 //! Projects of many kinds, and what is guessed of each.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::*;
@@ -462,7 +463,7 @@ fn files_that_are_no_text_or_do_not_end_are_no_obstacle() {
 #[test]
 fn what_a_command_reads_follows_from_its_program() {
     let of = |line: &str| {
-        let argv: Vec<_> = line.split(' ').map(std::ffi::OsString::from).collect();
+        let argv: Vec<_> = line.split(' ').map(OsString::from).collect();
         command::extensions(&argv).map(|list| list[0].clone())
     };
     for (line, first) in [
@@ -610,4 +611,20 @@ fn what_cannot_be_read_is_named_and_foreign_bytes_are_no_obstacle() {
         let told = project.guess();
         assert!(told.starts_with("CMakeLists.txt cannot be read: Permission denied"), "{told}");
     }
+}
+
+#[test]
+fn a_program_is_found_by_a_path_of_any_bytes_and_only_if_it_may_be_run() {
+    let place = tempfile::tempdir().unwrap();
+    let [run, script, plain] = [&b"pr\xf6gram"[..], b"n\xf6.py", b"pl\xe4in"]
+        .map(|name| place.path().join(OsStr::from_bytes(name)));
+    executable(&run, "");
+    std::fs::write(&script, "").unwrap();
+    std::fs::write(&plain, "").unwrap();
+    assert_eq!(on_path(&run), Some(run.clone()));
+    assert_eq!([on_path(&script), on_path(&plain), on_path(place.path())], [None, None, None]);
+    let argv = |path: &Path| vec![path.file_name().unwrap().to_owned()];
+    let with = |path: &Path| command::with_interpreter(place.path(), &argv(path));
+    assert_eq!(with(&script), Some([vec!["python3".into()], argv(&script)].concat()));
+    assert_eq!(with(&run), None);
 }

@@ -21,7 +21,7 @@ use crate::error::{Error, FAILED, Result, USAGE};
 use crate::init::{self, Source};
 use crate::process::{Processes, guardian};
 use crate::project::cargo::launch;
-use crate::project::guess::tests_of as tests;
+use crate::project::guess::testing;
 use crate::project::{Selection, go};
 use crate::report::Report;
 use crate::report::console::Console;
@@ -328,7 +328,7 @@ fn run(cli: &Cli, words: &Words) -> Result<u8> {
 fn test(cli: &Cli, words: &Words) -> Result<u8> {
     log_diagnostics(cli.common.verbose);
     let mut options = cli.options(words)?;
-    let mut argv = tests::command(&options.directory)?;
+    let mut argv = testing::command(&options.directory)?;
     argv.append(&mut options.args);
     options.command = Some(Command::Argv(argv));
     block_on(engine::run(options, cli.common.talk()))

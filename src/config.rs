@@ -661,13 +661,10 @@ impl Config {
     /// True for a file whose change may change this configuration.
     pub fn comes_from(&self, path: &Path) -> bool {
         let manifest = matches!(self.kind, Kind::Cargo(_)) && path.ends_with("Cargo.toml");
-        let is_guess_of =
-            |guess: &Guess| guess.manifest().is_some_and(|name| self.directory.join(name) == path);
-        if self.guess.as_ref().is_some_and(is_guess_of) {
-            return true;
-        }
+        let guessed = self.guess.as_ref().and_then(Guess::manifest);
+        let is_guessed = guessed.is_some_and(|name| self.directory.join(name) == path);
         let mut of_cargo = self.launch.iter().flat_map(|launch| &launch.settings);
-        self.is_configuration(path) || manifest || of_cargo.any(|one| one == path)
+        self.is_configuration(path) || manifest || is_guessed || of_cargo.any(|one| one == path)
     }
 }
 
@@ -722,12 +719,8 @@ pub async fn load(options: &Options, ask: &impl Ask) -> Result<Config> {
 /// Decides whether the words behind `hotrun` are a command: outside of projects that have a program
 /// of their own. This is decided once, so that a file that appears later changes nothing about it.
 pub fn settle_command(options: &mut Options) {
-    let is_command = options.command.is_none()
-        && !options.args.is_empty()
-        && found(options).is_none()
-        && !names_a_program(options)
-        && Kind::detect(&options.directory) == Kind::Unknown;
-    if is_command {
+    let has_file = found(options).is_some();
+    if !options.args.is_empty() && needs_guess(options, has_file) {
         options.command = Some(Command::Argv(std::mem::take(&mut options.args)));
     }
     if let Some(Command::Argv(argv)) = &mut options.command
@@ -753,29 +746,31 @@ fn guess_for(options: &Options) -> Result<Option<Guess>> {
         Outcome::Unknown => Ok(None),
         Outcome::Unable { reason, remedy } => Err(Error::usage(place, reason).remedy(remedy)),
         Outcome::Several(all) => {
-            let chosen = options.choice.clone().or_else(|| choice::remembered(&options.directory));
-            let commands: Vec<String> =
-                all.iter().map(|one| format!("hotrun {}", one.option())).collect();
-            let reason = format!("{} programs can be run here, and none is named", all.len());
-            let is_chosen = |one: &Guess| chosen.as_ref().is_some_and(|text| *text == one.option());
-            match all.into_iter().find(is_chosen) {
-                Some(guess) => Ok(Some(guess)),
-                None => Err(Error::usage(place, reason)
-                    .remedy(format!("choose one:\n{}", commands.join("\n")))),
-            }
+            let (reason, commands) = guess::several(&all);
+            let error = || Error::usage(place, reason).remedy(format!("choose one:\n{commands}"));
+            chosen(options, all).map(Some).ok_or_else(error)
         }
     }
+}
+
+/// The one of these that the user has chosen.
+fn chosen(options: &Options, all: Vec<Guess>) -> Option<Guess> {
+    let remembered = || choice::remembered(&options.directory);
+    let choice = options.choice.clone().or_else(remembered)?;
+    all.into_iter().find(|one| one.option() == choice)
 }
 
 /// The programs among which the user has to choose before anything can be run here; none, if that
 /// is clear, or chosen already.
 pub fn choices(options: &Options) -> Vec<Guess> {
-    if !needs_guess(options, found(options).is_some()) || guess_for(options).is_ok() {
+    if !needs_guess(options, found(options).is_some()) {
         return Vec::new();
     }
     match guess::guess(&options.directory) {
-        Outcome::Several(all) => all,
-        Outcome::Found(_) | Outcome::Unable { .. } | Outcome::Unknown => Vec::new(),
+        Outcome::Several(all) if chosen(options, all.clone()).is_none() => all,
+        Outcome::Several(_) | Outcome::Found(_) | Outcome::Unable { .. } | Outcome::Unknown => {
+            Vec::new()
+        }
     }
 }
 

@@ -20,10 +20,8 @@ pub(super) fn guessed(directory: &Path) -> Result<Guess> {
         Outcome::Found(guess) => Ok(*guess),
         Outcome::Unable { reason, remedy } => Err(Error::failed(place, reason).remedy(remedy)),
         Outcome::Several(all) => {
-            let commands: Vec<String> =
-                all.iter().map(|one| format!("hotrun {}", one.option())).collect();
-            let reason = format!("{} programs can be run here, and none is named", all.len());
-            let remedy = format!("these commands need no file:\n{}", commands.join("\n"));
+            let (reason, commands) = guess::several(&all);
+            let remedy = format!("these commands need no file:\n{commands}");
             Err(Error::failed(place, reason).remedy(remedy))
         }
         Outcome::Unknown => Err(Error::failed(place, "no project that hotrun knows").remedy(

@@ -24,7 +24,7 @@ mod python;
 mod scripting;
 pub mod syntax;
 mod tasks;
-pub mod tests_of;
+pub mod testing;
 
 /// Maximum size of a file that is read for a guess, in bytes.
 const MAX_SIZE: u64 = 1 << 20;
@@ -85,20 +85,35 @@ impl Guess {
         self.set(key, line)
     }
 
+    fn set_list(self, key: &str, list: &[&str]) -> Self {
+        let list: Vec<String> = list.iter().copied().map(String::from).collect();
+        self.set(key, list)
+    }
+
     fn watches(self, extensions: &[&str]) -> Self {
-        let list: Vec<String> = extensions.iter().copied().map(String::from).collect();
-        self.set("build.include_ext", list)
+        self.set_list("build.include_ext", extensions)
     }
 
     fn excludes(self, directories: &[&str]) -> Self {
-        let list: Vec<String> = directories.iter().copied().map(String::from).collect();
-        if list.is_empty() { self } else { self.set("build.exclude_dir", list) }
+        if directories.is_empty() { self } else { self.set_list("build.exclude_dir", directories) }
     }
 
     /// The program follows saves by itself; only its own settings make it restart.
     fn reloads_itself(self, settings: &[&str]) -> Self {
-        let list: Vec<String> = settings.iter().copied().map(String::from).collect();
-        self.watches(&[]).set("build.include_file", list)
+        self.watches(&[]).set_list("build.include_file", settings)
+    }
+
+    /// hotrun opens this port of the local host, and keeps it open while the program restarts.
+    fn listens(mut self, port: u16) -> Self {
+        self.listen = Some(format!("127.0.0.1:{port}"));
+        self
+    }
+
+    fn variables(self, variables: &[(String, String)]) -> Self {
+        let set = |guess: Self, (name, value): &(String, String)| {
+            guess.set(&format!("env.{name}"), value.clone())
+        };
+        variables.iter().fold(self, set)
     }
 
     fn note(mut self, text: impl Into<String>) -> Self {
@@ -166,6 +181,12 @@ impl Guess {
     }
 }
 
+/// Looks for one kind of project in a directory.
+type Look = fn(&Place<'_>) -> Outcome;
+
+/// What to do about a build that hotrun does not understand.
+const NAME_COMMANDS: &str = "name the commands in hotrun.toml: [build] cmd and entrypoint";
+
 /// A directory, and what is asked about it.
 struct Place<'a> {
     directory: &'a Path,
@@ -175,7 +196,11 @@ struct Place<'a> {
     unreadable: RefCell<Option<String>>,
 }
 
-impl Place<'_> {
+impl<'a> Place<'a> {
+    fn new(directory: &'a Path, path: &'a OsStr) -> Self {
+        Self { directory, path, unreadable: RefCell::default() }
+    }
+
     /// Whether a tool is installed.
     fn finds(&self, tool: impl AsRef<OsStr>) -> bool {
         found_in(self.path, tool.as_ref()).is_some()
@@ -237,8 +262,8 @@ pub fn guess(directory: &Path) -> Outcome {
 }
 
 fn guess_with(directory: &Path, path: &OsStr) -> Outcome {
-    let place = Place { directory, path, unreadable: RefCell::default() };
-    let kinds: [fn(&Place<'_>) -> Outcome; 6] = [
+    let place = Place::new(directory, path);
+    let kinds: [Look; 6] = [
         scripting::guess_application,
         python::guess,
         node::guess,
@@ -246,7 +271,7 @@ fn guess_with(directory: &Path, path: &OsStr) -> Outcome {
         scripting::guess_script,
         tasks::guess,
     ];
-    let mut unable = None;
+    let mut stuck = None;
     for (number, kind) in kinds.iter().enumerate() {
         match kind(&place) {
             Outcome::Found(guess) if !guess.can_be_run() => {}
@@ -256,20 +281,18 @@ fn guess_with(directory: &Path, path: &OsStr) -> Outcome {
                 return Outcome::Several(all);
             }
             // A task file may say how to start what its own tools do not.
-            stuck @ Outcome::Unable { .. } => unable = unable.or(Some(stuck)),
+            outcome @ Outcome::Unable { .. } => stuck = stuck.or(Some(outcome)),
             Outcome::Unknown => {}
         }
     }
     match place.unreadable.take() {
-        Some(reason) => {
-            Outcome::Unable { reason, remedy: "make it readable, or name a command".to_owned() }
-        }
-        None => unable.unwrap_or(Outcome::Unknown),
+        Some(reason) => unable(reason, "make it readable, or name a command"),
+        None => stuck.unwrap_or(Outcome::Unknown),
     }
 }
 
 /// Notes what else the project might be.
-fn with_others(place: &Place<'_>, kinds: &[fn(&Place<'_>) -> Outcome], guess: Guess) -> Outcome {
+fn with_others(place: &Place<'_>, kinds: &[Look], guess: Guess) -> Outcome {
     let another = kinds.iter().find_map(|kind| match kind(place) {
         Outcome::Found(other) if other.kind != guess.kind => Some(other),
         _ => None,
@@ -314,12 +337,47 @@ pub fn nearest_on_path(name: &str) -> Option<String> {
     distances.filter(|(distance, _)| *distance <= max).min().map(|(_, name)| name)
 }
 
+/// The first of these kinds that is known here.
+fn first_known(place: &Place<'_>, kinds: &[Look]) -> Outcome {
+    let mut all = kinds.iter().map(|kind| kind(place));
+    all.find(|found| *found != Outcome::Unknown).unwrap_or(Outcome::Unknown)
+}
+
+fn unable(reason: impl Into<String>, remedy: impl Into<String>) -> Outcome {
+    Outcome::Unable { reason: reason.into(), remedy: remedy.into() }
+}
+
+/// The only guess, or all of several; without any, what this says.
+fn one_of(mut all: Vec<Guess>, none: impl FnOnce() -> Outcome) -> Outcome {
+    match all.len() {
+        0 => none(),
+        1 => all.remove(0).found(),
+        _ => Outcome::Several(all),
+    }
+}
+
+/// The guess, if this tool is installed.
+fn needing(
+    place: &Place<'_>,
+    tool: &str,
+    kind: &str,
+    evidence: &str,
+    guess: impl FnOnce() -> Guess,
+) -> Outcome {
+    if place.finds(tool) { guess().found() } else { not_installed(kind, evidence, tool) }
+}
+
 /// The outcome where the tool that a project needs is not installed.
 fn not_installed(kind: &str, evidence: &str, tool: &str) -> Outcome {
-    Outcome::Unable {
-        reason: format!("this is a {kind} project ({evidence}), and `{tool}` is not installed"),
-        remedy: how_to_install(tool),
-    }
+    let reason = format!("this is a {kind} project ({evidence}), and `{tool}` is not installed");
+    unable(reason, how_to_install(tool))
+}
+
+/// Why nothing is run where there are several programs, and the commands that run one each.
+pub fn several(all: &[Guess]) -> (String, String) {
+    let reason = format!("{} programs can be run here, and none is named", all.len());
+    let commands: Vec<String> = all.iter().map(|one| format!("hotrun {}", one.option())).collect();
+    (reason, commands.join("\n"))
 }
 
 fn how_to_install(tool: &str) -> String {

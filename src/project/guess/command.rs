@@ -1,7 +1,9 @@
 //! What a command reads, where it is all that is known: `hotrun node server.js`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
+
+use super::{compiled, python};
 
 /// Programs, and the extensions of what they run. (A version may follow the name: `python3.12`.)
 const PROGRAMS: [(&[&str], &[&str]); 17] = [
@@ -27,7 +29,7 @@ const PROGRAMS: [(&[&str], &[&str]); 17] = [
             "celery",
             "pytest",
         ],
-        &["py", "toml", "html", "jinja", "jinja2"],
+        &python::EXTENSIONS,
     ),
     (
         &["ruby", "bundle", "rackup", "puma", "rails", "rake", "irb"],
@@ -42,29 +44,29 @@ const PROGRAMS: [(&[&str], &[&str]); 17] = [
     (&["elixir", "mix", "iex"], &["ex", "exs", "eex", "heex"]),
     (&["julia"], &["jl", "toml"]),
     (&["Rscript", "R"], &["R", "Rmd"]),
-    (&["dotnet"], &["cs", "fs", "vb", "csproj", "fsproj", "razor", "cshtml", "json"]),
-    (&["zig"], &["zig", "zon", "c", "h"]),
+    (&["dotnet"], &compiled::DOTNET),
+    (&["zig"], &compiled::ZIG),
     (&["dart"], &["dart", "yaml"]),
     (&["swift"], &["swift"]),
     (&["crystal"], &["cr", "ecr"]),
 ];
 
 /// Extensions of sources, and what runs them.
-const INTERPRETERS: [(&str, &[&str]); 14] = [
-    ("js", &["node"]),
-    ("mjs", &["node"]),
-    ("cjs", &["node"]),
-    ("ts", &["tsx"]),
-    ("mts", &["tsx"]),
-    ("py", &["python3"]),
-    ("rb", &["ruby"]),
-    ("php", &["php"]),
-    ("pl", &["perl"]),
-    ("lua", &["lua"]),
-    ("jl", &["julia"]),
-    ("exs", &["elixir"]),
-    ("R", &["Rscript"]),
-    ("sh", &["sh"]),
+const INTERPRETERS: [(&str, &str); 14] = [
+    ("js", "node"),
+    ("mjs", "node"),
+    ("cjs", "node"),
+    ("ts", "tsx"),
+    ("mts", "tsx"),
+    ("py", "python3"),
+    ("rb", "ruby"),
+    ("php", "php"),
+    ("pl", "perl"),
+    ("lua", "lua"),
+    ("jl", "julia"),
+    ("exs", "elixir"),
+    ("R", "Rscript"),
+    ("sh", "sh"),
 ];
 
 /// The command that runs a source file, as in `nodemon server.js`. `None` if the first word is a
@@ -73,27 +75,29 @@ pub fn with_interpreter(directory: &Path, argv: &[OsString]) -> Option<Vec<OsStr
     let first = Path::new(argv.first()?);
     let file = directory.join(first);
     let end = first.extension()?.to_str()?;
-    let (_, words) = INTERPRETERS.iter().find(|(one, _)| *one == end)?;
+    let (_, usual) = INTERPRETERS.iter().find(|(one, _)| *one == end)?;
     if !file.is_file() || super::on_path(&file).is_some() {
         return None;
     }
-    let of_environment = [".venv/bin/python", "venv/bin/python"];
+    let tsx = "node_modules/.bin/tsx";
     let local = match end {
-        "py" => of_environment.into_iter().find(|path| directory.join(path).is_file()),
-        "ts" | "mts" => Some("node_modules/.bin/tsx").filter(|path| directory.join(path).is_file()),
+        "py" => python::of_environment(directory),
+        "ts" | "mts" => directory.join(tsx).is_file().then(|| tsx.to_owned()),
         _ => None,
     };
-    let words = local.as_slice().iter().chain(words.iter().filter(|_| local.is_none()));
-    let words: Vec<OsString> = words.map(OsString::from).collect();
-    Some(words.into_iter().chain(argv.iter().cloned()).collect())
+    let interpreter = local.unwrap_or_else(|| (*usual).to_owned());
+    Some([OsString::from(interpreter)].into_iter().chain(argv.iter().cloned()).collect())
+}
+
+/// The name of a program without its directory and its version: `python` for `/bin/python3.12`.
+pub(super) fn bare_name(program: &OsStr) -> String {
+    let name = Path::new(program).file_name().unwrap_or_default().to_string_lossy();
+    name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.').to_owned()
 }
 
 /// The extensions of what this command reads; `None`: any file may be.
 pub fn extensions(argv: &[OsString]) -> Option<Vec<String>> {
-    let mut names = argv.iter().map(|word| {
-        let name = Path::new(word).file_name().unwrap_or_default().to_string_lossy();
-        name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.').to_owned()
-    });
+    let mut names = argv.iter().map(|word| bare_name(word));
     let mut name = names.next()?;
     if matches!(name.as_str(), "env" | "time" | "nice" | "exec" | "sudo" | "dotenv") {
         name = names.find(|word| !word.contains('=') && !word.starts_with('-'))?;

@@ -1,12 +1,16 @@
 //! Languages with a build: Java, .NET, Zig, C and C++ with `CMake`, Meson or make, and others.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::scripting::needing;
-use super::{Guess, Outcome, Place, not_installed};
+use super::{
+    Guess, NAME_COMMANDS, Outcome, Place, first_known, needing, not_installed, one_of, unable,
+};
 use crate::event::quoted;
 
 const JAVA: [&str; 7] = ["java", "kt", "scala", "groovy", "xml", "properties", "yml"];
+pub(super) const DOTNET: [&str; 8] =
+    ["cs", "fs", "vb", "csproj", "fsproj", "razor", "cshtml", "json"];
+pub(super) const ZIG: [&str; 4] = ["zig", "zon", "c", "h"];
 const C: [&str; 10] = ["c", "h", "cc", "cpp", "cxx", "hh", "hpp", "hxx", "txt", "cmake"];
 /// Maximum depth of the directories below `src/main/java` that are looked through.
 const MAX_DEPTH: usize = 8;
@@ -14,12 +18,7 @@ const MAX_DEPTH: usize = 8;
 const MAX_NAME: usize = 4096;
 
 pub(super) fn guess(place: &Place<'_>) -> Outcome {
-    let kinds: [fn(&Place<'_>) -> Outcome; 5] = [java, dotnet, zig, cmake, others];
-    kinds
-        .iter()
-        .map(|kind| kind(place))
-        .find(|found| *found != Outcome::Unknown)
-        .unwrap_or(Outcome::Unknown)
+    first_known(place, &[java, dotnet, zig, cmake, others])
 }
 
 fn java(place: &Place<'_>) -> Outcome {
@@ -87,16 +86,16 @@ fn maven(place: &Place<'_>) -> Outcome {
         }
     });
     if text.contains("<modules>") {
-        return Outcome::Unable {
-            reason: "this is a Maven project of several modules (pom.xml)".to_owned(),
-            remedy: "name the module that is the program: `hotrun -C MODULE`".to_owned(),
-        };
+        return unable(
+            "this is a Maven project of several modules (pom.xml)",
+            "name the module that is the program: `hotrun -C MODULE`",
+        );
     }
-    one_of(each.collect(), || Outcome::Unable {
-        reason:
-            "this is a Maven project (pom.xml), and no class in src/main/java has a main method"
-                .to_owned(),
-        remedy: "name the commands in hotrun.toml: [build] cmd and entrypoint".to_owned(),
+    one_of(each.collect(), || {
+        unable(
+            "this is a Maven project (pom.xml), and no class in src/main/java has a main method",
+            NAME_COMMANDS,
+        )
     })
 }
 
@@ -158,9 +157,11 @@ fn with_gradle(place: &Place<'_>) -> Outcome {
             guess("Gradle").builds(format!("{quiet} {}", task("installDist"))).runs(bin)
         })
     });
-    one_of(each.collect(), || Outcome::Unable {
-        reason: format!("this is a Gradle project ({evidence}) without the application plugin"),
-        remedy: "name the commands in hotrun.toml: [build] cmd and entrypoint".to_owned(),
+    one_of(each.collect(), || {
+        unable(
+            format!("this is a Gradle project ({evidence}) without the application plugin"),
+            NAME_COMMANDS,
+        )
     })
 }
 
@@ -215,7 +216,7 @@ fn dotnet(place: &Place<'_>) -> Outcome {
         Guess::new(".NET", first.as_str())
             .builds(format!("dotnet build -nologo -v quiet -nodeReuse:false {first}"))
             .runs(format!("dotnet run --no-build{option}"))
-            .watches(&["cs", "fs", "vb", "csproj", "fsproj", "razor", "cshtml", "json"])
+            .watches(&DOTNET)
             .excludes(&["bin", "obj"])
     })
 }
@@ -229,10 +230,13 @@ fn zig(place: &Place<'_>) -> Outcome {
         .split_once("addExecutable")
         .and_then(|(_, rest)| rest.split_once(".name = \""))
         .and_then(|(_, rest)| rest.split('"').next());
-    let guess = Guess::new("Zig", "build.zig").builds("zig build").excludes(&["zig-out"]);
-    needing(place, "zig", "Zig", "build.zig", || match name {
-        Some(name) => guess.runs(format!("zig-out/bin/{name}")).watches(&["zig", "zon", "c", "h"]),
-        None => guess.runs("zig build run").watches(&["zig", "zon", "c", "h"]),
+    needing(place, "zig", "Zig", "build.zig", || {
+        let run = name.map(|name| format!("zig-out/bin/{name}"));
+        Guess::new("Zig", "build.zig")
+            .builds("zig build")
+            .excludes(&["zig-out"])
+            .runs(run.unwrap_or_else(|| "zig build run".to_owned()))
+            .watches(&ZIG)
     })
 }
 
@@ -261,10 +265,11 @@ fn cmake(place: &Place<'_>) -> Outcome {
             .watches(&C)
             .excludes(&["build"])
     });
-    one_of(each.collect(), || Outcome::Unable {
-        reason: "this is a CMake project (CMakeLists.txt), and hotrun finds no program in it"
-            .to_owned(),
-        remedy: "name the commands in hotrun.toml: [build] cmd and entrypoint".to_owned(),
+    one_of(each.collect(), || {
+        unable(
+            "this is a CMake project (CMakeLists.txt), and hotrun finds no program in it",
+            NAME_COMMANDS,
+        )
     })
 }
 
@@ -372,10 +377,11 @@ fn meson(place: &Place<'_>) -> Outcome {
             .watches(&[&C[..], &["build"]].concat())
             .excludes(&["build"])
     });
-    one_of(each.collect(), || Outcome::Unable {
-        reason: "this is a Meson project (meson.build), and hotrun finds no program in it"
-            .to_owned(),
-        remedy: "name the commands in hotrun.toml: [build] cmd and entrypoint".to_owned(),
+    one_of(each.collect(), || {
+        unable(
+            "this is a Meson project (meson.build), and hotrun finds no program in it",
+            NAME_COMMANDS,
+        )
     })
 }
 
@@ -518,25 +524,16 @@ fn c_file(place: &Place<'_>) -> Outcome {
         let compiler = if file.ends_with("main.c") { "cc" } else { "c++" };
         if place.has(file) {
             let end = Path::new(file).extension().unwrap_or_default().to_string_lossy();
-            let output = PathBuf::from("tmp").join("main");
             return needing(place, compiler, "C", file, || {
                 let sources = if file.starts_with("src/") { "src/*" } else { "*" };
                 Guess::new("C", file)
                     .builds(format!(
                         "mkdir -p tmp && {compiler} -g -o tmp/main {sources}.{end} -lm"
                     ))
-                    .runs(output.to_string_lossy())
+                    .runs("tmp/main")
                     .watches(&C)
             });
         }
     }
     Outcome::Unknown
-}
-
-fn one_of(mut all: Vec<Guess>, none: impl FnOnce() -> Outcome) -> Outcome {
-    match all.len() {
-        0 => none(),
-        1 => all.remove(0).found(),
-        _ => Outcome::Several(all),
-    }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
-use super::{Guess, Outcome, Place, found_in, not_installed};
+use super::{Guess, Outcome, Place, found_in, needing, not_installed, unable};
 
 /// Extensions of sources.
 const JAVASCRIPT: [&str; 5] = ["js", "mjs", "cjs", "jsx", "json"];
@@ -95,14 +95,10 @@ pub(super) fn guess(place: &Place<'_>) -> Outcome {
     if !place.has("package.json") {
         return without_package(place);
     }
-    let text = place.read("package.json");
-    let json: Json = match serde_json::from_str(text.trim_start_matches('\u{feff}')) {
+    let json = match package(place) {
         Ok(json) => json,
         Err(error) => {
-            return Outcome::Unable {
-                reason: format!("package.json cannot be read: {error}"),
-                remedy: "fix package.json".to_owned(),
-            };
+            return unable(format!("package.json cannot be read: {error}"), "fix package.json");
         }
     };
     let manager = manager(place, &json);
@@ -130,20 +126,23 @@ pub(super) fn guess(place: &Place<'_>) -> Outcome {
     let is_made = |file: &&str| package.script("build").is_some() && is_output(file);
     let main = main.filter(|main| exists(main) || is_made(main));
     let Some(file) = main.or_else(|| place.first(&ENTRIES)) else {
-        return Outcome::Unable {
-            reason: "package.json has no script \"dev\" or \"start\" and no \"main\" that exists"
-                .to_owned(),
-            remedy: "name the file to run, for example: `hotrun node server.js`".to_owned(),
-        };
+        return unable(
+            "package.json has no script \"dev\" or \"start\" and no \"main\" that exists",
+            "name the file to run, for example: `hotrun node server.js`",
+        );
     };
     let mut plain = Plain { run: package.run_file(file), ..Plain::default() };
     package.add_build(&mut plain);
     package.outcome(&plain, &format!("package.json, {file}"))
 }
 
+fn package(place: &Place<'_>) -> serde_json::Result<Json> {
+    serde_json::from_str(place.read("package.json").trim_start_matches('\u{feff}'))
+}
+
 /// The package's own script for its tests.
 pub(super) fn test_command(place: &Place<'_>) -> Option<String> {
-    let json: Json = serde_json::from_str(&place.read("package.json")).ok()?;
+    let json = package(place).ok()?;
     let script = json.get("scripts")?.get("test")?.as_str()?;
     // What `npm init` writes.
     let is_real = !script.contains("no test specified");
@@ -155,10 +154,9 @@ fn without_package(place: &Place<'_>) -> Outcome {
     let names = ["server.js", "index.js", "app.js", "server.mjs", "index.mjs", "main.js"];
     match place.first(&names) {
         // Beside an index.html such a file is for the browser.
-        Some(name) if !place.has("index.html") && place.finds("node") => {
-            Guess::new("Node", name).runs(format!("node {name}")).watches(&JAVASCRIPT).found()
-        }
-        Some(name) if !place.has("index.html") => not_installed("Node", name, "node"),
+        Some(name) if !place.has("index.html") => needing(place, "node", "Node", name, || {
+            Guess::new("Node", name).runs(format!("node {name}")).watches(&JAVASCRIPT)
+        }),
         _ => Outcome::Unknown,
     }
 }
@@ -200,16 +198,18 @@ impl Package<'_> {
 
     /// How a file is run.
     fn run_file(&self, file: &str) -> String {
-        let is_typescript = has_types(file);
-        match () {
-            () if self.manager == "bun" => format!("bun {file}"),
-            () if !is_typescript => format!("node {file}"),
-            () if self.has_dependency("ts-node") && !self.has_dependency("tsx") => {
-                format!("ts-node {file}")
-            }
-            () if self.has_dependency("tsx") || !strips_types(self.place) => format!("tsx {file}"),
-            () => format!("node {file}"),
-        }
+        let tool = if self.manager == "bun" {
+            "bun"
+        } else if !has_types(file) {
+            "node"
+        } else if self.has_dependency("ts-node") && !self.has_dependency("tsx") {
+            "ts-node"
+        } else if self.has_dependency("tsx") || !strips_types(self.place) {
+            "tsx"
+        } else {
+            "node"
+        };
+        format!("{tool} {file}")
     }
 
     /// The script without its watcher.
@@ -390,9 +390,7 @@ impl Package<'_> {
         let words = shlex::try_join(words.iter().map(String::as_str)).ok()?;
         let line = match exec {
             Some(exec) => format!("{exec} {words}"),
-            None if has_types(&words) => {
-                format!("ts-node {words}")
-            }
+            None if has_types(&words) => format!("ts-node {words}"),
             None => format!("node {words}"),
         };
         Some(line.trim().to_owned())
@@ -436,34 +434,32 @@ impl Package<'_> {
             return not_installed(kind, &self.lock(), manager);
         }
         let (tool, rest) = plain.run.split_once(' ').unwrap_or((&plain.run, ""));
-        let is_installed = self.is_installed();
-        if !is_installed {
+        let is_found = self.place.finds(tool);
+        if !self.is_installed() {
             let lacks = |table: &str| {
                 self.json.get(table).and_then(Json::as_object).is_some_and(|all| !all.is_empty())
             };
-            let is_needed = lacks("dependencies")
-                || (lacks("devDependencies")
-                    && (plain.build.is_some() || plain.reloads_itself || !self.place.finds(tool)));
-            if is_needed {
-                return Outcome::Unable {
-                    reason: format!(
+            let is_for_start = plain.build.is_some() || plain.reloads_itself || !is_found;
+            if lacks("dependencies") || (lacks("devDependencies") && is_for_start) {
+                return unable(
+                    format!(
                         "this is a {kind} project ({evidence}) whose dependencies are not installed"
                     ),
-                    remedy: format!("`{manager} install`"),
-                };
+                    format!("`{manager} install`"),
+                );
             }
         }
         // Without the manager between, signals reach the program itself.
-        let run = match () {
-            () if self.is_local(tool) && self.place.has(&format!("node_modules/.bin/{tool}")) => {
-                format!("./node_modules/.bin/{tool} {rest}").trim_end().to_owned()
-            }
-            () if self.is_local(tool) => format!("npx {}", plain.run),
-            () if self.place.has(".pnp.cjs") && !self.place.finds(tool) => {
-                format!("yarn {}", plain.run)
-            }
-            () if !self.place.finds(tool) && !tool.contains('/') => format!("npx {}", plain.run),
-            () => plain.run.clone(),
+        let run = if self.place.has(&format!("node_modules/.bin/{tool}")) {
+            format!("./node_modules/.bin/{tool} {rest}").trim_end().to_owned()
+        } else if self.is_local(tool) {
+            format!("npx {}", plain.run)
+        } else if self.place.has(".pnp.cjs") && !is_found {
+            format!("yarn {}", plain.run)
+        } else if !is_found && !tool.contains('/') {
+            format!("npx {}", plain.run)
+        } else {
+            plain.run.clone()
         };
         let mut guess = Guess::new(kind, evidence);
         if let Some(build) = &plain.build {
@@ -472,8 +468,9 @@ impl Package<'_> {
         guess = guess.runs(run);
         if plain.reloads_itself {
             // Some restart by themselves for these, too; but not after they have failed.
-            let settings = vec!["*.config.*".to_owned(), "tsconfig*.json".to_owned()];
-            guess = guess.reloads_itself(&["package.json", ".env"]).set("watch.include", settings);
+            guess = guess
+                .reloads_itself(&["package.json", ".env"])
+                .set_list("watch.include", &["*.config.*", "tsconfig*.json"]);
         } else {
             let is_typescript = self.is_typescript() || manager == "bun" || has_types(&plain.run);
             guess = guess.watches(if is_typescript { &TYPESCRIPT } else { &JAVASCRIPT });
@@ -496,15 +493,6 @@ impl Package<'_> {
     fn lock(&self) -> String {
         let locks = ["pnpm-lock.yaml", "yarn.lock", "bun.lock", "bun.lockb"];
         self.place.first(&locks).unwrap_or("package.json").to_owned()
-    }
-}
-
-impl Guess {
-    fn variables(mut self, variables: &[(String, String)]) -> Self {
-        for (name, value) in variables {
-            self = self.set(&format!("env.{name}"), value.clone());
-        }
-        self
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use super::{Guess, Outcome, Place, not_installed};
+use super::{Guess, Outcome, Place, not_installed, unable};
 use crate::event::quoted;
 
-const EXTENSIONS: [&str; 5] = ["py", "toml", "html", "jinja", "jinja2"];
+pub(super) const EXTENSIONS: [&str; 5] = ["py", "toml", "html", "jinja", "jinja2"];
 /// Files that say that this is a Python project.
 pub(super) const MARKS: [&str; 6] =
     ["pyproject.toml", "requirements.txt", "setup.py", "setup.cfg", "Pipfile", "uv.lock"];
@@ -52,8 +52,7 @@ const FRAMEWORKS: [(&str, &str, Server); 12] = [
     ("gr.Interface(", "Gradio", Server::Script),
     ("Sanic(", "Sanic", Server::Script),
 ];
-/// The address of a web application of which nothing else is known, as uvicorn has it.
-const ADDRESS: &str = "127.0.0.1:8000";
+/// The port of a web application of which nothing else is known, as uvicorn has it.
 const PORT: u16 = 8000;
 
 #[derive(Clone, Copy, PartialEq)]
@@ -69,10 +68,7 @@ pub(super) fn guess(place: &Place<'_>) -> Outcome {
     let mark = place.first(&MARKS);
     let project = match project_table(place) {
         Ok(project) => project,
-        Err(reason) => {
-            let remedy = "fix pyproject.toml".to_owned();
-            return Outcome::Unable { reason, remedy };
-        }
+        Err(reason) => return unable(reason, "fix pyproject.toml"),
     };
     if let Some(application) = django(place) {
         return application;
@@ -115,12 +111,10 @@ pub(super) fn guess(place: &Place<'_>) -> Outcome {
         return with_interpreter(place, "Python", file, |python| script(python, file));
     }
     match (lone_source(place), mark) {
-        (Outcome::Unknown, Some(mark)) => Outcome::Unable {
-            reason: format!(
-                "this is a Python project ({mark}), and no file says how it is started"
-            ),
-            remedy: "name what to run, for example: `hotrun python -m app`".to_owned(),
-        },
+        (Outcome::Unknown, Some(mark)) => unable(
+            format!("this is a Python project ({mark}), and no file says how it is started"),
+            "name what to run, for example: `hotrun python -m app`",
+        ),
         (found, _) => found,
     }
 }
@@ -142,44 +136,59 @@ fn django(place: &Place<'_>) -> Option<Outcome> {
 
 /// A program that the project installs.
 fn installed_script(place: &Place<'_>, project: &toml::Table) -> Option<Outcome> {
-    let guess = |python: &str, name: &str| {
+    let names = script_names(project);
+    let guess = |python: &str, name: &String| {
         Guess::new("Python", format!("pyproject.toml, script {name}"))
             .runs(sibling(python, name))
             .watches(&EXTENSIONS)
     };
-    let several = |names: &[String]| match interpreter(place) {
-        Ok(python) => Outcome::Several(names.iter().map(|name| guess(&python, name)).collect()),
-        Err(tool) => not_installed("Python", "pyproject.toml", tool),
-    };
-    match script_names(project).as_slice() {
-        [] => None,
-        [one] => {
-            Some(with_interpreter(place, "Python", "pyproject.toml", |python| guess(python, one)))
-        }
-        names => Some(several(names)),
-    }
+    (!names.is_empty()).then(|| each_of(place, "pyproject.toml", &names, guess))
 }
 
-/// The only source at the top level that is a program.
+/// The only source at the top level that is a program, or all that are.
 fn lone_source(place: &Place<'_>) -> Outcome {
     let mut sources = place.ending_in(".py");
     sources.retain(|name| name != "setup.py");
     let is_main = |name: &&String| place.read(name).contains("__name__");
-    let mains: Vec<&String> = sources.iter().filter(is_main).collect();
-    match (mains.as_slice(), sources.as_slice()) {
-        ([file], _) => with_interpreter(place, "Python", file, |python| script(python, file)),
-        ([], [file]) => with_interpreter(place, "Python", file, |python| script(python, file)),
-        ([], _) => Outcome::Unknown,
-        (several, _) => match interpreter(place) {
-            Ok(python) => {
-                Outcome::Several(several.iter().map(|file| script(&python, file)).collect())
-            }
-            Err(tool) => not_installed("Python", several[0], tool),
-        },
+    let mains: Vec<String> = sources.iter().filter(is_main).cloned().collect();
+    let programs = if mains.is_empty() && sources.len() == 1 { sources } else { mains };
+    match programs.first() {
+        Some(first) => each_of(place, first, &programs, |python, file| script(python, file)),
+        None => Outcome::Unknown,
     }
 }
 
-/// Where hotrun opens the socket, no connection is refused while the program restarts.
+/// A guess for each of these programs.
+fn each_of(
+    place: &Place<'_>,
+    evidence: &str,
+    programs: &[String],
+    guess: impl Fn(&str, &String) -> Guess,
+) -> Outcome {
+    if let [one] = programs {
+        return with_interpreter(place, "Python", evidence, |python| guess(python, one));
+    }
+    match interpreter(place) {
+        Ok(python) => Outcome::Several(programs.iter().map(|one| guess(&python, one)).collect()),
+        Err(tool) => not_installed("Python", evidence, tool),
+    }
+}
+
+/// An ASGI application. hotrun opens the socket, so that no connection is refused while the program
+/// restarts.
+fn uvicorn(python: &str, kind: &str, evidence: &str, application: &str, port: u16) -> Guess {
+    Guess::new(kind, evidence)
+        .watches(&EXTENSIONS)
+        .runs(format!("{python} -m uvicorn {application} --fd 3"))
+        .listens(port)
+}
+
+fn flask(python: &str, evidence: &str, application: &str) -> Guess {
+    Guess::new("Flask", evidence)
+        .runs(format!("{python} -m flask --app {application} run --no-reload"))
+        .watches(&EXTENSIONS)
+}
+
 fn web_application(
     python: &str,
     file: &str,
@@ -188,7 +197,6 @@ fn web_application(
     kind: &str,
     server: Server,
 ) -> Guess {
-    let guess = Guess::new(kind, file).watches(&EXTENSIONS);
     let path = file.trim_end_matches(".py").trim_end_matches("/__init__");
     // A package in src is imported without that.
     let (root, path) = match path.split_once('/') {
@@ -205,31 +213,28 @@ fn web_application(
                 None => (name, ""),
             };
             let root = root.map(|root| format!(" --app-dir {root}")).unwrap_or_default();
-            let mut guess =
-                guess.runs(format!("{python} -m uvicorn {module}:{name}{flag}{root} --fd 3"));
             let port = argument(source, "uvicorn.run(", "port").and_then(|port| port.parse().ok());
-            let port: u16 = port.unwrap_or(PORT);
-            guess.listen = Some(format!("127.0.0.1:{port}"));
-            guess
+            let application = format!("{module}:{name}{flag}{root}");
+            uvicorn(python, kind, file, &application, port.unwrap_or(PORT))
         }
         Server::Flask => {
-            let of_file = |name: &str, option: &str| {
+            let option = |name: &str| {
                 let value = argument(source, ".run(", name)?;
                 let is_plain = value.chars().all(|c| c.is_alphanumeric() || ".:".contains(c));
-                is_plain.then(|| format!(" --{option} {value}"))
+                is_plain.then(|| format!(" --{name} {value}"))
             };
-            let options = ["host", "port"].map(|name| of_file(name, name).unwrap_or_default());
-            let [host, port] = options;
+            let [host, port] = ["host", "port"].map(|name| option(name).unwrap_or_default());
             let module = root.map_or(module.clone(), |root| format!("{root}.{module}"));
-            guess.runs(format!("{python} -m flask --app {module} run --no-reload{host}{port}"))
+            Guess::new(kind, file)
+                .watches(&EXTENSIONS)
+                .runs(format!("{python} -m flask --app {module} run --no-reload{host}{port}"))
         }
-        Server::Own(tool) => {
-            let program = format!("{} run {file}", sibling(python, tool));
-            let mut guess = Guess::new(kind, file).runs(program);
-            guess = guess.reloads_itself(&[".env"]);
-            guess
+        Server::Own(tool) => Guess::new(kind, file)
+            .runs(format!("{} run {file}", sibling(python, tool)))
+            .reloads_itself(&[".env"]),
+        Server::Script => {
+            Guess::new(kind, file).watches(&EXTENSIONS).runs(format!("{python} {file}"))
         }
-        Server::Script => guess.runs(format!("{python} {file}")),
     }
 }
 
@@ -280,30 +285,34 @@ fn with_interpreter(
         Err(tool) => return not_installed(kind, evidence, tool),
     };
     let guess = guess(&python);
-    let has_environment = python.contains(['/', ' ']) || std::env::var_os("VIRTUAL_ENV").is_some();
-    let needs = if place.has("requirements.txt") {
-        Some("-r requirements.txt")
-    } else {
-        let is_package = place.read("pyproject.toml").contains("[build-system]");
-        is_package.then_some("-e .")
-    };
-    if let Some(needs) = needs.filter(|_| !has_environment) {
-        let text = format!(
-            "no virtual environment here; if modules are missing: `python3 -m venv .venv && \
-             .venv/bin/pip install {needs}`"
-        );
-        return guess.note(text).found();
+    if python.contains(['/', ' ']) || std::env::var_os("VIRTUAL_ENV").is_some() {
+        return guess.found();
     }
-    guess.found()
+    let needs = if place.has("requirements.txt") {
+        "-r requirements.txt"
+    } else if place.read("pyproject.toml").contains("[build-system]") {
+        "-e ."
+    } else {
+        return guess.found();
+    };
+    let text = format!(
+        "no virtual environment here; if modules are missing: `python3 -m venv .venv && \
+         .venv/bin/pip install {needs}`"
+    );
+    guess.note(text).found()
+}
+
+/// The interpreter of the project's own virtual environment.
+pub(super) fn of_environment(directory: &Path) -> Option<String> {
+    let names = [".venv", "venv", "env", ".env"].map(|name| format!("{name}/bin/python"));
+    names.into_iter().find(|python| directory.join(python).is_file())
 }
 
 /// What runs Python here: the project's own environment, the manager of its lock file, or the one
 /// on the search path.
 pub(super) fn interpreter(place: &Place<'_>) -> Result<String, &'static str> {
-    for name in [".venv", "venv", "env", ".env"] {
-        if place.has(&format!("{name}/bin/python")) {
-            return Ok(format!("{name}/bin/python"));
-        }
+    if let Some(python) = of_environment(place.directory) {
+        return Ok(python);
     }
     let text = place.read("pyproject.toml");
     let by_manager = [
@@ -355,17 +364,12 @@ fn named_application(place: &Place<'_>, project: &toml::Table) -> Option<Outcome
     if let Some(app) = of_flask.filter(|app| !app.is_empty()) {
         let evidence = if place.has(".flaskenv") { ".flaskenv" } else { ".env" };
         return Some(with_interpreter(place, "Flask", evidence, |python| {
-            Guess::new("Flask", evidence)
-                .runs(format!("{python} -m flask --app {} run --no-reload", quoted(&app)))
-                .watches(&EXTENSIONS)
+            flask(python, evidence, &quoted(&app))
         }));
     }
     let of_fastapi = project.get("tool")?.get("fastapi")?.get("entrypoint")?.as_str()?.to_owned();
     Some(with_interpreter(place, "FastAPI", "pyproject.toml", |python| {
-        let guess = Guess::new("FastAPI", "pyproject.toml, [tool.fastapi]").watches(&EXTENSIONS);
-        let mut guess = guess.runs(format!("{python} -m uvicorn {of_fastapi} --fd 3"));
-        guess.listen = Some(ADDRESS.to_owned());
-        guess
+        uvicorn(python, "FastAPI", "pyproject.toml, [tool.fastapi]", &of_fastapi, PORT)
     }))
 }
 
@@ -385,20 +389,13 @@ fn from_factory(place: &Place<'_>) -> Option<Outcome> {
     })?;
     let marks = MARKS.iter().chain(&["requirements/base.txt", "requirements/common.txt"]);
     let needs: String = marks.map(|mark| place.read(mark).to_lowercase()).collect();
-    let module = file.trim_end_matches(".py").to_owned();
+    let module = file.trim_end_matches(".py");
     if needs.contains("fastapi") || needs.contains("starlette") {
         return Some(with_interpreter(place, "FastAPI", &file, |python| {
-            let guess = Guess::new("FastAPI", file.as_str()).watches(&EXTENSIONS);
-            let mut guess = guess.runs(format!("{python} -m uvicorn {module}:{name} --fd 3"));
-            guess.listen = Some(ADDRESS.to_owned());
-            guess
+            uvicorn(python, "FastAPI", &file, &format!("{module}:{name}"), PORT)
         }));
     }
-    Some(with_interpreter(place, "Flask", &file, |python| {
-        Guess::new("Flask", file.as_str())
-            .runs(format!("{python} -m flask --app {module} run --no-reload"))
-            .watches(&EXTENSIONS)
-    }))
+    Some(with_interpreter(place, "Flask", &file, |python| flask(python, &file, module)))
 }
 
 /// The names that the project's own package may have.

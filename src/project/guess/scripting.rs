@@ -1,6 +1,6 @@
 //! Ruby, PHP, Deno, Elixir, Perl and other languages that are run from their sources.
 
-use super::{Guess, Outcome, Place, not_installed};
+use super::{Guess, Outcome, Place, needing, unable};
 
 const RUBY: [&str; 6] = ["rb", "ru", "erb", "slim", "haml", "yml"];
 const DENO: [&str; 7] = ["ts", "tsx", "js", "jsx", "mts", "mjs", "json"];
@@ -86,8 +86,8 @@ pub(super) fn guess_application(place: &Place<'_>) -> Outcome {
             Guess::new("Rails", "bin/rails")
                 .runs("bin/rails server")
                 .watches(&["rb", "yml", "lock"])
-                .set("build.include_dir", ["config", "lib"].map(String::from).to_vec())
-                .set("build.include_file", vec!["Gemfile.lock".to_owned(), ".env".to_owned()])
+                .set_list("build.include_dir", &["config", "lib"])
+                .set_list("build.include_file", &["Gemfile.lock", ".env"])
         });
     }
     if place.has("config.ru") {
@@ -101,11 +101,10 @@ pub(super) fn guess_application(place: &Place<'_>) -> Outcome {
         });
     }
     if place.read("mix.exs").contains("{:") && !place.directory.join("deps").is_dir() {
-        return Outcome::Unable {
-            reason: "this is an Elixir project (mix.exs) whose dependencies are not installed"
-                .to_owned(),
-            remedy: "`mix deps.get`".to_owned(),
-        };
+        return unable(
+            "this is an Elixir project (mix.exs) whose dependencies are not installed",
+            "`mix deps.get`",
+        );
     }
     if place.has("mix.exs") {
         return needing(place, "mix", "Elixir", "mix.exs", || {
@@ -184,10 +183,10 @@ fn deno(place: &Place<'_>, file: &str) -> Outcome {
         Some(entry) => needing(place, "deno", "Deno", file, || {
             guess(format!("{file}, {entry}")).runs(format!("deno run -A {entry}"))
         }),
-        None => Outcome::Unable {
-            reason: format!("{file} has no task \"dev\" or \"start\", and there is no main.ts"),
-            remedy: "name the file to run, for example: `hotrun deno run -A app.ts`".to_owned(),
-        },
+        None => unable(
+            format!("{file} has no task \"dev\" or \"start\", and there is no main.ts"),
+            "name the file to run, for example: `hotrun deno run -A app.ts`",
+        ),
     }
 }
 
@@ -246,15 +245,4 @@ pub(super) fn guess_script(place: &Place<'_>) -> Outcome {
         }
     }
     Outcome::Unknown
-}
-
-/// The guess, if this tool is installed.
-pub(super) fn needing(
-    place: &Place<'_>,
-    tool: &str,
-    kind: &str,
-    evidence: &str,
-    guess: impl FnOnce() -> Guess,
-) -> Outcome {
-    if place.finds(tool) { guess().found() } else { not_installed(kind, evidence, tool) }
 }

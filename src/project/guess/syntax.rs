@@ -4,6 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use super::command::bare_name;
 use crate::event::quoted;
 
 /// Compiles each file in memory, and prints errors as Python itself does.
@@ -69,9 +70,9 @@ impl Check {
 /// start and agrees with the program about what is valid.
 pub fn check(directory: &Path, argv: &[OsString]) -> Option<Check> {
     let words: Vec<String> = argv.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-    let first = Path::new(words.first()?);
-    let name = first.file_name()?.to_str()?;
-    let bare = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let name = Path::new(words.first()?).file_name()?.to_str()?;
+    let bare = bare_name(argv.first()?);
+    let bare = bare.as_str();
     let each = |command: String, extensions, label: String| {
         // All at once: each of them takes as long as an interpreter needs to start.
         // What a missing tool (126, 127) or a signal (129 and more) ends says nothing of the file.

@@ -1,18 +1,12 @@
 //! Files that name commands: `Procfile`, `justfile`, `mise.toml`, `Taskfile.yml`, a makefile.
 
-use super::scripting::needing;
-use super::{Guess, Outcome, Place};
+use super::{Guess, Outcome, Place, first_known, needing, one_of, unable};
 
 /// Names of tasks that start a program, the best first.
 const RUNS: [&str; 6] = ["dev", "run", "serve", "start", "server", "watch"];
 
 pub(super) fn guess(place: &Place<'_>) -> Outcome {
-    let kinds: [fn(&Place<'_>) -> Outcome; 6] = [procfile, just, mise, taskfile, make, compose];
-    kinds
-        .iter()
-        .map(|kind| kind(place))
-        .find(|found| *found != Outcome::Unknown)
-        .unwrap_or(Outcome::Unknown)
+    first_known(place, &[procfile, just, mise, taskfile, make, compose])
 }
 
 fn procfile(place: &Place<'_>) -> Outcome {
@@ -33,19 +27,28 @@ fn procfile(place: &Place<'_>) -> Outcome {
         if wants_port && !is_set { guess.set("env.PORT", "5000") } else { guess }
     };
     let web = processes.iter().find(|(name, _)| *name == "web").copied();
-    match (web, processes.as_slice()) {
-        (None, []) => Outcome::Unknown,
-        (None, [one]) => guess(*one).found(),
-        (None, several) => Outcome::Several(several.iter().copied().map(guess).collect()),
-        (Some(web), all) => {
-            let names: Vec<&str> =
-                all.iter().map(|(name, _)| *name).filter(|name| *name != "web").collect();
-            if names.is_empty() {
-                return guess(web).found();
-            }
-            guess(web).note(format!("not started from {file}: {}", names.join(", "))).found()
-        }
+    let Some(web) = web else {
+        return one_of(processes.iter().copied().map(guess).collect(), || Outcome::Unknown);
+    };
+    let names = processes.iter().map(|(name, _)| *name);
+    let names: Vec<&str> = names.filter(|name| *name != "web").collect();
+    if names.is_empty() {
+        return guess(web).found();
     }
+    guess(web).note(format!("not started from {file}: {}", names.join(", "))).found()
+}
+
+/// The best of these tasks, run by the command that takes its name.
+fn task<'a>(
+    place: &Place<'_>,
+    (kind, tool, noun, run): (&str, &str, &str, &str),
+    file: &str,
+    names: impl Iterator<Item = &'a str>,
+) -> Outcome {
+    let Some(name) = best(names) else { return Outcome::Unknown };
+    needing(place, tool, kind, file, || {
+        Guess::new(kind, format!("{file}, {noun} \"{name}\"")).runs(format!("{run} {name}"))
+    })
 }
 
 /// The best of the tasks that a file names.
@@ -70,12 +73,7 @@ fn just(place: &Place<'_>) -> Outcome {
             // `run = "a:b"`
             (!recipe.starts_with(&format!("{name} ="))).then_some(name)
         });
-    match best(recipes) {
-        Some(name) => needing(place, "just", "just", file, || {
-            Guess::new("just", format!("{file}, recipe \"{name}\"")).runs(format!("just {name}"))
-        }),
-        None => Outcome::Unknown,
-    }
+    task(place, ("just", "just", "recipe", "just"), file, recipes)
 }
 
 fn mise(place: &Place<'_>) -> Outcome {
@@ -83,12 +81,7 @@ fn mise(place: &Place<'_>) -> Outcome {
     let table: toml::Table = place.read(file).parse().unwrap_or_default();
     let tasks = table.get("tasks").and_then(toml::Value::as_table);
     let names = tasks.into_iter().flat_map(toml::Table::keys).map(String::as_str);
-    match best(names) {
-        Some(name) => needing(place, "mise", "mise", file, || {
-            Guess::new("mise", format!("{file}, task \"{name}\"")).runs(format!("mise run {name}"))
-        }),
-        None => Outcome::Unknown,
-    }
+    task(place, ("mise", "mise", "task", "mise run"), file, names)
 }
 
 fn taskfile(place: &Place<'_>) -> Outcome {
@@ -100,12 +93,7 @@ fn taskfile(place: &Place<'_>) -> Outcome {
         .skip_while(|line| line.trim_end() != "tasks:")
         .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
         .filter_map(|line| line.trim().strip_suffix(':'));
-    match best(tasks) {
-        Some(name) => needing(place, "task", "Task", file, || {
-            Guess::new("Task", format!("{file}, task \"{name}\"")).runs(format!("task {name}"))
-        }),
-        None => Outcome::Unknown,
-    }
+    task(place, ("Task", "task", "task", "task"), file, tasks)
 }
 
 fn make(place: &Place<'_>) -> Outcome {
@@ -159,25 +147,23 @@ fn make(place: &Place<'_>) -> Outcome {
             guess.runs(format!("make {run}"))
         }),
         (None, _) if targets.is_empty() => Outcome::Unknown,
-        (None, _) => Outcome::Unable {
-            reason: format!("no target of {file} is named run, serve, start or dev"),
-            remedy: "name the commands in hotrun.toml, for example:\n\
-                     [build]\ncmd = \"make\"\nentrypoint = \"./app\""
-                .to_owned(),
-        },
+        (None, _) => unable(
+            format!("no target of {file} is named run, serve, start or dev"),
+            "name the commands in hotrun.toml, for example:\n\
+             [build]\ncmd = \"make\"\nentrypoint = \"./app\"",
+        ),
     }
 }
 
 fn compose(place: &Place<'_>) -> Outcome {
     let names = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
     match place.first(&names) {
-        Some(file) => Outcome::Unable {
-            reason: format!(
+        Some(file) => unable(
+            format!(
                 "{file} describes containers; hotrun builds and runs one program on this machine"
             ),
-            remedy: "for containers: `docker compose watch`; for a program: `hotrun COMMAND`"
-                .to_owned(),
-        },
+            "for containers: `docker compose watch`; for a program: `hotrun COMMAND`",
+        ),
         None => Outcome::Unknown,
     }
 }

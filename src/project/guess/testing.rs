@@ -1,10 +1,9 @@
 //! The command that runs a project's tests.
 
-use std::cell::RefCell;
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::{Place, node, python};
+use super::{Place, node, python, search_path};
 use crate::error::{Error, Result};
 use crate::project::Kind;
 
@@ -14,8 +13,8 @@ use crate::project::Kind;
 ///
 /// hotrun does not know how this project is tested.
 pub fn command(directory: &Path) -> Result<Vec<OsString>> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let place = Place { directory, path: &path, unreadable: RefCell::default() };
+    let path = search_path();
+    let place = Place::new(directory, &path);
     let line = match Kind::detect(directory) {
         Kind::Cargo(_) => Some("cargo test".to_owned()),
         Kind::Go(_) => Some("go test ./...".to_owned()),

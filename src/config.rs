@@ -88,7 +88,7 @@ pub struct Options {
     pub selection: Selection,
     /// Arguments for the app.
     pub args: Vec<OsString>,
-    /// What is run in place of the project's own program, if the command line says it.
+    /// The command that is run in place of the project's own program.
     pub command: Option<Command>,
     /// The program that the user has chosen of several, as [`Guess::option`] writes it.
     pub choice: Option<String>,
@@ -104,6 +104,19 @@ pub enum Command {
     /// Run by `/bin/sh -c`; the arguments follow the text, and the shell leaves them as
     /// they are.
     Shell(String, Vec<OsString>),
+}
+
+impl Command {
+    /// Its words; those of a text for the shell as far as they can be told apart.
+    pub fn words(&self) -> Vec<OsString> {
+        match self {
+            Command::Argv(argv) => argv.clone(),
+            Command::Shell(text, _) => {
+                let words = shlex::split(text).unwrap_or_default();
+                words.into_iter().map(OsString::from).collect()
+            }
+        }
+    }
 }
 
 /// One command of a build.
@@ -139,7 +152,7 @@ impl Stage {
 pub struct Build {
     /// What runs, in this order; nothing: there is no build.
     pub stages: Vec<Stage>,
-    /// What looks for errors in changed sources before a restart, where there is no build.
+    /// The syntax check before a restart, where there is no build.
     pub check: Option<Check>,
     /// Whether the build is itself only a check: that of a library.
     pub only_checks: bool,
@@ -674,7 +687,7 @@ pub async fn load(options: &Options, ask: &impl Ask) -> Result<Config> {
     let file = find(options)?;
     let guess = if needs_guess(options, file.is_some()) {
         let options = options.clone();
-        // It reads many files, on whatever file system they are.
+        // It reads many files, which may lie on a slow file system.
         let guessing = tokio::task::spawn_blocking(move || guess_for(&options));
         guessing.await.map_err(|error| Error::failed(directory.display(), error))??
     } else {

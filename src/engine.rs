@@ -38,7 +38,7 @@ use crate::process::{self, Freeing, Job, Processes};
 use crate::project::Kind;
 use crate::ready::Probe;
 use crate::report::console::Console;
-use crate::report::{Facts, Report};
+use crate::report::{Facts, Purpose, Report};
 use crate::signal;
 use crate::state::{ABANDONED, Effect, State};
 use crate::watch::{Watch, coarse_now};
@@ -469,7 +469,7 @@ impl Engine {
                     self.last_command_began(proc);
                 }
                 match role {
-                    Some(Role::Build) if self.checks.is_one(proc) => {}
+                    Some(Role::Build) if self.report.purpose(proc) == Purpose::Syntax => {}
                     Some(Role::Build) if self.verifies => self.report.running("verifying", &label),
                     Some(Role::Build) => self.report.running("building", &label),
                     Some(Role::Rules) => self.report.running("rule", &label),
@@ -524,7 +524,7 @@ impl Engine {
         let is_overtaken =
             self.report.facts.get(&proc).is_some_and(|facts| facts.dismissed.is_some());
         match self.roles.get(&proc) {
-            Some(Role::Build) if self.checks.is_one(proc) => {
+            Some(Role::Build) if self.report.purpose(proc) == Purpose::Syntax => {
                 return vec![self.checked(proc, ended, is_overtaken)];
             }
             Some(Role::Build) => {}
@@ -747,6 +747,9 @@ impl Engine {
     fn spawn_build(&mut self, proc: Proc, cause: &Cause) {
         self.keep_what_is_typed();
         self.short_lives = 0;
+        self.paused_build.clear();
+        self.pause = Duration::ZERO;
+        self.is_wanted |= matches!(cause, Cause::Start | Cause::Config | Cause::Order);
         if self.config.build.stages.is_empty() {
             return self.spawn_check(proc, cause);
         }
@@ -757,7 +760,6 @@ impl Engine {
                 true
             }
             Cause::Start | Cause::Config | Cause::Order => {
-                self.is_wanted = true;
                 self.attribution.wanted();
                 self.attribution.build_began(&[], now);
                 false
@@ -768,17 +770,12 @@ impl Engine {
                 false
             }
         };
-        self.paused_build.clear();
         self.window = Some(Window::of_build(proc, self.config.build.stages.len() > 1));
-        self.pause = Duration::ZERO;
         self.changed = cause.paths().to_vec();
         self.artifacts.saved(cause.paths());
         self.listing.build_began(cause.paths());
         let stages = self.config.build.stages.clone();
         self.spawn(proc, Role::Build, None, stages, None, None);
-        if let Some(facts) = self.report.facts.get_mut(&proc) {
-            facts.is_of_library = self.config.build.only_checks;
-        }
     }
 
     fn spawn_rules(&mut self, proc: Proc, cause: &Cause) {
@@ -921,7 +918,13 @@ impl Engine {
             }
         }
         let grace = limit.map(|limit| (limit, "its start (build.kill_delay)".to_owned()));
-        self.report.facts.insert(proc, Facts { grace, ..Facts::now() });
+        let build = &self.config.build;
+        let purpose = match role {
+            Role::Build if build.only_checks => Purpose::Library,
+            Role::Build if build.stages.is_empty() => Purpose::Syntax,
+            Role::Build | Role::Rules | Role::App | Role::Hook => Purpose::Program,
+        };
+        self.report.facts.insert(proc, Facts { grace, purpose, ..Facts::now() });
         self.roles.insert(proc, role);
         let directory = self.config.directory.clone();
         // Over a program on the whole screen lines need carriage returns, which hotrun adds.

@@ -415,7 +415,7 @@ pub enum Message {
     LookAtTerminal,
     /// A process has read from the terminal, or written to it.
     TerminalUsed,
-    /// The line is written that says that this one has the terminal.
+    /// The line that reports that this process has the terminal is written.
     TerminalAnnounced(Proc),
     /// A program that has begun has had time to look at the modes of the terminal.
     HasBegun,
@@ -714,7 +714,7 @@ pub enum Notice {
     HookFailed(Ended),
     /// The configuration was found, and says this.
     Reading(String),
-    /// What the project is taken for, and what is run, as no file says it.
+    /// What the project was taken for, and what is run.
     Guessed(String),
     /// hotrun ends.
     Ending,

@@ -11,7 +11,7 @@
 //!    no rule.
 //! 3. [`state`] decides: *Idle* becomes *Building*; the build is spawned and reported. (A file
 //!    that matches a rule goes through *Ruling* first.)
-//! 4. [`process`] has a guardian run the build's commands, their output going straight to the
+//! 4. [`process`] has a guardian run the build's commands (where nothing is built, a syntax check), their output going straight to the
 //!    terminal. The old app serves on.
 //!    In a Cargo project a question may follow: what does `cargo run` give the program
 //!    ([`project::cargo::launch`])?
@@ -36,8 +36,8 @@
 //!   hotrun has started. All that it spawns itself are guardians: this program again, whose
 //!   `main` is [`process::guardian::main`].
 //! - Nothing but [`watch`], [`config`] and [`engine`] reads the project's files; [`project`] reads
-//!   cargo's configuration, what cargo says of a build and Go's package clauses, [`artifact`] and
-//!   [`engine`] what was built.
+//!   cargo's configuration, what cargo says of a build, Go's package clauses and the files that
+//!   [`project::guess`] needs, [`artifact`] and [`engine`] what was built.
 //! - There is one inbox, so the order of events is total.
 //! - No directory is listed before it is watched, so that nothing appears in it unseen; none
 //!   that is ignored is either.

@@ -23,8 +23,8 @@ const PROOF: &str = ".gitignore";
 /// Maximum size of the proof, in bytes.
 const MOST: u64 = 256;
 
-/// The text for this directory. An inode's number is used again after the directory was deleted; the
-/// time of creation, where the file system keeps it, tells the two apart.
+/// Returns the proof for this directory. File systems reuse inode numbers; the time of creation,
+/// where the file system keeps it, distinguishes the new directory from the deleted one.
 fn proof(directory: &fs::Metadata) -> String {
     let created = directory.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
     let created = created.unwrap_or_default().as_nanos();
@@ -182,5 +182,31 @@ mod tests {
         assert!(delete_seen(&own, &seen).is_err());
         assert!(is_own(&own) && delete(&own).unwrap());
         assert!(!own.exists() && at("precious/photo").exists());
+    }
+
+    #[test]
+    fn a_directory_that_has_the_inode_of_a_deleted_one_is_not_its_own_by_the_old_proof() {
+        let place = tempfile::tempdir().unwrap();
+        let own = place.path().join("own");
+        for _ in 0..20 {
+            fs::create_dir(&own).unwrap();
+            let before = fs::metadata(&own).unwrap();
+            if before.created().is_err() {
+                // This file system does not keep the time.
+                return;
+            }
+            mark(&own).unwrap();
+            let old = fs::read(own.join(PROOF)).unwrap();
+            assert!(delete(&own).unwrap());
+            fs::create_dir(&own).unwrap();
+            // The clock of a file system may tick every few milliseconds.
+            while fs::metadata(&own).unwrap().created().unwrap() == before.created().unwrap() {
+                fs::remove_dir(&own).unwrap();
+                fs::create_dir(&own).unwrap();
+            }
+            fs::write(own.join(PROOF), old).unwrap();
+            assert!(!is_own(&own) && !delete(&own).unwrap(), "{before:?}");
+            fs::remove_dir_all(&own).unwrap();
+        }
     }
 }

@@ -101,10 +101,20 @@ pub struct Facts {
     pub extended: bool,
     /// The signal that a rule has sent to it last.
     pub signalled: Option<Signal>,
-    /// Whether it is a syntax check, of which only errors are reported.
-    pub is_check: bool,
-    /// Whether it checks a library, of which nothing is run.
-    pub is_of_library: bool,
+    /// What it means for a build to succeed.
+    pub purpose: Purpose,
+}
+
+/// What a build is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// It makes what is run.
+    #[default]
+    Program,
+    /// It checks a library, of which nothing is run.
+    Library,
+    /// It checks the syntax of sources that are run as they are. Only errors are reported.
+    Syntax,
 }
 
 impl Facts {
@@ -123,8 +133,7 @@ impl Facts {
             unready: None,
             extended: false,
             signalled: None,
-            is_check: false,
-            is_of_library: false,
+            purpose: Purpose::default(),
         }
     }
 }
@@ -341,37 +350,37 @@ impl Report {
         }
     }
 
-    /// How a build has ended.
+    /// Reports how a build has ended.
     fn about_build(&self, notice: &Notice) {
         match notice {
-            Notice::Built(build) if !self.is_check(*build) => {
-                let word = if self.is_of_library(*build) { "checked" } else { "built" };
+            Notice::Built(build) => {
+                let word = match self.purpose(*build) {
+                    Purpose::Program => "built",
+                    Purpose::Library => "checked",
+                    Purpose::Syntax => return,
+                };
                 self.line(Part::Build, Tone::Good, word, &format!("in {}", self.took(*build)));
-            }
-            Notice::BuildFailed { build, ended, .. } if self.is_of_library(*build) => {
-                let text = format!("{ended}, after {}; waiting for a save", self.took(*build));
-                self.line(Part::Build, Tone::Bad, "failed", &text);
             }
             Notice::SameProgram(build) => {
                 let text = format!("the program is the same, built in {}", self.took(*build));
                 self.line(Part::Build, Tone::Good, "unchanged", &text);
             }
             Notice::BuildFailed { build, ended, app } => {
-                let what = if self.is_check(*build) { "syntax check: " } else { "" };
-                let (took, serving) = (self.took(*build), self.serving(*app));
-                let text = format!("{what}{ended}, after {took}; {serving}");
+                let (what, follows) = match self.purpose(*build) {
+                    Purpose::Program => ("", self.serving(*app)),
+                    Purpose::Library => ("", "waiting for a save".to_owned()),
+                    Purpose::Syntax => ("syntax check: ", self.serving(*app)),
+                };
+                let text = format!("{what}{ended}, after {}; {follows}", self.took(*build));
                 self.line(Part::Build, Tone::Bad, "failed", &text);
             }
             _ => {}
         }
     }
 
-    fn is_of_library(&self, build: Proc) -> bool {
-        self.facts.get(&build).is_some_and(|facts| facts.is_of_library)
-    }
-
-    fn is_check(&self, build: Proc) -> bool {
-        self.facts.get(&build).is_some_and(|facts| facts.is_check)
+    /// What a build is for.
+    pub fn purpose(&self, build: Proc) -> Purpose {
+        self.facts.get(&build).map(|facts| facts.purpose).unwrap_or_default()
     }
 
     /// What stands in the way, and who has what the program needs.

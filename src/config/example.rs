@@ -22,33 +22,28 @@ pub fn for_project(kind: &Kind, guess: Option<&Guess>) -> String {
     if *kind == Kind::Unknown && guess.is_none() {
         values.extend(NEEDED.map(|(key, value)| (key.to_owned(), value.into())));
     }
-    let mut table = String::new();
-    let mut lines = Vec::new();
-    for line in TEXT.lines() {
-        let key = line.strip_prefix("# ").and_then(|rest| rest.split_once(" = "));
-        let key = key.map(|(name, _)| format!("{table}{name}"));
-        match values.iter().find(|(one, _)| Some(one) == key.as_ref()) {
-            Some((one, value)) => {
-                let name = one.strip_prefix(&table).unwrap_or(one);
-                lines.push(format!("{name} = {value}"));
+    let mut text = Vec::new();
+    for (line, key) in lines() {
+        let value = key.and_then(|(key, _)| values.iter().find(|(one, _)| *one == key));
+        text.push(match value {
+            Some((key, value)) => {
+                let name = key.split_once('.').map_or(key.as_str(), |(_, name)| name);
+                format!("{name} = {value}")
             }
-            None => lines.push(line.to_owned()),
-        }
-        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            table = format!("{name}.");
-        }
+            None => line.to_owned(),
+        });
         if line == "[env]" {
             let variables = values.iter().filter_map(|(key, value)| {
                 key.strip_prefix("env.").map(|name| format!("{name} = {value}"))
             });
-            lines.extend(variables);
+            text.extend(variables);
         }
     }
     if let Some(address) = guess.and_then(|guess| guess.listen.as_deref()) {
         let address = Value::from(address);
-        lines.push(format!("\n[[listen]]\naddress = {address}"));
+        text.push(format!("\n[[listen]]\naddress = {address}"));
     }
-    lines.join("\n") + "\n"
+    text.join("\n") + "\n"
 }
 
 /// Every key that has a default which can be written, and that default (native mode).
@@ -63,13 +58,19 @@ pub fn place(key: &str) -> usize {
 
 /// The keys and values in the comments.
 fn commented() -> impl Iterator<Item = (String, String)> {
+    lines().filter_map(|(_, key)| key)
+}
+
+/// The lines, and the key, with its table, and the value that a comment shows.
+fn lines() -> impl Iterator<Item = (&'static str, Option<(String, String)>)> {
     let mut table = String::new();
-    TEXT.lines().filter_map(move |line| {
+    TEXT.lines().map(move |line| {
         if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             table = format!("{name}.");
         }
-        let (key, value) = line.strip_prefix("# ")?.split_once(" = ")?;
-        let is_key = key.chars().all(|c| c.is_ascii_lowercase() || c == '_');
-        is_key.then(|| (format!("{table}{key}"), value.to_owned()))
+        let shown = line.strip_prefix("# ").and_then(|rest| rest.split_once(" = "));
+        let is_key = |key: &str| key.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        let shown = shown.filter(|(key, _)| is_key(key));
+        (line, shown.map(|(key, value)| (format!("{table}{key}"), value.to_owned())))
     })
 }

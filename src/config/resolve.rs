@@ -51,6 +51,11 @@ struct Commands {
 }
 
 impl<'a> Resolver<'a> {
+    /// Whether air's defaults decide what is built and run: not beside a command of the command line.
+    fn builds_as_air(&self) -> bool {
+        self.air_mode && self.options.command.is_none()
+    }
+
     pub(super) fn new(options: &'a Options, document: &'a Document, air_mode: bool) -> Self {
         Self { options, document, air_mode, warnings: Vec::new() }
     }
@@ -84,8 +89,7 @@ impl<'a> Resolver<'a> {
         let makes_tmp = self.needs_tmp_dir(&commands, &runs, tmp.as_deref(), plan.as_ref());
         let stages = self.stages(&commands, plan.as_ref(), stop_on_error, tmp.as_deref());
         let mut fallback = None;
-        let is_assumed =
-            self.air_mode && command.is_none() && commands.cmd.is_some() && !runs.says_something();
+        let is_assumed = self.builds_as_air() && commands.cmd.is_some() && !runs.says_something();
         let program = if let Some(command) = command {
             Program::Command(self.command(command)?)
         } else if self.air_mode {
@@ -165,7 +169,7 @@ impl<'a> Resolver<'a> {
         };
         let by_option = |key: &str| self.options.keys.iter().any(|(one, _)| one == key);
         if self.options.command.is_some() {
-            // A command of the command line takes the place of what the file builds and runs.
+            // A command from the command line replaces what the file builds and runs.
             let cmd = commands.cmd.take().filter(|_| by_option("build.cmd"));
             commands = Commands { pre_cmd: Vec::new(), cmd, post_cmd: Vec::new() };
             runs = ProgramKeys::default();
@@ -280,23 +284,18 @@ impl<'a> Resolver<'a> {
         if !is_wanted || !stages.is_empty() || self.air_mode {
             return Ok(None);
         }
-        let directory = &self.options.directory;
-        Ok(match program {
-            Program::Command(Command::Argv(argv)) => syntax::check(directory, argv),
-            Program::Command(Command::Shell(text, _)) => {
-                let is_single = !text.contains(['|', '&', ';', '<', '>', '(', '`']);
-                let words = shlex::split(text).filter(|_| is_single).unwrap_or_default();
-                let argv: Vec<OsString> = words.into_iter().map(OsString::from).collect();
-                syntax::check(directory, &argv)
-            }
-            Program::None | Program::Built(_) => None,
-        })
+        let Program::Command(command) = program else { return Ok(None) };
+        let is_single = match command {
+            Command::Argv(_) => true,
+            Command::Shell(text, _) => !text.contains(['|', '&', ';', '<', '>', '(', '`']),
+        };
+        let check = || syntax::check(&self.options.directory, &command.words());
+        Ok(is_single.then(check).flatten())
     }
 
     /// What to ask about what a Go program is built from.
     fn asks(&self, commands: &Commands, plan: Option<&Plan>, tmp: Option<&str>) -> Vec<Question> {
-        let builds = self.air_mode && self.options.command.is_none();
-        let default = || builds.then(|| air::default_cmd(tmp));
+        let default = || self.builds_as_air().then(|| air::default_cmd(tmp));
         match (plan, commands.cmd.clone().or_else(default)) {
             (Some(plan), _) => plan.asks.clone(),
             (None, Some(cmd)) => project::go::questions(&cmd, &self.options.directory),
@@ -346,14 +345,11 @@ impl<'a> Resolver<'a> {
         stop_on_error: bool,
         tmp: Option<&str>,
     ) -> Vec<Stage> {
-        if self.options.command.is_some() {
-            return commands.cmd.iter().cloned().map(Stage::shell).collect();
-        }
         let tolerated = self.air_mode && !stop_on_error;
         let pre_cmd = commands.pre_cmd.iter().cloned();
         let mut stages: Vec<Stage> =
             pre_cmd.map(|text| Stage { tolerated, ..Stage::shell(text) }).collect();
-        let default_cmd = self.air_mode.then(|| air::default_cmd(tmp));
+        let default_cmd = self.builds_as_air().then(|| air::default_cmd(tmp));
         if let (None, Some(default)) = (&commands.cmd, &default_cmd) {
             self.document.assume("build.cmd", default.clone());
         }
@@ -390,8 +386,7 @@ impl<'a> Resolver<'a> {
         let named = texts.any(|text| text.contains(name)) || runs.mentions(name);
         match plan {
             Some(plan) => matches!(plan.makes, Makes::File(_)),
-            None if self.options.command.is_some() => false,
-            None => self.air_mode && (defaults || named),
+            None => self.builds_as_air() && (defaults || named),
         }
     }
 

@@ -1,7 +1,6 @@
 //! From a [`Document`] to a [`Watch`]: what to watch, and which rules there are.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -218,11 +217,7 @@ impl Resolver<'_> {
         }
         let default = match (self.air_mode, kind, &self.options.command) {
             (true, ..) => Some(air::default_extensions()),
-            (false, Kind::Unknown, Some(Command::Argv(argv))) => command::extensions(argv),
-            (false, Kind::Unknown, Some(Command::Shell(text, _))) => {
-                let words = shlex::split(text).unwrap_or_default();
-                command::extensions(&words.into_iter().map(OsString::from).collect::<Vec<_>>())
-            }
+            (false, Kind::Unknown, Some(command)) => command::extensions(&command.words()),
             (false, kind, _) => kind.extensions(),
         };
         if extensions.is_none() {

@@ -104,16 +104,12 @@ impl Engine {
         if let Some(artifact) = self.artifact().filter(|path| self.is_made_by_builds(path)) {
             return vec![artifact];
         }
-        let words: Vec<PathBuf> = match &self.config.run.program {
+        let words = match &self.config.run.program {
             Program::None | Program::Built(_) => Vec::new(),
-            Program::Command(Command::Argv(argv)) => argv.iter().map(PathBuf::from).collect(),
-            Program::Command(Command::Shell(text, _)) => {
-                let words = shlex::split(text).unwrap_or_default();
-                words.into_iter().map(PathBuf::from).collect()
-            }
+            Program::Command(command) => command.words(),
         };
         let homes = [&self.config.directory, &self.config.watch.base, &self.config.tmp_dir];
-        let here = |word: &PathBuf| absolute(&self.config.directory, word);
+        let here = |word: &OsString| absolute(&self.config.directory, Path::new(word));
         let is_here = |path: &PathBuf| homes.iter().any(|home| path.starts_with(home));
         words.iter().map(here).filter(|path| is_here(path) && path.is_file()).collect()
     }

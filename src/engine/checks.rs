@@ -1,7 +1,7 @@
 //! Syntax checks: the build of what is run from its sources.
 //!
-//! A check writes nothing, so that nothing of what is known of builds and their outputs applies.
-//! A check without a clear result counts as passed.
+//! A check writes no files, so attribution and output detection do not apply to it. A check without
+//! a clear result counts as passed.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use super::Engine;
 use crate::config::{Command, Program, Stage, absolute};
 use crate::event::{Cause, Ended, Event, Notice, Proc, Role, name_paths};
 use crate::project::guess::syntax::{Check, MAX_FILES};
+use crate::report::Purpose;
 
 /// Maximum duration of a check.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -21,9 +22,7 @@ const MAX_SLOW: u32 = 5;
 
 #[derive(Default)]
 pub(super) struct Checks {
-    /// The check that runs, or the one that ran last.
-    proc: Option<Proc>,
-    /// The files that it checks, in the order of its command.
+    /// The files that the check checks, in the order of its command.
     files: Vec<PathBuf>,
     /// Files that have changed since the last check that ended.
     changed: BTreeSet<PathBuf>,
@@ -33,29 +32,17 @@ pub(super) struct Checks {
     passed: BTreeSet<PathBuf>,
     /// How many checks in a row were slow.
     slow: u32,
+    /// Whether checks were too slow.
     is_off: bool,
-}
-
-impl Checks {
-    pub(super) fn is_one(&self, proc: Proc) -> bool {
-        self.proc == Some(proc)
-    }
 }
 
 impl Engine {
     pub(super) fn spawn_check(&mut self, proc: Proc, cause: &Cause) {
-        match cause {
-            Cause::Start | Cause::Config | Cause::Order => self.is_wanted = true,
-            Cause::Save(_) | Cause::Written(_) => {}
-        }
-        self.paused_build.clear();
-        self.pause = Duration::ZERO;
         if !cause.paths().is_empty() {
             self.changed = cause.paths().to_vec();
         }
         self.forgive(cause.paths());
         let checks = &mut self.checks;
-        checks.proc = Some(proc);
         checks.changed.extend(cause.paths().iter().cloned());
         let check = self.config.build.check.as_ref().filter(|_| !checks.is_off);
         checks.files = match check {
@@ -65,7 +52,7 @@ impl Engine {
             }
             None => Vec::new(),
         };
-        // More than a person edits are the work of git, or of a formatter.
+        // A larger change comes from git or from a formatter.
         if checks.files.len() > MAX_FILES {
             checks.files.retain(|path| checks.failed.contains(path));
             checks.files.truncate(MAX_FILES);
@@ -75,13 +62,10 @@ impl Engine {
             Stage::alone(Command::Argv(argv))
         });
         self.spawn(proc, Role::Build, None, stage.into_iter().collect(), None, Some(LIMIT));
-        if let Some(facts) = self.report.facts.get_mut(&proc) {
-            facts.is_check = true;
-        }
     }
 
-    /// A file that has never passed may be none of the program: a script for the browser in a
-    /// dialect, or a template. It holds up one restart, and no second one.
+    /// Stops checking files that fail and have never passed: they may not belong to the program (a
+    /// template, or a browser script with JSX). Such a file blocks one restart only.
     fn forgive(&mut self, saved: &[PathBuf]) {
         let checks = &self.checks;
         let is_strange = |path: &&PathBuf| {
@@ -101,28 +85,21 @@ impl Engine {
 
     /// Whether the program's command line names this file.
     fn is_entry(&self, path: &Path) -> bool {
-        let directory = &self.config.directory;
-        match &self.config.run.program {
-            Program::Command(Command::Argv(argv)) => argv.iter().any(|word| {
-                // (`node server` is `node server.js`.)
-                let names = [Path::new(word).to_owned(), Path::new(word).with_extension("js")];
-                names.iter().any(|name| absolute(directory, name) == path)
-            }),
-            Program::Command(Command::Shell(text, _)) => {
-                let words = shlex::split(text).unwrap_or_default();
-                words.iter().any(|word| absolute(directory, Path::new(word)) == path)
-            }
-            Program::None | Program::Built(_) => false,
-        }
+        let Program::Command(command) = &self.config.run.program else { return false };
+        command.words().iter().any(|word| {
+            // (`node server` is `node server.js`.)
+            let names = [Path::new(word).to_owned(), Path::new(word).with_extension("js")];
+            names.iter().any(|name| absolute(&self.config.directory, name) == path)
+        })
     }
 
-    /// True for a check that has had its time. (One that a newer save has cancelled is the core's.)
+    /// Whether a check has exceeded its time. (The core decides about one that was cancelled.)
     pub(super) fn is_slow_check(&self, proc: Proc) -> bool {
         let facts = self.report.facts.get(&proc);
-        self.checks.is_one(proc) && facts.is_some_and(|facts| facts.dismissed.is_none())
+        facts.is_some_and(|facts| facts.purpose == Purpose::Syntax && facts.dismissed.is_none())
     }
 
-    /// What the end of a check means.
+    /// Evaluates a check that has ended.
     pub(super) fn checked(&mut self, proc: Proc, ended: Ended, is_overtaken: bool) -> Event {
         if is_overtaken {
             return Event::Exited(proc, ended);
@@ -140,7 +117,7 @@ impl Engine {
             checks.failed.retain(|path| path.exists() && !files.contains(path));
             checks.passed.extend(files.into_iter().filter(|path| !failed.contains(path)));
         }
-        // A tool that cannot be run, or has no time, says nothing about the sources.
+        // A tool that is missing, or was killed, says nothing about the sources.
         let ended = Ended::Code(i32::from(!failed.is_empty()));
         checks.failed.extend(failed);
         self.build_failed = !ended.succeeded();

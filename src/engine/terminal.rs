@@ -17,16 +17,16 @@ use crate::report::console::{LEAVES_SCREEN, Stream};
 
 /// Before hotrun stops itself: guardians are told what they are to stop.
 const BEFORE_STOP: Duration = Duration::from_millis(20);
-/// The longest that a program waits for the line that says that it has the terminal: the terminal
-/// may be stopped (Ctrl-S).
+/// Maximum wait before a program continues for the line that reports that it has the terminal. (The
+/// terminal may be stopped by Ctrl-S.)
 const ANNOUNCEMENT: Duration = Duration::from_millis(100);
-/// The time that an app has to stop reading when a build asks for something. A loaded machine may
-/// need much of it.
+/// Time for an app to stop reading when a build asks for input.
 const STOPS: Duration = Duration::from_millis(250);
 /// The time that a program has to look at the modes of the terminal when it begins; less if it is
 /// ready sooner.
 const BEGINS: Duration = Duration::from_secs(1);
 
+/// A build that asks for input while an app has the terminal.
 #[derive(Clone, Copy)]
 struct Borrower {
     proc: Proc,
@@ -269,7 +269,7 @@ impl Engine {
             return;
         }
         self.report.say(&Notice::TerminalGiven(proc));
-        // It may draw on the whole screen as soon as it goes on.
+        // The program may draw on the whole screen as soon as it continues.
         let (console, inbox) = (self.report.console().clone(), self.sender.clone());
         spawn_local(async move {
             console.flush(ANNOUNCEMENT).await;
@@ -292,7 +292,7 @@ impl Engine {
         is_app(&proc) && another.is_some_and(|another| !is_app(&another))
     }
 
-    /// An app has the terminal now: what it does there is looked at.
+    /// Watches what an app that has got the terminal does with it.
     fn watch_terminal(&mut self) {
         let descriptor = self.seat.terminal.as_ref().map(Terminal::descriptor);
         if let Some(Ok(descriptor)) = descriptor {
@@ -346,7 +346,7 @@ impl Engine {
         self.report.console().hold(is_an_apps);
     }
 
-    /// Lines that wait for a program to leave the screen are written soon, whatever happens.
+    /// Schedules the release of lines that wait for a program to leave the screen.
     pub(super) fn release_lines_soon(&self) {
         if self.report.console().is_about_to_release() {
             let inbox = self.sender.clone();
@@ -487,7 +487,7 @@ impl Engine {
             Message::Continued => self.continued(),
             Message::Resized => self.processes.resized(),
             Message::LookAtTerminal => {
-                // The app may not care to be stopped.
+                // The app may ignore SIGTTIN.
                 let borrower = self.seat.borrower;
                 if borrower.is_some_and(|borrower| borrower.since.elapsed() >= STOPS) {
                     self.lend_terminal();

@@ -156,7 +156,8 @@ impl Tree {
             Err(error) => Ok(Ended::NotStarted(format!("no guardian can be started: {error}"))),
         };
         self.begins = None;
-        // What the program has sent to the notify socket is there already, and is heard first.
+        // Messages that the program sent before it exited are in the notify socket already: let its
+        // reader run first.
         tokio::task::yield_now().await;
         let ended = if let Ok(ended) = ended {
             self.has_exited = true;

@@ -98,7 +98,7 @@ impl Guess {
         if directories.is_empty() { self } else { self.set_list("build.exclude_dir", directories) }
     }
 
-    /// The program follows saves by itself; only its own settings make it restart.
+    /// The program reloads by itself; hotrun restarts it only for its settings.
     fn reloads_itself(self, settings: &[&str]) -> Self {
         self.watches(&[]).set_list("build.include_file", settings)
     }
@@ -347,7 +347,7 @@ fn unable(reason: impl Into<String>, remedy: impl Into<String>) -> Outcome {
     Outcome::Unable { reason: reason.into(), remedy: remedy.into() }
 }
 
-/// The only guess, or all of several; without any, what this says.
+/// Returns the only guess, all of several, or what `none` returns.
 fn one_of(mut all: Vec<Guess>, none: impl FnOnce() -> Outcome) -> Outcome {
     match all.len() {
         0 => none(),

@@ -30,8 +30,8 @@ const MOST_QUEUED: usize = 1 << 20;
 /// Maximum size of the lines that are held back, in bytes; the newest are kept.
 const MAX_HELD: usize = 8 << 20;
 
-/// How long a program has not been on the whole screen before lines are written: many put the
-/// modes of the terminal back first, and leave its screen then.
+/// Delay between a program leaving raw mode and the first line: many programs restore the modes
+/// before they leave the alternate screen.
 pub const LEAVES_SCREEN: Duration = Duration::from_millis(20);
 
 /// As many threads as hotrun needs when it begins, beside the one that writes.
@@ -143,7 +143,7 @@ impl Console {
         self.release();
     }
 
-    /// Writes what was held back, if the screen is free, and was [`LEAVES_SCREEN`] ago.
+    /// Writes the lines that were held back once the screen has been free for [`LEAVES_SCREEN`].
     pub fn release(&self) {
         let first = self.held.pieces.borrow().front().map(|(stream, _)| *stream);
         let Some(stream) = first else { return };

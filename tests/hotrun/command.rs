@@ -200,29 +200,22 @@ fn without_the_check_a_syntax_error_is_found_by_the_program() {
 
 #[test]
 fn a_check_that_cannot_run_or_takes_too_long_counts_as_passed() {
-    // The same program checks and runs.
-    for check in ["exec sleep 1000", "exit 1", "exit 127", "kill -9 $$"] {
-        let python = format!(
-            "case \"$1\" in -I) {check};; esac\necho \"up $(cat main.py)\"\nexec sleep 1000\n"
-        );
-        let project = Sandbox::empty().script("python", &python).file("main.py", "one\n");
-        let mut hotrun = project.start(&["run", "--", "./python", "main.py"]);
-        hotrun.wait_for("up one");
-        project.save("main.py", "two\n");
-        hotrun.wait_for("up two");
-        hotrun.end();
-    }
-    // Those that are started by a shell.
-    for check in ["sleep 1000", "exit 126", "exit 127", "kill -9 $$"] {
-        let node = format!(
-            "case \"$1\" in --check) {check};; esac\necho \"up $(cat main.js)\"\nexec sleep 1000\n"
-        );
-        let project = Sandbox::empty().script("node", &node).file("main.js", "one\n");
-        let mut hotrun = project.start(&["run", "--", "./node", "main.js"]);
-        hotrun.wait_for("up one");
-        project.save("main.js", "two\n");
-        hotrun.wait_for("up two");
-        hotrun.end();
+    // The same program checks, with this option, and runs. That of Node is started by a shell.
+    for (program, option, file, checks) in [
+        ("python", "-I", "main.py", ["exec sleep 1000", "exit 1", "exit 127", "kill -9 $$"]),
+        ("node", "--check", "main.js", ["sleep 1000", "exit 126", "exit 127", "kill -9 $$"]),
+    ] {
+        for check in checks {
+            let script = format!(
+                "case \"$1\" in {option}) {check};; esac\necho \"up $(cat {file})\"\nexec sleep 1000\n"
+            );
+            let project = Sandbox::empty().script(program, &script).file(file, "one\n");
+            let mut hotrun = project.start(&["run", "--", &format!("./{program}"), file]);
+            hotrun.wait_for("up one");
+            project.save(file, "two\n");
+            hotrun.wait_for("up two");
+            hotrun.end();
+        }
     }
 }
 

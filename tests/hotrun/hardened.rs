@@ -207,15 +207,23 @@ fn a_hotrun_in_a_container_leaves_the_sockets_of_those_outside_alone() {
     }
     let place = tempfile::tempdir().unwrap();
     let runtime = place.path().to_str().unwrap();
-    let project = || Sandbox::new().env("XDG_RUNTIME_DIR", runtime);
+    let app = "echo notify $NOTIFY_SOCKET\nexec sleep 1000\n";
+    let project = || Sandbox::new().env("XDG_RUNTIME_DIR", runtime).script("app", app);
     let (outside, inside) = (project(), project());
     let mut first = outside.start(&[]);
+    let line = first.wait_for("notify ");
     first.wait_for("ready");
+    // Beside its control socket: that of its program, and its record.
+    let all =
+        || fs::read_dir(place.path().join("hotrun")).unwrap().flatten().map(|file| file.path());
+    let of_first: Vec<_> = all().collect();
+    assert!(of_first.contains(&line.split(' ').nth(1).unwrap().into()), "{line} {of_first:?}");
     // Its own pids mean nothing there, and those from there mean nothing here.
     let mut second = inside.start_by("exec unshare -pf --mount-proc \"$@\"");
     second.wait_for("ready");
     let (_, _, told) = outside.run(&["rollback"]);
     assert!(told.contains("not possible"), "{told}");
+    assert!(of_first.iter().all(|file| file.exists()), "{of_first:?}");
     let beside = project();
     let mut third = beside.start(&[]);
     third.wait_for("ready");

@@ -72,7 +72,7 @@ const ENTRIES: [&str; 14] = [
 const OUTPUTS: [&str; 4] = ["dist", "build", "out", "lib"];
 /// Maximum number of scripts that call each other.
 const MAX_DEPTH: usize = 5;
-/// The last major version of Node of which not all releases run TypeScript as it is.
+/// The last major version of Node in which some releases do not run TypeScript.
 const MAX_BLIND_VERSION: u32 = 22;
 
 struct Package<'a> {
@@ -87,7 +87,7 @@ struct Plain {
     variables: Vec<(String, String)>,
     build: Option<String>,
     run: String,
-    /// The tool watches by itself, in a way that hotrun cannot take from it.
+    /// Whether the program reloads by itself.
     reloads_itself: bool,
 }
 
@@ -221,7 +221,7 @@ impl Package<'_> {
             ..as_it_is()
         };
         let Some(mut words) = shlex::split(script) else { return as_it_is() };
-        // What stands in quotes is for another command to read.
+        // Text in quotes is for another command to read.
         let is_special = |word: &String| {
             let special = ['|', ';', '<', '>', '`', '('];
             (word.contains(special) && !word.contains(' '))
@@ -235,7 +235,7 @@ impl Package<'_> {
             let last = words.split_off(at + 1);
             std::mem::replace(&mut words, last)
         });
-        // A shell would expand these, or change itself.
+        // The shell expands these words, or changes its own state.
         let is_for_one_shell = |word: &String| {
             let own = ["export", "source", ".", "set", "ulimit", "umask", "alias", "eval"];
             word.contains(['*', '?', '[', '~', '{']) || own.contains(&word.as_str())
@@ -408,7 +408,7 @@ impl Package<'_> {
         variables.map(|(name, value)| (name.clone(), text(value))).collect()
     }
 
-    /// What is run from a directory of a compiler's is built first.
+    /// Adds a build if the program is run from an output directory.
     fn add_build(&self, plain: &mut Plain) {
         let is_made = plain.run.split(' ').skip(1).any(is_output);
         if plain.build.is_none() && is_made && !plain.reloads_itself {
@@ -449,7 +449,7 @@ impl Package<'_> {
                 );
             }
         }
-        // Without the manager between, signals reach the program itself.
+        // Run without the package manager, so that signals reach the program.
         let run = if self.place.has(&format!("node_modules/.bin/{tool}")) {
             format!("./node_modules/.bin/{tool} {rest}").trim_end().to_owned()
         } else if self.is_local(tool) {
@@ -467,7 +467,7 @@ impl Package<'_> {
         }
         guess = guess.runs(run);
         if plain.reloads_itself {
-            // Some restart by themselves for these, too; but not after they have failed.
+            // Dev servers that have failed do not restart when their settings change.
             guess = guess
                 .reloads_itself(&["package.json", ".env"])
                 .set_list("watch.include", &["*.config.*", "tsconfig*.json"]);
@@ -561,8 +561,8 @@ fn has_types(command: &str) -> bool {
     ends.any(|end| matches!(end, "ts" | "tsx" | "mts" | "cts"))
 }
 
-/// Whether `node` runs TypeScript. It is not asked, since that takes 40 ms: version managers name
-/// the version in the path.
+/// Whether `node` runs TypeScript, judged by the version in its path, as version managers write it.
+/// (Asking `node` takes 40 ms.)
 fn strips_types(place: &Place<'_>) -> bool {
     let path = found_in(place.path, OsStr::new("node"))
         .and_then(|path| path.canonicalize().ok())

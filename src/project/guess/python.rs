@@ -99,7 +99,7 @@ pub(super) fn guess(place: &Place<'_>) -> Outcome {
     let mut files = entries.iter().map(|(name, _)| *name);
     let file = files.find(|name| !name.ends_with("__init__.py"));
     let is_top = file.is_some_and(|name| !name.contains('/'));
-    // What lies in a package may import its neighbours, which needs the package's name.
+    // A module of a package may import its siblings, which requires `python -m`.
     if let Some(module) = main_module(place, &project).filter(|_| !is_top) {
         return with_interpreter(place, "Python", &format!("{module}/__main__.py"), |python| {
             Guess::new("Python", format!("the package {module}"))
@@ -198,7 +198,7 @@ fn web_application(
     server: Server,
 ) -> Guess {
     let path = file.trim_end_matches(".py").trim_end_matches("/__init__");
-    // A package in src is imported without that.
+    // A package in src is imported without the prefix.
     let (root, path) = match path.split_once('/') {
         Some((root @ ("src" | "backend"), rest)) if rest.contains('/') => (Some(root), rest),
         _ => (None, path),

@@ -74,7 +74,7 @@ const LANGUAGES: [Language; 8] = [
     },
 ];
 
-/// Frameworks, whose files are as clear as can be.
+/// Frameworks that have unmistakable files.
 pub(super) fn guess_application(place: &Place<'_>) -> Outcome {
     let bundled = |program: &str| {
         if place.has("Gemfile") { format!("bundle exec {program}") } else { program.to_owned() }
@@ -82,7 +82,7 @@ pub(super) fn guess_application(place: &Place<'_>) -> Outcome {
     let ruby = if place.has("Gemfile") { "bundle" } else { "ruby" };
     if place.has("bin/rails") && place.has("config/application.rb") {
         return needing(place, ruby, "Rails", "bin/rails", || {
-            // In development, Rails itself reloads what lies in app.
+            // In development, Rails reloads `app` by itself.
             Guess::new("Rails", "bin/rails")
                 .runs("bin/rails server")
                 .watches(&["rb", "yml", "lock"])

@@ -1,5 +1,5 @@
-//! The syntax check of a language: where nothing is built, an error in the sources would otherwise
-//! be found by the new program, when the one that worked is gone.
+//! Syntax checks of languages without a build. Without them, the new program would find the error
+//! after the working one has been stopped.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -74,8 +74,8 @@ pub fn check(directory: &Path, argv: &[OsString]) -> Option<Check> {
     let bare = bare_name(argv.first()?);
     let bare = bare.as_str();
     let each = |command: String, extensions, label: String| {
-        // All at once: each of them takes as long as an interpreter needs to start.
-        // What a missing tool (126, 127) or a signal (129 and more) ends says nothing of the file.
+        // In parallel, as each check takes as long as an interpreter needs to start. The codes of a
+        // missing tool (126, 127) and of signals (129 and more) say nothing about the file.
         let script = format!(
             "all=; bit=1; mask=0; for file; do {command} & all=\"$all $!\"; done; for one in $all; do \
              wait $one; case $? in 0|126|127|129|13[0-9]|14[0-9]|15[0-9]) ;; \

@@ -23,7 +23,7 @@ fn procfile(place: &Place<'_>) -> Outcome {
         let guess = Guess::new("Procfile", format!("{file}, process \"{name}\"")).runs(command);
         let is_set = std::env::var_os("PORT").is_some() || place.read(".env").contains("PORT=");
         let wants_port = command.contains("$PORT") || command.contains("${PORT");
-        // As foreman has it.
+        // foreman's default.
         if wants_port && !is_set { guess.set("env.PORT", "5000") } else { guess }
     };
     let web = processes.iter().find(|(name, _)| *name == "web").copied();
@@ -111,7 +111,7 @@ fn make(place: &Place<'_>) -> Outcome {
         .collect();
     let targets: Vec<&str> =
         rules.iter().flat_map(|(targets, _)| targets.split_whitespace()).collect();
-    // A target that starts hotrun would start itself.
+    // A target that starts hotrun would recurse.
     let starts_hotrun = |name: &str| {
         let recipe = text.lines().skip_while(|line| !line.starts_with(&format!("{name}:")));
         let mut recipe = recipe.skip(1).take_while(|line| line.starts_with('\t'));

@@ -77,6 +77,8 @@ pub mod listen;
 pub mod artifact;
 // Notices become lines on the terminal.
 pub mod report;
+// What a failed build reports. Pure.
+pub mod diagnostics;
 // TOML as written becomes a resolved configuration.
 pub mod config;
 // What kind of project is this, and what does that say?

@@ -131,6 +131,9 @@ struct Common {
     /// Log diagnostics too, filtered by `HOTRUN_LOG`
     #[arg(short = 'd', long, global = true)]
     verbose: bool,
+    /// Print one line for each save
+    #[arg(long, global = true, hide = true)]
+    compact: bool,
     /// Use colours: auto, always or never
     #[arg(long, value_name = "WHEN", global = true, hide_possible_values = true)]
     color: Option<When>,
@@ -217,7 +220,8 @@ impl Common {
         });
         let ignored = self.ignore.iter().map(|glob| key("watch.exclude", &init::as_glob(glob)));
         let clear = self.clear.then(|| key("screen.clear_on_rebuild", "true"));
-        extensions.chain(places).chain(ignored).chain(clear).collect()
+        let compact = self.compact.then(|| key("log.compact", "true"));
+        extensions.chain(places).chain(ignored).chain(clear).chain(compact).collect()
     }
 
     fn talk(&self) -> Talk {
@@ -489,7 +493,7 @@ fn exec(words: &Words) -> u8 {
     }
     let error = command.exec();
     let is_missing = error.kind() == std::io::ErrorKind::NotFound;
-    let why = if is_missing { "there is no such program".to_owned() } else { error.to_string() };
+    let why = if is_missing { "command not found".to_owned() } else { error.to_string() };
     Report::error(&Error::failed(program.display(), why));
     // As from a shell.
     if is_missing { 127 } else { 126 }

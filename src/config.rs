@@ -577,7 +577,17 @@ pub struct Talk {
     pub loudness: Loudness,
     /// What is cleared.
     pub clear: Clear,
-    /// Said at the start.
+    /// Whether lines name processes by their pids.
+    pub pids: bool,
+    /// Whether one line reports each save.
+    pub compact: bool,
+    /// Whether the title of the terminal shows the state.
+    pub title: bool,
+    /// Whether the terminal's bell rings on a failure and on recovery.
+    pub bell: bool,
+    /// Whether the terminal shows a desktop notification on a failure and on recovery.
+    pub notify: bool,
+    /// Text printed at the start.
     pub banner: Option<String>,
 }
 

@@ -189,7 +189,7 @@ pub fn roll_back(project: &Path) -> Result<Vec<String>> {
     }
     let error = Error::failed(input, format!("no hotrun runs in {}", project.display()));
     Err(if is_silent {
-        error.remedy("one does not answer: if it was stopped by Ctrl-Z, fg has it go on")
+        error.remedy("one does not answer: if it was stopped by Ctrl-Z, resume it with fg")
     } else {
         error.remedy("name its directory: hotrun -C DIR rollback")
     })

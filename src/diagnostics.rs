@@ -209,7 +209,7 @@ fn on_one_line(line: &str) -> Option<(Place, Option<Severity>)> {
     found(&ON_ONE_LINE, line)
 }
 
-fn found(pattern: &Option<Regex>, line: &str) -> Option<(Place, Option<Severity>)> {
+fn found(pattern: &LazyLock<Option<Regex>>, line: &str) -> Option<(Place, Option<Severity>)> {
     let found = pattern.as_ref()?.captures(line)?;
     let number = |names: [&str; 3]| {
         let group = names.iter().find_map(|name| found.name(name))?;
@@ -235,7 +235,7 @@ fn severity(kind: &str) -> Option<Severity> {
     }
 }
 
-fn matches(pattern: &Option<Regex>, line: &str) -> bool {
+fn matches(pattern: &LazyLock<Option<Regex>>, line: &str) -> bool {
     pattern.as_ref().is_some_and(|pattern| pattern.is_match(line))
 }
 

@@ -34,7 +34,7 @@ use crate::lock::Lock;
 use crate::own_writes::OwnWrites;
 use crate::process::Terminal::OutputOnly;
 use crate::process::terminal::Terminal;
-use crate::process::{self, Freeing, Job, Processes};
+use crate::process::{self, Freeing, Job, Printing, Processes};
 use crate::project::Kind;
 use crate::ready::Probe;
 use crate::report::console::Console;
@@ -45,6 +45,7 @@ use crate::watch::{Watch, coarse_now};
 
 mod artifacts;
 mod checks;
+mod display;
 mod files;
 mod first;
 mod launch;
@@ -58,6 +59,7 @@ mod sockets;
 mod terminal;
 
 use checks::Checks;
+use display::Display;
 use launch::Given;
 use listing::Listing;
 use paused::Paused;
@@ -205,6 +207,7 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
         backoff: None,
         pause: Duration::ZERO,
         loading: None,
+        display: Display::default(),
         broken: None,
         seat: Seat::new(Terminal::open()),
         builds_serve: false,
@@ -217,10 +220,7 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
         options,
         sender,
     };
-    engine.greet();
-    if !swept.is_empty() {
-        engine.report.say(&Notice::Swept(swept));
-    }
+    engine.greet(swept);
     engine.tell_listeners();
     engine.prepare_tmp_dir()?;
     engine.hear_terminal();
@@ -333,6 +333,8 @@ struct Engine {
     /// The next pause before an app that ended by itself is started again.
     pause: Duration,
     loading: Option<oneshot::Receiver<Result<Config>>>,
+    /// What the screen shows beside lines.
+    display: Display,
     /// The exit code of what ends hotrun, if that is no wish of anybody's.
     broken: Option<u8>,
     /// The terminal.
@@ -405,7 +407,7 @@ impl Engine {
             probe.began(pid);
         }
         self.terminal_was_taken(proc, Pid::from_raw(pid));
-        if self.roles.get(&proc) == Some(&Role::App) {
+        if self.roles.get(&proc) == Some(&Role::App) && self.config.talk.pids {
             self.report.say(&Notice::Started(proc));
         }
         self.watch_for_lock(proc, Pid::from_raw(pid));
@@ -446,6 +448,7 @@ impl Engine {
                 Vec::new()
             }
             Message::Watching(found) => {
+                self.introduce(Some(found.files));
                 self.warn_if_nothing_is_watched(found);
                 Vec::new()
             }
@@ -463,18 +466,16 @@ impl Engine {
                 self.spawned(proc, pid);
                 Vec::new()
             }
-            Message::Running { proc, label, is_last } => {
-                let role = self.roles.get(&proc).copied();
-                if role == Some(Role::Build) && is_last {
-                    self.last_command_began(proc);
-                }
-                match role {
-                    Some(Role::Build) if self.report.purpose(proc) == Purpose::Syntax => {}
-                    Some(Role::Build) if self.verifies => self.report.running("verifying", &label),
-                    Some(Role::Build) => self.report.running("building", &label),
-                    Some(Role::Rules) => self.report.running("rule", &label),
-                    _ => {}
-                }
+            Message::Running { proc, label, is_last, announced } => {
+                self.command_starts(proc, &label, is_last, announced);
+                Vec::new()
+            }
+            Message::Introduce => {
+                self.introduce(None);
+                Vec::new()
+            }
+            Message::Tick => {
+                self.show_time_of_build();
                 Vec::new()
             }
             Message::Tolerated(_, command, ended) => {
@@ -513,6 +514,7 @@ impl Engine {
     }
 
     fn exited(&mut self, proc: Proc, ended: Ended) -> Vec<Event> {
+        self.display.ended(proc);
         if let Some(facts) = self.report.facts.get_mut(&proc) {
             facts.ended = Some(Instant::now());
         }
@@ -539,12 +541,18 @@ impl Engine {
             self.ask_what_was_read();
         }
         if is_overtaken {
+            if !self.is_ending && !self.builds_serve {
+                self.report.cancelled(proc);
+            }
             self.attribution.build_cancelled();
             return vec![Event::Exited(proc, ended)];
         }
         self.ask_what_is_listed();
         self.fingerprints.build_ended();
         self.build_failed = !ended.succeeded();
+        if self.build_failed {
+            self.diagnose(proc, &messages, &printed);
+        }
         self.write_log(&printed, !ended.succeeded());
         self.build_ended(proc, ended)
     }
@@ -677,7 +685,7 @@ impl Engine {
         if config.file != self.config.file {
             self.report.say(&Notice::Reading(match &config.file {
                 Some(file) => name_paths(std::slice::from_ref(file), &config.directory),
-                None => "no configuration file any more".to_owned(),
+                None => "no configuration file".to_owned(),
             }));
         }
         self.warn_about(&config);
@@ -713,6 +721,7 @@ impl Engine {
             self.config = next;
             self.filter = Rc::new(Filter::new(self.config.watch.clone()));
             self.report.configure(&self.config.talk);
+            self.report.runs_nothing = !self.config.policy().runs;
             if let Err(error) = self.prepare_tmp_dir() {
                 self.report.say(&Notice::Warning(error.to_string()));
             }
@@ -724,7 +733,10 @@ impl Engine {
     fn perform(&mut self, effect: Effect) -> Option<u8> {
         match effect {
             Effect::TakeUp => self.take_up_next(),
-            Effect::SpawnBuild(proc, cause) => self.spawn_build(proc, &cause),
+            Effect::SpawnBuild(proc, cause) => {
+                self.spawn_build(proc, &cause);
+                self.tick(proc);
+            }
             Effect::SpawnRules(proc, cause) => self.spawn_rules(proc, &cause),
             Effect::SpawnApp(proc, generation, source) => self.spawn_app(proc, generation, source),
             Effect::GoBack => self.go_back(),
@@ -790,7 +802,7 @@ impl Engine {
             let names = name_paths(cause.paths(), &self.config.watch.base);
             self.report.say(&Notice::Warning(format!(
                 "{names} changes each time that its rule runs, which makes the rule run again; \
-                 if the rule writes it: exclude_regex in the rule leaves it out"
+                 if the rule writes it, exclude it with exclude_regex in the rule"
             )));
         }
         self.spawn(proc, Role::Rules, None, stages, None, None);
@@ -905,6 +917,7 @@ impl Engine {
         }
         let mut env = self.variables(generation);
         env.push(("HOTRUN".into(), "1".into()));
+        env.extend(self.report.color_variables());
         env.push(("HOTRUN_CHANGED".into(), self.changed_paths()));
         if let Some(generation) = generation {
             env.push(("HOTRUN_GENERATION".into(), generation.to_string().into()));
@@ -924,12 +937,16 @@ impl Engine {
             Role::Build if build.stages.is_empty() => Purpose::Syntax,
             Role::Build | Role::Rules | Role::App | Role::Hook => Purpose::Program,
         };
-        self.report.facts.insert(proc, Facts { grace, purpose, ..Facts::now() });
+        let label = if is_app { self.label_of(&stages) } else { String::new() };
+        self.report.facts.insert(proc, Facts { grace, purpose, is_app, label, ..Facts::now() });
         self.roles.insert(proc, role);
         let directory = self.config.directory.clone();
-        // Over a program on the whole screen lines need carriage returns, which hotrun adds.
-        let keeps_output =
-            role == Role::Build && (self.config.log.is_some() || self.is_a_screen_shown());
+        let printing = match role {
+            Role::Build if self.config.talk.compact => Printing::Withheld,
+            Role::Build => Printing::Kept,
+            Role::Rules | Role::Hook => Printing::Copied,
+            Role::App => Printing::Inherited,
+        };
         let runs_all = role == Role::Rules;
         let run = &self.config.run;
         let (farewell, scope) =
@@ -956,7 +973,7 @@ impl Engine {
             directory,
             env,
             limit,
-            keeps_output,
+            printing,
             runs_all,
             terminal,
             farewell,
@@ -1143,13 +1160,12 @@ impl Engine {
 
     // The start
 
-    fn greet(&mut self) {
+    fn greet(&mut self, swept: Vec<(i32, String)>) {
+        self.report.runs_nothing = !self.config.policy().runs;
         if let Some(banner) = &self.config.talk.banner {
             self.report.banner(banner);
         }
-        if config::is_airs(&self.options) && !self.config.once {
-            self.report.say(&Notice::Reading(self.what_is_read()));
-        }
+        self.introduce_soon();
         if let Some(guess) = &self.config.guess {
             self.report.say(&Notice::Guessed(guess.summary()));
         }
@@ -1158,25 +1174,9 @@ impl Engine {
             self.told.insert(Told::NoSocket);
             self.report.say(&Notice::Warning(why));
         }
-    }
-
-    /// The file named after air that is used, what is watched by it, and the keys.
-    fn what_is_read(&self) -> String {
-        let watch = &self.config.watch;
-        let mut what = match &watch.extensions {
-            Extensions::Any => "all files".to_owned(),
-            Extensions::Only(some) => {
-                some.iter().map(|one| format!("*.{one}")).collect::<Vec<_>>().join(" ")
-            }
-        };
-        if !watch.include_files.is_empty() {
-            let files: Vec<PathBuf> = watch.include_files.iter().cloned().collect();
-            what = format!("{what} {}", name_paths(&files, &watch.base));
+        if !swept.is_empty() {
+            self.report.say(&Notice::Swept(swept));
         }
-        let file: Vec<PathBuf> = self.config.file.iter().cloned().collect();
-        let file = name_paths(&file, &self.config.directory);
-        let keys = if self.has_keys() { "; keys: r rebuild, s restart, q quit, h all" } else { "" };
-        format!("{file}, watching {what}{keys}")
     }
 
     fn warn_if_nothing_is_watched(&self, found: Found) {
@@ -1185,7 +1185,7 @@ impl Engine {
         if found.files == 0 && !is_meant {
             self.report.say(&Notice::Warning(format!(
                 "there is nothing to watch: no file in {roots} matches include_ext and the \
-                 other filters, so no save will be seen (hotrun check shows them)"
+                 other filters, so no save is noticed (`hotrun check` shows the filters)"
             )));
         }
     }

@@ -379,6 +379,8 @@ pub enum Message {
         label: String,
         /// Nothing runs after it.
         is_last: bool,
+        /// Dropped when the line about it is written; the command waits for that.
+        announced: oneshot::Sender<()>,
     },
     /// What a command of a build printed, where that was asked for.
     Output(Proc, Vec<u8>),
@@ -411,6 +413,10 @@ pub enum Message {
     TakenOver(u32),
     /// Somebody has shut a listener down.
     ListenerShut,
+    /// A build may have been silent for long.
+    Tick,
+    /// The greeting has waited long enough.
+    Introduce,
     /// It is time to look at the modes of the terminal.
     LookAtTerminal,
     /// A process has read from the terminal, or written to it.

@@ -67,7 +67,7 @@ impl Holder {
             reason = format!("{reason}, {url}");
         }
         Error::already_running(directory.display(), reason).remedy(
-            "hotrun --takeover ends that one and runs in its place;\n\
+            "hotrun --takeover stops it and takes its place;\n\
              with another configuration (-c FILE) or other arguments, both run",
         )
     }

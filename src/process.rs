@@ -138,8 +138,8 @@ pub struct Job {
     pub env: Vec<(OsString, OsString)>,
     /// Report `Overdue` after this, though nobody asked it to end.
     pub limit: Option<Duration>,
-    /// What it prints is kept, and told before its end is.
-    pub keeps_output: bool,
+    /// What becomes of its output.
+    pub printing: Printing,
     /// A stage that fails does not keep those after it from running.
     pub runs_all: bool,
     /// What its commands have for a terminal.
@@ -164,6 +164,19 @@ pub struct Job {
     pub look_for: Option<Regex>,
     /// After so much time of its last command, tell on which ports it listens.
     pub look_at_ports: Option<Duration>,
+}
+
+/// What becomes of the output of commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Printing {
+    /// It goes to hotrun's own stdout and stderr directly.
+    Inherited,
+    /// It passes through hotrun, in order with hotrun's own lines.
+    Copied,
+    /// Also, it is kept, and reported before the end of the command is.
+    Kept,
+    /// It is kept and reported, and not printed.
+    Withheld,
 }
 
 impl Job {

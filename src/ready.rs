@@ -550,7 +550,7 @@ impl Watcher {
             // What will hardly change is told at once.
             if pause == LOOK && failure.is_unknown_name {
                 self.tell(Message::Say(Notice::Warning(format!(
-                    "[ready] {what}: no machine of the name {} is known, so it may never be ready",
+                    "[ready] {what}: the host name {} cannot be resolved, so the program may never be ready",
                     target.host
                 ))));
             }

@@ -1,7 +1,7 @@
 //! Notices, as lines on the terminal: one for each thing that happened, to stderr, since
 //! stdout belongs to the app.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
@@ -11,32 +11,23 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::config::{Clear, Color, Loudness, Talk};
+use crate::diagnostics::Diagnostics;
 use crate::error::Error;
 use crate::event::{Cause, Ended, Holder, Next, Notice, Proc, Remedy, Whose, name_paths};
 use crate::text::shown;
 
-/// What others have chosen is cut after so many characters.
-const MOST_SHOWN: usize = 60;
-
-fn is_on(color: Color) -> bool {
-    match color {
-        Color::Always => true,
-        Color::Never => false,
-        Color::Auto => {
-            std::io::stderr().is_terminal()
-                && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-                && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
-        }
-    }
-}
-
 pub mod console;
+mod layout;
+mod screen;
 mod serving;
 mod writers;
 
+pub use layout::wants_color;
 pub use serving::time_of_day;
 
 use console::{Console, Stream};
+use layout::{duration, name_processes, short};
+use screen::{Greeting, Screen};
 
 /// What a line is about (in air's words).
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -48,7 +39,7 @@ enum Part {
 }
 
 /// The meaning of a line, as a colour.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Tone {
     Plain,
     Work,
@@ -64,11 +55,11 @@ impl Tone {
             Tone::Work => "36",
             Tone::Good => "32",
             Tone::Warn => "33",
-            Tone::Bad => "31",
+            Tone::Bad => "1;31",
         }
     }
 
-    /// Said even with `-q`.
+    /// Printed even with `-q`.
     fn is_urgent(self) -> bool {
         matches!(self, Tone::Warn | Tone::Bad)
     }
@@ -103,6 +94,12 @@ pub struct Facts {
     pub signalled: Option<Signal>,
     /// What it means for a build to succeed.
     pub purpose: Purpose,
+    /// Whether it is the program.
+    pub is_app: bool,
+    /// The command line of a program, for people.
+    pub label: String,
+    /// The errors and warnings of a build that has failed.
+    pub diagnostics: Diagnostics,
 }
 
 /// What a build is for.
@@ -134,11 +131,14 @@ impl Facts {
             extended: false,
             signalled: None,
             purpose: Purpose::default(),
+            is_app: false,
+            label: String::new(),
+            diagnostics: Diagnostics::default(),
         }
     }
 }
 
-/// Says what happened.
+/// Prints what happened.
 pub struct Report {
     quiet: bool,
     /// `--color`.
@@ -147,14 +147,19 @@ pub struct Report {
     talk: Talk,
     base: PathBuf,
     console: Console,
-    /// A build runs, which may have left a progress bar on the current line of the terminal.
+    screen: Screen,
+    /// Whether a running build may have left a progress bar on the current line of the terminal.
     may_show_bar: Cell<bool>,
-    /// By process: what the lines about it need to know.
+    /// The line that introduces hotrun, until it is printed.
+    greeting: RefCell<Option<Greeting>>,
+    /// Whether only builds are configured, and no program.
+    pub runs_nothing: bool,
+    /// What the lines about a process need to know.
     pub facts: HashMap<Proc, Facts>,
 }
 
 impl Report {
-    /// Paths are said relative to `base`. A colour that is chosen beats the configured one.
+    /// Paths are printed relative to `base`. `chosen_color` overrides the configuration.
     pub fn new(
         quiet: bool,
         chosen_color: Option<Color>,
@@ -169,37 +174,40 @@ impl Report {
             talk: talk.clone(),
             base,
             console,
+            screen: Screen::default(),
             may_show_bar: Cell::new(false),
+            greeting: RefCell::new(None),
+            runs_nothing: false,
             facts: HashMap::new(),
         };
         report.configure(talk);
         report
     }
 
-    /// Talks in this way from now on.
+    /// Applies another configuration.
     pub fn configure(&mut self, talk: &Talk) {
         self.talk = talk.clone();
-        self.color = is_on(self.chosen_color.or(talk.color).unwrap_or_default());
+        self.color = wants_color(self.chosen_color.or(talk.color).unwrap_or_default());
     }
 
-    /// Where it is said.
+    /// Where it is printed.
     pub fn console(&self) -> &Console {
         &self.console
     }
 
-    /// Says what the configuration wants to be said at the start.
+    /// Prints the text that the configuration wants at the start.
     pub fn banner(&self, text: &str) {
         if !self.quiet && self.talk.loudness != Loudness::Silent {
             self.write(&format!("{text}\n"));
         }
     }
 
-    /// Says an error of hotrun's own, at its end.
+    /// Prints an error that ends hotrun.
     pub fn error(error: &Error) {
         write_at_once(&shown(&format!("hotrun: {error}\n")));
     }
 
-    /// Says something about a command line, at the start.
+    /// Prints a note about the command line, before hotrun starts.
     pub fn note(text: &str) {
         write_at_once(&shown(&format!("hotrun: {text}\n")));
     }
@@ -211,17 +219,17 @@ impl Report {
         }
     }
 
-    /// Clears the screen, because somebody wants that.
+    /// Clears the screen, as the key `c` does.
     pub fn clear_screen(&self) {
         self.write("\u{1b}[H\u{1b}[2J");
     }
 
-    /// Takes what was typed off the screen again.
+    /// Removes what was typed from the screen.
     pub fn erase(&self, places: usize) {
         self.write(&"\u{8} \u{8}".repeat(places));
     }
 
-    /// Says that a command begins.
+    /// Prints that a command starts.
     pub fn running(&self, word: &str, command: &str) {
         let first = command.lines().next().unwrap_or_default();
         let more = if command.lines().count() > 1 { " …" } else { "" };
@@ -229,19 +237,16 @@ impl Report {
         self.may_show_bar.set(true);
     }
 
-    /// Says that a command failed which a build can do without.
+    /// Prints that a command failed without failing the build.
     pub fn tolerated(&self, command: &str, ended: &Ended) {
-        self.line(
-            Part::Main,
-            Tone::Warn,
-            "warning",
-            &format!("{command}: {ended}; the build goes on"),
-        );
+        let text = format!("{command}: {ended}; the build continues");
+        self.line(Part::Main, Tone::Warn, "warning", &text);
     }
 
-    /// Says what happened.
+    /// Prints what happened.
     pub fn say(&self, notice: &Notice) {
         self.keep_last_line(notice);
+        self.show_state(notice);
         match notice {
             Notice::Changed(cause) => self.changed(cause),
             // Of this the reason is not known here.
@@ -260,7 +265,7 @@ impl Report {
             }
             Notice::RulesFailed { rules, ended, app } => {
                 let text =
-                    format!("a rule: {ended}, after {}; {}", self.took(*rules), self.serving(*app));
+                    format!("rule: {ended}, after {}; {}", self.took(*rules), self.serving(*app));
                 self.line(Part::Build, Tone::Bad, "failed", &text);
             }
             Notice::Overtaken(count) => {
@@ -278,9 +283,7 @@ impl Report {
             | Notice::CrashLoop(..)
             | Notice::PortHeld(_)
             | Notice::EndlessBuild { .. } => self.about_others(notice),
-            Notice::Started(app) => {
-                self.line(Part::Runner, Tone::Work, "started", &self.name(*app));
-            }
+            Notice::Started(app) => self.started(*app),
             Notice::Ready(_)
             | Notice::Running(_)
             | Notice::Unready { .. }
@@ -316,12 +319,15 @@ impl Report {
                     // The terminal has just shown `^C` at the start of this line.
                     self.write("\r");
                 }
-                self.line(Part::Main, Tone::Plain, "ending", "Ctrl-C again to kill");
+                self.line(Part::Main, Tone::Plain, "stopping", "press Ctrl-C again to kill");
             }
             Notice::Forcing => {
-                self.line(Part::Main, Tone::Warn, "killing", "everything that is left");
+                self.line(Part::Main, Tone::Warn, "killing", "all remaining processes");
             }
-            Notice::Paused => self.line(Part::Main, Tone::Plain, "paused", "saves are kept"),
+            Notice::Paused => {
+                let text = "changes are built when you resume (p)";
+                self.line(Part::Main, Tone::Plain, "paused", text);
+            }
             Notice::Resumed => self.line(Part::Main, Tone::Plain, "resumed", ""),
             Notice::Signalled(..) | Notice::NobodyToSignal(_) => self.signalled(notice),
             Notice::Unchanged(paths) => {
@@ -331,7 +337,8 @@ impl Report {
             Notice::ForBrowser { paths, css } => {
                 let what = if *css { "the style sheets" } else { "the page" };
                 let names = name_paths(paths, &self.base);
-                let text = format!("{names}; reload {what} in the browser (there is no proxy yet)");
+                let text =
+                    format!("{names}; reload {what} in the browser (hotrun has no proxy yet)");
                 self.line(Part::Watcher, Tone::Plain, "changed", &text);
             }
             Notice::Warning(text) => self.line(Part::Main, Tone::Warn, "warning", text),
@@ -350,6 +357,22 @@ impl Report {
         }
     }
 
+    /// A program starts. With pids, when it has one.
+    fn started(&self, app: Proc) {
+        let text = if self.talk.pids {
+            self.name(app)
+        } else {
+            self.facts.get(&app).map_or_else(String::new, |facts| facts.label.clone())
+        };
+        self.line(Part::Runner, Tone::Work, "started", &text);
+    }
+
+    /// Reports that a build was cancelled by a newer save.
+    pub fn cancelled(&self, build: Proc) {
+        let text = format!("after {}", self.took(build));
+        self.line(Part::Build, Tone::Plain, "cancelled", &text);
+    }
+
     /// Reports how a build has ended.
     fn about_build(&self, notice: &Notice) {
         match notice {
@@ -365,17 +388,29 @@ impl Report {
                 let text = format!("the program is the same, built in {}", self.took(*build));
                 self.line(Part::Build, Tone::Good, "unchanged", &text);
             }
-            Notice::BuildFailed { build, ended, app } => {
-                let (what, follows) = match self.purpose(*build) {
-                    Purpose::Program => ("", self.serving(*app)),
-                    Purpose::Library => ("", "waiting for a save".to_owned()),
-                    Purpose::Syntax => ("syntax check: ", self.serving(*app)),
-                };
-                let text = format!("{what}{ended}, after {}; {follows}", self.took(*build));
-                self.line(Part::Build, Tone::Bad, "failed", &text);
-            }
+            Notice::BuildFailed { build, ended, app } => self.build_failed(*build, ended, *app),
             _ => {}
         }
+    }
+
+    /// The errors and the place of the first one, or else how the command exited.
+    fn build_failed(&self, build: Proc, ended: &Ended, app: Option<Proc>) {
+        let (what, follows) = match self.purpose(build) {
+            Purpose::Program => ("", self.serving(app)),
+            Purpose::Library => ("", "waiting for a save".to_owned()),
+            Purpose::Syntax => ("syntax check: ", self.serving(app)),
+        };
+        let after = format!("after {}; {follows}", self.took(build));
+        let found = self.facts.get(&build).map(|facts| &facts.diagnostics);
+        let text = match found.filter(|found| found.errors > 0) {
+            Some(found) => {
+                let place = found.first.as_ref().map(|place| place.relative(&self.base));
+                let place = place.map(|place| format!("{place} · ")).unwrap_or_default();
+                format!("{what}{found} · {place}{after}")
+            }
+            None => format!("{what}{ended}, {after}"),
+        };
+        self.line(Part::Build, Tone::Bad, "failed", &text);
     }
 
     /// What a build is for.
@@ -383,17 +418,17 @@ impl Report {
         self.facts.get(&build).map(|facts| facts.purpose).unwrap_or_default()
     }
 
-    /// What stands in the way, and who has what the program needs.
+    /// What hotrun waits for, and what holds something that the program needs.
     fn about_others(&self, notice: &Notice) {
         match notice {
             Notice::Holding { who, signal, kill_in, key } => {
                 let then = kill_in.map(|left| format!("; killed in {} ({key})", duration(left)));
                 let (who, then) = (name_processes(who), then.unwrap_or_default());
-                let text = format!("for {who}, which has not ended 1 s after {signal}{then}");
+                let text = format!("for {who}, which has not exited 1 s after {signal}{then}");
                 self.line(Part::Runner, Tone::Warn, "waiting", &text);
             }
             Notice::Unkillable(who) => {
-                let why = "it waits for a device, or belongs to another user";
+                let why = "it is waiting for a device, or belongs to another user";
                 let text = format!("for {}, which survives SIGKILL: {why}", name_processes(who));
                 self.line(Part::Runner, Tone::Bad, "waiting", &text);
             }
@@ -408,23 +443,23 @@ impl Report {
             }
             Notice::TerminalWanted(proc) => {
                 let name = self.name(*proc);
-                let text = format!("{name} waits for it: bring hotrun to the foreground (fg)");
+                let text = format!("{name} is waiting for it: bring hotrun to the foreground (fg)");
                 self.line(Part::Main, Tone::Warn, "terminal", &text);
             }
             Notice::TerminalKept(proc) => {
                 let name = self.name(*proc);
-                let text = format!("{name} waits for it until the program before it has ended");
+                let text = format!("{name} is waiting for it until the previous program exits");
                 self.line(Part::Main, Tone::Warn, "terminal", &text);
             }
             Notice::Swept(who) => {
                 let text =
                     format!("{}, left behind by a hotrun that was killed", name_processes(who));
-                self.line(Part::Main, Tone::Warn, "ended", &text);
+                self.line(Part::Main, Tone::Warn, "killed", &text);
             }
             Notice::CrashLoop(times, pause) => {
                 let text = format!(
-                    "the program has ended {times} times in a row soon after its start; it is \
-                     started again {} after each end, and at once when you save",
+                    "the program has exited {times} times in a row soon after its start; it is \
+                     restarted {} after each exit, and at once when you save",
                     duration(*pause)
                 );
                 self.line(Part::Main, Tone::Warn, "note", &text);
@@ -432,9 +467,9 @@ impl Report {
             Notice::PortHeld(holder) => self.port_held(holder),
             Notice::EndlessBuild { build, port, remedy } => {
                 let text = format!(
-                    "the build has not ended and listens on port {port}: {} is the program \
-                     itself, and is stopped like one; so that it is built first, and the old \
-                     one serves meanwhile, write\n{remedy}",
+                    "the build is still running and listens on port {port}: {} is the program \
+                     itself, and is stopped like one. To build it first, while the previous one \
+                     keeps serving, write\n{remedy}",
                     self.name(*build)
                 );
                 self.line(Part::Main, Tone::Warn, "note", &text);
@@ -454,7 +489,7 @@ impl Report {
             let text = format!("{} {signal}", self.name(*app));
             self.line(Part::Runner, Tone::Good, "signalled", &text);
         } else if let Notice::NobodyToSignal(signal) = notice {
-            let text = format!("no program is running that could get {signal}");
+            let text = format!("no program is running to send {signal} to");
             self.line(Part::Main, Tone::Warn, "note", &text);
         }
     }
@@ -464,22 +499,26 @@ impl Report {
         match cause {
             Cause::Start => {}
             Cause::Save(paths) => {
-                self.line(Part::Watcher, Tone::Plain, "changed", &name_paths(paths, &self.base));
+                let names = name_paths(paths, &self.base);
+                self.first_line(Part::Watcher, Tone::Plain, "changed", &names);
             }
             Cause::Written(paths) => {
                 let names = name_paths(paths, &self.base);
-                let text = format!("{names} during the build; built once more to be sure");
+                let text = format!("{names} during the build; building once more to be sure");
                 self.line(Part::Watcher, Tone::Plain, "written", &text);
             }
-            Cause::Config => self.line(Part::Watcher, Tone::Plain, "changed", "the configuration"),
-            Cause::Order => self.line(Part::Watcher, Tone::Plain, "asked", "to build again"),
+            Cause::Config => {
+                self.first_line(Part::Watcher, Tone::Plain, "changed", "the configuration");
+            }
+            Cause::Order => self.first_line(Part::Watcher, Tone::Plain, "rebuild", "requested"),
         }
     }
 
     fn stopped(&self, app: Proc) {
         let Some(facts) = self.facts.get(&app) else { return };
         let (Some(dismissed), Some(ended)) = (facts.dismissed, facts.ended) else { return };
-        // Who ended by itself was told then; only its leftovers were asked to go.
+        // The exit of a program that exited by itself was reported then; only its leftovers were
+        // stopped.
         if ended < dismissed {
             return;
         }
@@ -493,12 +532,12 @@ impl Report {
         let dismissed = facts.and_then(|facts| facts.dismissed).map(|at| at.elapsed());
         let text = match facts.and_then(|facts| facts.grace.as_ref()) {
             Some(_) if facts.is_some_and(|facts| facts.extended) => {
-                format!("{name}: it did not end in the time that it had asked for")
+                format!("{name}: it did not exit within the time that it had asked for")
             }
             Some((grace, signal)) => {
                 // A newer save may have made it shorter.
                 let took = dismissed.filter(|took| took < grace).unwrap_or(*grace);
-                format!("{name}: it did not end within {} of {signal}", duration(took))
+                format!("{name}: it did not exit within {} of {signal}", duration(took))
             }
             None => format!("{name}: it took too long"),
         };
@@ -509,19 +548,20 @@ impl Report {
         let follows = match (serving, next) {
             (Some(_), _) => self.serving(serving),
             (None, Next::Wait) => "waiting for a save".to_owned(),
-            (None, Next::Build) => "the next is on its way".to_owned(),
-            (None, Next::Restart) => "it is started again".to_owned(),
-            (None, Next::Rollback) => "the last good one is started".to_owned(),
-            (None, Next::Quit) => "so hotrun ends".to_owned(),
+            (None, Next::Build) => "waiting for the running build".to_owned(),
+            (None, Next::Restart) => "restarting".to_owned(),
+            (None, Next::Rollback) => "starting the last good build".to_owned(),
+            (None, Next::Quit) => "exiting".to_owned(),
         };
         let (tone, word) = match ended {
-            Ended::Code(0) => (Tone::Plain, "ended"),
-            Ended::NotStarted(_) => (Tone::Bad, "no start"),
+            Ended::Code(0) => (Tone::Plain, "exited"),
+            Ended::NotStarted(_) => (Tone::Bad, "failed"),
             _ => (Tone::Bad, "crashed"),
         };
         let name = match ended {
-            Ended::NotStarted(_) => String::new(),
-            _ => format!("{}: ", self.name(app)),
+            Ended::NotStarted(_) => "to start: ".to_owned(),
+            _ if self.talk.pids => format!("{}: ", self.name(app)),
+            _ => String::new(),
         };
         let signalled = self.facts.get(&app).and_then(|facts| facts.signalled);
         let sender = match (ended, signalled) {
@@ -540,18 +580,39 @@ impl Report {
         }
     }
 
+    /// The name of a process in a line.
     fn name(&self, proc: Proc) -> String {
-        match self.facts.get(&proc).and_then(|facts| facts.pid) {
-            Some(pid) => format!("pid {pid}"),
-            None => "a process that never started".to_owned(),
+        let Some(facts) = self.facts.get(&proc) else { return "a process".to_owned() };
+        match facts.pid {
+            Some(pid) if self.talk.pids => format!("pid {pid}"),
+            None if self.talk.pids => "a process that never started".to_owned(),
+            _ if !facts.is_app => "the build".to_owned(),
+            _ => self.name_of_app(facts),
         }
+    }
+
+    /// The program, or which of two.
+    fn name_of_app(&self, facts: &Facts) -> String {
+        let is_alive = |one: &&Facts| one.is_app && one.ended.is_none() && one.pid.is_some();
+        let others = self.facts.values().filter(is_alive).map(|one| one.began);
+        let (mut is_older, mut is_newer) = (false, false);
+        for began in others {
+            is_older |= facts.began < began;
+            is_newer |= facts.began > began;
+        }
+        let which = match (is_older, is_newer) {
+            (true, _) => "the previous program",
+            (false, true) => "the new program",
+            (false, false) => "the program",
+        };
+        which.to_owned()
     }
 
     fn took(&self, proc: Proc) -> String {
         self.facts.get(&proc).map_or_else(String::new, |facts| duration(facts.began.elapsed()))
     }
 
-    /// Nothing where nobody looks at a screen.
+    /// Clears the screen before a build or a restart, if that is configured. Not in a pipe.
     fn clear(&self) {
         // Home, then the screen, then what has scrolled out of it.
         let codes = match self.talk.clear {
@@ -564,119 +625,38 @@ impl Report {
         }
     }
 
-    fn line(&self, part: Part, tone: Tone, word: &str, text: &str) {
-        let is_said = match self.talk.loudness {
-            Loudness::Silent => false,
-            Loudness::MainOnly => tone.is_urgent() || part == Part::Main,
-            Loudness::All => true,
-        };
-        if !is_said || (self.quiet && !tone.is_urgent()) {
-            return;
-        }
-        let text = &shown(text);
-        if self.may_show_bar.get() && std::io::stderr().is_terminal() {
-            self.write("\r\u{1b}[K");
-        }
-        let time = if self.talk.time {
-            jiff::Zoned::now().strftime("[%H:%M:%S] ").to_string()
-        } else {
-            String::new()
-        };
-        if self.color {
-            let colors = &self.talk.colors;
-            let chosen = match part {
-                _ if tone.is_urgent() => None,
-                Part::Main => colors.main,
-                Part::Watcher => colors.watcher,
-                Part::Build => colors.build,
-                Part::Runner => colors.runner,
-            };
-            let code = chosen.unwrap_or(tone.code());
-            self.write(&format!(
-                "{time}\u{1b}[2mhotrun\u{1b}[0m \u{1b}[{code}m{word:>9}\u{1b}[0m  {text}\n"
-            ));
-        } else {
-            let line = format!("{time}hotrun {word:>9}  {text}");
-            self.write(&format!("{}\n", line.trim_end()));
-        }
-    }
-
-    /// In one piece, so that the app's lines do not get between.
+    /// Writes in one piece, so that lines of the program do not get between.
     fn write(&self, text: &str) {
         self.console.say(Stream::Stderr, text.as_bytes());
     }
 }
 
-/// A closed stderr is no reason to end.
+/// A closed stderr is not an error.
 fn write_at_once(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
-/// Who holds a port, and what was, or can be, done about it.
+/// The process that holds a port, and what was, or can be, done about it.
 pub fn who_holds(holder: &Holder) -> (String, &'static str) {
     let since = holder.age.map(|age| format!(", for {}", duration(age))).unwrap_or_default();
     let whose = match holder.whose {
         Whose::DeadHotruns => ", left behind by a hotrun that was killed",
-        Whose::AnotherHotruns => ", started by another hotrun that runs",
+        Whose::AnotherHotruns => ", started by another running hotrun",
         Whose::Strangers => "",
     };
     let then = match holder.remedy {
-        Remedy::Ended => "it was ended (--free-port)",
-        Remedy::Possible => "end it, or have it ended: hotrun --free-port",
-        Remedy::NotOurs => "--free-port leaves it alone: it is not of this project and user",
-        Remedy::Spared => {
-            "it may stay (spare), and has inherited the socket: close it, or use another port"
+        Remedy::Ended => "it was stopped (--free-port)",
+        Remedy::Possible => "stop it, or have hotrun stop it: hotrun --free-port",
+        Remedy::NotOurs => {
+            "--free-port leaves it alone: it belongs to another project or to another user"
         }
-        Remedy::NotPossible => "it could not be ended",
-        Remedy::None => "end it, or use another port",
+        Remedy::Spared => {
+            "it may keep running (spare), and has inherited the socket: close it, or use another \
+             port"
+        }
+        Remedy::NotPossible => "it could not be stopped",
+        Remedy::None => "stop it, or use another port",
     };
     let who = name_processes(&[(holder.pid, holder.command.clone())]);
     (format!("{who}{since}{whose}"), then)
-}
-
-/// A text that somebody else has chosen, in one line that is not too long.
-fn short(text: &str) -> String {
-    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if text.chars().count() <= MOST_SHOWN {
-        return text;
-    }
-    text.chars().take(MOST_SHOWN).chain(['…']).collect()
-}
-
-/// `"sleep 1000" (pid 7) and 2 more`.
-fn name_processes(who: &[(i32, String)]) -> String {
-    let Some(((pid, command), rest)) = who.split_first() else { return String::new() };
-    let short = short(command);
-    let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
-    format!("\"{short}\" (pid {pid}){more}")
-}
-
-/// A duration in three digits: `12 ms`, `1.24 s`, `3 min 5 s`.
-fn duration(duration: Duration) -> String {
-    let seconds = duration.as_secs_f64();
-    if seconds < 0.9995 {
-        format!("{} ms", (seconds * 1000.0).round())
-    } else if seconds < 10.0 && duration.subsec_millis() != 0 {
-        format!("{seconds:.2} s")
-    } else if seconds < 60.0 {
-        format!("{seconds:.0} s")
-    } else {
-        format!("{} min {} s", duration.as_secs() / 60, duration.as_secs() % 60)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_have_the_unit_that_fits() {
-        let told = |ms| duration(Duration::from_millis(ms));
-        assert_eq!(told(0), "0 ms");
-        assert_eq!(told(12), "12 ms");
-        assert_eq!(told(1240), "1.24 s");
-        assert_eq!(told(5000), "5 s");
-        assert_eq!(told(42_300), "42 s");
-        assert_eq!(told(185_000), "3 min 5 s");
-    }
 }

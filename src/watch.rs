@@ -97,8 +97,8 @@ struct LastWord(UnboundedSender<Message>);
 impl Drop for LastWord {
     fn drop(&mut self) {
         if thread::panicking() {
-            let error = Error::failed("watching files", "failed by a bug of hotrun's own")
-                .remedy("please report it with the lines above; then start hotrun again");
+            let error = Error::failed("watching files", "failed because of a bug in hotrun")
+                .remedy("report it with the lines above, and restart hotrun");
             let _ = self.0.send(Message::Broken(error));
         }
     }

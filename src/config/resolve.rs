@@ -647,6 +647,11 @@ impl<'a> Resolver<'a> {
                 (true, true) => Clear::Screen,
                 (true, false) => Clear::Scrollback,
             },
+            pids: self.boolean("log.pids", false)?,
+            compact: self.boolean("log.compact", false)?,
+            title: self.boolean("screen.title", false)?,
+            bell: self.boolean("screen.bell", false)?,
+            notify: self.boolean("screen.notify", false)?,
             banner: self.string("misc.startup_banner")?,
         })
     }

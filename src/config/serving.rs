@@ -270,7 +270,7 @@ impl Resolver<'_> {
                 {
                     let held = format!(
                         "another address than {address}, where hotrun itself listens: the old \
-                         program answers there, or nobody"
+                         program answers there, or nothing does"
                     );
                     return Err(document.wrong(key, held).remedy(
                         "notify = true (the program sends READY=1), log, after, or a port of the \

@@ -174,7 +174,7 @@ impl Engine {
             && self.told.insert(Told::NotKept)
         {
             self.report.say(&Notice::Warning(format!(
-                "the last good program is not kept, so there is no rollback to it: {why}"
+                "the last good build cannot be kept for a rollback: {why}"
             )));
         }
     }

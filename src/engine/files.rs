@@ -34,8 +34,8 @@ impl Engine {
         }
         std::fs::create_dir_all(directory).and_then(|()| own_dir::mark(directory)).map_err(
             |error| {
-                Error::failed(directory.display(), format!("cannot make tmp_dir: {error}"))
-                    .remedy("set tmp_dir to a directory that can be written")
+                Error::failed(directory.display(), format!("cannot create tmp_dir: {error}"))
+                    .remedy("set tmp_dir to a writable directory")
             },
         )
     }
@@ -90,7 +90,7 @@ impl Engine {
             std::fs::create_dir_all(directory).and_then(|()| std::fs::write(&log.path, text));
         if let Err(error) = written {
             self.report.say(&Notice::Warning(format!(
-                "{}: {error}, so what the build said is not kept (build.log)",
+                "{}: {error}, so the output of the build is not logged (build.log)",
                 log.path.display()
             )));
         }

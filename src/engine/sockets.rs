@@ -41,7 +41,7 @@ fn is_the_programs(failed: &NotOpened) -> bool {
 
 fn cannot_listen(failed: &NotOpened, holder: Option<&Holder>) -> Error {
     let error = |why: &dyn std::fmt::Display| {
-        Error::failed(&failed.address, format!("cannot listen there: {why}"))
+        Error::failed(&failed.address, format!("cannot listen on it: {why}"))
     };
     match (failed.error.kind(), holder) {
         (_, Some(holder)) => {
@@ -49,20 +49,20 @@ fn cannot_listen(failed: &NotOpened, holder: Option<&Holder>) -> Error {
             error(&format!("it is held by {who}")).remedy(remedy)
         }
         (io::ErrorKind::AddrInUse, None) if is_the_programs(failed) => {
-            error(&"the program that runs now has it, and keeps it until it is gone")
-                .remedy("end hotrun and start it again, or set run.mode = \"restart\"")
+            error(&"the running program holds it until it exits")
+                .remedy("restart hotrun, or set run.mode = \"restart\"")
         }
-        (io::ErrorKind::AddrInUse, None) => error(&"somebody else does")
-            .remedy("end that one, or choose another address in [[listen]]"),
+        (io::ErrorKind::AddrInUse, None) => error(&"the address is in use")
+            .remedy("stop the process that holds it, or choose another address in [[listen]]"),
         (io::ErrorKind::PermissionDenied, None)
             if !matches!(failed.address, Address::Unix(_)) => error(
-            &"ports this low are root's",
+            &"ports below 1024 need root",
         )
         .remedy(
             "choose a port from 1024 on, or: sudo sysctl net.ipv4.ip_unprivileged_port_start=80",
         ),
         (io::ErrorKind::AddrNotAvailable, None) => {
-            error(&"this machine has no such address").remedy("127.0.0.1 and 0.0.0.0 always exist")
+            error(&"this machine does not have this address").remedy("127.0.0.1 and 0.0.0.0 always exist")
         }
         (_, None) => error(&failed.error),
     }

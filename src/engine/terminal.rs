@@ -534,6 +534,7 @@ impl Engine {
         self.seat.stop_keys();
         self.seat.terminal = None;
         self.report.console().hold(false);
+        self.report.restore_title();
     }
 }
 

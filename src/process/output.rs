@@ -62,6 +62,10 @@ pub(super) enum Kept {
     Messages,
     /// Neither: it is only copied.
     Nothing,
+    /// Neither: it is copied when the screen is free.
+    Passed,
+    /// As [`Kept::Printed`], but without a copy.
+    Withheld,
     /// It is copied, and a line is looked for in it.
     Searched,
 }
@@ -214,16 +218,19 @@ impl Output {
     fn take(&mut self, number: usize, bytes: &[u8]) {
         let reader = &mut self.readers[number];
         if let (Some(stream), Some(console)) = (reader.copy_to, &self.console) {
-            if reader.into == Kept::Printed {
-                console.say(stream, bytes);
-            } else {
-                console.write(stream, bytes);
+            match reader.into {
+                // A build prints when the screen is free.
+                Kept::Printed | Kept::Passed => console.say(stream, bytes),
+                Kept::Withheld => {}
+                Kept::Messages | Kept::Nothing | Kept::Searched => {
+                    console.write(stream, bytes);
+                }
             }
         }
         let kept = match reader.into {
-            Kept::Printed => &mut self.printed,
+            Kept::Printed | Kept::Withheld => &mut self.printed,
             Kept::Messages => &mut self.messages,
-            Kept::Nothing => return,
+            Kept::Nothing | Kept::Passed => return,
             Kept::Searched => {
                 let text = take_lines(&mut reader.line, bytes);
                 if !text.is_empty() {

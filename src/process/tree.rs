@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
-use nix::unistd::{Pid, getpid};
+use nix::unistd::{AccessFlags, Pid, access, getpid};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -18,7 +18,9 @@ use super::guardians::{ANSWER, Guardian};
 use super::link::{Failure, FromGuardian, Launch, Place, Printed, Step, ToGuardian};
 use super::output::{Kept, Output};
 use super::ports::Successor;
-use super::{Job, LISTEN_PID, Means, Member, TREE, Terminal, at, part_spared, platform, ports};
+use super::{
+    Job, LISTEN_PID, Means, Member, Printing, TREE, Terminal, at, part_spared, platform, ports,
+};
 use crate::config::{Command, Scope, Spare, Stage};
 use crate::event::{Ended, Event, Message, Notice, Proc, Served};
 use crate::report::console::Stream;
@@ -35,6 +37,9 @@ const SLOW_START: Duration = Duration::from_secs(5);
 /// looks, at this interval.
 const SUCCESSOR_LOOKS: u32 = 10;
 const SUCCESSOR_LOOK: Duration = Duration::from_millis(10);
+/// Maximum wait for hotrun's line on a terminal, which may be stopped by Ctrl-S, before a command
+/// starts.
+const ANNOUNCEMENT: Duration = Duration::from_millis(100);
 /// What a program has sent before it ended is known by then.
 const MAIN_PID_DELAY: Duration = Duration::from_millis(10);
 /// Between two looks at what a dead guardian has left: at first, and when somebody survives.
@@ -188,8 +193,7 @@ impl Tree {
                 continue;
             }
             let is_last = number + 1 == job.stages.len();
-            let label = stage.label.clone();
-            self.tell(Message::Running { proc: self.proc, label, is_last });
+            self.announce(stage, job, is_last).await;
             ended = self.run_stage(stage, job, is_last).await?;
             if ended.succeeded() {
                 continue;
@@ -213,6 +217,22 @@ impl Tree {
             self.run_question(command, job).await?;
         }
         Ok(first_failure.unwrap_or(ended))
+    }
+
+    /// Has the engine report that a command starts, and waits until that line is written: it
+    /// stands before what the command prints. A program that cannot be found is not announced.
+    async fn announce(&self, stage: &Stage, job: &Job, is_last: bool) {
+        if !can_be_found(stage, job) {
+            return;
+        }
+        let (announced, line) = oneshot::channel();
+        let label = stage.label.clone();
+        self.tell(Message::Running { proc: self.proc, label, is_last, announced });
+        // An error: the engine has ended, or has nothing to report.
+        let _ = line.await;
+        if job.printing == Printing::Inherited {
+            self.means.console.flush(ANNOUNCEMENT).await;
+        }
     }
 
     /// Runs the command that follows the stages. Its outcome is told, and is no failure.
@@ -250,7 +270,7 @@ impl Tree {
             self.follows = job.then.as_ref().and_then(|then| then.0(&output.messages));
             self.tell(Message::Output(self.proc, std::mem::take(&mut output.messages)));
         }
-        if job.keeps_output {
+        if matches!(job.printing, Printing::Kept | Printing::Withheld) {
             self.tell(Message::Printed(self.proc, std::mem::take(&mut output.printed)));
         }
         self.output = output;
@@ -453,12 +473,15 @@ impl Tree {
             let (stdout, stderr) = output.copy(&self.means.console, true, Kept::Searched)?;
             (streams[1], streams[2]) = (stdout, Some(stderr));
         }
-        if job.keeps_output {
-            let (stdout, stderr) =
-                output.copy(&self.means.console, !has_messages, Kept::Printed)?;
-            streams[1] = stdout.or(streams[1].take());
-            streams[2] = Some(stderr);
-        }
+        let kept = match job.printing {
+            Printing::Inherited => return Ok(streams),
+            Printing::Copied => Kept::Passed,
+            Printing::Kept => Kept::Printed,
+            Printing::Withheld => Kept::Withheld,
+        };
+        let (stdout, stderr) = output.copy(&self.means.console, !has_messages, kept)?;
+        streams[1] = stdout.or(streams[1].take());
+        streams[2] = Some(stderr);
         Ok(streams)
     }
 
@@ -754,6 +777,27 @@ fn without_jobserver(flags: &OsStr) -> String {
     kept.join(" ")
 }
 
+/// Whether the first word of a command names an executable file. A shell always does.
+fn can_be_found(stage: &Stage, job: &Job) -> bool {
+    let Command::Argv(argv) = &stage.command else { return true };
+    let Some(name) =
+        job.program.as_ref().map(|path| path.as_os_str()).or(argv.first().map(OsString::as_os_str))
+    else {
+        return false;
+    };
+    let is_executable = |path: &Path| {
+        access(&job.directory.join(path), AccessFlags::X_OK).is_ok()
+            && !job.directory.join(path).is_dir()
+    };
+    if name.as_encoded_bytes().contains(&b'/') {
+        return is_executable(Path::new(name));
+    }
+    let own = || std::env::var_os("PATH").unwrap_or_default();
+    let set = job.env.iter().rev().find(|(variable, _)| variable == "PATH");
+    let path = set.map_or_else(own, |(_, value)| value.clone());
+    std::env::split_paths(&path).any(|place| is_executable(&place.join(name)))
+}
+
 pub(super) fn not_started(
     command: &Command,
     program: Option<&Path>,
@@ -767,15 +811,15 @@ pub(super) fn not_started(
     };
     let error = Errno::from_raw(failure.errno);
     let why = match (failure.step, error) {
-        (Step::Prepare, _) => format!("{name}: no process for it: {}", error.desc()),
+        (Step::Prepare, _) => format!("{name}: no process can be started: {}", error.desc()),
         (Step::Enter, Errno::ENOENT) => {
-            format!("{}: the working directory is gone", directory.display())
+            format!("{}: the working directory no longer exists", directory.display())
         }
         (Step::Enter, _) => {
             format!("{}: cannot be entered: {}", directory.display(), error.desc())
         }
-        (Step::Execute, Errno::ENOENT) => format!("{name}: there is no such program"),
-        (Step::Execute, Errno::EACCES) => format!("{name}: is not executable"),
+        (Step::Execute, Errno::ENOENT) => format!("{name}: command not found"),
+        (Step::Execute, Errno::EACCES) => format!("{name}: not executable"),
         (Step::Execute, _) => format!("{name}: {}", error.desc()),
     };
     Ended::NotStarted(why)

@@ -413,7 +413,7 @@ mod tests {
         assert_eq!(plan.makes, Makes::CargoTarget("a".into()));
         let wrong = Selection { bin: Some("c".into()), ..Selection::default() };
         let error = selected(&by_manifest, &wrong).unwrap_err().to_string();
-        assert_eq!(error, "--bin c: no program of that name here\n  help: there is: a, b");
+        assert_eq!(error, "--bin c: no program of that name here\n  help: available: a, b");
     }
 
     #[test]

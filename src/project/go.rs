@@ -237,7 +237,7 @@ async fn package(place: Place<'_>, selection: &Selection, ask: &impl Ask) -> Res
 /// What a person could have meant.
 fn offer(error: Error, packages: &[Package], here: &Path) -> Error {
     let mains = labels(packages.iter().filter(|package| package.is_main()), here);
-    if mains.is_empty() { error } else { error.remedy(format!("there is: {}", mains.join(", "))) }
+    if mains.is_empty() { error } else { error.remedy(format!("available: {}", mains.join(", "))) }
 }
 
 fn labels<'a>(packages: impl Iterator<Item = &'a Package>, here: &Path) -> Vec<String> {

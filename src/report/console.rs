@@ -53,7 +53,20 @@ pub struct Console {
     /// So many bytes are queued, or being written.
     queued: watch::Sender<usize>,
     held: Rc<Held>,
+    shown: Rc<Shown>,
 }
+
+/// What is on the terminal.
+#[derive(Debug)]
+struct Shown {
+    /// The current line was written by [`Console::show_for_now`].
+    is_for_now: Cell<bool>,
+    /// When something was written last.
+    last: Cell<Instant>,
+}
+
+/// Returns to the first column, and erases the line.
+const ERASE_LINE: &[u8] = b"\r\x1b[K";
 
 /// What is written when the screen is free.
 #[derive(Debug, Default)]
@@ -97,11 +110,37 @@ impl Console {
                 written.send_modify(|queued| *queued -= bytes.len());
             }
         })?;
-        Ok(Self { queue, queued, held: Rc::default() })
+        let shown = Shown { is_for_now: Cell::new(false), last: Cell::new(Instant::now()) };
+        Ok(Self { queue, queued, held: Rc::default(), shown: Rc::new(shown) })
     }
 
     /// Writes, now or soon.
     pub fn write(&self, stream: Stream, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        self.shown.last.set(Instant::now());
+        if self.shown.is_for_now.take() {
+            self.enqueue(Stream::Stderr, ERASE_LINE);
+        }
+        self.enqueue(stream, bytes);
+    }
+
+    /// Writes a line to the terminal on stderr that is erased before anything else is written.
+    pub fn show_for_now(&self, line: &str) {
+        let is_free = self.held.pieces.borrow().is_empty() && !is_raw(Stream::Stderr);
+        if is_free && is_terminal(Stream::Stderr) {
+            self.shown.is_for_now.set(true);
+            self.enqueue(Stream::Stderr, &[ERASE_LINE, line.as_bytes()].concat());
+        }
+    }
+
+    /// How long nothing has been written.
+    pub fn silence(&self) -> Duration {
+        self.shown.last.get().elapsed()
+    }
+
+    fn enqueue(&self, stream: Stream, bytes: &[u8]) {
         let mut rest = bytes;
         // A terminal says that it is writable when it has room for a single byte.
         let may_write = *self.queued.borrow() == 0 && !is_terminal(stream);
@@ -169,6 +208,13 @@ impl Console {
     /// Whether lines wait for a program that seems to have left the screen.
     pub fn is_about_to_release(&self) -> bool {
         self.held.left.get().is_some() && !self.held.pieces.borrow().is_empty()
+    }
+
+    /// From now on nothing more is read that is only to be written; or it is again.
+    pub fn pause_copies(&self, is_paused: bool) {
+        self.queued.send_modify(|queued| {
+            *queued = if is_paused { *queued + MOST_QUEUED } else { *queued - MOST_QUEUED };
+        });
     }
 
     /// Waits until there is room for more.

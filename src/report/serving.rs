@@ -1,4 +1,4 @@
-//! The lines about sockets, readiness and going back.
+//! The lines about sockets, readiness and rollback.
 
 use std::time::SystemTime;
 
@@ -9,7 +9,7 @@ use super::{Part, Report, Tone, duration, short};
 use crate::event::{Notice, Proc, Repair, WentBack, name_paths};
 
 impl Report {
-    /// Where an app serves, if that is known.
+    /// The address of an app, if it is known.
     pub fn url(&self, app: Proc) -> Option<String> {
         self.facts.get(&app)?.address.map(|address| format!("http://{address}"))
     }
@@ -17,19 +17,21 @@ impl Report {
     pub(super) fn about_serving(&self, notice: &Notice) {
         match notice {
             Notice::Ready(app) => {
-                let what = self.url(*app).unwrap_or_else(|| self.name(*app));
+                let name = || if self.talk.pids { self.name(*app) } else { String::new() };
+                let what = self.url(*app).unwrap_or_else(name);
                 let text = format!("{what} in {}", self.took(*app));
-                self.line(Part::Runner, Tone::Good, "ready", &text);
+                self.line(Part::Runner, Tone::Good, "ready", text.trim_start());
             }
             Notice::Running(app) => {
-                let text = format!("{} for {}", self.name(*app), self.took(*app));
-                self.line(Part::Runner, Tone::Plain, "running", &text);
+                let name = if self.talk.pids { self.name(*app) } else { String::new() };
+                let text = format!("{name} for {}", self.took(*app));
+                self.line(Part::Runner, Tone::Plain, "running", text.trim_start());
             }
             Notice::Unready { new, app, goes_back } => {
                 let follows = match app {
                     Some(_) => self.serving(*app),
-                    None if *goes_back => "the last good one is started".to_owned(),
-                    None => "it is given more time".to_owned(),
+                    None if *goes_back => "starting the last good build".to_owned(),
+                    None => "still waiting for it".to_owned(),
                 };
                 let why = self.facts.get(new).and_then(|facts| facts.unready.clone());
                 let why = why.filter(|why| !why.is_empty()).map(|why| format!(": {why}"));
@@ -39,7 +41,7 @@ impl Report {
             }
             Notice::Assumed(app) => {
                 let text = format!(
-                    "{} replaces the older program after 1 s without any sign that it serves: it \
+                    "{} replaces the previous program after 1 s without any sign that it serves: it \
                      has not sent READY=1 and listens on no port; set [ready] to wait for more",
                     self.name(*app)
                 );
@@ -50,8 +52,8 @@ impl Report {
                 self.line(Part::Runner, Tone::Plain, "status", &text);
             }
             Notice::AppStopping(app) => {
-                let text = format!("{} says that it ends", self.name(*app));
-                self.line(Part::Runner, Tone::Plain, "ending", &text);
+                let text = format!("{} reports that it is stopping", self.name(*app));
+                self.line(Part::Runner, Tone::Plain, "stopping", &text);
             }
             Notice::Succeeded(app, before) => {
                 let before = before.map(|pid| format!(", in place of pid {pid}"));
@@ -59,30 +61,35 @@ impl Report {
                 self.line(Part::Runner, Tone::Plain, "continues", &text);
             }
             Notice::Extended { app, more, to_end } => {
-                let what = if *to_end { "to end" } else { "to become ready" };
+                let what = if *to_end { "to exit" } else { "to become ready" };
                 let name = self.name(*app);
                 let text = format!("for {name}, which asks for {} {what}", duration(*more));
                 self.line(Part::Runner, Tone::Warn, "waiting", &text);
             }
             Notice::TooManyLeave(app) => {
-                let text = format!("{}: three newer ones are leaving, too", self.name(*app));
+                let text = format!("{}: three newer ones are stopping, too", self.name(*app));
                 self.line(Part::Runner, Tone::Warn, "killing", &text);
             }
             Notice::RollbackPossible => {
-                let text = "the key b, or hotrun rollback, starts the last good one before it; \
-                            run.on_failed_start = \"rollback\" does so by itself";
+                let text = "press b or run `hotrun rollback` to start the last good build; set \
+                            run.on_failed_start = \"rollback\" to do this automatically";
                 self.line(Part::Main, Tone::Warn, "note", text);
             }
             Notice::NewestAgain => {
-                self.line(Part::Main, Tone::Warn, "note", "what was last built is tried again");
+                self.line(Part::Main, Tone::Warn, "note", "starting the newest build again");
             }
             Notice::NothingBuilt => {
-                self.line(Part::Main, Tone::Warn, "note", "there is nothing built to start again");
+                self.line(
+                    Part::Main,
+                    Tone::Warn,
+                    "note",
+                    "nothing has been built that could be restarted",
+                );
             }
             Notice::Reading(what) => self.line(Part::Watcher, Tone::Plain, "reading", what),
             Notice::Guessed(what) => self.line(Part::Main, Tone::Plain, "guess", what),
             Notice::TakenOver(pid) => {
-                let text = format!("the hotrun with pid {pid} runs in place of this one");
+                let text = format!("the hotrun with pid {pid} takes over from this one");
                 self.line(Part::Main, Tone::Warn, "note", &text);
             }
             Notice::Kept(app) => self.line(Part::Runner, Tone::Good, "kept", &self.name(*app)),
@@ -99,13 +106,15 @@ impl Report {
                 self.line(Part::Main, Tone::Good, "listening", &text);
             }
             Notice::ListenerShut(address, repair) => {
-                let shut = format!("a program has shut {address} down for everybody");
+                let shut = format!("a program has shut down {address} for all processes");
                 let text = match repair {
                     Repair::Again => format!(
-                        "{shut}; hotrun listens again (it should close it, and not shut it down)"
+                        "{shut}; hotrun listens again (the program should close it instead)"
                     ),
                     Repair::Anew => {
-                        format!("{shut}; hotrun has made it anew, for the next program that starts")
+                        format!(
+                            "{shut}; hotrun has opened it again for the next program that starts"
+                        )
                     }
                     Repair::FileBack => {
                         format!(
@@ -113,8 +122,8 @@ impl Report {
                         )
                     }
                     Repair::Failed(why) => format!(
-                        "nobody can connect to {address} any more ({why}); hotrun tries again when \
-                         a program ends"
+                        "connections to {address} are refused ({why}); hotrun tries again when a \
+                         program exits"
                     ),
                 };
                 self.line(Part::Main, Tone::Warn, "note", &text);
@@ -134,17 +143,17 @@ impl Report {
                     ""
                 };
                 let text = format!(
-                    "if it says that the address is in use: your program bound {} itself, and \
-                     hotrun holds that for it; take descriptor 3 (LISTEN_FDS){shell}, or remove \
-                     [[listen]]",
+                    "if it reports that the address is in use: your program binds {} itself, but \
+                     hotrun holds it for the program; use descriptor 3 (LISTEN_FDS){shell}, or \
+                     remove [[listen]]",
                     addresses.join(" or ")
                 );
                 self.line(Part::Main, Tone::Warn, "note", &text);
             }
             Notice::BoundBeside(app, address) => {
                 let text = format!(
-                    "{} listens on the same port by a socket of its own, beside hotrun's \
-                     {address}, where connections may wait for nobody; does it take descriptor 3 \
+                    "{} listens on the same port with its own socket, beside hotrun's {address}, \
+                     on which connections may never be accepted; does it use descriptor 3 \
                      (LISTEN_FDS)?",
                     self.name(*app)
                 );
@@ -152,16 +161,17 @@ impl Report {
             }
             Notice::NobodyAccepts(waiting, address) => {
                 let text = format!(
-                    "{waiting} wait on {address}, and the program accepts nobody; does it take \
-                     descriptor 3 (LISTEN_FDS)?"
+                    "connections are queued on {address} ({waiting}), but the program is not \
+                     accepting any; does it use descriptor 3 (LISTEN_FDS)?"
                 );
                 self.line(Part::Main, Tone::Warn, "note", &text);
             }
             Notice::PortNeedsHandover(ports) => {
                 let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
                 let text = format!(
-                    "the old program still listens on {}, so one beside it cannot, unless hotrun \
-                     opens it for both: [[listen]] address = {}; or run.mode = \"restart\"",
+                    "the previous program still listens on {}, so the new one cannot. Let hotrun \
+                     open the port for both: [[listen]] address = {}; or set run.mode = \
+                     \"restart\"",
                     ports.join(" and "),
                     ports[0]
                 );
@@ -175,15 +185,15 @@ impl Report {
         let built = time_of_day(to.built);
         let without = match &to.saved_since[..] {
             [] => String::new(),
-            saved => format!(", without what was saved since: {}", name_paths(saved, &self.base)),
+            saved => format!("; not included: {}", name_paths(saved, &self.base)),
         };
-        let text = format!("to what generation {} ran, built at {built}{without}", to.generation);
+        let text = format!("to the build of generation {} ({built}){without}", to.generation);
         self.line(Part::Main, Tone::Warn, "rollback", &text);
     }
 
-    /// Says that nothing older is started, and why.
+    /// Reports why no rollback is possible.
     pub fn no_rollback(&self, why: &str) {
-        self.line(Part::Main, Tone::Warn, "note", &format!("rollback is not possible: {why}"));
+        self.line(Part::Main, Tone::Warn, "note", &format!("cannot roll back: {why}"));
     }
 }
 

@@ -1,4 +1,4 @@
-//! Lines about who writes which files.
+//! Lines about the processes that write files.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,7 +22,7 @@ impl Report {
     fn finishing(&self, paths: &[PathBuf]) {
         let names = name_paths(paths, &self.base);
         let text =
-            format!("{names}; the running build is finished first, the next one includes this");
+            format!("{names}; finishing the running build first, the next one includes this");
         self.line(Part::Watcher, Tone::Plain, "saved", &text);
     }
 
@@ -35,7 +35,7 @@ impl Report {
 
     fn late(&self, paths: &[PathBuf], pause: Duration) {
         let names = name_paths(paths, &self.base);
-        let text = format!("{names}, perhaps by the program itself; acted on in {pause:.1?}");
+        let text = format!("{names}, perhaps by the program itself; building in {pause:.1?}");
         self.line(Part::Watcher, Tone::Plain, "changed", &text);
     }
 
@@ -43,9 +43,9 @@ impl Report {
         let names = name_paths(paths, &self.base);
         let first = name_paths(&paths[..paths.len().min(1)], &self.base);
         let text = format!(
-            "{names} is written by the program itself, which would restart forever, so these \
-             writes are ignored; to exclude: [watch] exclude = [{first:?}], or exclude_regex in \
-             the rule"
+            "the program itself writes {names}, and would restart forever, so these writes are \
+             ignored; to exclude the file: [watch] exclude = [{first:?}], or exclude_regex in the \
+             rule"
         );
         self.line(Part::Main, Tone::Warn, "note", &text);
     }

@@ -883,141 +883,144 @@ const fn scope(name: &'static str, policy: Policy) -> Scope {
     Scope { name, policy, other: None, pauses, follow_ups, rules, rollbacks, most_living: 4 }
 }
 
-fn scopes_of_rollback() -> Vec<Scope> {
-    let on_exit = |on_exit, policy| Policy { on_exit, ..policy };
-    vec![
-        Scope { rollbacks: true, most_living: 3, ..scope("rollback", BACK) },
-        Scope { rollbacks: true, most_living: 3, ..scope("rollback by hand alone", PLAIN) },
-        Scope {
-            rollbacks: true,
-            most_living: 3,
-            ..scope("rollback, handover", Policy { mode: Mode::Handover, ..BACK })
-        },
-        Scope {
-            rollbacks: true,
-            rules: true,
-            pauses: true,
-            most_living: 2,
-            ..scope("rollback, handover, all", Policy { mode: Mode::Handover, ..BACK })
-        },
-        Scope {
-            rollbacks: true,
-            rules: true,
-            most_living: 2,
-            ..scope("rollback, rules, on_exit = restart", on_exit(OnExit::Restart, BACK))
-        },
-        Scope {
-            rollbacks: true,
-            pauses: true,
-            follow_ups: true,
-            most_living: 2,
-            ..scope(
-                "rollback, pauses, on_exit = quit, hooks",
-                on_exit(OnExit::Quit, Policy { hooks: 1, spaced: true, ..BACK }),
-            )
-        },
-        Scope {
-            rollbacks: true,
-            most_living: 2,
-            ..scope("rollback, run only", Policy { builds: false, ..BACK })
-        },
-        Scope {
-            rollbacks: true,
-            other: Some(Policy { mode: Mode::Handover, ..PLAIN }),
-            most_living: 2,
-            ..scope(
-                "rollback, stop_on_error, then handover",
-                Policy { stop_on_error: true, ..BACK },
-            )
-        },
-    ]
+/// In the quick half of the exploration there is one process less at a time.
+const WHOLE: &str = "HOTRUN_TEST_WHOLE";
+
+fn every_promise_holds(mut scope: Scope) {
+    if std::env::var_os(WHOLE).is_none() {
+        scope.most_living = (scope.most_living - 1).max(2);
+    }
+    let Explored { states, transitions } =
+        explore(State::step, &scope).unwrap_or_else(|why| panic!("{}: {why}", scope.name));
+    println!("{}: {states} states, {transitions} transitions", scope.name);
+    assert!(states > 50, "{}: the exploration did not get anywhere", scope.name);
 }
 
-fn scopes() -> Vec<Scope> {
-    let on_exit = |on_exit, policy| Policy { on_exit, ..policy };
-    vec![
-        scope("restart", PLAIN),
-        Scope { pauses: true, follow_ups: true, most_living: 3, ..scope("restart, all", PLAIN) },
-        Scope {
-            follow_ups: true,
-            most_living: 3,
-            ..scope("restart, spaced, hooks", Policy { spaced: true, hooks: 2, ..PLAIN })
-        },
-        scope("restart, on_exit = restart", on_exit(OnExit::Restart, PLAIN)),
-        Scope {
-            most_living: 3,
-            ..scope(
-                "restart, on_exit = quit, spaced",
-                on_exit(OnExit::Quit, Policy { spaced: true, hooks: 1, ..PLAIN }),
-            )
-        },
-        scope("restart, stop_on_error", Policy { stop_on_error: true, ..PLAIN }),
-        Scope {
-            other: Some(PLAIN),
-            most_living: 3,
-            ..scope("build only, then both", Policy { runs: false, ..PLAIN })
-        },
-        Scope {
-            other: Some(PLAIN),
-            most_living: 3,
-            ..scope("run only, then both", Policy { builds: false, ..PLAIN })
-        },
-        Scope { other: Some(HANDOVER), most_living: 3, ..scope("restart, then handover", PLAIN) },
-        Scope { other: Some(PLAIN), most_living: 3, ..scope("handover, then restart", HANDOVER) },
-        Scope { most_living: 5, ..scope("handover", HANDOVER) },
-        Scope {
-            pauses: true,
-            follow_ups: true,
-            most_living: 3,
-            ..scope("handover, all", HANDOVER)
-        },
-        scope("handover, on_exit = restart", on_exit(OnExit::Restart, HANDOVER)),
-        scope(
-            "handover, stop_on_error, hooks",
-            Policy { stop_on_error: true, hooks: 1, ..HANDOVER },
-        ),
-        scope("handover, run only", Policy { builds: false, ..HANDOVER }),
-        Scope { rules: true, most_living: 3, ..scope("rules", PLAIN) },
-        Scope { rules: true, pauses: true, most_living: 2, ..scope("rules, pauses", PLAIN) },
-        Scope {
-            rules: true,
-            follow_ups: true,
-            pauses: true,
-            most_living: 2,
-            ..scope(
-                "rules, follow-ups, on_exit = restart, hooks",
-                on_exit(OnExit::Restart, Policy { hooks: 1, ..PLAIN }),
-            )
-        },
-        Scope {
-            rules: true,
-            most_living: 3,
-            ..scope("rules, on_exit = quit, stop_on_error", on_exit(OnExit::Quit, STOPPING))
-        },
-        Scope { rules: true, most_living: 3, ..scope("rules, handover", HANDOVER) },
-        Scope {
-            rules: true,
-            most_living: 3,
-            ..scope("rules, run only", Policy { builds: false, ..PLAIN })
-        },
-        scope("once", on_exit(OnExit::Quit, Policy { once: true, ..PLAIN })),
-    ]
-}
-
-#[test]
-fn every_promise_holds_on_every_transition() {
-    std::thread::scope(|threads| {
-        for scope in scopes().into_iter().chain(scopes_of_rollback()) {
-            threads.spawn(move || {
-                let explored = explore(State::step, &scope).unwrap_or_else(|why| {
-                    panic!("{}: {why}", scope.name);
-                });
-                let Explored { states, transitions } = explored;
-                println!("{}: {states} states, {transitions} transitions", scope.name);
-                assert!(states > 50, "{}: the exploration did not get anywhere", scope.name);
-            });
+/// A test for each scope: every promise holds on every transition in it.
+macro_rules! explored {
+    ($($test:ident: $scope:expr;)*) => {
+        mod every_promise_holds_in {
+            use super::*;
+            $(
+                #[test]
+                fn $test() {
+                    every_promise_holds($scope);
+                }
+            )*
         }
-    });
+    };
+}
+
+const fn on_exit(on_exit: OnExit, policy: Policy) -> Policy {
+    Policy { on_exit, ..policy }
+}
+
+explored! {
+    rollback: Scope { rollbacks: true, most_living: 3, ..scope("rollback", BACK) };
+    rollback_by_hand_alone: Scope {
+        rollbacks: true, most_living: 3,
+        ..scope("rollback by hand alone", PLAIN)
+    };
+    rollback_handover: Scope {
+        rollbacks: true, most_living: 3,
+        ..scope("rollback, handover", Policy { mode: Mode::Handover, ..BACK })
+    };
+    rollback_handover_all: Scope {
+        rollbacks: true, rules: true, pauses: true, most_living: 2,
+        ..scope("rollback, handover, all", Policy { mode: Mode::Handover, ..BACK })
+    };
+    rollback_rules_on_exit_restart: Scope {
+        rollbacks: true, rules: true, most_living: 2,
+        ..scope("rollback, rules, on_exit = restart", on_exit(OnExit::Restart, BACK))
+    };
+    rollback_pauses_on_exit_quit_hooks: Scope {
+        rollbacks: true, pauses: true, follow_ups: true, most_living: 2,
+        ..scope(
+            "rollback, pauses, on_exit = quit, hooks",
+            on_exit(OnExit::Quit, Policy { hooks: 1, spaced: true, ..BACK })
+        )
+    };
+    rollback_run_only: Scope {
+        rollbacks: true, most_living: 2,
+        ..scope("rollback, run only", Policy { builds: false, ..BACK })
+    };
+    rollback_stop_on_error_then_handover: Scope {
+        rollbacks: true, other: Some(Policy { mode: Mode::Handover, ..PLAIN }), most_living: 2,
+        ..scope("rollback, stop_on_error, then handover", Policy { stop_on_error: true, ..BACK })
+    };
+    restart: scope("restart", PLAIN);
+    restart_all: Scope {
+        pauses: true, follow_ups: true, most_living: 3,
+        ..scope("restart, all", PLAIN)
+    };
+    restart_spaced_hooks: Scope {
+        follow_ups: true, most_living: 3,
+        ..scope("restart, spaced, hooks", Policy { spaced: true, hooks: 2, ..PLAIN })
+    };
+    restart_on_exit_restart: scope("restart, on_exit = restart", on_exit(OnExit::Restart, PLAIN));
+    restart_on_exit_quit_spaced: Scope {
+        most_living: 3,
+        ..scope(
+            "restart, on_exit = quit, spaced",
+            on_exit(OnExit::Quit, Policy { spaced: true, hooks: 1, ..PLAIN })
+        )
+    };
+    restart_stop_on_error: scope(
+        "restart, stop_on_error",
+        Policy { stop_on_error: true, ..PLAIN }
+    );
+    build_only_then_both: Scope {
+        other: Some(PLAIN), most_living: 3,
+        ..scope("build only, then both", Policy { runs: false, ..PLAIN })
+    };
+    run_only_then_both: Scope {
+        other: Some(PLAIN), most_living: 3,
+        ..scope("run only, then both", Policy { builds: false, ..PLAIN })
+    };
+    restart_then_handover: Scope {
+        other: Some(HANDOVER), most_living: 3,
+        ..scope("restart, then handover", PLAIN)
+    };
+    handover_then_restart: Scope {
+        other: Some(PLAIN), most_living: 3,
+        ..scope("handover, then restart", HANDOVER)
+    };
+    handover: Scope { most_living: 5, ..scope("handover", HANDOVER) };
+    handover_all: Scope {
+        pauses: true, follow_ups: true, most_living: 3,
+        ..scope("handover, all", HANDOVER)
+    };
+    handover_on_exit_restart: scope(
+        "handover, on_exit = restart",
+        on_exit(OnExit::Restart, HANDOVER)
+    );
+    handover_stop_on_error_hooks: scope(
+        "handover, stop_on_error, hooks",
+        Policy { stop_on_error: true, hooks: 1, ..HANDOVER }
+    );
+    handover_run_only: scope("handover, run only", Policy { builds: false, ..HANDOVER });
+    rules: Scope { rules: true, most_living: 3, ..scope("rules", PLAIN) };
+    rules_pauses: Scope {
+        rules: true, pauses: true, most_living: 2,
+        ..scope("rules, pauses", PLAIN)
+    };
+    rules_follow_ups_on_exit_restart_hooks: Scope {
+        rules: true, follow_ups: true, pauses: true, most_living: 2,
+        ..scope(
+            "rules, follow-ups, on_exit = restart, hooks",
+            on_exit(OnExit::Restart, Policy { hooks: 1, ..PLAIN })
+        )
+    };
+    rules_on_exit_quit_stop_on_error: Scope {
+        rules: true, most_living: 3,
+        ..scope("rules, on_exit = quit, stop_on_error", on_exit(OnExit::Quit, STOPPING))
+    };
+    rules_handover: Scope { rules: true, most_living: 3, ..scope("rules, handover", HANDOVER) };
+    rules_run_only: Scope {
+        rules: true, most_living: 3,
+        ..scope("rules, run only", Policy { builds: false, ..PLAIN })
+    };
+    once: scope("once", on_exit(OnExit::Quit, Policy { once: true, ..PLAIN }));
 }
 
 // That the exploration can fail: each of these machines has one fault, made by changing

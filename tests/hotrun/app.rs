@@ -16,7 +16,7 @@ fn an_app_that_ignores_sigterm_is_killed_after_its_grace_and_never_overlaps_its_
     let first = hotrun.wait_serving("one");
     project.save("source.txt", "two\n");
     hotrun.wait_for("asked");
-    hotrun.wait_for(&format!("killing  pid {first}: it did not end within 300 ms of SIGTERM"));
+    hotrun.wait_for(&format!("killing  pid {first}: it did not exit within 300 ms of SIGTERM"));
     hotrun.wait_serving("two");
     assert!(!is_alive(first));
     assert_eq!(hotrun.count("OVERLAP"), 0);
@@ -168,7 +168,7 @@ fn an_executable_that_somebody_still_writes_is_tried_again() {
     );
     let mut hotrun = project.start(&[]);
     hotrun.wait_for("ready");
-    assert_eq!(hotrun.count("no start"), 0, "{}", hotrun.output());
+    assert_eq!(hotrun.count("to start"), 0, "{}", hotrun.output());
     hotrun.end();
 }
 
@@ -180,7 +180,7 @@ fn with_on_exit_restart_it_comes_back_by_itself() {
     let project = Sandbox::new().file("hotrun.toml", &config).script("app", app);
     let mut hotrun = project.start(&[]);
     hotrun.wait_for("turn 1");
-    hotrun.wait_for("exit code 1; it is started again");
+    hotrun.wait_for("exit code 1; restarting");
     hotrun.wait_for("turn 3");
     hotrun.wait_for("ready");
     hotrun.end();
@@ -213,7 +213,7 @@ fn with_on_exit_quit_hotrun_ends_with_the_apps_code() {
     let project = Sandbox::new().file("hotrun.toml", &config).script("app", "exit 7\n");
     let (code, _, stderr) = project.run(&[]);
     assert_eq!(code, 7, "{stderr}");
-    assert!(stderr.contains("exit code 7; so hotrun ends"), "{stderr}");
+    assert!(stderr.contains("exit code 7; exiting"), "{stderr}");
 }
 
 #[test]

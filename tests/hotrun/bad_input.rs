@@ -217,7 +217,7 @@ fn a_program_that_does_not_exist() {
     let config = "[build]\nentrypoint = \"no-such-program\"\n";
     let project = Sandbox::empty().file("hotrun.toml", config).file("a.txt", "");
     let mut hotrun = project.start(&[]);
-    hotrun.wait_for("no start  no-such-program: there is no such program; waiting for a save");
+    hotrun.wait_for("failed  to start: no-such-program: command not found; waiting for a save");
     hotrun.end();
 }
 
@@ -237,11 +237,11 @@ fn cargo_and_go_that_are_not_installed() {
     let project = project.env("PATH", "/nowhere");
     let (code, _, stderr) = project.run(&[]);
     assert_eq!(code, 1);
-    assert!(stderr.contains("cargo: there is no such program\n  help: install it"), "{stderr}");
+    assert!(stderr.contains("cargo: command not found\n  help: install it"), "{stderr}");
     let project = Sandbox::empty().file("go.mod", "module x\n").env("PATH", "/nowhere");
     let (code, _, stderr) = project.run(&[]);
     assert_eq!(code, 1);
-    assert!(stderr.contains("go: there is no such program\n  help: install it"), "{stderr}");
+    assert!(stderr.contains("go: command not found\n  help: install it"), "{stderr}");
 }
 
 #[test]

@@ -118,7 +118,7 @@ fn in_air_mode_a_failing_pre_cmd_ends_the_list_with_a_warning_and_still_builds()
                   entrypoint = \"./app\"\n";
     let project = Sandbox::new().file(".air.toml", config);
     let mut hotrun = project.start(&["-c", ".air.toml"]);
-    hotrun.wait_for("warning  exit 3: exit code 3; the build goes on");
+    hotrun.wait_for("warning  exit 3: exit code 3; the build continues");
     hotrun.wait_serving("one");
     assert_eq!(hotrun.count("never"), 0);
     hotrun.end();
@@ -144,7 +144,7 @@ fn an_overtaken_build_that_ignores_sigterm_is_killed_after_its_grace() {
     project.save("source.txt", "two\n");
     hotrun.wait_for_line("stuck");
     project.save("source.txt", "three\n");
-    hotrun.wait_for("did not end within 100 ms of SIGTERM");
+    hotrun.wait_for("did not exit within 100 ms of SIGTERM");
     hotrun.wait_serving("three");
     hotrun.end();
 }

@@ -131,7 +131,7 @@ fn disturb(run: &mut Run, hotrun: &mut Hotrun) -> &'static str {
         28 => {
             hotrun.kill_with_guardians();
             start_another(run, hotrun);
-            "hotrun and its guardians are killed, and it is started again"
+            "hotrun and its guardians are killed, and restarting"
         }
         _ => {
             hotrun.signal(Signal::SIGINT);

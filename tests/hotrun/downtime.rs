@@ -283,7 +283,7 @@ fn a_program_that_starts_its_successor_and_ends_goes_on_as_that_one() {
         load.go_on();
         let seen = load.end();
         assert_eq!(seen.failures, [""; 0], "{}", hotrun.output());
-        assert_eq!(hotrun.count("ended"), 0, "{}", hotrun.output());
+        assert_eq!(hotrun.count("exited"), 0, "{}", hotrun.output());
 
         // It is the program in all respects: it is replaced, its crash is seen, and it is ended.
         let upgrade = |hotrun: &mut Hotrun, version: &str| {
@@ -322,7 +322,7 @@ fn a_process_that_listens_elsewhere_does_not_take_the_place_of_a_program_that_ha
     let mut hotrun = project.start_plain(&[]);
     hotrun.wait_for("ready  http://");
     project.save("go", "");
-    hotrun.wait_for("ended  pid");
+    hotrun.wait_for("exited  pid");
     wait_until("its helper is ended, too", || hotrun.children().is_empty());
     hotrun.end();
 }

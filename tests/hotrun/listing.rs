@@ -466,7 +466,7 @@ fn a_library_archive_is_no_program() {
     let (code, _, stderr) = project.run(&["-C", "app", "--no-config", "-p", "lib"]);
     assert_eq!(
         (code, stderr.as_str()),
-        (2, "hotrun: -p lib: ./lib is package lib, not main\n  help: there is: .\n")
+        (2, "hotrun: -p lib: ./lib is package lib, not main\n  help: available: .\n")
     );
 }
 

@@ -113,7 +113,7 @@ fn a_takeover_ends_the_first_gracefully_whatever_it_does() {
     let mut second = project.start(&["--takeover"]);
     second.wait_serving("one");
     assert!(!is_alive(app));
-    first.wait_for(&format!("the hotrun with pid {} runs in place of this one", second.pid()));
+    first.wait_for(&format!("the hotrun with pid {} takes over from this one", second.pid()));
     first.wait_for("ended well");
     assert_eq!(first.ended().0, 0);
     is_refused(&project, &second, &[]);

@@ -75,7 +75,7 @@ fn who_holds_the_port_that_the_program_is_said_to_need_is_named_before_it_starts
     let stranger = Stranger::on(port, &project, ".");
     let mut hotrun = project.start(&[]);
     let line = wait_told(&mut hotrun, &stranger, port);
-    assert!(line.contains("; end it, or have it ended: hotrun --free-port"), "{line}");
+    assert!(line.contains("; stop it, or have hotrun stop it: hotrun --free-port"), "{line}");
     hotrun.wait_for("exit code 3");
     let output = hotrun.end();
     assert_eq!(output.matches("is held by").count(), 1, "{output}");
@@ -121,7 +121,7 @@ fn free_port_ends_who_is_of_this_project_and_nobody_else() {
         let mut hotrun = project.start(&["--free-port"]);
         let line = wait_told(&mut hotrun, &stranger, port);
         if is_ended {
-            assert!(line.contains("; it was ended"), "{line}");
+            assert!(line.contains("; it was stopped"), "{line}");
             hotrun.wait_for("serving one");
             stranger.0.wait().unwrap();
         } else {
@@ -156,7 +156,7 @@ fn a_port_that_the_program_had_is_known_also_to_the_next_hotrun() {
 
     let mut last = project.start(&["--free-port"]);
     let line = wait_told(&mut last, &stranger, port);
-    assert!(line.contains("it was ended"), "{line}");
+    assert!(line.contains("it was stopped"), "{line}");
     // Nobody has to save anything.
     last.wait_for("serving one");
     last.end();
@@ -191,7 +191,7 @@ fn a_build_that_serves_is_told_and_stopped_like_a_program() {
         let project = project.env("PATH", &path);
         let mut hotrun = project.start(&[]);
         hotrun.wait_for("serving one");
-        let line = hotrun.wait_for("the build has not ended");
+        let line = hotrun.wait_for("the build is still running");
         assert!(line.contains(&format!("listens on port {port}")), "{line}");
         hotrun.wait_for(&remedy);
         if cmd.starts_with("go") {
@@ -237,11 +237,11 @@ fn a_program_that_ends_while_a_rule_runs_has_its_pause_too() {
     project.save("a.rule", "b");
     hotrun.wait_for_line("rule runs");
     nix::sys::signal::kill(app, Signal::SIGKILL).unwrap();
-    hotrun.wait_for("it is started again");
+    hotrun.wait_for("restarting");
     project.save("go", "");
     hotrun.wait_for("  done  ");
     // What asks for it need not wait.
-    assert_eq!(hotrun.count("started"), 2, "told once, started once:\n{}", hotrun.output());
+    assert_eq!(hotrun.count("started"), 1, "started once:\n{}", hotrun.output());
     project.save("source.txt", "two\n");
     hotrun.wait_serving("two");
     hotrun.end();

@@ -49,7 +49,7 @@ fn it_is_ready_when_it_says_so_and_its_words_are_passed_on() {
     assert!(line.ends_with('s'), "{line}");
     hotrun.wait_for(&format!("status  pid {app}: up"));
     project.save("stop", "");
-    hotrun.wait_for(&format!("ending  pid {app} says that it ends"));
+    hotrun.wait_for(&format!("stopping  pid {app} reports that it is stopping"));
     hotrun.end();
 }
 
@@ -206,7 +206,7 @@ fn who_is_not_ready_in_time_is_told_of_once_and_given_more_time() {
     let mut hotrun = project.start_plain(&[]);
     let line = hotrun.wait_for("not ready  pid ");
     let why = ": it has not sent READY=1 to $NOTIFY_SOCKET; it has printed no line with /up/; \
-               it is given more time";
+               it still waiting for it";
     assert!(line.ends_with(why), "{line}");
     project.save("go", "");
     hotrun.wait_for("    ready  pid ");
@@ -283,7 +283,7 @@ fn in_a_handover_without_any_sign_the_new_one_takes_over_after_a_second_which_is
     hotrun.wait_for("running");
     project.save("source.txt", "two\n");
     hotrun.wait_serving("two");
-    hotrun.wait_for("replaces the older program after 1 s without any sign that it serves");
+    hotrun.wait_for("replaces the previous program after 1 s without any sign that it serves");
     hotrun.wait_for("running");
     hotrun.wait_for("stopped");
     project.save("source.txt", "three\n");
@@ -294,7 +294,7 @@ fn in_a_handover_without_any_sign_the_new_one_takes_over_after_a_second_which_is
     hotrun.wait_serving("four");
     hotrun.wait_for("ready  pid");
     let output = hotrun.end();
-    assert_eq!(output.matches("replaces the older program").count(), 1, "{output}");
+    assert_eq!(output.matches("replaces the previous program").count(), 1, "{output}");
 }
 
 #[test]
@@ -322,7 +322,7 @@ fn in_a_handover_the_old_ones_answer_proves_nothing() {
         &format!("three\nserver = socket.create_server(('127.0.0.1', {port}))\n"),
     );
     hotrun.wait_for("Address already in use");
-    let line = hotrun.wait_for("the old program still listens on");
+    let line = hotrun.wait_for("the previous program still listens on");
     assert!(line.contains(&format!("[[listen]] address = {port}")), "{line}");
     hotrun.wait_for(&format!("pid {old} keeps running"));
     hotrun.end();
@@ -341,7 +341,7 @@ fn what_drains_for_longer_asks_for_it() {
     let mut hotrun = project.start_plain(&[]);
     hotrun.wait_for("handles");
     project.save("source.txt", "two\n");
-    hotrun.wait_for("which asks for 1 min 0 s to end");
+    hotrun.wait_for("which asks for 1 min 0 s to exit");
     hotrun.wait_for_line("drained");
     hotrun.wait_serving("two");
     assert_eq!(hotrun.count("killing"), 0, "{}", hotrun.output());

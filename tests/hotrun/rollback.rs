@@ -77,9 +77,9 @@ fn a_start_that_fails_is_followed_by_the_last_good_program_under_its_own_name() 
     project.save("main.c", &source("two", FAILS));
     hotrun.wait_for("changed  main.c");
     hotrun.wait_serving("two");
-    hotrun.wait_for("exit code 3; the last good one is started");
-    let line = hotrun.wait_for("rollback  to what generation 1 ran, built at ");
-    assert!(line.ends_with(", without what was saved since: main.c"), "{line}");
+    hotrun.wait_for("exit code 3; starting the last good build");
+    let line = hotrun.wait_for("rollback  to the build of generation 1 (");
+    assert!(line.ends_with("; not included: main.c"), "{line}");
     let name = format!("started as {}/app with words", project.root().display());
     hotrun.wait_for_line(&name);
     let app = hotrun.wait_serving("one");
@@ -129,7 +129,7 @@ fn who_crashes_soon_after_it_was_ready_has_failed_to_start() {
         wait_kept(&project, 1);
         project.save("main.c", &source("two", "usleep(300000); _exit(3);"));
         hotrun.wait_serving("two");
-        hotrun.wait_for("the last good one is started");
+        hotrun.wait_for("starting the last good build");
         hotrun.wait_serving("one");
         hotrun.wait_for("ready");
         hotrun.end();
@@ -148,7 +148,7 @@ fn who_is_not_ready_in_time_is_followed_by_the_last_good_program() {
     wait_kept(&project, 1);
     project.save("main.c", &source("two", ""));
     let two = hotrun.wait_serving("two");
-    hotrun.wait_for("it has printed no line with /serving one/; the last good one is started");
+    hotrun.wait_for("it has printed no line with /serving one/; starting the last good build");
     hotrun.wait_serving("one");
     assert!(!is_alive(two));
     hotrun.end();
@@ -215,7 +215,7 @@ fn where_no_artifact_is_known_it_is_told_and_hotrun_waits() {
         hotrun.wait_for("ready");
         project.save("source.txt", "bad\n");
         hotrun.wait_for("waiting for a save");
-        let line = hotrun.wait_for("rollback is not possible: ");
+        let line = hotrun.wait_for("cannot roll back: ");
         assert!(line.contains(why), "{line}");
         project.save("source.txt", "good\n");
         hotrun.wait_serving("good");
@@ -249,7 +249,7 @@ fn a_rollback_is_only_by_hand_unless_it_is_asked_for() {
     wait_kept(&project, 1);
     project.save("main.c", &source("two", FAILS));
     hotrun.wait_for("exit code 3; waiting for a save");
-    hotrun.wait_for("the key b, or hotrun rollback, starts the last good one before it");
+    hotrun.wait_for("press b or run `hotrun rollback` to start the last good build");
     let (code, stdout, _) = project.run(&["rollback"]);
     assert_eq!(code, 0);
     assert!(stdout.starts_with("going back to generation 1, built at "), "{stdout}");

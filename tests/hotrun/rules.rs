@@ -86,7 +86,7 @@ fn a_rule_that_fails_is_told_and_keeps_neither_the_app_nor_a_build_nor_other_rul
     let first = hotrun.wait_serving("one");
     project.save("page.in", "broken\n");
     let line = hotrun.wait_for("failed");
-    assert!(line.contains("a rule: exit code 1, after "), "{line}");
+    assert!(line.contains("rule: exit code 1, after "), "{line}");
     assert!(line.ends_with(&format!("pid {first} keeps running")), "{line}");
     assert!(is_alive(first));
     project.sh("mkdir new && echo x > new/a.css && echo two > new/source.txt && \
@@ -216,7 +216,7 @@ fn restart_is_not_for_a_program_that_is_gone() {
     let first = hotrun.wait_serving("one");
     project.sh("rm made");
     project.save("app.conf", "x");
-    hotrun.wait_for("there is nothing built to start again");
+    hotrun.wait_for("nothing has been built that could be restarted");
     assert!(is_alive(first), "the good app lives");
     hotrun.end();
 }
@@ -267,7 +267,7 @@ fn a_signal_is_for_the_program_and_not_for_what_it_has_started() {
 fn nobody_to_signal_is_told() {
     let project = with_action("\"signal\"\nsignal = \"HUP\"", "exit 0\n");
     let mut hotrun = project.start(&[]);
-    hotrun.wait_for("ended");
+    hotrun.wait_for("exited");
     project.save("app.conf", "x");
     hotrun.wait_for("no program is running that could get SIGHUP");
     hotrun.end();

@@ -37,6 +37,8 @@ pub(crate) fn config_to_run(words: &[&str]) -> String {
 
 /// Most apps of tests listen on no port, and are to be ready all the same.
 pub(crate) const SOON_READY: &str = "--ready.after=100ms";
+/// Lines name the program by its pid.
+pub(crate) const PIDS: &str = "--log.pids=true";
 /// Builds what all sources say, in the order of their names.
 pub(crate) const ALL: &str = "cat $(find . -name '*.txt' | sort) | tr '\\n' '-' > built";
 
@@ -128,9 +130,15 @@ impl Sandbox {
         self.start_plain(&[&[SOON_READY], args].concat())
     }
 
-    /// Starts hotrun with these arguments alone.
+    /// Starts hotrun, which decides itself when an app is ready.
     #[track_caller]
     pub(crate) fn start_plain(&self, args: &[&str]) -> Hotrun {
+        self.start_bare(&[&[PIDS], args].concat())
+    }
+
+    /// Starts hotrun with these arguments alone.
+    #[track_caller]
+    pub(crate) fn start_bare(&self, args: &[&str]) -> Hotrun {
         self.start_with(self.command(args))
     }
 
@@ -138,7 +146,7 @@ impl Sandbox {
     #[track_caller]
     pub(crate) fn start_by(&self, script: &str) -> Hotrun {
         let mut command = self.command_of("sh", &["-c", script, "sh"]);
-        command.args([env!("CARGO_BIN_EXE_hotrun"), SOON_READY]);
+        command.args([env!("CARGO_BIN_EXE_hotrun"), SOON_READY, PIDS]);
         self.start_with(command)
     }
 

@@ -182,7 +182,7 @@ fn behind_a_shell_nobody_is_told_that_the_sockets_are_meant_for_it_but_who_runs_
         project.run(&["exec", "--", "sh", "-c", "echo \"<$LISTEN_PID>\"; exit 3"]);
     assert_eq!((code, stdout.as_str()), (3, "<>\n"));
     let (code, _, stderr) = project.run(&["exec", "nowhere"]);
-    assert_eq!((code, stderr.as_str()), (127, "hotrun: nowhere: there is no such program\n"));
+    assert_eq!((code, stderr.as_str()), (127, "hotrun: nowhere: command not found\n"));
     let (code, _, stderr) = project.run(&["exec"]);
     assert_eq!(code, 2);
     assert!(stderr.contains("no program is named"), "{stderr}");
@@ -227,7 +227,7 @@ while True:
         hotrun.wait_serving("one");
         serves("one");
         hotrun.signal(Signal::SIGUSR1);
-        hotrun.wait_for(&format!("has shut {bound} down for everybody; hotrun"));
+        hotrun.wait_for(&format!("has shut down {bound} for all processes; hotrun"));
         // A TCP socket serves on; a Unix one is another, and for the next program.
         if !bound.starts_with("unix:") {
             serves("one");
@@ -241,7 +241,7 @@ while True:
             None => TcpStream::connect(&bound).is_ok(),
         });
         let output = hotrun.end();
-        assert_eq!(output.matches("down for everybody").count(), 1, "told once:\n{output}");
+        assert_eq!(output.matches("for all processes").count(), 1, "told once:\n{output}");
     }
 }
 
@@ -368,7 +368,7 @@ fn a_unix_socket_keeps_its_mode_and_is_removed_only_if_it_is_still_hotruns() {
     // A second hotrun leaves the first alone.
     let (code, _, stderr) = project.run(&["--", "other"]);
     assert_eq!(code, 1);
-    assert!(stderr.contains("app.sock: cannot listen there: somebody else does"), "{stderr}");
+    assert!(stderr.contains("app.sock: cannot listen on it: the address is in use"), "{stderr}");
     UnixStream::connect(&path).unwrap();
     hotrun.end();
     assert!(!path.exists());
@@ -393,14 +393,17 @@ fn who_holds_the_port_is_named_and_nothing_is_built() {
     assert_eq!((code, stdout.as_str()), (1, ""));
     let me = std::process::id();
     assert!(
-        stderr.starts_with(&format!("hotrun: 127.0.0.1:{port}: cannot listen there: ")),
+        stderr.starts_with(&format!("hotrun: 127.0.0.1:{port}: cannot listen on it: ")),
         "{stderr}"
     );
-    assert!(stderr.contains(&format!("(pid {me})")) && stderr.contains("help: end it"), "{stderr}");
+    assert!(
+        stderr.contains(&format!("(pid {me})")) && stderr.contains("help: stop it"),
+        "{stderr}"
+    );
     assert!(!project.root().join("built").exists());
     let (code, _, stderr) = project.run(&["--listen", "203.0.113.7:80"]);
     assert_eq!(code, 1);
-    assert!(stderr.contains("this machine has no such address"), "{stderr}");
+    assert!(stderr.contains("this machine does not have this address"), "{stderr}");
     for wrong in ["x", "example.com:80", "1.2.3.4", "a=", "70000"] {
         let (code, _, stderr) = project.run(&["--listen", wrong]);
         assert_eq!(code, 2, "{wrong}");
@@ -419,7 +422,7 @@ fn a_program_that_opens_the_port_itself_is_told_what_to_do() {
     let project = project(&server, &listen(&port.to_string()));
     let mut hotrun = project.start(&[]);
     hotrun.wait_for("Address already in use");
-    let line = hotrun.wait_for("if it says that the address is in use");
+    let line = hotrun.wait_for("if it reports that the address is in use");
     let expected = format!("your program bound 127.0.0.1:{port} itself");
     assert!(line.contains(&expected) && line.contains("take descriptor 3"), "{line}");
     hotrun.end();
@@ -439,7 +442,7 @@ fn who_waits_for_a_program_that_accepts_nobody_is_told_of() {
     );
     let has_ipv6 = TcpListener::bind("[::1]:0").is_ok();
     let both = [
-        (deaf, format!("1 wait on 127.0.0.1:{port}, and")),
+        (deaf, format!("connections are queued on 127.0.0.1:{port} (1), but")),
         (&*beside, "listens on the same port by a socket of its own".to_owned()),
     ];
     for (server, told) in both.into_iter().take(if has_ipv6 { 2 } else { 1 }) {
@@ -496,7 +499,7 @@ fn a_listener_that_cannot_be_opened_takes_down_no_program() {
     hotrun.wait_for("ready");
     project
         .save("hotrun.toml", &format!("{}{}", crate::sandbox::CONFIG, listen(&port.to_string())));
-    hotrun.wait_for(&format!("127.0.0.1:{port}: cannot listen there"));
+    hotrun.wait_for(&format!("127.0.0.1:{port}: cannot listen on it"));
     hotrun.wait_for("the previous configuration stays in effect until this is fixed");
     assert!(is_alive(app));
     project.save("source.txt", "two\n");

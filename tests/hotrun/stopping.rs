@@ -144,7 +144,7 @@ fn what_was_killed_together_with_its_guardians_has_left_is_ended_by_the_next_and
 
     project.save("source.txt", "two\n");
     let mut next = project.start(&[]);
-    let line = next.wait_for("  ended  ");
+    let line = next.wait_for("  killed  ");
     assert!(line.contains(&format!("\"sleep 4711\" (pid {ours}) and 1 more, left")), "{line}");
     next.wait_serving("two");
     wait_until("they are dead", || !is_alive(ours) && !is_alive(elsewhere));

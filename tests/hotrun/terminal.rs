@@ -14,7 +14,8 @@ use nix::sys::termios::{LocalFlags, tcgetattr};
 use nix::unistd::Pid;
 
 use crate::sandbox::{
-    CONFIG, PATIENCE, SOON_READY, Sandbox, config_to_run, has, is_alive, marked, stat, wait_until,
+    CONFIG, PATIENCE, PIDS, SOON_READY, Sandbox, config_to_run, has, is_alive, marked, stat,
+    wait_until,
 };
 
 /// What has been shown so far.
@@ -60,14 +61,16 @@ struct Session {
 impl Session {
     /// hotrun, alone on a terminal.
     fn of_hotrun(project: &Sandbox) -> Self {
-        Self::start(project, &[env!("CARGO_BIN_EXE_hotrun"), SOON_READY])
+        Self::start(project, &[env!("CARGO_BIN_EXE_hotrun"), SOON_READY, PIDS])
     }
 
     /// A shell with job control, in which `hotrun` is a command.
     fn of_shell(project: &Sandbox, shell: &[&str]) -> Self {
         let mut session = Self::start(project, shell);
         let hotrun = env!("CARGO_BIN_EXE_hotrun");
-        session.send(&format!("PS1='$ '; alias hotrun='{hotrun} {SOON_READY}'; echo re''ady\n"));
+        session.send(&format!(
+            "PS1='$ '; alias hotrun='{hotrun} {SOON_READY} {PIDS}'; echo re''ady\n"
+        ));
         session.wait_for("ready\r\n");
         session
     }
@@ -239,7 +242,7 @@ fn an_app_that_asks_gets_the_terminal_and_so_do_its_successors() {
     // No key of hotrun's, though it is one letter.
     session.send("q\n");
     session.wait_for("hello q");
-    // To the app, which dies of it; and so hotrun ends.
+    // To the app, which dies of it; and exiting.
     session.send("\x03");
     session.ends_with(0);
     assert!(!session.shown().contains("waiting for a save"), "{}", session.shown());
@@ -252,7 +255,8 @@ fn it_does_too_where_all_that_stops_a_reader_was_ignored_before() {
     }
     // As tmux does for what runs in a pane without a shell.
     let project = Sandbox::new().script("app", ASKS);
-    let script = format!("trap '' TTIN TTOU; exec {} {SOON_READY}", env!("CARGO_BIN_EXE_hotrun"));
+    let script =
+        format!("trap '' TTIN TTOU; exec {} {SOON_READY} {PIDS}", env!("CARGO_BIN_EXE_hotrun"));
     let mut session = Session::start(&project, &["sh", "-c", &script]);
     session.wait_for("hotrun's keys are off");
     session.send("world\n");
@@ -304,7 +308,7 @@ fn what_is_pasted_or_sent_by_an_arrow_is_no_key() {
     session.send("h");
     session.wait_for("q  quit");
     let shown = session.shown();
-    assert!(!shown.contains("asked") && !shown.contains("paused"), "{shown}");
+    assert!(!shown.contains("requested") && !shown.contains("paused"), "{shown}");
     session.send("q");
     session.ends_with(0);
 }
@@ -315,7 +319,8 @@ fn a_pager_that_reads_hotruns_output_has_the_keyboard() {
         return;
     }
     let project = Sandbox::new();
-    let script = format!("{} {SOON_READY} 2>&1 | (trap '' INT; cat)", env!("CARGO_BIN_EXE_hotrun"));
+    let script =
+        format!("{} {SOON_READY} {PIDS} 2>&1 | (trap '' INT; cat)", env!("CARGO_BIN_EXE_hotrun"));
     let mut session = Session::start(&project, &["sh", "-c", &script]);
     session.wait_for("ready");
     session.is_as_it_was();
@@ -358,7 +363,7 @@ fn keys_do_what_the_help_says() {
     session.send("h");
     session.wait_for("q  quit");
     session.send("r");
-    session.wait_for("asked");
+    session.wait_for("requested");
     session.wait_for("serving one as ");
     session.wait_for("ready");
     session.send("s");
@@ -382,7 +387,7 @@ fn keys_do_what_the_help_says() {
 #[test]
 fn without_a_terminal_on_stdin_nothing_is_a_key() {
     let project = Sandbox::new();
-    let mut command = project.command(&[SOON_READY]);
+    let mut command = project.command(&[SOON_READY, PIDS]);
     command.stdin(std::process::Stdio::piped());
     let mut hotrun = project.start_with(command);
     hotrun.wait_for("ready");
@@ -522,7 +527,7 @@ fn ctrl_z_stops_the_whole_job_and_fg_goes_on_with_it() {
         session.wait_for("serving two as ");
         session.wait_for("ready");
         session.send("r");
-        session.wait_for("asked");
+        session.wait_for("requested");
         session.wait_for("ready");
         session.send("q");
         session.leave_shell();
@@ -558,7 +563,7 @@ fn under_make_ctrl_z_gives_the_prompt_back_too() {
         return;
     }
     for Shell { command: shell, stopped, .. } in shells() {
-        let makefile = format!("dev:\n\t@{} {SOON_READY}\n", env!("CARGO_BIN_EXE_hotrun"));
+        let makefile = format!("dev:\n\t@{} {SOON_READY} {PIDS}\n", env!("CARGO_BIN_EXE_hotrun"));
         for app in [ASKS, "echo hello there\nexec sleep 1000\n"] {
             let project = Sandbox::new().script("app", app).file("Makefile", &makefile);
             let mut session = Session::of_shell(&project, shell);
@@ -691,7 +696,7 @@ fn a_program_that_begins_finds_the_modes_of_the_shell() {
                stty -echo\necho 'secret?'\nread secret\nstty \"$saved\"\n\
                echo \"got <$secret> next?\"\nread line\necho \"line <$line>\"\nread rest\n";
     let project = Sandbox::new().script("app", app);
-    let mut session = Session::start(&project, &[env!("CARGO_BIN_EXE_hotrun")]);
+    let mut session = Session::start(&project, &[env!("CARGO_BIN_EXE_hotrun"), PIDS]);
     session.wait_for("edits");
     session.wait_for("secret?");
     session.send("abcX\x7f\n");
@@ -772,7 +777,7 @@ fn ctrl_d_while_a_program_begins_does_not_end_the_keys() {
         return;
     }
     let project = Sandbox::new();
-    let words = [env!("CARGO_BIN_EXE_hotrun"), "--ready.after=400ms"];
+    let words = [env!("CARGO_BIN_EXE_hotrun"), "--ready.after=400ms", PIDS];
     let mut session = Session::start(&project, &words);
     session.wait_for("serving one");
     session.send("\x04");
@@ -791,10 +796,10 @@ fn keys_typed_while_a_program_begins_are_read_when_it_has() {
     }
     let project = Sandbox::new();
     let mut session =
-        Session::start(&project, &[env!("CARGO_BIN_EXE_hotrun"), "--ready.after=400ms"]);
+        Session::start(&project, &[env!("CARGO_BIN_EXE_hotrun"), "--ready.after=400ms", PIDS]);
     session.wait_for("serving one");
     session.send("r");
-    session.wait_for("asked");
+    session.wait_for("requested");
     session.wait_for("serving one");
     session.send("q\n");
     session.ends_with(0);
@@ -1027,7 +1032,7 @@ fn in_a_handover_the_terminal_is_the_old_ones_until_it_ends_and_then_the_new_one
     session.send("a\n");
     session.wait_for("one read a");
     project.save("source.txt", "two\n");
-    session.wait_for("waits for it until the program before it has ended");
+    session.wait_for("is waiting for it until the previous program exits");
     session.send("b\n");
     session.wait_for("one read b");
     // It counts as ready when it has lived for a while.
@@ -1048,7 +1053,8 @@ fn an_app_that_asks_on_the_terminal_gets_it_though_stdin_is_none() {
     for keys in ["", "[run]\nstdin = \"app\"\n"] {
         let config = format!("{CONFIG}{keys}");
         let project = Sandbox::new().file("hotrun.toml", &config).script("app", app);
-        let script = format!("exec {} {SOON_READY} < /dev/null", env!("CARGO_BIN_EXE_hotrun"));
+        let script =
+            format!("exec {} {SOON_READY} {PIDS} < /dev/null", env!("CARGO_BIN_EXE_hotrun"));
         let mut session = Session::start(&project, &["sh", "-c", &script]);
         for version in ["one", "two"] {
             project.save("source.txt", &format!("{version}\n"));
@@ -1128,7 +1134,7 @@ fn brought_to_the_foreground_hotrun_reads_keys() {
         session.foreground();
         session.wait_for_modes(false);
         session.send("r");
-        session.wait_for("asked");
+        session.wait_for("requested");
         session.wait_for("ready");
         session.send("q");
         session.leave_shell();
@@ -1192,7 +1198,7 @@ fn a_killed_hotrun_leaves_a_sane_terminal_under_make_too() {
         return;
     }
     for Shell { command: shell, killed, .. } in shells() {
-        let makefile = format!("dev:\n\t@{} {SOON_READY}\n", env!("CARGO_BIN_EXE_hotrun"));
+        let makefile = format!("dev:\n\t@{} {SOON_READY} {PIDS}\n", env!("CARGO_BIN_EXE_hotrun"));
         let project = Sandbox::new().file("Makefile", &makefile);
         let mut session = Session::of_shell(&project, shell);
         session.send("make dev\n");

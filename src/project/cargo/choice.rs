@@ -44,7 +44,7 @@ pub(super) fn choose<'a>(
                     error.remedy(format!("hotrun -p {} {flag} {wanted}", package.name))
                 }
                 None if found.is_empty() => error,
-                None => error.remedy(format!("there is: {}", names(&found))),
+                None => error.remedy(format!("available: {}", names(&found))),
             })
         }
         [(first, _), ..] => {

@@ -11,7 +11,7 @@ use crate::project::Kind;
 ///
 /// # Errors
 ///
-/// hotrun does not know how this project is tested.
+/// hotrun does not know how to test this project.
 pub fn command(directory: &Path) -> Result<Vec<OsString>> {
     let path = search_path();
     let place = Place::new(directory, &path);
@@ -21,7 +21,7 @@ pub fn command(directory: &Path) -> Result<Vec<OsString>> {
         Kind::Unknown => of_others(&place),
     };
     let error = || {
-        Error::usage(directory.display(), "hotrun does not know how this project is tested")
+        Error::usage(directory.display(), "hotrun does not know how to test this project")
             .remedy("name the command: `hotrun -x 'make test'`")
     };
     let words = line.and_then(|line| shlex::split(&line)).ok_or_else(error)?;

@@ -1,0 +1,172 @@
+//! What the screen shows: the line that introduces hotrun, the lines about commands, the time that a
+//! silent build takes, and what a failed build has reported.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, spawn_local};
+
+use super::Engine;
+use crate::config::{Program, Stage};
+use crate::diagnostics::{self, Diagnostics};
+use crate::event::{Message, Notice, Proc, Role, name_paths, printable};
+use crate::process;
+use crate::report::Purpose;
+use crate::report::console::Stream;
+
+/// Maximum wait for the number of watched files before the greeting is printed.
+const COUNTS: Duration = Duration::from_millis(30);
+/// Interval at which a build that runs is looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What is under way on the screen.
+#[derive(Default)]
+pub(super) struct Display {
+    ticks: Option<Ticks>,
+    /// Programs whose start waits until the greeting is printed.
+    unannounced: Vec<oneshot::Sender<()>>,
+}
+
+impl Display {
+    /// A build has ended.
+    pub(super) fn ended(&mut self, build: Proc) {
+        self.ticks.take_if(|ticks| ticks.build == build);
+    }
+}
+
+/// The build that is looked at each [`TICK`].
+struct Ticks {
+    build: Proc,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Ticks {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Engine {
+    /// Prints the greeting when the number of watched files is known, or after [`COUNTS`].
+    pub(super) fn introduce_soon(&mut self) {
+        self.report.greet(self.introduction());
+        let inbox = self.sender.clone();
+        spawn_local(async move {
+            tokio::time::sleep(COUNTS).await;
+            // The inbox closes when hotrun ends.
+            let _ = inbox.send(Message::Introduce);
+        });
+    }
+
+    /// What hotrun runs, by which file, and how many files it watches: `go ./cmd/api · .air.toml`.
+    fn introduction(&self) -> String {
+        let what = match (&self.config.guess, self.config.build.stages.last()) {
+            (Some(guess), _) => guess.kind.clone(),
+            (None, Some(build)) => build.label.lines().next().unwrap_or_default().to_owned(),
+            (None, None) => self.program_label(),
+        };
+        let file = self
+            .config
+            .file
+            .iter()
+            .map(|file| name_paths(std::slice::from_ref(file), &self.config.directory));
+        let keys = self.has_keys().then(|| "h for keys".to_owned());
+        let parts: Vec<String> = std::iter::once(what).chain(file).collect();
+        let keys = keys.map(|keys| format!(" · {keys}")).unwrap_or_default();
+        format!("{}{{files}}{keys}", parts.join(" · "))
+    }
+
+    /// Prints the greeting, and lets the programs start whose lines have waited for it.
+    pub(super) fn introduce(&mut self, files: Option<usize>) {
+        self.report.print_greeting(files);
+        self.display.unannounced.clear();
+    }
+
+    fn program_label(&self) -> String {
+        match &self.config.run.program {
+            Program::Command(command) => process::describe(command),
+            Program::Built(_) => "the built program".to_owned(),
+            Program::None => "nothing to build or run".to_owned(),
+        }
+    }
+
+    /// Counts what a failed build has reported. In compact mode its output is printed now.
+    pub(super) fn diagnose(&mut self, build: Proc, messages: &[u8], printed: &[u8]) {
+        if self.config.talk.compact {
+            self.report.console().say(Stream::Stderr, printed);
+        }
+        let found = diagnostics::of_cargo(messages);
+        let found = if found == Diagnostics::default() {
+            diagnostics::of_text(&String::from_utf8_lossy(&process::without_escapes(printed)))
+        } else {
+            found
+        };
+        if let Some(facts) = self.report.facts.get_mut(&build) {
+            facts.diagnostics = found;
+        }
+    }
+
+    /// Reports that a command starts.
+    pub(super) fn command_starts(
+        &mut self,
+        proc: Proc,
+        label: &str,
+        is_last: bool,
+        announced: oneshot::Sender<()>,
+    ) {
+        // What a program prints does not pass through hotrun, so that it waits for the greeting.
+        if self.report.is_about_to_greet() && self.roles.get(&proc) == Some(&Role::App) {
+            self.display.unannounced.push(announced);
+        }
+        match self.roles.get(&proc) {
+            Some(Role::Build) => {
+                if is_last {
+                    self.last_command_began(proc);
+                }
+                if self.report.purpose(proc) != Purpose::Syntax {
+                    self.report.running(self.word_of_build(), label);
+                }
+            }
+            Some(Role::Rules) => self.report.running("rule", label),
+            Some(Role::App) if !self.config.talk.pids => self.report.say(&Notice::Started(proc)),
+            Some(Role::App | Role::Hook) | None => {}
+        }
+    }
+
+    /// While a build runs, looks whether it has been silent for long. Only on a terminal.
+    pub(super) fn tick(&mut self, build: Proc) {
+        if !std::io::stderr().is_terminal() {
+            return;
+        }
+        let inbox = self.sender.clone();
+        let task = spawn_local(async move {
+            loop {
+                tokio::time::sleep(TICK).await;
+                if inbox.send(Message::Tick).is_err() {
+                    return;
+                }
+            }
+        });
+        self.display.ticks = Some(Ticks { build, task });
+    }
+
+    fn word_of_build(&self) -> &'static str {
+        if self.verifies { "verifying" } else { "building" }
+    }
+
+    /// Shows how long the running build has taken, if it has been silent.
+    pub(super) fn show_time_of_build(&self) {
+        if let Some(ticks) = &self.display.ticks {
+            self.report.tick(ticks.build, self.word_of_build());
+        }
+    }
+
+    /// The command line of a program, relative to the project.
+    pub(super) fn label_of(&self, stages: &[Stage]) -> String {
+        let Some(stage) = stages.first() else { return String::new() };
+        let label = process::describe(&stage.command);
+        let directory = format!("{}/", printable(&self.config.directory));
+        label.replace(&directory, "").lines().next().unwrap_or_default().to_owned()
+    }
+}

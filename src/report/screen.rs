@@ -1,0 +1,246 @@
+//! What a terminal shows beside lines: its title, a bell, desktop notifications, the time that a
+//! silent build has taken so far; and in compact mode the one line for each save.
+
+use std::cell::{Cell, RefCell};
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::layout::{self, duration};
+use super::{Part, Report, Tone};
+use crate::config::Loudness;
+use crate::event::{Cause, Ended, Next, Notice, Proc, name_paths};
+
+/// Silence of a build after which the time it has taken is shown.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// Pushes and pops the title of the window (xterm's window operations 22 and 23).
+const SAVE_TITLE: &str = "\u{1b}[22;2t";
+const RESTORE_TITLE: &str = "\u{1b}[23;2t";
+
+/// The line that introduces hotrun, and the lines that follow it.
+pub(super) struct Greeting {
+    /// With `{files}` where the number of files goes.
+    text: String,
+    then: Vec<Line>,
+}
+
+/// A line that is to be printed.
+pub(super) struct Line {
+    pub(super) lead: String,
+    pub(super) part: Part,
+    pub(super) tone: Tone,
+    pub(super) word: String,
+    pub(super) text: String,
+}
+
+impl Greeting {
+    pub(super) fn then(&mut self, line: Line) {
+        self.then.push(line);
+    }
+}
+
+/// What was shown last.
+#[derive(Default)]
+pub(super) struct Screen {
+    /// A line was printed.
+    has_printed: Cell<bool>,
+    /// The last build, start or program failed.
+    is_failing: Cell<bool>,
+    /// The title was changed.
+    has_title: Cell<bool>,
+    /// In compact mode: the saves of the update under way, and how long its build took.
+    saved: RefCell<Vec<PathBuf>>,
+    built_in: Cell<Option<Duration>>,
+}
+
+impl Screen {
+    pub(super) fn printed(&self) {
+        self.has_printed.set(true);
+    }
+
+    pub(super) fn has_printed(&self) -> bool {
+        self.has_printed.get()
+    }
+}
+
+/// What a notice means for the whole.
+enum Mood {
+    /// A build runs.
+    Building,
+    /// A failure that the user has to fix, in a few words.
+    Failed(&'static str),
+    /// What was asked for is done.
+    Good(&'static str),
+}
+
+impl Report {
+    /// Sets the greeting, which is printed when the number of watched files is known. Other lines,
+    /// and what builds print, wait for it; the builds themselves do not.
+    pub fn greet(&self, text: String) {
+        self.console.pause_copies(true);
+        *self.greeting.borrow_mut() = Some(Greeting { text, then: Vec::new() });
+    }
+
+    /// Whether the greeting is still to be printed.
+    pub fn is_about_to_greet(&self) -> bool {
+        self.greeting.borrow().is_some()
+    }
+
+    /// Prints the greeting, unless that was done, and the lines that have waited for it. `files` is
+    /// the number of watched files.
+    pub fn print_greeting(&self, files: Option<usize>) {
+        let Some(greeting) = self.greeting.borrow_mut().take() else { return };
+        self.print_introduction(&greeting.text, files);
+        for line in greeting.then {
+            let column = (line.word.as_str(), layout::WORD);
+            self.print(&line.lead, (Some(line.part), line.tone), column, &line.text);
+        }
+        self.console.pause_copies(false);
+    }
+
+    fn print_introduction(&self, text: &str, files: Option<usize>) {
+        if self.quiet || self.talk.loudness == Loudness::Silent {
+            return;
+        }
+        let text = match files {
+            Some(1) => text.replace("{files}", " · 1 file"),
+            Some(files) => text.replace("{files}", &format!(" · {files} files")),
+            None => text.replace("{files}", ""),
+        };
+        let version = env!("CARGO_PKG_VERSION");
+        self.print(&self.lead(), (None, Tone::Plain), (version, layout::WORD), &text);
+    }
+
+    /// Shows how long a build has run that prints nothing. The line is erased before the next
+    /// one. Not while a program runs, which may print at the place of the cursor at any time.
+    pub fn tick(&self, build: Proc, word: &str) {
+        let is_app_alive = self.facts.values().any(|facts| {
+            facts.is_app && facts.pid.is_some() && facts.ended.is_none() && !facts.is_read
+        });
+        let Some(facts) = self.facts.get(&build) else { return };
+        if is_app_alive || self.quiet || self.console.silence() < SILENCE {
+            return;
+        }
+        let time = duration(Duration::from_secs(facts.began.elapsed().as_secs()));
+        let word = if self.color {
+            format!("\u{1b}[2mhotrun\u{1b}[0m \u{1b}[{}m{word:>9}\u{1b}[0m", Tone::Work.code())
+        } else {
+            format!("hotrun {word:>9}")
+        };
+        self.console.show_for_now(&format!("{word}  {time}"));
+    }
+
+    /// Shows what a notice means in the title of the terminal, by its bell, as a desktop
+    /// notification, and in compact mode as a line.
+    pub(super) fn show_state(&self, notice: &Notice) {
+        self.note_for_compact(notice);
+        if !std::io::stderr().is_terminal() {
+            return;
+        }
+        let Some(mood) = self.mood(notice) else { return };
+        let title = match mood {
+            Mood::Building => "building",
+            Mood::Failed(what) | Mood::Good(what) => what,
+        };
+        let name = self.base.file_name().unwrap_or_default().to_string_lossy();
+        let name: String = name.chars().filter(|c| !c.is_control()).collect();
+        if self.talk.title {
+            let save = if self.screen.has_title.replace(true) { "" } else { SAVE_TITLE };
+            self.write_codes(&format!("{save}\u{1b}]2;{title} – {name}\u{7}"));
+        }
+        let (was_failing, is_failing) = match mood {
+            Mood::Building => return,
+            Mood::Failed(_) => (self.screen.is_failing.replace(true), true),
+            Mood::Good(_) => (self.screen.is_failing.replace(false), false),
+        };
+        // A failure each time; that all is well again only after one.
+        if !is_failing && !was_failing {
+            return;
+        }
+        if self.talk.bell {
+            self.write_codes("\u{7}");
+        }
+        if self.talk.notify {
+            let is_iterm = std::env::var_os("TERM_PROGRAM").is_some_and(|one| one == "iTerm.app");
+            self.write_codes(&if is_iterm {
+                format!("\u{1b}]9;{name}: {title}\u{7}")
+            } else {
+                format!("\u{1b}]777;notify;hotrun: {name};{title}\u{1b}\\")
+            });
+        }
+    }
+
+    /// Gives the window back the title that it had.
+    pub fn restore_title(&self) {
+        if self.screen.has_title.replace(false) {
+            self.write_codes(RESTORE_TITLE);
+        }
+    }
+
+    fn write_codes(&self, codes: &str) {
+        if !self.quiet {
+            self.write(codes);
+        }
+    }
+
+    fn note_for_compact(&self, notice: &Notice) {
+        if !self.talk.compact {
+            return;
+        }
+        match notice {
+            Notice::Changed(cause) => {
+                self.screen.saved.replace(cause.paths().to_vec());
+                self.screen.built_in.set(None);
+                if *cause == Cause::Start {
+                    self.screen.saved.replace(Vec::new());
+                }
+            }
+            Notice::Built(build) | Notice::SameProgram(build) => {
+                self.screen.built_in.set(self.facts.get(build).map(|facts| facts.began.elapsed()));
+                let is_all = matches!(notice, Notice::SameProgram(_));
+                if is_all || !self.facts.values().any(|facts| facts.is_app) && self.runs_nothing {
+                    self.outcome(Tone::Good, '✓', if is_all { "same program" } else { "" });
+                }
+            }
+            Notice::Ready(app) | Notice::Running(app) => {
+                let up = self.facts.get(app).map(|facts| duration(facts.began.elapsed()));
+                let up = up.map_or_else(String::new, |up| format!("up in {up}"));
+                self.outcome(Tone::Good, '✓', &up);
+            }
+            Notice::Unchanged(paths) => {
+                let names = name_paths(paths, &self.base);
+                self.compact_line(Tone::Plain, '·', &format!("{names}  unchanged"));
+            }
+            _ => {}
+        }
+    }
+
+    fn outcome(&self, tone: Tone, sign: char, text: &str) {
+        let saved = std::mem::take(&mut *self.screen.saved.borrow_mut());
+        let names =
+            if saved.is_empty() { "start".to_owned() } else { name_paths(&saved, &self.base) };
+        let built = self.screen.built_in.take().map(|took| format!("built {}", duration(took)));
+        let parts: Vec<String> =
+            built.into_iter().chain((!text.is_empty()).then(|| text.to_owned())).collect();
+        self.compact_line(tone, sign, &format!("{names}  {}", parts.join(", ")));
+    }
+}
+
+impl Report {
+    fn mood(&self, notice: &Notice) -> Option<Mood> {
+        Some(match notice {
+            Notice::Building(_) => Mood::Building,
+            Notice::BuildFailed { .. } | Notice::RulesFailed { .. } => Mood::Failed("build failed"),
+            Notice::Unready { .. } => Mood::Failed("not ready"),
+            Notice::AppEnded { ended: Ended::Code(0), next: Next::Wait, .. } => {
+                Mood::Good("exited")
+            }
+            Notice::AppEnded { ended: Ended::Code(0), .. } => return None,
+            Notice::AppEnded { .. } => Mood::Failed("program failed"),
+            Notice::Ready(_) | Notice::Running(_) | Notice::SameProgram(_) => Mood::Good("running"),
+            Notice::Built(_) if self.runs_nothing => Mood::Good("built"),
+            _ => return None,
+        })
+    }
+}

@@ -1,15 +1,13 @@
 //! What a failed build reports: how many errors and warnings, and where the first error is.
 //!
-//! Cargo names them as JSON. Other tools print them in a few shapes that have stayed the same for
-//! decades; what matches none of these is not counted.
+//! Compilers and interpreters print them in a few shapes that have stayed the same for decades; what
+//! matches none of these is not counted.
 
 use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use cargo_metadata::Message;
-use cargo_metadata::diagnostic::DiagnosticLevel;
 use regex::Regex;
 
 /// Maximum size of the output that is searched, in bytes: the first error comes early.
@@ -59,35 +57,6 @@ impl fmt::Display for Diagnostics {
         }
         Ok(())
     }
-}
-
-/// The diagnostics in the JSON messages of cargo.
-pub fn of_cargo(messages: &[u8]) -> Diagnostics {
-    let mut all = Diagnostics::default();
-    for message in Message::parse_stream(messages).map_while(Result::ok) {
-        let Message::CompilerMessage(message) = message else { continue };
-        let diagnostic = message.message;
-        // The summaries at the end, "aborting due to 2 previous errors", have no place and no code.
-        let span = diagnostic.spans.iter().find(|span| span.is_primary);
-        if span.is_none() && diagnostic.code.is_none() && diagnostic.children.is_empty() {
-            continue;
-        }
-        match diagnostic.level {
-            DiagnosticLevel::Error | DiagnosticLevel::Ice => {
-                all.errors += 1;
-                if all.first.is_none() {
-                    all.first = span.map(|span| Place {
-                        file: PathBuf::from(&span.file_name),
-                        line: u32::try_from(span.line_start).unwrap_or(u32::MAX),
-                        column: u32::try_from(span.column_start).ok(),
-                    });
-                }
-            }
-            DiagnosticLevel::Warning => all.warnings += 1,
-            _ => {}
-        }
-    }
-    all
 }
 
 /// A pattern with the groups `file`, `line` and perhaps `col` and `kind`.
@@ -149,14 +118,15 @@ enum Severity {
 }
 
 /// The diagnostics in what a tool has printed for people, without its colours.
-pub fn of_text(text: &str) -> Diagnostics {
+pub(crate) fn of_text(text: &str) -> Diagnostics {
     let mut end = text.len().min(MAX_SEARCHED);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
     let mut reader = Reader::default();
     for line in text[..end].lines() {
-        reader.read(line.trim_end());
+        // A progress bar, which the line has replaced on the terminal, stands before it.
+        reader.read(line.trim_end().rsplit('\r').next().unwrap_or_default());
     }
     reader.all
 }
@@ -315,6 +285,10 @@ mod tests {
                 "1 error · Program.cs:3:5",
             ),
             ("e: file:///p/src/Main.kt:3:5 Unresolved reference: x\n", "1 error · src/Main.kt:3:5"),
+            (
+                "    Building [=>  ] 0/1: hello(bin)\rerror: unclosed delimiter\r\n  --> src/main.rs:26:3\r\n",
+                "1 error · src/main.rs:26:3",
+            ),
             // What names no place, or is no diagnostic.
             ("make: *** No rule to make target 'app'.  Stop.\n", ""),
             ("listening on 127.0.0.1:3000\n12:30:05 INFO started\nhttp://localhost:80/ ok\n", ""),
@@ -331,7 +305,6 @@ mod tests {
         let corpus =
             ["a.go:1:2: x\n", "error[E1]: a\n --> b.rs:1:99999999999\n", "File \"\", line 1"];
         crate::fuzz::hammer(&corpus, &[":", "error:", "(1,2): ", "\n", "é"], |text| {
-            of_cargo(text);
             of_text(&String::from_utf8_lossy(text));
         });
     }

@@ -551,7 +551,7 @@ impl Engine {
         self.fingerprints.build_ended();
         self.build_failed = !ended.succeeded();
         if self.build_failed {
-            self.diagnose(proc, &messages, &printed);
+            self.diagnose(proc, &printed);
         }
         self.write_log(&printed, !ended.succeeded());
         self.build_ended(proc, ended)

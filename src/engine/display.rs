@@ -9,7 +9,7 @@ use tokio::task::{JoinHandle, spawn_local};
 
 use super::Engine;
 use crate::config::{Program, Stage};
-use crate::diagnostics::{self, Diagnostics};
+use crate::diagnostics;
 use crate::event::{Message, Notice, Proc, Role, name_paths, printable};
 use crate::process;
 use crate::report::Purpose;
@@ -92,16 +92,12 @@ impl Engine {
     }
 
     /// Counts what a failed build has reported. In compact mode its output is printed now.
-    pub(super) fn diagnose(&mut self, build: Proc, messages: &[u8], printed: &[u8]) {
+    pub(super) fn diagnose(&mut self, build: Proc, printed: &[u8]) {
         if self.config.talk.compact {
             self.report.console().say(Stream::Stderr, printed);
         }
-        let found = diagnostics::of_cargo(messages);
-        let found = if found == Diagnostics::default() {
-            diagnostics::of_text(&String::from_utf8_lossy(&process::without_escapes(printed)))
-        } else {
-            found
-        };
+        let text = process::without_escapes(printed);
+        let found = diagnostics::of_text(&String::from_utf8_lossy(&text));
         if let Some(facts) = self.report.facts.get_mut(&build) {
             facts.diagnostics = found;
         }

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod sandbox;
+mod session;
 
 mod air;
 mod app;
@@ -36,6 +37,7 @@ mod rollback;
 mod rules;
 mod rust;
 mod saves;
+mod screen;
 mod seeds;
 mod sockets;
 mod stopping;

@@ -1,29 +1,15 @@
 //! A terminal session, as somebody types it: a real pseudoterminal, a real shell.
 
-use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::AsFd;
-use std::process::{Child, Command};
-use std::sync::{Arc, Condvar, Mutex};
+use std::io::Write;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::termios::{LocalFlags, tcgetattr};
-use nix::unistd::Pid;
 
 use crate::sandbox::{
-    CONFIG, PATIENCE, PIDS, SOON_READY, Sandbox, config_to_run, has, is_alive, marked, stat,
-    wait_until,
+    CONFIG, PATIENCE, PIDS, SOON_READY, Sandbox, config_to_run, has, marked, wait_until,
 };
-
-/// What has been shown so far.
-#[derive(Default)]
-struct Screen {
-    text: Mutex<String>,
-    changed: Condvar,
-}
+use crate::session::{Session, can, wait_for_state};
 
 /// A shell, and what it says of jobs.
 struct Shell {
@@ -45,181 +31,6 @@ fn shells() -> Vec<Shell> {
         shells.push(zsh);
     }
     shells
-}
-
-/// Somebody at a terminal.
-struct Session {
-    child: Child,
-    keyboard: File,
-    /// The other side, by which the modes are read, and the window is resized.
-    terminal: File,
-    screen: Arc<Screen>,
-    seen: usize,
-    root: std::path::PathBuf,
-}
-
-impl Session {
-    /// hotrun, alone on a terminal.
-    fn of_hotrun(project: &Sandbox) -> Self {
-        Self::start(project, &[env!("CARGO_BIN_EXE_hotrun"), SOON_READY, PIDS])
-    }
-
-    /// A shell with job control, in which `hotrun` is a command.
-    fn of_shell(project: &Sandbox, shell: &[&str]) -> Self {
-        let mut session = Self::start(project, shell);
-        let hotrun = env!("CARGO_BIN_EXE_hotrun");
-        session.send(&format!(
-            "PS1='$ '; alias hotrun='{hotrun} {SOON_READY} {PIDS}'; echo re''ady\n"
-        ));
-        session.wait_for("ready\r\n");
-        session
-    }
-
-    /// Has the shell bring hotrun to the foreground. What is typed before the shell says so may be
-    /// for its own next line (zsh reads ahead).
-    #[track_caller]
-    fn foreground(&mut self) {
-        self.send("fg\n");
-        self.wait_for(SOON_READY);
-    }
-
-    fn start(project: &Sandbox, words: &[&str]) -> Self {
-        let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
-        let pty = openpty(Some(&size), None).unwrap();
-        let mut command = project.program("setsid", &["--ctty", "--wait"]);
-        command.args(words).env("TERM", "xterm-256color");
-        let side = || pty.slave.try_clone().unwrap();
-        // Of a session of its own it becomes the leader, so it must not lead a group.
-        let child = command.stdin(side()).stdout(side()).stderr(side()).spawn().unwrap();
-        let screen = Arc::new(Screen::default());
-        let (shown, mut master) = (Arc::clone(&screen), File::from(pty.master));
-        let keyboard = master.try_clone().unwrap();
-        thread::spawn(move || {
-            let mut bytes = [0; 4096];
-            while let Ok(count @ 1..) = master.read(&mut bytes) {
-                let text = String::from_utf8_lossy(&bytes[..count]).into_owned();
-                shown.text.lock().unwrap().push_str(&text);
-                shown.changed.notify_all();
-            }
-        });
-        let terminal = File::from(pty.slave);
-        let root = project.root();
-        Self { child, keyboard, terminal, screen, seen: 0, root }
-    }
-
-    fn send(&mut self, text: &str) {
-        self.keyboard.write_all(text.as_bytes()).unwrap();
-    }
-
-    /// Waits until this is shown, after what was waited for last. What was shown up to its
-    /// end.
-    #[track_caller]
-    fn wait_for(&mut self, text: &str) -> String {
-        let until = Instant::now() + PATIENCE;
-        let mut shown = self.screen.text.lock().unwrap();
-        loop {
-            if let Some(at) = shown[self.seen..].find(text) {
-                let begin = self.seen;
-                self.seen += at + text.len();
-                return shown[begin..self.seen].to_owned();
-            }
-            let left = until.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "no {text:?} in:\n{shown}");
-            shown = self.screen.changed.wait_timeout(shown, left).unwrap().0;
-        }
-    }
-
-    /// The number at the end of what this begins.
-    #[track_caller]
-    fn pid_after(&mut self, text: &str) -> Pid {
-        self.wait_for(text);
-        let line = self.wait_for("\r\n");
-        Pid::from_raw(line.trim().parse().unwrap())
-    }
-
-    /// Waits until an app that wanted the terminal has it, and reads.
-    #[track_caller]
-    fn wait_until_an_app_has_it(&mut self) {
-        self.wait_for("given to pid ");
-        let pid = self.wait_for(";").trim_end_matches(';').parse().unwrap();
-        wait_for_state(Pid::from_raw(pid), 'S');
-    }
-
-    /// Ends the shell, when what runs in it has ended.
-    #[track_caller]
-    fn leave_shell(&mut self) {
-        self.wait_for("$ ");
-        self.send("exit 0\n");
-        self.ends_with(0);
-    }
-
-    /// hotrun, in a shell.
-    fn hotrun(&self) -> Pid {
-        let hotrun = env!("CARGO_BIN_EXE_hotrun");
-        marked(&self.root).iter().find(|(_, words)| words.starts_with(hotrun)).unwrap().0
-    }
-
-    fn shown(&self) -> String {
-        self.screen.text.lock().unwrap().clone()
-    }
-
-    /// Waits for the end of what was started, and sees that nobody and nothing is left.
-    #[track_caller]
-    fn ends_with(&mut self, code: i32) {
-        let until = Instant::now() + PATIENCE;
-        let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
-            assert!(Instant::now() < until, "it does not end:\n{}", self.shown());
-            thread::park_timeout(Duration::from_millis(5));
-        };
-        assert_eq!(status.code(), Some(code), "{}", self.shown());
-        self.is_as_it_was();
-        let left = marked(&self.root);
-        assert!(left.is_empty(), "{left:?}\n{}", self.shown());
-    }
-
-    /// The terminal has the modes in which a shell leaves it to a program.
-    #[track_caller]
-    fn is_as_it_was(&self) {
-        let modes = tcgetattr(&self.terminal).unwrap().local_flags;
-        let usual = LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG;
-        assert!(modes.contains(usual), "{modes:?}\n{}", self.shown());
-    }
-
-    /// Waits until the modes are those.
-    #[track_caller]
-    fn wait_for_modes(&self, is_canonical: bool) {
-        let until = Instant::now() + PATIENCE;
-        let canonical =
-            || tcgetattr(&self.terminal).unwrap().local_flags.contains(LocalFlags::ICANON);
-        while canonical() != is_canonical {
-            assert!(Instant::now() < until, "the modes do not change:\n{}", self.shown());
-            thread::park_timeout(Duration::from_millis(2));
-        }
-    }
-
-    fn resize(&self, rows: u16, columns: u16) {
-        let mut stty = Command::new("stty");
-        stty.args(["rows", &rows.to_string(), "cols", &columns.to_string()]);
-        let terminal = self.terminal.as_fd().try_clone_to_owned().unwrap();
-        assert!(stty.stdin(terminal).status().unwrap().success());
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        for (pid, _) in marked(&self.root) {
-            let _ = kill(pid, Signal::SIGKILL);
-        }
-    }
-}
-
-fn can(test: &str) -> bool {
-    has(test, &["setsid", "bash", "stty"])
 }
 
 /// Asks for a name, and says it.
@@ -1245,13 +1056,4 @@ fn keys_go_on_working_after_a_program_that_puts_back_the_modes_it_found() {
         session.send("q");
         session.leave_shell();
     }
-}
-
-#[track_caller]
-fn wait_for_state(pid: Pid, wanted: char) {
-    let wanted = wanted.to_string();
-    wait_until(&format!("{pid} is in state {wanted}"), || {
-        assert!(is_alive(pid), "{pid} has ended");
-        stat(pid)[0] == wanted
-    });
 }

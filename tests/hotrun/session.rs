@@ -1,0 +1,210 @@
+//! A terminal session, as a person types it: a real pseudoterminal.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::process::{Child, Command};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::pty::{Winsize, openpty};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::termios::{LocalFlags, tcgetattr};
+use nix::unistd::Pid;
+
+use crate::sandbox::{
+    PATIENCE, PIDS, SOON_READY, Sandbox, has, is_alive, marked, stat, wait_until,
+};
+
+/// What has been shown so far.
+#[derive(Default)]
+struct Screen {
+    text: Mutex<String>,
+    changed: Condvar,
+}
+
+/// What runs on a terminal of its own.
+pub(crate) struct Session {
+    child: Child,
+    keyboard: File,
+    /// The other side, by which the modes are read, and the window is resized.
+    terminal: File,
+    screen: Arc<Screen>,
+    seen: usize,
+    root: std::path::PathBuf,
+}
+
+impl Session {
+    /// hotrun, alone on a terminal.
+    pub(crate) fn of_hotrun(project: &Sandbox) -> Self {
+        Self::start(project, &[env!("CARGO_BIN_EXE_hotrun"), SOON_READY, PIDS])
+    }
+
+    /// A shell with job control, in which `hotrun` is a command.
+    pub(crate) fn of_shell(project: &Sandbox, shell: &[&str]) -> Self {
+        let mut session = Self::start(project, shell);
+        let hotrun = env!("CARGO_BIN_EXE_hotrun");
+        session.send(&format!(
+            "PS1='$ '; alias hotrun='{hotrun} {SOON_READY} {PIDS}'; echo re''ady\n"
+        ));
+        session.wait_for("ready\r\n");
+        session
+    }
+
+    /// Has the shell bring hotrun to the foreground. What is typed before the shell says so may be
+    /// for its own next line (zsh reads ahead).
+    #[track_caller]
+    pub(crate) fn foreground(&mut self) {
+        self.send("fg\n");
+        self.wait_for(SOON_READY);
+    }
+
+    pub(crate) fn start(project: &Sandbox, words: &[&str]) -> Self {
+        let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+        let pty = openpty(Some(&size), None).unwrap();
+        let mut command = project.program("setsid", &["--ctty", "--wait"]);
+        command.args(words).env("TERM", "xterm-256color");
+        let side = || pty.slave.try_clone().unwrap();
+        // Of a session of its own it becomes the leader, so it must not lead a group.
+        let child = command.stdin(side()).stdout(side()).stderr(side()).spawn().unwrap();
+        let screen = Arc::new(Screen::default());
+        let (shown, mut master) = (Arc::clone(&screen), File::from(pty.master));
+        let keyboard = master.try_clone().unwrap();
+        thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(count @ 1..) = master.read(&mut bytes) {
+                let text = String::from_utf8_lossy(&bytes[..count]).into_owned();
+                shown.text.lock().unwrap().push_str(&text);
+                shown.changed.notify_all();
+            }
+        });
+        let terminal = File::from(pty.slave);
+        let root = project.root();
+        Self { child, keyboard, terminal, screen, seen: 0, root }
+    }
+
+    pub(crate) fn send(&mut self, text: &str) {
+        self.keyboard.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Waits until this is shown, after what was waited for last. What was shown up to its
+    /// end.
+    #[track_caller]
+    pub(crate) fn wait_for(&mut self, text: &str) -> String {
+        let until = Instant::now() + PATIENCE;
+        let mut shown = self.screen.text.lock().unwrap();
+        loop {
+            if let Some(at) = shown[self.seen..].find(text) {
+                let begin = self.seen;
+                self.seen += at + text.len();
+                return shown[begin..self.seen].to_owned();
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "no {text:?} in:\n{shown}");
+            shown = self.screen.changed.wait_timeout(shown, left).unwrap().0;
+        }
+    }
+
+    /// The number at the end of what this begins.
+    #[track_caller]
+    pub(crate) fn pid_after(&mut self, text: &str) -> Pid {
+        self.wait_for(text);
+        let line = self.wait_for("\r\n");
+        Pid::from_raw(line.trim().parse().unwrap())
+    }
+
+    /// Waits until an app that wanted the terminal has it, and reads.
+    #[track_caller]
+    pub(crate) fn wait_until_an_app_has_it(&mut self) {
+        self.wait_for("given to pid ");
+        let pid = self.wait_for(";").trim_end_matches(';').parse().unwrap();
+        wait_for_state(Pid::from_raw(pid), 'S');
+    }
+
+    /// Ends the shell, when what runs in it has ended.
+    #[track_caller]
+    pub(crate) fn leave_shell(&mut self) {
+        self.wait_for("$ ");
+        self.send("exit 0\n");
+        self.ends_with(0);
+    }
+
+    /// hotrun, in a shell.
+    pub(crate) fn hotrun(&self) -> Pid {
+        let hotrun = env!("CARGO_BIN_EXE_hotrun");
+        marked(&self.root).iter().find(|(_, words)| words.starts_with(hotrun)).unwrap().0
+    }
+
+    pub(crate) fn shown(&self) -> String {
+        self.screen.text.lock().unwrap().clone()
+    }
+
+    /// Waits for the end of what was started, and sees that nobody and nothing is left.
+    #[track_caller]
+    pub(crate) fn ends_with(&mut self, code: i32) {
+        let until = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < until, "it does not end:\n{}", self.shown());
+            thread::park_timeout(Duration::from_millis(5));
+        };
+        assert_eq!(status.code(), Some(code), "{}", self.shown());
+        self.is_as_it_was();
+        let left = marked(&self.root);
+        assert!(left.is_empty(), "{left:?}\n{}", self.shown());
+    }
+
+    /// The terminal has the modes in which a shell leaves it to a program.
+    #[track_caller]
+    pub(crate) fn is_as_it_was(&self) {
+        let modes = tcgetattr(&self.terminal).unwrap().local_flags;
+        let usual = LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG;
+        assert!(modes.contains(usual), "{modes:?}\n{}", self.shown());
+    }
+
+    /// Waits until the modes are those.
+    #[track_caller]
+    pub(crate) fn wait_for_modes(&self, is_canonical: bool) {
+        let until = Instant::now() + PATIENCE;
+        let canonical =
+            || tcgetattr(&self.terminal).unwrap().local_flags.contains(LocalFlags::ICANON);
+        while canonical() != is_canonical {
+            assert!(Instant::now() < until, "the modes do not change:\n{}", self.shown());
+            thread::park_timeout(Duration::from_millis(2));
+        }
+    }
+
+    pub(crate) fn resize(&self, rows: u16, columns: u16) {
+        let mut stty = Command::new("stty");
+        stty.args(["rows", &rows.to_string(), "cols", &columns.to_string()]);
+        let terminal = self.terminal.as_fd().try_clone_to_owned().unwrap();
+        assert!(stty.stdin(terminal).status().unwrap().success());
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        for (pid, _) in marked(&self.root) {
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+    }
+}
+
+/// True when the programs of a session are here; else says by name what is skipped.
+pub(crate) fn can(test: &str) -> bool {
+    has(test, &["setsid", "bash", "stty"])
+}
+
+#[track_caller]
+pub(crate) fn wait_for_state(pid: Pid, wanted: char) {
+    let wanted = wanted.to_string();
+    wait_until(&format!("{pid} is in state {wanted}"), || {
+        assert!(is_alive(pid), "{pid} has ended");
+        stat(pid)[0] == wanted
+    });
+}

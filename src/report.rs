@@ -27,7 +27,7 @@ pub use serving::time_of_day;
 
 use console::{Console, Stream};
 use layout::{duration, name_processes, short};
-use screen::{Greeting, Screen};
+use screen::Screen;
 
 /// What a line is about (in air's words).
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -151,7 +151,7 @@ pub struct Report {
     /// Whether a running build may have left a progress bar on the current line of the terminal.
     may_show_bar: Cell<bool>,
     /// The line that introduces hotrun, until it is printed.
-    greeting: RefCell<Option<Greeting>>,
+    greeting: RefCell<Option<String>>,
     /// Whether only builds are configured, and no program.
     pub runs_nothing: bool,
     /// What the lines about a process need to know.

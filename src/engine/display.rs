@@ -16,7 +16,9 @@ use crate::report::Purpose;
 use crate::report::console::Stream;
 
 /// Maximum wait for the number of watched files before the greeting is printed.
-const COUNTS: Duration = Duration::from_millis(30);
+const COUNTS: Duration = Duration::from_millis(500);
+/// The same for a program, whose start waits until the lines before it are printed.
+const HOLDS_START: Duration = Duration::from_millis(30);
 /// Interval at which a build that runs is looked at.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -51,9 +53,17 @@ impl Engine {
     /// Prints the greeting when the number of watched files is known, or after [`COUNTS`].
     pub(super) fn introduce_soon(&mut self) {
         self.report.greet(self.introduction());
+        if self.watch.is_some() {
+            self.introduce_after(COUNTS);
+        } else {
+            self.introduce(None);
+        }
+    }
+
+    fn introduce_after(&self, delay: Duration) {
         let inbox = self.sender.clone();
         spawn_local(async move {
-            tokio::time::sleep(COUNTS).await;
+            tokio::time::sleep(delay).await;
             // The inbox closes when hotrun ends.
             let _ = inbox.send(Message::Introduce);
         });
@@ -111,9 +121,10 @@ impl Engine {
         is_last: bool,
         announced: oneshot::Sender<()>,
     ) {
-        // What a program prints does not pass through hotrun, so that it waits for the greeting.
+        // What a program prints does not pass through hotrun: it starts after the greeting.
         if self.report.is_about_to_greet() && self.roles.get(&proc) == Some(&Role::App) {
             self.display.unannounced.push(announced);
+            self.introduce_after(HOLDS_START);
         }
         match self.roles.get(&proc) {
             Some(Role::Build) => {

@@ -531,6 +531,7 @@ impl Engine {
 
     /// Leaves the terminal as it was found.
     pub(super) fn leave_terminal(&mut self) {
+        self.introduce(None);
         self.seat.stop_keys();
         self.seat.terminal = None;
         self.report.console().hold(false);

@@ -54,7 +54,11 @@ pub struct Console {
     queued: watch::Sender<usize>,
     held: Rc<Held>,
     shown: Rc<Shown>,
+    /// While output is paused: what was written since, in order.
+    paused: Rc<RefCell<Option<Pieces>>>,
 }
+
+type Pieces = Vec<(Stream, Vec<u8>)>;
 
 /// What is on the terminal.
 #[derive(Debug)]
@@ -111,13 +115,19 @@ impl Console {
             }
         })?;
         let shown = Shown { is_for_now: Cell::new(false), last: Cell::new(Instant::now()) };
-        Ok(Self { queue, queued, held: Rc::default(), shown: Rc::new(shown) })
+        let (held, paused) = (Rc::default(), Rc::default());
+        Ok(Self { queue, queued, held, shown: Rc::new(shown), paused })
     }
 
     /// Writes, now or soon.
     pub fn write(&self, stream: Stream, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
+        }
+        if let Some(pieces) = &mut *self.paused.borrow_mut() {
+            // As part of the queue, so that nothing is read without limit.
+            self.queued.send_modify(|queued| *queued += bytes.len());
+            return pieces.push((stream, bytes.to_vec()));
         }
         self.shown.last.set(Instant::now());
         if self.shown.is_for_now.take() {
@@ -210,11 +220,19 @@ impl Console {
         self.held.left.get().is_some() && !self.held.pieces.borrow().is_empty()
     }
 
-    /// From now on nothing more is read that is only to be written; or it is again.
-    pub fn pause_copies(&self, is_paused: bool) {
-        self.queued.send_modify(|queued| {
-            *queued = if is_paused { *queued + MOST_QUEUED } else { *queued - MOST_QUEUED };
-        });
+    /// Keeps what is written from now on until [`Self::resume`].
+    pub fn pause(&self) {
+        self.paused.borrow_mut().get_or_insert_default();
+    }
+
+    /// Writes `first`, and then what was kept.
+    pub fn resume(&self, first: &[u8]) {
+        let pieces = self.paused.borrow_mut().take().unwrap_or_default();
+        self.write(Stream::Stderr, first);
+        for (stream, bytes) in pieces {
+            self.queued.send_modify(|queued| *queued -= bytes.len());
+            self.write(stream, &bytes);
+        }
     }
 
     /// Waits until there is room for more.

@@ -5,7 +5,6 @@ use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use super::screen::Line;
 use super::{Part, Report, Tone};
 use crate::config::{Color, Loudness};
 use crate::text::shown;
@@ -55,12 +54,6 @@ impl Report {
     pub(super) fn line(&self, part: Part, tone: Tone, word: &str, text: &str) {
         if !self.is_printed(part, tone) {
             return;
-        }
-        if let Some(greeting) = &mut *self.greeting.borrow_mut()
-            && !tone.is_urgent()
-        {
-            let (word, text) = (word.to_owned(), text.to_owned());
-            return greeting.then(Line { lead: self.lead(), part, tone, word, text });
         }
         self.print(&self.lead(), (Some(part), tone), (word, WORD), text);
     }
@@ -121,47 +114,55 @@ impl Report {
         }
     }
 
-    /// Prints one line, and the greeting before it if that is still to come. A word is aligned in
-    /// so many columns.
-    pub(super) fn print(
+    /// Prints one line. The word is aligned in the given number of columns.
+    fn print(
+        &self,
+        lead: &str,
+        (part, tone): (Option<Part>, Tone),
+        word: (&str, usize),
+        text: &str,
+    ) {
+        if tone.is_urgent() {
+            self.print_greeting(None);
+        }
+        self.erase_bar();
+        self.write(&self.formatted(lead, (part, tone), word, text));
+        self.screen.printed();
+    }
+
+    /// A line with its colours and its end.
+    pub(super) fn formatted(
         &self,
         lead: &str,
         (part, tone): (Option<Part>, Tone),
         (word, column): (&str, usize),
         text: &str,
-    ) {
-        self.print_greeting(None);
+    ) -> String {
         let text = shown(text);
-        self.erase_bar();
         let width = terminal_size::terminal_size_of(std::io::stderr()).map(|(width, _)| width.0);
         let indent = lead.chars().count() + column + 3;
         let text = match width.map(usize::from).filter(|width| *width >= MIN_WIDTH) {
             Some(width) => wrapped(&text, indent, width),
             None => text,
         };
-        if self.color {
-            let colors = &self.talk.colors;
-            let chosen = match part {
-                _ if tone.is_urgent() => None,
-                None | Some(Part::Main) => colors.main,
-                Some(Part::Watcher) => colors.watcher,
-                Some(Part::Build) => colors.build,
-                Some(Part::Runner) => colors.runner,
-            };
-            let code = chosen.unwrap_or(tone.code());
-            // A failure is to be found at a glance: its text stands out, too.
-            let text = match tone {
-                Tone::Bad => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
-                _ => text,
-            };
-            self.write(&format!(
-                "\u{1b}[2m{lead}\u{1b}[0m \u{1b}[{code}m{word:>column$}\u{1b}[0m  {text}\n"
-            ));
-        } else {
-            let line = format!("{lead} {word:>column$}  {text}");
-            self.write(&format!("{}\n", line.trim_end()));
+        if !self.color {
+            return format!("{}\n", format!("{lead} {word:>column$}  {text}").trim_end());
         }
-        self.screen.printed();
+        let colors = &self.talk.colors;
+        let chosen = match part {
+            _ if tone.is_urgent() => None,
+            None | Some(Part::Main) => colors.main,
+            Some(Part::Watcher) => colors.watcher,
+            Some(Part::Build) => colors.build,
+            Some(Part::Runner) => colors.runner,
+        };
+        let code = chosen.unwrap_or(tone.code());
+        // A failure is to be found at a glance: its text stands out, too.
+        let text = match tone {
+            Tone::Bad => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
+            Tone::Plain | Tone::Work | Tone::Good | Tone::Warn => text,
+        };
+        format!("\u{1b}[2m{lead}\u{1b}[0m \u{1b}[{code}m{word:>column$}\u{1b}[0m  {text}\n")
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::layout::{self, duration};
-use super::{Part, Report, Tone};
+use super::{Report, Tone};
 use crate::config::Loudness;
 use crate::event::{Cause, Ended, Next, Notice, Proc, name_paths};
 
@@ -17,28 +17,6 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// Pushes and pops the title of the window (xterm's window operations 22 and 23).
 const SAVE_TITLE: &str = "\u{1b}[22;2t";
 const RESTORE_TITLE: &str = "\u{1b}[23;2t";
-
-/// The line that introduces hotrun, and the lines that follow it.
-pub(super) struct Greeting {
-    /// With `{files}` where the number of files goes.
-    text: String,
-    then: Vec<Line>,
-}
-
-/// A line that is to be printed.
-pub(super) struct Line {
-    pub(super) lead: String,
-    pub(super) part: Part,
-    pub(super) tone: Tone,
-    pub(super) word: String,
-    pub(super) text: String,
-}
-
-impl Greeting {
-    pub(super) fn then(&mut self, line: Line) {
-        self.then.push(line);
-    }
-}
 
 /// What was shown last.
 #[derive(Default)]
@@ -75,11 +53,11 @@ enum Mood {
 }
 
 impl Report {
-    /// Sets the greeting, which is printed when the number of watched files is known. Other lines,
-    /// and what builds print, wait for it; the builds themselves do not.
+    /// Sets the greeting, which is printed when the number of watched files is known. All that is
+    /// printed until then follows it; nothing that is run waits for it.
     pub fn greet(&self, text: String) {
-        self.console.pause_copies(true);
-        *self.greeting.borrow_mut() = Some(Greeting { text, then: Vec::new() });
+        self.console.pause();
+        *self.greeting.borrow_mut() = Some(text);
     }
 
     /// Whether the greeting is still to be printed.
@@ -87,29 +65,21 @@ impl Report {
         self.greeting.borrow().is_some()
     }
 
-    /// Prints the greeting, unless that was done, and the lines that have waited for it. `files` is
-    /// the number of watched files.
+    /// Prints the greeting, unless that was done. `files` is the number of watched files.
     pub fn print_greeting(&self, files: Option<usize>) {
-        let Some(greeting) = self.greeting.borrow_mut().take() else { return };
-        self.print_introduction(&greeting.text, files);
-        for line in greeting.then {
-            let column = (line.word.as_str(), layout::WORD);
-            self.print(&line.lead, (Some(line.part), line.tone), column, &line.text);
-        }
-        self.console.pause_copies(false);
-    }
-
-    fn print_introduction(&self, text: &str, files: Option<usize>) {
-        if self.quiet || self.talk.loudness == Loudness::Silent {
-            return;
-        }
+        let Some(text) = self.greeting.borrow_mut().take() else { return };
         let text = match files {
             Some(1) => text.replace("{files}", " · 1 file"),
             Some(files) => text.replace("{files}", &format!(" · {files} files")),
             None => text.replace("{files}", ""),
         };
-        let version = env!("CARGO_PKG_VERSION");
-        self.print(&self.lead(), (None, Tone::Plain), (version, layout::WORD), &text);
+        let is_printed = !self.quiet && self.talk.loudness != Loudness::Silent;
+        let word = (env!("CARGO_PKG_VERSION"), layout::WORD);
+        let mut line = String::new();
+        if is_printed {
+            line = self.formatted(&self.lead(), (None, Tone::Plain), word, &text);
+        }
+        self.console.resume(line.as_bytes());
     }
 
     /// Shows how long a build has run that prints nothing. The line is erased before the next

@@ -39,6 +39,7 @@ mod rust;
 mod saves;
 mod screen;
 mod seeds;
+mod sessions;
 mod sockets;
 mod stopping;
 mod terminal;

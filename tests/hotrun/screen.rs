@@ -20,11 +20,18 @@ fn lines_of(shown: &str) -> Vec<String> {
 #[test]
 fn the_first_line_says_what_is_run_by_which_file_and_how_much_is_watched() {
     let project = Sandbox::new().file("other.txt", "");
-    let mut hotrun = project.start_bare(&[]);
-    hotrun.wait_serving("one");
-    let first = hotrun.end().lines().next().unwrap().to_owned();
     let version = env!("CARGO_PKG_VERSION");
-    assert_eq!(first, format!("hotrun {version:>9}  cp source.txt built · hotrun.toml · 2 files"));
+    let what = format!("hotrun {version:>9}  cp source.txt built · hotrun.toml");
+    let counted = format!("{what} · 2 files");
+    // On a busy machine the greeting does not wait until they are counted.
+    let starts = (0..20).any(|_| {
+        let mut hotrun = project.start_bare(&[]);
+        hotrun.wait_serving("one");
+        let first = hotrun.end().lines().next().unwrap().to_owned();
+        assert!(first == what || first == counted, "{first}");
+        first == counted
+    });
+    assert!(starts, "files are never counted");
     let (_, _, stderr) = project.run(&["--once", "-q", "--build.entrypoint=true"]);
     assert_eq!(stderr, "", "nothing is said of it with -q");
 }

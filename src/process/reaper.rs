@@ -17,15 +17,17 @@ use crate::event::Ended;
 #[derive(Clone)]
 pub(super) struct Reaper {
     registrations: mpsc::UnboundedSender<(Pid, oneshot::Sender<Ended>)>,
-    /// Who was registered and has not been reaped.
-    known: watch::Receiver<Vec<Pid>>,
+    /// Children that were registered and have not been reaped. A child is among them from the
+    /// moment it is registered, as others take a child that is unknown for an orphan, and kill it.
+    known: watch::Sender<Vec<Pid>>,
 }
 
 impl Reaper {
     pub(super) fn start() -> Result<Self> {
         let (registrations, mut registered) =
             mpsc::unbounded_channel::<(Pid, oneshot::Sender<Ended>)>();
-        let (tell_known, known) = watch::channel(Vec::new());
+        let known = watch::Sender::new(Vec::new());
+        let tell_known = known.clone();
         let mut children = signal(SignalKind::child())
             .map_err(|error| Error::failed("cannot listen for SIGCHLD", error))?;
         tokio::spawn(async move {
@@ -36,7 +38,6 @@ impl Reaper {
                     registration = registered.recv() => {
                         let Some((pid, exit)) = registration else { return };
                         waiting.insert(pid, exit);
-                        tell_known.send_modify(|known| known.push(pid));
                     }
                     told = children.recv() => {
                         if told.is_none() {
@@ -68,6 +69,7 @@ impl Reaper {
     /// The end of a child. To be called before anything is awaited since it was spawned.
     pub(super) fn register(&self, pid: Pid) -> oneshot::Receiver<Ended> {
         let (exit, receiver) = oneshot::channel();
+        self.known.send_modify(|known| known.push(pid));
         // There is no reaper any more when hotrun ends by a panic.
         let _ = self.registrations.send((pid, exit));
         receiver
@@ -87,7 +89,7 @@ impl Reaper {
 
     /// Waits until everybody who was registered has been reaped.
     pub(super) async fn until_nobody_is_left(&self) {
-        let mut known = self.known.clone();
+        let mut known = self.known.subscribe();
         // The reaper ends with hotrun, and with it all interest.
         let _ = known.wait_for(Vec::is_empty).await;
     }

@@ -3,7 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -31,6 +31,9 @@ const BUSY_TRIES: u32 = 100;
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 /// Whoever has not gone after so much time of waiting is named.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// A guardian that was killed before it ran a command is replaced at most this many times for each
+/// command.
+const MAX_REPLACEMENTS: u32 = 5;
 /// Executing a program from a slow file system may take long.
 const SLOW_START: Duration = Duration::from_secs(5);
 /// A process that has inherited a listener may be busy, and not wait for connections: this many
@@ -101,6 +104,8 @@ pub(super) struct Tree {
     follows: Option<Command>,
     /// Its guardian knows that no command follows.
     ran_the_last: bool,
+    /// Its guardian has reported that a command runs.
+    has_spawned: bool,
     told_gone: bool,
     /// Its commands have ended, and no successor is looked for.
     has_exited: bool,
@@ -138,6 +143,7 @@ impl Tree {
             killed: false,
             follows: None,
             ran_the_last: false,
+            has_spawned: false,
             told_gone: false,
             has_exited: false,
             is_gone: false,
@@ -158,7 +164,7 @@ impl Tree {
                 self.guardian = Some(guardian);
                 self.run_stages(&job).await
             }
-            Err(error) => Ok(Ended::NotStarted(format!("no guardian can be started: {error}"))),
+            Err(error) => Ok(no_guardian(&error)),
         };
         self.begins = None;
         // Messages that the program sent before it exited are in the notify socket already: let its
@@ -174,7 +180,7 @@ impl Tree {
             Err(Bereaved)
         };
         if ended.is_err() {
-            self.end_what_is_inherited().await;
+            self.end_what_is_inherited(self.has_spawned).await;
         }
         self.tell(Event::Gone(self.proc).into());
         self.told_gone = true;
@@ -405,25 +411,33 @@ impl Tree {
             }
         }
         let fds: Vec<_> = listeners.into_iter().chain(ends.iter().map(AsFd::as_fd)).collect();
-        for tries in 0.. {
-            if let Some(guardian) = &self.guardian {
-                guardian.tell(&ToGuardian::Start(launch.clone()), &fds).await;
-                self.answer_by = Some(Instant::now() + SLOW_START);
-            }
-            let failure = loop {
-                match self.next(output).await? {
-                    FromGuardian::Started(pid) => {
-                        self.begins = None;
-                        self.ran_the_last = ends_here;
-                        let after = job.look_at_ports.filter(|_| is_last && !stage.answers);
-                        self.look_at_ports = after.map(|after| Instant::now() + after);
-                        self.tell(Message::Spawned(self.proc, pid));
-                        return Ok(None);
+        let (mut tries, mut replacements) = (0, 0);
+        loop {
+            let failure = match self.ask_to_start(&launch, &fds, output).await {
+                Ok(Ok(pid)) => {
+                    self.begins = None;
+                    self.ran_the_last = ends_here;
+                    self.has_spawned = true;
+                    let after = job.look_at_ports.filter(|_| is_last && !stage.answers);
+                    self.look_at_ports = after.map(|after| Instant::now() + after);
+                    self.tell(Message::Spawned(self.proc, pid));
+                    return Ok(None);
+                }
+                Ok(Err(failure)) => failure,
+                Err(bereaved) if self.ending => return Err(bereaved),
+                Err(Bereaved) if replacements == MAX_REPLACEMENTS => {
+                    let why = format!("{} guardians in a row were killed", replacements + 1);
+                    return Ok(Some(Ended::NotStarted(why)));
+                }
+                Err(Bereaved) => {
+                    replacements += 1;
+                    if let Err(error) = self.replace_guardian().await {
+                        return Ok(Some(no_guardian(&error)));
                     }
-                    FromGuardian::NotStarted(failure) => break failure,
-                    other => self.heard(other),
+                    continue;
                 }
             };
+            tries += 1;
             if failure.errno != Errno::ETXTBSY as i32 || tries >= BUSY_TRIES {
                 let program = job.program.as_deref();
                 return Ok(Some(not_started(&stage.command, program, &job.directory, failure)));
@@ -437,6 +451,37 @@ impl Tree {
             }
         }
         Ok(Some(Ended::NotStarted("asked to end before it had started".to_owned())))
+    }
+
+    /// Returns the pid of the command, or why it does not run.
+    async fn ask_to_start(
+        &mut self,
+        launch: &Launch,
+        fds: &[BorrowedFd<'_>],
+        output: &mut Output,
+    ) -> Result<Result<i32, Failure>, Bereaved> {
+        if let Some(guardian) = &self.guardian {
+            guardian.tell(&ToGuardian::Start(launch.clone()), fds).await;
+            self.answer_by = Some(Instant::now() + SLOW_START);
+        }
+        loop {
+            match self.next(output).await? {
+                FromGuardian::Started(pid) => return Ok(Ok(pid)),
+                FromGuardian::NotStarted(failure) => return Ok(Err(failure)),
+                other => self.heard(other),
+            }
+        }
+    }
+
+    /// Takes another guardian for one that was killed before it reported that the command runs.
+    /// A command that it had forked in its last moment is killed first, as is everything that
+    /// earlier commands have left behind: no other guardian can take those processes over.
+    async fn replace_guardian(&mut self) -> io::Result<()> {
+        self.answer_by = None;
+        self.end_what_is_inherited(false).await;
+        self.has_spawned = false;
+        self.guardian = Some(self.means.guardians.take().await?);
+        Ok(())
     }
 
     /// Descriptors for those of the standard streams that are not hotrun's own.
@@ -646,15 +691,19 @@ impl Tree {
     }
 
     /// Its guardian was killed. The command itself dies with it; all the others are hotrun's
-    /// own children now, and are killed.
-    async fn end_what_is_inherited(&mut self) {
+    /// own children now, and are killed. Where no command was running, and none has left anything
+    /// behind, that is of no interest to the user.
+    async fn end_what_is_inherited(&mut self, was_running: bool) {
         let Some(mut guardian) = self.guardian.take() else { return };
         // One that is traced stays a zombie until its tracer has taken notice.
         let _ = timeout(ANSWER, guardian.ended()).await;
-        self.tell(Message::Say(Notice::Warning(format!(
+        let mut warning = Some(Message::Say(Notice::Warning(format!(
             "a guardian (pid {}) was killed; what it guarded is killed, too",
             guardian.pid
         ))));
+        if was_running {
+            warning.take().into_iter().for_each(|warning| self.tell(warning));
+        }
         let spare = Spare::new(&self.spare).unwrap_or_default();
         let mut pause = LOOK;
         loop {
@@ -663,6 +712,9 @@ impl Tree {
             let (left, _) = part_spared(self.orphans(&guardian.tag), None, &spare);
             if left.is_empty() {
                 return;
+            }
+            if left.iter().any(|one| !one.is_zombie) {
+                warning.take().into_iter().for_each(|warning| self.tell(warning));
             }
             for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
                 for one in &left {
@@ -702,6 +754,10 @@ impl Drop for Tree {
         self.tell(Event::Exited(self.proc, why).into());
         self.tell(Event::Gone(self.proc).into());
     }
+}
+
+fn no_guardian(error: &io::Error) -> Ended {
+    Ended::NotStarted(format!("no guardian can be started: {error}"))
 }
 
 fn launch(stage: &Stage, job: &Job, streams: &[Option<OwnedFd>; 3], is_last: bool) -> Launch {

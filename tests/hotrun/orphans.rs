@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::random::Random;
 use crate::sandbox::{
-    CONFIG, GUARDIAN, Hotrun, PATIENCE, Sandbox, is_alive, marked, stat, wait_until, zombies_of,
+    CONFIG, GUARDIAN, Hotrun, PATIENCE, Sandbox, is_alive, marked, number_in, stat, wait_until,
+    zombies_of,
 };
 
 /// An app that has a tree of some kind.
@@ -309,6 +311,78 @@ fn a_program_that_floods_an_output_that_is_not_read_does_not_survive_a_killed_ho
     hotrun.kill().unwrap();
     hotrun.wait().unwrap();
     wait_until("nobody is left", || marked(&project.root()).is_empty());
+}
+
+/// Kills the guardians that run nothing, at an instant in which hotrun can give none of them a
+/// command. Returns how many were killed.
+fn kill_idle_guardians(hotrun: &Hotrun) -> usize {
+    let state = |pid| stat(pid).first().cloned().unwrap_or_default();
+    hotrun.signal(Signal::SIGSTOP);
+    wait_until("hotrun is stopped", || state(hotrun.pid()) == "T");
+    let mut killed = 0;
+    for (pid, words) in hotrun.everybody() {
+        if !words.starts_with(GUARDIAN) {
+            continue;
+        }
+        // One that sleeps has done all that it was asked to do.
+        wait_until("a guardian rests", || !matches!(&*state(pid), "R" | "D"));
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        if state(pid) == "S" && children.is_ok_and(|children| children.trim().is_empty()) {
+            kill(pid, Signal::SIGKILL).unwrap();
+            killed += 1;
+        }
+    }
+    hotrun.signal(Signal::SIGCONT);
+    killed
+}
+
+#[test]
+fn idle_guardians_that_are_killed_before_a_save_do_not_fail_its_build() {
+    let project = Sandbox::new();
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_serving("one");
+    for version in ["two", "three", "four"] {
+        // One guards the program.
+        wait_until("two guardians are idle", || {
+            hotrun.everybody().iter().filter(|(_, words)| words.starts_with(GUARDIAN)).count() == 3
+        });
+        assert_eq!(kill_idle_guardians(&hotrun), 2);
+        project.save("source.txt", &format!("{version}\n"));
+        hotrun.wait_serving(version);
+    }
+    let output = hotrun.end();
+    assert!(!output.contains("failed") && !output.contains("warning"), "{output}");
+}
+
+/// `HOTRUN_TEST_ROUNDS` says for how many saves.
+#[test]
+fn guardians_that_are_killed_while_they_run_nothing_fail_no_build_and_no_start() {
+    // Between two of the commands a guardian runs nothing.
+    let stages = ["true"; 30].join(" && ");
+    let pre_cmd: Vec<&str> = vec!["true"; 30];
+    let config = CONFIG.replace("cmd = ", &format!("pre_cmd = {pre_cmd:?}\ncmd = "));
+    let config = config.replace("cp source.txt built", &format!("{stages} && cp source.txt built"));
+    let project = Sandbox::new().file("hotrun.toml", &config);
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_serving("one");
+    let (mut killed, mut random) = (0, Random(1));
+    for round in 0..number_in("HOTRUN_TEST_ROUNDS", 5) {
+        project.save("source.txt", &format!("{round}\n"));
+        let serving = format!("serving {round} as ");
+        let mut times = 0;
+        // hotrun gives a command up that has lost more guardians than that.
+        while times < 4 && hotrun.count(&serving) == 0 && hotrun.count("failed") == 0 {
+            let more = kill_idle_guardians(&hotrun);
+            killed += more;
+            times += usize::from(more > 0);
+            thread::sleep(Duration::from_millis(random.below(40)));
+        }
+        hotrun.wait_serving(&round.to_string());
+        hotrun.wait_for("ready");
+    }
+    let output = hotrun.end();
+    assert!(!output.contains("failed") && !output.contains("crashed"), "{output}");
+    assert!(killed > 0);
 }
 
 /// Traces another process, as a debugger does that has come upon a breakpoint.

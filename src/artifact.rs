@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::SystemTime;
 
+use nix::fcntl::Flock;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::config::KEPT;
@@ -31,6 +32,8 @@ const SCRIPT: [u8; 2] = *b"#!";
 pub struct Artifacts {
     /// Where the copies are: a directory of this hotrun's own.
     directory: PathBuf,
+    /// That directory, locked. `None` before it is made, and where the file system has no locks.
+    held: Option<Flock<File>>,
     /// Directories that were made for that one, the innermost first.
     made: Vec<PathBuf>,
     /// In the order in which they were built.
@@ -106,6 +109,7 @@ impl Artifacts {
     pub fn new(tmp_dir: &Path, owner: &str, inbox: UnboundedSender<Message>) -> Self {
         Self {
             directory: tmp_dir.join(KEPT).join(owner),
+            held: None,
             made: Vec::new(),
             kept: Vec::new(),
             candidates: Vec::new(),
@@ -126,7 +130,17 @@ impl Artifacts {
     pub fn claim(&mut self) -> io::Result<()> {
         let made = make_directories(&self.directory.join("0").join("program"))?;
         self.made.extend(made);
+        self.hold();
         Ok(())
+    }
+
+    /// Locks the directory, unless this has been done: a hotrun that sees the project from another
+    /// container does not see this process.
+    fn hold(&mut self) {
+        if self.held.as_ref().is_none_or(|held| !own_dir::is_same_file(held, &self.directory)) {
+            let held = File::open(&self.directory);
+            self.held = held.and_then(|file| own_dir::hold(file, &self.directory)).ok();
+        }
     }
 
     /// True if another hotrun uses `tmp_dir`.
@@ -134,7 +148,7 @@ impl Artifacts {
         self.owners().any(|entry| {
             let name = entry.file_name();
             Some(name.as_os_str()) != self.directory.file_name()
-                && name.to_str().is_some_and(&is_alive)
+                && (name.to_str().is_some_and(&is_alive) || own_dir::is_held(&entry.path()))
         })
     }
 
@@ -149,7 +163,7 @@ impl Artifacts {
     pub fn sweep(&self, is_alive: impl Fn(&str) -> bool) {
         for entry in self.owners() {
             let is_left = entry.file_name().to_str().is_some_and(|owner| !is_alive(owner));
-            if is_left {
+            if is_left && !own_dir::is_held(&entry.path()) {
                 // What hotrun has not made is left alone.
                 let _ = own_dir::delete(&entry.path());
             }

@@ -6,7 +6,7 @@
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{self, Options};
 use crate::error::Error;
+use crate::own_dir::is_same_file;
 use crate::process;
 
 const PURPOSE: &str = "lock";
@@ -160,6 +161,7 @@ fn delete_if_free(path: &Path) {
 
 fn take_at(path: PathBuf) -> Outcome {
     let until = Instant::now() + MAX_WAIT;
+    let mut holder = Holder::default();
     while Instant::now() < until {
         let opened = File::options()
             .read(true)
@@ -171,7 +173,7 @@ fn take_at(path: PathBuf) -> Outcome {
         let mut file = match opened.map(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock)) {
             Ok(Ok(file)) => file,
             Ok(Err((mut file, Errno::EWOULDBLOCK))) => {
-                let holder = Holder::read(&mut file);
+                holder = Holder::read(&mut file);
                 if process::is_alive(&holder.owner) {
                     return Outcome::Held(holder);
                 }
@@ -193,21 +195,14 @@ fn take_at(path: PathBuf) -> Outcome {
         lock.write();
         return Outcome::Free(Some(lock));
     }
-    Outcome::Held(Holder::default())
+    // The holder may run in another container, where it has no record that is seen here.
+    Outcome::Held(holder)
 }
 
 /// A file system that has no locks is no reason not to run.
 fn without_lock(path: &Path, error: &dyn std::error::Error) -> Outcome {
     tracing::debug!("{}: {error}", path.display());
     Outcome::Free(None)
-}
-
-fn is_same_file(file: &File, path: &Path) -> bool {
-    let identity = |meta: fs::Metadata| (meta.dev(), meta.ino());
-    match (file.metadata(), path.metadata()) {
-        (Ok(ours), Ok(there)) => identity(ours) == identity(there),
-        _ => false,
-    }
 }
 
 /// The same for two command lines that build and run the same program.

@@ -14,7 +14,8 @@ use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use nix::dir::Dir;
-use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, Flock, FlockArg, OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
@@ -59,6 +60,36 @@ pub fn delete(directory: &Path) -> io::Result<bool> {
     }
     delete_opened(directory, &opened)?;
     Ok(true)
+}
+
+/// Locks a file or a directory until the result is dropped, or this process is dead. That is how
+/// hotruns in other containers, where its pid means nothing, see that it is in use.
+///
+/// # Errors
+///
+/// Another process has locked it, the file system has no locks, or something else lies at this path
+/// by now.
+pub fn hold(file: File, path: &Path) -> io::Result<Flock<File>> {
+    let held = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| error)?;
+    if is_same_file(&held, path) { Ok(held) } else { Err(io::Error::from(io::ErrorKind::NotFound)) }
+}
+
+/// Whether a process has locked this file or directory.
+pub fn is_held(path: &Path) -> bool {
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let Ok(file) = openat(AT_FDCWD, path, flags, Mode::empty()) else { return false };
+    // Two processes that ask at the same time do not take each other for the holder.
+    let asked = Flock::lock(File::from(file), FlockArg::LockSharedNonblock);
+    matches!(asked, Err((_, Errno::EWOULDBLOCK)))
+}
+
+/// Whether this opened file still lies at this path.
+pub fn is_same_file(file: &File, path: &Path) -> bool {
+    let identity = |meta: fs::Metadata| (meta.dev(), meta.ino());
+    match (file.metadata(), path.symlink_metadata()) {
+        (Ok(ours), Ok(there)) => identity(ours) == identity(there),
+        _ => false,
+    }
 }
 
 /// Deletes a directory with this name in one that holds the proof. False if that does not.
@@ -182,6 +213,27 @@ mod tests {
         assert!(delete_seen(&own, &seen).is_err());
         assert!(is_own(&own) && delete(&own).unwrap());
         assert!(!own.exists() && at("precious/photo").exists());
+    }
+
+    #[test]
+    fn what_is_held_is_so_until_it_is_released_and_only_where_it_lies() {
+        let place = tempfile::tempdir().unwrap();
+        let (file, directory) = (place.path().join("file"), place.path().join("directory"));
+        fs::write(&file, "").unwrap();
+        fs::create_dir(&directory).unwrap();
+        for path in [&file, &directory] {
+            assert!(!is_held(path));
+            let held = hold(File::open(path).unwrap(), path).unwrap();
+            assert!(is_held(path));
+            assert!(hold(File::open(path).unwrap(), path).is_err());
+            drop(held);
+            assert!(!is_held(path));
+        }
+        let opened = File::open(&file).unwrap();
+        fs::remove_file(&file).unwrap();
+        fs::write(&file, "").unwrap();
+        assert!(hold(opened, &file).is_err() && !is_held(&file));
+        assert!(!is_held(&place.path().join("none")));
     }
 
     #[test]

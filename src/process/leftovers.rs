@@ -8,13 +8,15 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, DirBuilder, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{Flock, OFlag};
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, getpid, getuid};
@@ -23,13 +25,17 @@ use tokio::time::{Instant, sleep};
 use super::guardians::is_guardians_name;
 use super::{Member, TREE, part_spared, platform};
 use crate::config::Spare;
-use crate::listen;
+use crate::{listen, own_dir};
 
 /// Guardians whose hotrun has just died need a moment to end what they guard.
 const GUARDIANS_WORK: Duration = Duration::from_secs(2);
 /// What is found then has so long to obey SIGTERM.
 const GRACE: Duration = Duration::from_millis(300);
 const LOOK: Duration = Duration::from_millis(10);
+/// Another hotrun that asks whether a record is locked holds it up for a moment: the number of
+/// attempts to lock one's own, and the pause between two.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(1);
 
 /// How everything that this process starts is marked: its pid and its start.
 pub(crate) fn owner() -> String {
@@ -86,26 +92,51 @@ fn purpose_of(path: &Path) -> Option<(&str, &str)> {
     (is_word && rest.contains('.')).then_some((purpose, &rest[..end]))
 }
 
-/// The file of this hotrun: it names the project. Dropped, it is deleted.
-pub(super) struct Record(PathBuf);
+/// The file of this hotrun: it names the project, and is locked as long as this hotrun lives.
+/// Dropped, it is deleted.
+pub(super) struct Record {
+    path: PathBuf,
+    /// `None` where the file system has no locks.
+    _lock: Option<Flock<File>>,
+}
 
 impl Record {
     /// `None` where no such file can be kept; then nothing is found later.
     pub(super) fn new(project: &Path) -> Option<Self> {
         let path = directory()?.join(owner());
-        let record = Self(path);
-        // On a full disk an empty file is left, which is deleted when this is dropped.
-        fs::write(&record.0, project.as_os_str().as_bytes())
-            .inspect_err(|error| tracing::warn!("{}: {error}", record.0.display()))
-            .ok()?;
-        Some(record)
+        let warn = |error: &io::Error| tracing::warn!("{}: {error}", path.display());
+        for _ in 0..LOCK_TRIES {
+            let mut file = create(&path).inspect_err(warn).ok()?;
+            let lock = file.try_clone().and_then(|file| own_dir::hold(file, &path));
+            match &lock {
+                // One that asked has locked it, or has deleted it before it was locked.
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotFound) =>
+                {
+                    thread::sleep(LOCK_PAUSE);
+                    continue;
+                }
+                Err(error) => warn(error),
+                Ok(_) => {}
+            }
+            // On a full disk the file is empty, and names no project.
+            let written =
+                file.set_len(0).and_then(|()| file.write_all(project.as_os_str().as_bytes()));
+            let _ = written.inspect_err(warn);
+            return Some(Self { path, _lock: lock.ok() });
+        }
+        None
     }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
+        let _ = fs::remove_file(&self.path);
     }
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    File::options().write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
 /// True for this user, and for root: who may give this hotrun orders, and speak for its program.
@@ -234,9 +265,17 @@ fn ports_file(project: &Path) -> Option<PathBuf> {
     shared_file("ports", hasher.finish())
 }
 
-/// True if a hotrun of this mark runs. The same pid may be somebody else by now.
+/// True if a hotrun of this mark runs. The same pid may be somebody else by now; in another PID
+/// namespace it means nothing at all, but there the hotrun has locked its record.
 pub(crate) fn is_alive(owner: &str) -> bool {
+    let is_record = owner.split_once('.').is_some_and(|(pid, start)| {
+        [pid, start].iter().all(|number| number.parse::<u64>().is_ok())
+    });
     running(owner).is_some()
+        || is_record
+            && places()
+                .filter(|place| is_private(place))
+                .any(|place| own_dir::is_held(&place.join(owner)))
 }
 
 fn running(owner: &str) -> Option<Member> {
@@ -245,9 +284,8 @@ fn running(owner: &str) -> Option<Member> {
     (!process.is_zombie && Some(process.start) == start.parse().ok()).then_some(process)
 }
 
-/// Whether the hotrun that a file of this mark belongs to has ended. In a container that shares the
-/// directory, it may run with a pid that means nothing here, but then its control socket accepts
-/// connections.
+/// Whether the hotrun that a file of this mark belongs to has ended. Where the file system has no
+/// locks, one in another PID namespace is known by its control socket, which accepts connections.
 fn is_dead(file: &Path, owner: &str) -> bool {
     let control = file.with_file_name(format!("control.{owner}"));
     !is_alive(owner) && !matches!(listen::connect(&control), Ok(()) | Err(Errno::EAGAIN))

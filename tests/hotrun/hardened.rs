@@ -11,6 +11,7 @@ use std::path::Path;
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
+use nix::unistd::Pid;
 
 use crate::sandbox::{
     CONFIG, Hotrun, PATIENCE, Sandbox, can, config_to_run, has, marked, wait_until,
@@ -237,6 +238,109 @@ fn a_hotrun_in_a_container_leaves_the_sockets_of_those_outside_alone() {
     kill(hotrun, Signal::SIGTERM).unwrap();
     second.wait();
     first.end();
+}
+
+/// In a PID namespace of its own.
+const CONTAINER: &str = "exec unshare -pf --mount-proc \"$@\"";
+
+/// The hotrun of this sandbox that runs in a container; its parent `unshare` passes no signal on.
+#[track_caller]
+fn contained(project: &Sandbox) -> Pid {
+    let is_hotrun =
+        |line: &str| line.split(' ').next().is_some_and(|word| word.ends_with("/hotrun"));
+    let all = marked(&project.root());
+    all.iter().find(|(_, line)| is_hotrun(line)).expect("it runs").0
+}
+
+#[test]
+fn the_record_of_a_hotrun_in_a_container_that_has_no_socket_yet_is_left_alone() {
+    let name = "the_record_of_a_hotrun_in_a_container_that_has_no_socket_yet_is_left_alone";
+    if !has(name, &["unshare"]) || !can(name, "unshare -pf --mount-proc true") {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let runtime = place.path().to_str().unwrap();
+    let sandbox = |project: Sandbox| project.env("XDG_RUNTIME_DIR", runtime);
+    // A hotrun that waits for a manifest has not opened its socket.
+    let waits = || sandbox(Sandbox::empty().file("Cargo.toml", "[package\n"));
+    let (waits_outside, waits_inside) = (waits(), waits());
+    let (outside, inside) = (sandbox(Sandbox::new()), sandbox(Sandbox::new()));
+    let records = || {
+        let all = fs::read_dir(place.path().join("hotrun")).unwrap().flatten();
+        let names = all.map(|file| file.file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with(|c: char| c.is_ascii_digit())).count()
+    };
+    let mut first = waits_outside.start(&[]);
+    first.wait_for("waiting until this is fixed");
+    let mut second = inside.start_by(CONTAINER);
+    second.wait_for("ready");
+    assert_eq!(records(), 2);
+    let mut third = waits_inside.start_by(CONTAINER);
+    third.wait_for("waiting until this is fixed");
+    let mut fourth = outside.start(&[]);
+    fourth.wait_for("ready");
+    assert_eq!(records(), 4);
+    fourth.end();
+    // One that was killed is dead, though its record is still there.
+    for (project, hotrun) in [(&inside, &mut second), (&waits_inside, &mut third)] {
+        kill(contained(project), Signal::SIGKILL).unwrap();
+        hotrun.wait();
+    }
+    assert_eq!(records(), 3);
+    let mut fourth = outside.start(&[]);
+    fourth.wait_for("ready");
+    assert_eq!(records(), 2);
+    fourth.end();
+    first.end();
+}
+
+#[test]
+fn what_a_hotrun_in_a_container_keeps_in_a_shared_project_is_left_alone() {
+    let name = "what_a_hotrun_in_a_container_keeps_in_a_shared_project_is_left_alone";
+    if !has(name, &["unshare"]) || !can(name, "unshare -pf --mount-proc true") {
+        return;
+    }
+    // Their runtime directories are not shared.
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let of = |place: &tempfile::TempDir| place.path().to_str().unwrap().to_owned();
+    let config = CONFIG.replace("cp source", "touch tmp/x; cp source");
+    let project = Sandbox::empty().script("app", "exec sleep 1000\n").file("source.txt", "one\n");
+    let project = project.file(".air.toml", &config).file("other.air.toml", &config);
+    let project = project.env("XDG_RUNTIME_DIR", &of(&one));
+    let mut inside = project.start_by(CONTAINER);
+    inside.wait_for("ready");
+    let kept = project.root().join("tmp/.hotrun");
+    let all = || fs::read_dir(&kept).into_iter().flatten().flatten().count();
+    assert_eq!(all(), 1);
+    let project = project.env("XDG_RUNTIME_DIR", &of(&two));
+    let mut outside = project.start(&["-c", "other.air.toml"]);
+    outside.wait_for("ready");
+    assert_eq!(all(), 2);
+    let hotrun = contained(&project);
+    outside.signal(Signal::SIGINT);
+    outside.wait();
+    assert_eq!(all(), 1);
+    kill(hotrun, Signal::SIGTERM).unwrap();
+    inside.wait();
+    assert_eq!(all(), 0);
+}
+
+#[test]
+fn a_hotrun_in_a_container_is_found_and_taken_over() {
+    let name = "a_hotrun_in_a_container_is_found_and_taken_over";
+    if !has(name, &["unshare"]) || !can(name, "unshare -pf --mount-proc true") {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let project = Sandbox::new().env("XDG_RUNTIME_DIR", place.path().to_str().unwrap());
+    let mut inside = project.start_by(CONTAINER);
+    inside.wait_for("ready");
+    let (code, _, told) = project.run(&[]);
+    assert!(code == 7 && told.contains("already running: pid "), "{told}");
+    let mut outside = project.start(&["--takeover"]);
+    outside.wait_for("ready");
+    inside.wait();
+    outside.end();
 }
 
 #[test]

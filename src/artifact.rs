@@ -19,7 +19,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::config::KEPT;
 use crate::event::{Message, Proc};
-use crate::own_dir;
+use crate::own_dir::{self, Identity};
 
 /// So many are kept.
 const MOST: usize = 3;
@@ -77,31 +77,6 @@ struct Candidate {
     held: Identity,
     is_being_copied: bool,
     kept: Kept,
-}
-
-/// By which a file is known to hold what it held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Identity {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-}
-
-impl Identity {
-    fn of(meta: &fs::Metadata) -> Self {
-        Self {
-            device: meta.dev(),
-            inode: meta.ino(),
-            size: meta.size(),
-            modified: (meta.mtime(), meta.mtime_nsec()),
-        }
-    }
-
-    /// The same file, whatever it holds.
-    fn is_file(self, other: Identity) -> bool {
-        (self.device, self.inode) == (other.device, other.inode)
-    }
 }
 
 impl Artifacts {

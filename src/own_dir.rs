@@ -4,7 +4,7 @@
 //! copy, a clone of a repository or a directory of the user's is none. It is looked at, and emptied,
 //! by the same descriptor, and no link is followed.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -108,19 +108,103 @@ pub fn delete_in(own: &Path, name: &str) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Deletes a directory that holds no proof, of which it is known by a look at all that is in it
-/// that hotrun may. Nothing is deleted if it is another directory by now.
+/// Deletes a directory that holds no proof if it holds files, and every one of them is hotrun's own.
+/// Each is asked about twice, as it is opened: all of them before anything is deleted, and again just
+/// before it is deleted. A directory in it that holds the proof is asked about as a whole.
+/// Returns false if something in it is not hotrun's own; what has been found so by then is left.
 ///
 /// # Errors
 ///
-/// Something in it cannot be deleted, or it is another one.
-pub fn delete_seen(directory: &Path, seen: &fs::Metadata) -> io::Result<()> {
+/// Something in it cannot be deleted, or it is another directory than was seen.
+pub fn delete_seen(
+    directory: &Path,
+    seen: &fs::Metadata,
+    is_own: &dyn Fn(&Path, &fs::Metadata) -> bool,
+) -> io::Result<bool> {
     let opened = open(AT_FDCWD, directory)?;
     let now = File::from(opened.try_clone()?).metadata()?;
     if (now.dev(), now.ino()) != (seen.dev(), seen.ino()) {
         return Err(io::Error::other("another directory lies in its place"));
     }
-    delete_opened(directory, &opened)
+    let visit = Visit { device: now.dev(), is_own };
+    if visit.all(&opened, directory, false)?.is_none_or(|files| files == 0)
+        || visit.all(&opened, directory, true)?.is_none()
+    {
+        return Ok(false);
+    }
+    // Only an empty one can be deleted in this way.
+    fs::remove_dir(directory)?;
+    Ok(true)
+}
+
+/// How a directory without a proof is looked through.
+struct Visit<'a> {
+    device: u64,
+    is_own: &'a dyn Fn(&Path, &fs::Metadata) -> bool,
+}
+
+impl Visit<'_> {
+    /// Returns the number of files below this directory, or `None` if one is not hotrun's own.
+    fn all(&self, directory: &OwnedFd, path: &Path, deletes: bool) -> io::Result<Option<usize>> {
+        let mut count = 0;
+        for name in names(directory)? {
+            let path = path.join(OsStr::from_bytes(name.to_bytes()));
+            // No link is followed, and opening a pipe does not wait.
+            let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+            let Ok(opened) = openat(directory, name.as_c_str(), flags, Mode::empty()) else {
+                return Ok(None);
+            };
+            let meta = File::from(opened.try_clone()?).metadata()?;
+            if meta.dev() != self.device {
+                return Ok(None);
+            }
+            let has_proof = meta.is_dir() && holds_proof(&opened);
+            if meta.is_dir() && !(has_proof && (self.is_own)(&path, &meta)) {
+                let Some(files) = self.all(&opened, &path, deletes)? else { return Ok(None) };
+                count += files;
+            } else if meta.is_dir() || (self.is_own)(&path, &meta) {
+                count += 1;
+            } else {
+                return Ok(None);
+            }
+            if !deletes {
+                continue;
+            }
+            if has_proof {
+                empty(&opened)?;
+            }
+            let flag =
+                if meta.is_dir() { UnlinkatFlags::RemoveDir } else { UnlinkatFlags::NoRemoveDir };
+            unlinkat(directory, name.as_c_str(), flag)?;
+        }
+        Ok(Some(count))
+    }
+}
+
+/// By which a file is known to hold what it held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+}
+
+impl Identity {
+    /// Of this file, now.
+    pub fn of(meta: &fs::Metadata) -> Self {
+        Self {
+            device: meta.dev(),
+            inode: meta.ino(),
+            size: meta.size(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+        }
+    }
+
+    /// The same file, whatever it holds.
+    pub fn is_file(self, other: Identity) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
 }
 
 fn delete_opened(directory: &Path, opened: &OwnedFd) -> io::Result<()> {
@@ -149,16 +233,12 @@ fn holds_proof(directory: &OwnedFd) -> bool {
 /// Deletes everything in a directory. What is mounted there stays.
 fn empty(directory: &OwnedFd) -> io::Result<()> {
     let device = File::from(directory.try_clone()?).metadata()?.dev();
-    let names: Vec<CString> = {
-        let mut entries = Dir::from_fd(directory.try_clone()?)?;
-        let names = entries.iter().map(|entry| entry.map(|entry| entry.file_name().to_owned()));
-        names.collect::<Result<_, _>>()?
-    };
+    let all = names(directory)?;
     // The proof last: what cannot be deleted now can be later.
     let is_last = |name: &&CStr| name.to_bytes() == PROOF.as_bytes();
-    let names = || names.iter().map(CString::as_c_str).filter(|name| !is_dots(name));
+    let names = || all.iter().map(CString::as_c_str);
     for name in names().filter(|name| !is_last(name)).chain(names().filter(is_last)) {
-        let path = Path::new(std::ffi::OsStr::from_bytes(name.to_bytes()));
+        let path = Path::new(OsStr::from_bytes(name.to_bytes()));
         // Also a link to a directory.
         if unlinkat(directory, name, UnlinkatFlags::NoRemoveDir).is_ok() {
             continue;
@@ -171,6 +251,15 @@ fn empty(directory: &OwnedFd) -> io::Result<()> {
         unlinkat(directory, name, UnlinkatFlags::RemoveDir)?;
     }
     Ok(())
+}
+
+/// The names of everything in a directory, but for itself and its parent.
+fn names(directory: &OwnedFd) -> io::Result<Vec<CString>> {
+    // A descriptor of its own: the position in the directory is part of what `dup` shares.
+    let mut entries = Dir::from_fd(open(directory, Path::new("."))?)?;
+    let names = entries.iter().map(|entry| entry.map(|entry| entry.file_name().to_owned()));
+    let names: Vec<CString> = names.collect::<Result<_, _>>()?;
+    Ok(names.into_iter().filter(|name| !is_dots(name)).collect())
 }
 
 fn is_dots(name: &CStr) -> bool {
@@ -210,9 +299,74 @@ mod tests {
         fs::create_dir(own.join("c")).unwrap();
         assert!(delete_in(&own, "c").unwrap() && !own.join("c").exists());
         let seen = fs::symlink_metadata(at("copy")).unwrap();
-        assert!(delete_seen(&own, &seen).is_err());
+        assert!(delete_seen(&own, &seen, &|_, _| true).is_err());
         assert!(is_own(&own) && delete(&own).unwrap());
         assert!(!own.exists() && at("precious/photo").exists());
+    }
+
+    #[test]
+    fn a_directory_without_proof_is_deleted_if_every_file_in_it_is_hotruns_own() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join("tmp").join(name);
+        fs::create_dir_all(at("bin/empty")).unwrap();
+        fs::create_dir_all(at("kept/inner")).unwrap();
+        fs::write(at("kept/inner/copy"), "").unwrap();
+        let directory = at("");
+        let seen = fs::symlink_metadata(&directory).unwrap();
+        let own = std::cell::RefCell::new(Vec::new());
+        let delete = || {
+            let is_own = |path: &Path, meta: &fs::Metadata| {
+                path == at("kept") || own.borrow().contains(&(path.to_owned(), Identity::of(meta)))
+            };
+            delete_seen(&directory, &seen, &is_own).unwrap()
+        };
+        let write = |name: &str| {
+            fs::write(at(name), name).unwrap();
+            let identity = Identity::of(&fs::metadata(at(name)).unwrap());
+            own.borrow_mut().push((at(name), identity));
+        };
+        assert!(!delete(), "the copy is not known, nor is its directory marked");
+        mark(&at("kept")).unwrap();
+        write("bin/main");
+        for other in ["notes", "bin/notes"] {
+            fs::write(at(other), "precious").unwrap();
+            assert!(!delete());
+            fs::remove_file(at(other)).unwrap();
+            symlink(at("bin/main"), at(other)).unwrap();
+            assert!(!delete());
+            fs::remove_file(at(other)).unwrap();
+        }
+        // Another file of the name, or another content.
+        fs::remove_file(at("bin/main")).unwrap();
+        fs::write(at("bin/main"), "precious").unwrap();
+        assert!(!delete() && at("bin/main").exists() && at("kept/inner/copy").exists());
+        write("bin/main");
+        assert!(delete() && !directory.exists());
+        fs::create_dir(&directory).unwrap();
+        let seen = fs::symlink_metadata(&directory).unwrap();
+        assert!(!delete_seen(&directory, &seen, &|_, _| true).unwrap(), "it holds nothing");
+    }
+
+    #[test]
+    fn what_appears_while_a_directory_is_deleted_is_left() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join("tmp").join(name);
+        fs::create_dir(at("")).unwrap();
+        for name in ["a", "b"] {
+            fs::write(at(name), "").unwrap();
+        }
+        let seen = fs::symlink_metadata(at("")).unwrap();
+        let asked = std::cell::Cell::new(0);
+        // When the second look at the first of the two comes.
+        let is_own = |path: &Path, _: &fs::Metadata| {
+            asked.set(asked.get() + 1);
+            if asked.get() == 3 {
+                fs::write(at("new"), "precious").unwrap();
+            }
+            path != at("new")
+        };
+        assert!(delete_seen(&at(""), &seen, &is_own).is_err());
+        assert!(at("new").exists());
     }
 
     #[test]

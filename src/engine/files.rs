@@ -8,8 +8,9 @@ use super::Engine;
 use crate::config::KEPT;
 use crate::error::{Error, Result};
 use crate::event::Notice;
-use crate::own_dir;
+use crate::own_dir::{self, Identity};
 use crate::process::{self, without_escapes};
+use crate::watch::changed_at;
 
 /// Why most directories are not deleted.
 const NOT_OURS: &str = "hotrun has not made it";
@@ -47,22 +48,16 @@ impl Engine {
             return;
         }
         let project = [&self.config.watch.base, &self.config.directory];
-        let log = self.config.log.as_ref().map(|log| &log.path);
-        // Not a script that the user has put there: that is a source.
-        let artifact = self.config.watch.artifact.as_ref();
         let own = directory.join(KEPT).join(process::owner());
-        let is_output = |file: &Path| {
-            artifact.is_some_and(|artifact| artifact == file)
-                || log.is_some_and(|log| log == file)
-                || file.starts_with(&own)
+        let is_own = |path: &Path, meta: &std::fs::Metadata| {
+            path == own || self.written.get(path) == Some(&Identity::of(meta))
         };
-        let Ok(seen) = directory.symlink_metadata() else { return };
-        let outcome = match why_not_ours(directory, &project.map(PathBuf::as_path), &is_output) {
+        let outcome = match why_to_keep(directory, &project.map(PathBuf::as_path)) {
             _ if self.artifacts.has_neighbours(process::is_alive) => {
                 Err("another hotrun uses it".to_owned())
             }
             Some(why) => Err(why),
-            None => own_dir::delete_seen(directory, &seen).map_err(|error| error.to_string()),
+            None => delete(directory, &is_own),
         };
         if let Err(why) = outcome {
             let text = format!("clean_on_exit leaves {} alone: {why}", directory.display());
@@ -72,8 +67,19 @@ impl Engine {
         }
     }
 
+    /// A build has succeeded: remembers the file that it was to make, if it has written it.
+    pub(super) fn remember_what_was_written(&mut self) {
+        let Some(artifact) = self.config.watch.artifact.clone() else { return };
+        let began = self.window.map(|window| window.began_by_files);
+        if let Ok(meta) = artifact.symlink_metadata()
+            && changed_at(&meta).zip(began).is_some_and(|(at, began)| at >= began)
+        {
+            self.written.insert(artifact, Identity::of(&meta));
+        }
+    }
+
     /// Keeps what a build said that failed, and nothing of one that succeeded.
-    pub(super) fn write_log(&self, said: &[u8], failed: bool) {
+    pub(super) fn write_log(&mut self, said: &[u8], failed: bool) {
         let Some(log) = &self.config.log else { return };
         let is_there = log.path.exists();
         let directory = log.path.parent().unwrap_or(Path::new("/"));
@@ -86,13 +92,18 @@ impl Engine {
             return self.report.say(&Notice::Warning(error.to_string()));
         }
         let text = if failed { without_escapes(said) } else { Vec::new() };
-        let written =
-            std::fs::create_dir_all(directory).and_then(|()| std::fs::write(&log.path, text));
-        if let Err(error) = written {
-            self.report.say(&Notice::Warning(format!(
+        let path = &log.path;
+        let written = std::fs::create_dir_all(directory)
+            .and_then(|()| std::fs::write(path, text))
+            .and_then(|()| path.symlink_metadata());
+        match written {
+            Ok(meta) => {
+                self.written.insert(path.clone(), Identity::of(&meta));
+            }
+            Err(error) => self.report.say(&Notice::Warning(format!(
                 "{}: {error}, so the output of the build is not logged (build.log)",
-                log.path.display()
-            )));
+                path.display()
+            ))),
         }
     }
 
@@ -143,12 +154,8 @@ impl Engine {
     }
 }
 
-/// Why a directory must not be deleted. `kept` are directories that must stay.
-fn why_not_ours(
-    directory: &Path,
-    kept: &[&Path],
-    is_output: &dyn Fn(&Path) -> bool,
-) -> Option<String> {
+/// Why a directory must not be deleted, whatever is in it. `kept` are directories that must stay.
+fn why_to_keep(directory: &Path, kept: &[&Path]) -> Option<String> {
     let is_link = directory.symlink_metadata().is_ok_and(|meta| meta.is_symlink());
     let Ok(real) = directory.canonicalize() else {
         return Some("it cannot be read".to_owned());
@@ -158,27 +165,26 @@ fn why_not_ours(
     if kept.iter().any(|path| holds(path)) || home.is_some_and(|home| home.starts_with(&real)) {
         return Some("the project itself lies in it".to_owned());
     }
-    if is_link
-        || !(own_dir::is_own(directory)
-            || count_only(directory, is_output).is_some_and(|count| count > 0))
-    {
+    if is_link {
         return Some(NOT_OURS.to_owned());
     }
-    directory.join(".git").exists().then(|| "there is a repository in it".to_owned())
+    let is_repository = own_dir::is_own(directory) && directory.join(".git").exists();
+    is_repository.then(|| "there is a repository in it".to_owned())
 }
 
-/// How many files are below a directory, if all of them are like this.
-fn count_only(directory: &Path, is_such: &dyn Fn(&Path) -> bool) -> Option<usize> {
-    let mut count = 0;
-    for entry in std::fs::read_dir(directory).ok()? {
-        let entry = entry.ok()?;
-        count += if entry.file_type().ok()?.is_dir() {
-            count_only(&entry.path(), is_such)?
-        } else {
-            is_such(&entry.path()).then_some(1)?
-        };
+/// Deletes a directory that hotrun has made, or in which all is its own.
+fn delete(
+    directory: &Path,
+    is_own: &dyn Fn(&Path, &std::fs::Metadata) -> bool,
+) -> std::result::Result<(), String> {
+    let deleted = directory.symlink_metadata().and_then(|seen| {
+        Ok(own_dir::delete(directory)? || own_dir::delete_seen(directory, &seen, is_own)?)
+    });
+    match deleted {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(NOT_OURS.to_owned()),
+        Err(error) => Err(error.to_string()),
     }
-    Some(count)
 }
 
 /// True if no earlier hotrun of this user has said this; it will not be news again.
@@ -206,8 +212,8 @@ mod tests {
             own_dir::mark(&directory).unwrap();
             directory
         };
-        let is_output = |file: &Path| file.ends_with("main");
-        let why = |directory: &Path, kept: &Path| why_not_ours(directory, &[kept], &is_output);
+        let why = |directory: &Path, kept: &Path| why_to_keep(directory, &[kept]);
+        let has_deleted = |directory: &Path| delete(directory, &|file, _| file.ends_with("main"));
         let ours = made("tmp");
         assert_eq!(why(&ours, &root), None);
         assert_eq!(why(&ours, &ours).as_deref(), Some("the project itself lies in it"));
@@ -222,16 +228,18 @@ mod tests {
         let theirs = root.join("build");
         std::fs::create_dir(&theirs).unwrap();
         std::fs::write(theirs.join("notes"), "").unwrap();
-        assert_eq!(why(&theirs, &root).as_deref(), Some("hotrun has not made it"));
+        let not_ours = Err("hotrun has not made it".to_owned());
+        assert_eq!(has_deleted(&theirs), not_ours);
         std::fs::write(theirs.join(".gitignore"), "*\n").unwrap();
-        assert_eq!(why(&theirs, &root).as_deref(), Some("hotrun has not made it"));
+        assert_eq!(has_deleted(&theirs), not_ours);
         // All in it is what builds have made.
         std::fs::remove_file(theirs.join("notes")).unwrap();
         std::fs::remove_file(theirs.join(".gitignore")).unwrap();
         std::fs::create_dir(theirs.join("bin")).unwrap();
         std::fs::write(theirs.join("bin/main"), "").unwrap();
-        assert_eq!(why(&theirs, &root), None);
         assert_eq!(why(&theirs, &theirs).as_deref(), Some("the project itself lies in it"));
+        assert_eq!((why(&theirs, &root), has_deleted(&theirs)), (None, Ok(())));
+        assert_eq!((has_deleted(&ours), ours.exists()), (Ok(()), false));
         let cloned = made("cloned");
         std::fs::create_dir(cloned.join(".git")).unwrap();
         assert_eq!(why(&cloned, &root).as_deref(), Some("there is a repository in it"));

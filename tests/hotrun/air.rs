@@ -555,6 +555,12 @@ fn clean_on_exit_deletes_a_directory_that_holds_only_what_builds_made_and_warns_
         assert!(!stderr.contains("clean_on_exit"), "{stderr}");
     }
     assert!(project.root().join("tmp/notes").exists());
+    // A program that no build has written is not known to be an output.
+    project.sh("rm -r tmp; mkdir tmp; cp /bin/true tmp/main");
+    for cmd in ["false", "true"] {
+        let (_, _, stderr) = project.run(&["--once", "--build.cmd", cmd]);
+        assert!(project.root().join("tmp/main").exists(), "{stderr}");
+    }
     // A script that the user has written is no output, although it is what runs.
     project.sh("rm -r tmp; mkdir tmp; cp app tmp/main; chmod +x tmp/main");
     let (_, _, stderr) = project.run(&["--once", "--build.cmd", "true"]);

@@ -392,10 +392,24 @@ fn log_diagnostics(verbose: bool) {
     let filter = EnvFilter::try_from_env("HOTRUN_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| Diagnostics)
         .with_ansi(false)
         .log_internal_errors(false)
         .init();
+}
+
+/// Writes diagnostics to stderr, as everything else is shown: what is logged may hold a secret.
+struct Diagnostics;
+
+impl Write for Diagnostics {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        std::io::stderr().write_all(shown(&String::from_utf8_lossy(line)).as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 fn write_first(cli: &Cli, words: &Words, full: bool, from: Option<Source>) -> Result<u8> {

@@ -37,16 +37,33 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// A name, `=`, and a value in quotes or without; the password in an address.
-static ASSIGNED: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new(r#"\b([A-Za-z][A-Za-z0-9_]*)(\s*=\s*)(["']?)"#).ok());
+/// A name and what is between it and its value, as in `NAME=value`, `--name value`,
+/// `"name": "value"` and `("name", "value")`. Quotes may be escaped, in a text within a text.
+static ASSIGNED: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    let pattern = r#"(?x) (?P<prefix> -- | \(\\*["'] )? \b (?P<name> [A-Za-z][A-Za-z0-9_-]* )
+        (?: \s*=\s* (?P<quote> \\*["'] )?
+          | \\*["'] \s*:\s* (?: Some\( )? (?P<of_map> \\*["'] )
+          | \\*["'] ,\s* (?P<of_list> \\*["'] )
+          | (?P<space> \s+ \\*["']? ) )"#;
+    Regex::new(pattern).ok()
+});
+/// The password in an address.
 static IN_ADDRESS: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s:/@]*:").ok());
+/// A header of HTTP.
+static AUTHORIZATION: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    let pattern = r#"(?i)\bauthorization\\*["']?\s*[:=]\s*\\*["']?(?:(?:bearer|basic|token)\s+)?"#;
+    Regex::new(pattern).ok()
+});
 
-/// True for the name of a variable whose value is a secret.
+/// True for the name of a variable, or of an option, whose value is a secret.
 fn is_secret(name: &str) -> bool {
-    let name = name.to_ascii_uppercase();
+    let name = name.to_ascii_uppercase().replace('-', "_");
     let words: Vec<&str> = name.split('_').collect();
+    // The file that holds it is none.
+    if words.last().is_some_and(|last| ["FILE", "PATH", "DIR"].contains(last)) {
+        return false;
+    }
     let holds = |part: &&str| name.contains(*part);
     ["SECRET", "TOKEN", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL", "APIKEY"]
         .iter()
@@ -62,28 +79,54 @@ fn literal(text: &str) -> usize {
     text.find(is_none).unwrap_or(text.len())
 }
 
-/// What looks like a secret is masked: a literal that is assigned to a variable with such a name,
-/// and the password in an address.
+/// Where the literal that begins there ends, if nothing follows that may belong to the same word.
+fn end_of_literal(text: &str, begin: usize, quote: &str) -> Option<usize> {
+    let end = begin + literal(&text[begin..]);
+    let ends_well = if quote.is_empty() {
+        text[end..].chars().next().is_none_or(|c| c.is_whitespace() || "\"'\\);|&".contains(c))
+    } else {
+        text[end..].starts_with(quote)
+    };
+    (ends_well && end > begin).then_some(end)
+}
+
+/// Where in a text there are literals that are assigned to names of secrets.
+fn assigned(text: &str, pattern: &Regex) -> Vec<(usize, usize)> {
+    let mut secrets = Vec::new();
+    for found in pattern.captures_iter(text).filter(|found| is_secret(&found["name"])) {
+        let prefix = found.name("prefix").map(|prefix| prefix.as_str());
+        // Words beside each other say nothing, except for an option, or a pair.
+        let is_pair = found.name("of_list").is_none() || prefix.is_some();
+        let is_option = found.name("space").is_none() || prefix == Some("--");
+        let Some(whole) = found.get(0).filter(|_| is_pair && is_option) else { continue };
+        let quote = ["quote", "of_map", "of_list", "space"]
+            .iter()
+            .find_map(|name| found.name(name))
+            .map_or("", |quote| quote.as_str().trim_start());
+        // What follows an option without a value is another one.
+        let is_none = !quote.is_empty() || found.name("space").is_none();
+        if is_none || !text[whole.end()..].starts_with('-') {
+            secrets.extend(end_of_literal(text, whole.end(), quote).map(|end| (whole.end(), end)));
+        }
+    }
+    secrets
+}
+
+/// What looks like a secret is masked: a literal that is assigned to a variable or given to an
+/// option with such a name, and the password in an address or in a header.
 pub fn masked(text: &str) -> Cow<'_, str> {
-    if !text.contains('=') && !text.contains("://") {
+    if !text.contains(['=', ':', '(']) && !text.contains("--") {
         return Cow::Borrowed(text);
     }
-    let (Some(assigned), Some(in_address)) = (&*ASSIGNED, &*IN_ADDRESS) else {
+    let (Some(pattern), Some(in_address), Some(authorization)) =
+        (&*ASSIGNED, &*IN_ADDRESS, &*AUTHORIZATION)
+    else {
         return Cow::Borrowed(text);
     };
-    let mut secrets: Vec<(usize, usize)> = Vec::new();
-    for found in assigned.captures_iter(text).filter(|found| is_secret(&found[1])) {
-        let begin = found.get(0).map_or(0, |found| found.end());
-        let end = begin + literal(&text[begin..]);
-        let quote = &found[3];
-        let ends_well = if quote.is_empty() {
-            text[end..].starts_with(char::is_whitespace) || end == text.len()
-        } else {
-            text[end..].starts_with(quote)
-        };
-        if ends_well && end > begin {
-            secrets.push((begin, end));
-        }
+    let mut secrets = assigned(text, pattern);
+    for found in authorization.find_iter(text) {
+        let begin = found.end();
+        secrets.extend(end_of_literal(text, begin, "").map(|end| (begin, end)));
     }
     for found in in_address.find_iter(text) {
         let begin = found.end();
@@ -112,7 +155,7 @@ pub fn masked(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Both.
+/// Both: how everything is shown that may hold what others have chosen.
 pub fn shown(text: &str) -> String {
     visible(&masked(text)).into_owned()
 }
@@ -146,6 +189,20 @@ mod tests {
             ("PORT=3000 ./app --key=value", "PORT=3000 ./app --key=value"),
             ("http://127.0.0.1:5000/", "http://127.0.0.1:5000/"),
             ("http://a:80/b@c", "http://a:80/b@c"),
+            ("./app --token=hunter2 -v", "./app --token=*** -v"),
+            ("./app --api-key hunter2", "./app --api-key ***"),
+            ("./app --password 'hunter2' x", "./app --password '***' x"),
+            ("./app --password --verbose", "./app --password --verbose"),
+            ("./app --token $(evil)", "./app --token $(evil)"),
+            ("the token is not valid", "the token is not valid"),
+            ("args = [\"--token\", \"hunter2\"]", "args = [\"--token\", \"***\"]"),
+            ("env = [\"API_TOKEN\", \"PORT\"]", "env = [\"API_TOKEN\", \"PORT\"]"),
+            (r#"Shell("x --token=hunter2", [])"#, r#"Shell("x --token=***", [])"#),
+            (r#"Shell("TOKEN=\"hunter2\" x")"#, r#"Shell("TOKEN=\"***\" x")"#),
+            (r#"{"API_TOKEN": "hunter2", "PORT": "1"}"#, r#"{"API_TOKEN": "***", "PORT": "1"}"#),
+            (r#"[("DB_PASSWORD", "hunter2")]"#, r#"[("DB_PASSWORD", "***")]"#),
+            ("curl -H 'Authorization: Bearer hunter2'", "curl -H 'Authorization: Bearer ***'"),
+            ("PASSWORD_FILE=/run/x --token-file y", "PASSWORD_FILE=/run/x --token-file y"),
         ] {
             assert_eq!(masked(text), expected);
         }
@@ -154,10 +211,14 @@ mod tests {
     #[test]
     fn fuzz_nothing_that_a_terminal_obeys_is_left() {
         let corpus = ["API_KEY='a b' x://u:p@h/ \u{1b}[2K\u{9b}\n", "\u{202e}fdp.exe"];
-        crate::fuzz::hammer(&corpus, &["TOKEN=", "://", "@", "\u{2066}"], |text| {
-            let shown = shown(&String::from_utf8_lossy(text));
-            assert!(!shown.contains(|c: char| c != '\n' && c.is_control()), "{shown:?}");
-            assert_eq!(visible(&shown), shown, "said twice, it is the same");
-        });
+        crate::fuzz::hammer(
+            &corpus,
+            &["TOKEN=", "--token ", "\\\"", "://", "@", "\u{2066}"],
+            |text| {
+                let shown = shown(&String::from_utf8_lossy(text));
+                assert!(!shown.contains(|c: char| c != '\n' && c.is_control()), "{shown:?}");
+                assert_eq!(visible(&shown), shown, "said twice, it is the same");
+            },
+        );
     }
 }

@@ -98,7 +98,10 @@ impl Engine {
         let answer = answer.and_then(|answer| added(&answer, &launch.target, before));
         match answer {
             Ok(variables) => {
-                tracing::debug!(?variables, "cargo run gives the program these");
+                // Only the names: a build script may set any variable to a secret.
+                let names = variables.iter().map(|(name, _)| name);
+                let names: Vec<_> = names.collect();
+                tracing::debug!(?names, "cargo run gives the program these");
                 self.given.variables = Rc::new(variables);
                 self.given.known = self.given.asked.get();
             }

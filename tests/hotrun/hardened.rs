@@ -174,6 +174,46 @@ fn control_characters_are_shown_and_secrets_are_not() {
     assert!(said.contains("\\u{1b}]0;owned\\u{7}.txt") && said.contains(".env:1: "), "{said}");
 }
 
+#[test]
+fn secrets_are_masked_in_diagnostics_in_check_and_in_errors() {
+    let config = "root = \".\"\n[build]\ncmd = \"PASSWORD=hunter2 ./build --api-key hunter2\"\n\
+                  entrypoint = [\"./app\", \"--token\", \"hunter2\", \"--db-password=hunter2\"]\n\
+                  include_ext = [\"txt\"]\nkill_delay = \"1500ms\"\n\
+                  post_cmd = [\"curl -H 'Authorization: Bearer hunter2' localhost:1; true\"]\n\
+                  [[build.rules]]\ncmd = \"MY_SECRET='hunter2' true\"\ninclude_ext = [\"in\"]\n\
+                  [env]\nAPI_TOKEN = \"hunter2\"\n";
+    let app = "trap '' TERM; echo up; while :; do sleep 0.05; done\n";
+    let project = Sandbox::new()
+        .file("hotrun.toml", config)
+        .file("secrets.env", "DB_PASSWORD=hunter2\n")
+        .file("broken.env", "DB_PASSWORD=\"hunter2\n")
+        .script("build", "[ ! -e broken ]\n")
+        .script("app", app)
+        .env("HOTRUN_LOG", "trace");
+    let files = ["--env_files", "secrets.env", "--env_files", "broken.env"];
+    let (_, checked, told) = project.run(&[&["check", "--verbose"], &files[..]].concat());
+    let mut hotrun = project.start(&["--verbose", "--env_files", "secrets.env"]);
+    hotrun.wait_for("ready");
+    project.save("a.in", "1\n");
+    hotrun.wait_for("MY_SECRET");
+    project.save("broken", "");
+    project.save("source.txt", "two\n");
+    hotrun.wait_for("failed");
+    project.sh("rm broken");
+    project.save("source.txt", "three\n");
+    hotrun.wait_for("killing");
+    hotrun.wait_for("ready");
+    // It names the program that did not end.
+    hotrun.signal(Signal::SIGINT);
+    hotrun.wait();
+    let said = hotrun.output();
+    let (_, _, wrong) = project.run(&["--build.cmd", "TOKEN=hunter2 x", "--build.delay", "x"]);
+    assert!(said.contains("DEBUG") && checked.contains("--token"), "{checked}\n{said}");
+    for shown in [&checked, &told, &said, &wrong] {
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+}
+
 // Who may give orders
 
 /// The socket by which this hotrun takes orders.

@@ -263,7 +263,6 @@ impl Burst {
     pub(crate) fn finish(&mut self) -> Option<event::Burst> {
         let (first, last) = (self.first.take()?, self.last.take()?);
         let mut facts = std::mem::take(&mut self.facts);
-        let directories = std::mem::take(&mut self.directories);
         let mut saves = Vec::new();
         for path in std::mem::take(&mut self.order) {
             let facts = facts.remove(path.as_os_str()).unwrap_or_default();
@@ -273,7 +272,12 @@ impl Burst {
             let existed = (!facts.arrived).then_some(facts.was_there);
             saves.push(event::Save { path, contents: facts.contents(), existed });
         }
-        (!saves.is_empty()).then_some(event::Burst { saves, directories, first, last })
+        if saves.is_empty() {
+            // What appears in the directories that came is still news, in the next burst.
+            return None;
+        }
+        let directories = std::mem::take(&mut self.directories);
+        Some(event::Burst { saves, directories, first, last })
     }
 
     /// Forgets the touches and the like of a moment that was no burst.
@@ -351,6 +355,27 @@ mod tests {
         check(&[(0, "a", Written), (0, "a", Closed)], Some(1), &["a"]);
         check(&[(0, "a", Created), (1, "a", Written), (2, "a", Closed)], Some(3), &["a"]);
         check(&[(0, "a", Arrived)], Some(1), &["a"]);
+    }
+
+    #[test]
+    fn directories_that_came_are_kept_for_the_first_burst_that_has_saves() {
+        let start = Instant::now();
+        let mut burst = Burst::new(Duration::from_millis(10), Duration::from_secs(2));
+        let see = |burst: &mut Burst, path: &str, change| {
+            burst.see(Path::new(path), change, start, || false, || false, || Look::NONE);
+        };
+        burst.directory_came(Path::new("d"));
+        for change in [Created, Closed, Gone] {
+            see(&mut burst, "d/temporary", change);
+        }
+        assert!(burst.is_under_way() && burst.finish().is_none());
+        see(&mut burst, "d/a", Arrived);
+        let names = |burst: event::Burst| -> Vec<PathBuf> {
+            burst.directories.into_iter().map(|(directory, _)| directory).collect()
+        };
+        assert_eq!(burst.finish().map(names), Some(vec!["d".into()]));
+        see(&mut burst, "d/a", Arrived);
+        assert_eq!(burst.finish().map(names), Some(Vec::new()));
     }
 
     #[test]

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::io::Write;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::sandbox::{CONFIG, Hotrun, Sandbox, has, skip};
+use crate::random::Random;
+use crate::sandbox::{CONFIG, Hotrun, Sandbox, has, number_in, skip};
 
 /// A project at work, in which every save so far was counted.
 struct Saved {
@@ -280,6 +282,35 @@ fn a_file_that_somebody_keeps_writing_holds_nobody_up() {
         writeln!(log, "{round}").unwrap();
         project.save("source.txt", &format!("{round}\n"));
         writeln!(log, "{round}").unwrap();
+        hotrun.wait_serving(&round.to_string());
+    }
+    hotrun.end();
+}
+
+/// `HOTRUN_TEST_ROUNDS` says how often.
+#[test]
+fn a_save_while_a_large_tree_is_watched_anew_is_built() {
+    // So many that it takes a while, and that all watches are renewed when some are left out.
+    let config = |excluded: &str| {
+        CONFIG
+            .replace("cmd = ", "include_dir = [\"src\"]\ncmd = ")
+            .replace("source.txt", "src/a.txt")
+            + &format!("exclude_dir = [{excluded}]\n")
+    };
+    let project = Sandbox::new().file("hotrun.toml", &config("")).file("src/a.txt", "one\n");
+    for number in 0..3000 {
+        let place = if number < 150 { "generated" } else { "other" };
+        fs::create_dir_all(project.root().join(format!("src/{place}/{number}"))).unwrap();
+    }
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_serving("one");
+    hotrun.wait_for("ready");
+    let mut random = Random(1);
+    for round in 0..number_in("HOTRUN_TEST_ROUNDS", 10) {
+        let excluded = ["\"src/generated\"", ""][usize::try_from(round % 2).unwrap()];
+        project.save("hotrun.toml", &config(excluded));
+        thread::sleep(Duration::from_millis(random.below(200)));
+        project.save("src/a.txt", &format!("{round}\n"));
         hotrun.wait_serving(&round.to_string());
     }
     hotrun.end();

@@ -10,7 +10,7 @@ use crate::config::{self, Backend};
 use crate::event::Found;
 use crate::filter::Filter;
 use crate::watch::burst::Change;
-use crate::watch::clock::{Reading, changed_at, instant_of, queue_holds};
+use crate::watch::clock::{Reading, changed_at, coarse_now, instant_of, queue_holds};
 use crate::watch::ignores::Ignores;
 use crate::watch::native::{Native, Outcome, Refused};
 use crate::watch::walk::{self, Companion, Counts, Listing, Look, Place, walk};
@@ -277,10 +277,13 @@ impl Watcher {
             }
             return;
         }
+        // Between the end of the old watches and the beginning of the new ones there are no events,
+        // also of files that were watched before: all that changes from now on is found.
+        let cut = coarse_now();
         self.drain();
         self.renew_native();
         self.tree.clear();
-        self.stand(counts);
+        self.stand(Counts::Since(cut));
     }
 
     /// True for a directory that is watched for whatever reason.

@@ -1,9 +1,13 @@
-//! Everything at once: saves, other configurations, git, signals and kills. After each rest the
-//! newest source serves, no other process is left, and hotrun uses no more resources than at first.
+//! Everything at once: saves, other configurations, git, signals and kills, limits, a full disk and
+//! readers that do not read. After each rest the newest source serves, no other process is left, and
+//! hotrun uses no more resources than at first.
 //!
 //! `HOTRUN_TEST_SECONDS` says how long, `HOTRUN_TEST_FIRST_SEED` with which seed.
 
 use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,13 +15,23 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::random::{Run, serving};
-use crate::sandbox::{GUARDIAN, Hotrun, PATIENCE, marked, number_in, wait_until};
+use crate::sandbox::{GUARDIAN, Hotrun, PATIENCE, can, has, marked, number_in, wait_until};
 use crate::stopping::{MOST_PROCESSES, at_rest};
 
 /// The number of rests after which hotrun has reached its size, and the maximum growth of its memory
 /// after that, in kilobytes: what an allocator keeps, and what is known of files that came and went.
 const RESTS_TO_GROW: u32 = 10;
 const MORE_MEMORY: usize = 4096;
+/// More files and directories are not left in the sources by edits.
+const MOST_MADE: usize = 60;
+/// hotrun is ended once in this many disturbances, so that it has the time to grow.
+const REPLACED_ONCE_IN: u64 = 100;
+/// Set where the test runs a second time, on a disk of its own.
+const ON_SMALL_DISK: &str = "HOTRUN_TEST_ON_SMALL_DISK";
+
+fn is_on_small_disk() -> bool {
+    std::env::var_os(ON_SMALL_DISK).is_some()
+}
 
 /// What one hotrun has had at its rests: the most of descriptors, threads, kilobytes and processes.
 struct Figures {
@@ -47,6 +61,9 @@ impl Figures {
 
 /// What is done to hotrun, to its guardians and to the program.
 fn disturb(run: &mut Run, hotrun: &mut Hotrun) -> &'static str {
+    if run.random.below(REPLACED_ONCE_IN) == 0 {
+        return replace(run, hotrun);
+    }
     let everybody = hotrun.everybody();
     let own = hotrun.pid();
     let guardians: Vec<Pid> = everybody
@@ -75,8 +92,7 @@ fn disturb(run: &mut Run, hotrun: &mut Hotrun) -> &'static str {
     let send = |to: Option<Pid>, signal| {
         let _ = to.map(|pid| kill(pid, signal));
     };
-    // hotrun itself is seldom ended, so that it has the time to grow.
-    match run.random.below(30) {
+    match run.random.below(37) {
         0..3 => {
             send(guardian, Signal::SIGSTOP);
             "a guardian is stopped"
@@ -122,32 +138,129 @@ fn disturb(run: &mut Run, hotrun: &mut Hotrun) -> &'static str {
             fs::write(&path, lines.join("\n")).unwrap();
             "another delay is configured"
         }
-        27 => {
+        27..30 => {
+            print_unread(run, hotrun);
+            "nothing was read of what hotrun printed"
+        }
+        30..34 => {
+            take_descriptors(run, hotrun);
+            "hotrun could open hardly any file"
+        }
+        34..37 if is_on_small_disk() => {
+            fill_the_disk(run);
+            "the disk was full"
+        }
+        _ => {
+            run.edit();
+            "nothing but an edit"
+        }
+    }
+}
+
+/// hotrun itself is ended, and started again.
+fn replace(run: &mut Run, hotrun: &mut Hotrun) -> &'static str {
+    let what = match run.random.below(3) {
+        0 => {
             hotrun.signal(Signal::SIGKILL);
             hotrun.wait();
-            start_another(run, hotrun);
             "hotrun is killed, and started again"
         }
-        28 => {
+        1 => {
             hotrun.kill_with_guardians();
-            start_another(run, hotrun);
-            "hotrun and its guardians are killed, and restarting"
+            "hotrun and its guardians are killed, and it is started again"
         }
         _ => {
             hotrun.signal(Signal::SIGINT);
             hotrun.wait();
             hotrun.leaves_nobody();
-            start_another(run, hotrun);
             "hotrun is ended, and started again"
         }
-    }
+    };
+    start_another(run, hotrun);
+    what
 }
+
+/// How another one is started: with these limits, which hold for the program and builds too.
+/// (`ulimit -f` counts blocks of 512 bytes.)
+const LIMITS: [&str; 4] = ["", "ulimit -n 64; ", "ulimit -f 400; ", "ulimit -c 0; ulimit -n 200; "];
 
 /// Dropped, the one that has ended would end all that is in the sandbox. (A configuration that is
 /// broken when hotrun begins is an error, with which it ends.)
-fn start_another(run: &Run, hotrun: &mut Hotrun) {
-    std::mem::forget(std::mem::replace(hotrun, run.project.start(&[])));
+fn start_another(run: &mut Run, hotrun: &mut Hotrun) {
+    let limits = LIMITS[usize::try_from(run.random.below(4)).unwrap()];
+    let next = run.project.start_by(&format!("{limits}exec \"$@\""));
+    std::mem::forget(std::mem::replace(hotrun, next));
     hotrun.wait_for("building");
+}
+
+/// Makes sources, and builds them, while nothing is read of what is printed.
+fn print_unread(run: &mut Run, hotrun: &Hotrun) {
+    run.project.save("noise", "");
+    hotrun.unread(|| {
+        for _ in 0..run.random.below(30) {
+            run.edit();
+            run.random.pause();
+        }
+    });
+    fs::remove_file(run.project.root().join("noise")).unwrap();
+}
+
+/// Saves while hotrun can open hardly any file.
+fn take_descriptors(run: &mut Run, hotrun: &Hotrun) {
+    let pid = hotrun.pid();
+    let set = |limit: &str| {
+        let script = format!("prlimit --pid {pid} --nofile={limit}: 2>/dev/null || true");
+        Command::new("sh").args(["-c", &script]).status().unwrap();
+    };
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    let before = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let before = before.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let before = before.unwrap().split_whitespace().next().unwrap().to_owned();
+    set(&(open + run.random.below(4) as usize).to_string());
+    for _ in 0..=run.random.below(4) {
+        run.edit();
+        run.random.pause();
+    }
+    set(&before);
+}
+
+/// Fills the disk for a while, if it is a small one.
+fn fill_the_disk(run: &mut Run) {
+    let root = run.project.root();
+    let fill = root.join("fill");
+    let zeros = vec![0; 1 << 16];
+    let mut file = fs::File::create(&fill).unwrap();
+    while file.write_all(&zeros).is_ok() {}
+    // The last page, too.
+    while file.write_all(&[0]).is_ok() {}
+    drop(file);
+    for _ in 0..=run.random.below(4) {
+        let (file, text) = (run.some_file(), run.text());
+        // It may be empty then, or half of a text.
+        let _ = fs::write(file, text);
+        run.random.pause();
+    }
+    fs::remove_file(fill).unwrap();
+}
+
+/// Deletes what has come together in some hundred rounds, as another edit.
+fn tidy(run: &Run) {
+    let entries = fs::read_dir(run.project.root().join("src")).unwrap().flatten();
+    let mut made: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| {
+            let name = path.file_name().unwrap().to_string_lossy();
+            ["new", "in", "made", "moved"].iter().any(|begin| name.starts_with(begin))
+        })
+        .collect();
+    if made.len() <= MOST_MADE {
+        return;
+    }
+    made.sort();
+    for path in made.iter().skip(MOST_MADE / 2) {
+        let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    }
+    run.git("git add -A src; git commit -qm less");
 }
 
 /// Waits until the newest source serves, and goes on serving.
@@ -167,8 +280,39 @@ fn come_to_rest(run: &mut Run, hotrun: &mut Hotrun, what: &[&str]) {
     }
 }
 
+/// Where it is possible, runs this test again in a mount namespace with a small disk, on which all of
+/// its files are. Returns true if it has run there.
+fn runs_on_small_disk(test: &str) -> bool {
+    let unshare = ["unshare -m", "unshare -Urm"];
+    let mounts = |unshare: &&&str| {
+        let script = format!("{unshare} mount -t tmpfs none /mnt 2>/dev/null");
+        Command::new("sh").args(["-c", &script]).status().unwrap().success()
+    };
+    let Some(unshare) = unshare.iter().find(mounts) else {
+        // It says by name what is left out.
+        return can(&format!("{test}, with a full disk"), "unshare -m mount -t tmpfs none /mnt");
+    };
+    let script = format!(
+        "exec {unshare} sh -c 'mount -t tmpfs -o size=32m none /mnt && TMPDIR=/mnt exec \"$@\"' sh \"$@\""
+    );
+    let own = std::env::current_exe().unwrap();
+    let status = Command::new("sh")
+        .args(["-c", &script, "sh"])
+        .arg(own)
+        .args(["--exact", test, "--nocapture"])
+        .env(ON_SMALL_DISK, "1")
+        .status();
+    assert!(status.unwrap().success(), "see above");
+    true
+}
+
 #[test]
 fn after_any_disturbance_the_newest_serves_and_nothing_is_left_over() {
+    let name = "chaos::after_any_disturbance_the_newest_serves_and_nothing_is_left_over";
+    has(&format!("{name}, without descriptors"), &["prlimit"]);
+    if !is_on_small_disk() && runs_on_small_disk(name) {
+        return;
+    }
     let seconds = number_in("HOTRUN_TEST_SECONDS", 12);
     let seed = number_in("HOTRUN_TEST_FIRST_SEED", 1);
     let until = Instant::now() + Duration::from_secs(seconds);
@@ -187,6 +331,7 @@ fn after_any_disturbance_the_newest_serves_and_nothing_is_left_over() {
             run.random.pause();
         }
         disturbances += what.len();
+        tidy(&run);
         come_to_rest(&mut run, &mut hotrun, &what);
         if figures.pid != hotrun.pid() {
             figures = Figures::of(hotrun.pid());

@@ -24,6 +24,10 @@ const DIGEST: &str = "! grep -rqs BROKEN src || exit 1\n\
 const BUILD: &str = "sh digest > snapshot.$$; code=$?; sleep 0.$(cat pause); \
                      [ $code = 0 ] && grep -q . snapshot.$$ && mv snapshot.$$ built";
 
+/// It prints a lot where it is to.
+const APP: &str = "[ -e noise ] && head -c 3000 /dev/zero | tr '\\0' x\n\
+                   echo; echo serving $(cat built) as $$\nexec sleep 1000\n";
+
 /// Random numbers (splitmix64).
 pub(crate) struct Random(pub(crate) u64);
 
@@ -69,7 +73,7 @@ impl Run {
             .file("hotrun.toml", &config)
             .file("digest", DIGEST)
             .file("pause", "000")
-            .script("app", "echo serving $(cat built) as $$\nexec sleep 1000\n");
+            .script("app", APP);
         for name in ["a", "b", "one/c", "one/two/d"] {
             project.save(&format!("src/{name}.txt"), &format!("{name}\n"));
         }
@@ -80,7 +84,7 @@ impl Run {
     }
 
     /// What git says and whether it succeeds is not what this is about.
-    fn git(&self, script: &str) {
+    pub(crate) fn git(&self, script: &str) {
         if self.has_git {
             let config = "-c user.name=x -c user.email=x@x -c core.fsync=none";
             let script = script.replace("git ", &format!("git {config} "));
@@ -208,8 +212,7 @@ impl Run {
 }
 
 pub(crate) fn serving(hotrun: &Hotrun) -> Option<String> {
-    let output = hotrun.output();
-    let last = output.lines().rfind(|line| line.starts_with("serving "))?;
+    let last = hotrun.last_line("serving ")?;
     last.split(' ').nth(1).map(str::to_owned)
 }
 

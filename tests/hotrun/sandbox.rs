@@ -180,17 +180,25 @@ impl Sandbox {
     }
 }
 
+/// What is read at a time of what hotrun prints, in bytes: little is taken from a pipe of whose
+/// lines none is wanted for a while.
+const READ_AT_ONCE: usize = 512;
+
 #[derive(Default)]
 struct Lines {
     all: Mutex<Vec<String>>,
     changed: Condvar,
+    /// Held while nothing is to be read.
+    reading: Mutex<()>,
 }
 
 impl Lines {
     fn read(self: &Arc<Self>, stream: impl Read + Send + 'static) {
         let lines = Arc::clone(self);
         thread::spawn(move || {
-            for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+            let stream = BufReader::with_capacity(READ_AT_ONCE, stream);
+            for line in stream.split(b'\n').map_while(Result::ok) {
+                drop(lines.reading.lock().unwrap());
                 lines.all.lock().unwrap().push(String::from_utf8_lossy(&line).into_owned());
                 lines.changed.notify_all();
             }
@@ -262,6 +270,20 @@ impl Hotrun {
     /// How many lines so far hold this text.
     pub(crate) fn count(&self, text: &str) -> usize {
         self.lines.all.lock().unwrap().iter().filter(|line| line.contains(text)).count()
+    }
+
+    /// The last line so far that begins with this text.
+    pub(crate) fn last_line(&self, begin: &str) -> Option<String> {
+        let all = self.lines.all.lock().unwrap();
+        all.iter().rfind(|line| line.starts_with(begin)).cloned()
+    }
+
+    /// What hotrun and its programs print is not read while this does its work.
+    pub(crate) fn unread<T>(&self, work: impl FnOnce() -> T) -> T {
+        let reading = self.lines.reading.lock().unwrap();
+        let done = work();
+        drop(reading);
+        done
     }
 
     /// Sends hotrun a signal.

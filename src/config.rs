@@ -504,6 +504,8 @@ pub struct Environment {
     pub files: Vec<PathBuf>,
     /// Variables, which beat those of the files.
     pub inline: Vec<(String, String)>,
+    /// Directories of programs that go before those of the search path if they exist.
+    pub search: Vec<PathBuf>,
 }
 
 /// Where what a failed build said is kept.

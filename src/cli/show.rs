@@ -9,6 +9,7 @@ use crate::event::{Mode, name_paths, printable};
 use crate::filter::{Filter, Reason, Verdict};
 use crate::process;
 use crate::project::go::Sources;
+use crate::project::guess::search;
 use crate::project::{self, Kind};
 use crate::watch;
 
@@ -73,6 +74,11 @@ fn summary(config: &Config) -> Vec<String> {
     for file in &config.env.files {
         let missing = if file.exists() { "" } else { " (not there)" };
         line("env", format!("{}{missing}", printable(file)));
+    }
+    let own = search::existing(&config.env.search);
+    let own: String = own.map(|place| format!("{}:", printable(place))).collect();
+    if !own.is_empty() {
+        line("PATH", format!("{own}$PATH"));
     }
     for root in &config.watch.roots {
         line("watch", printable(root));

@@ -5,13 +5,14 @@
 //! configuration is an option; and what begins with a word that is none of hotrun's own is
 //! for the program, to the end, whatever it holds.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 
 use clap::Command;
 
 use crate::config::{TABLES, TOP_KEYS};
 use crate::error::{Error, Result};
-use crate::project::guess;
+use crate::project::guess::search;
 
 /// A command line, taken apart.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -59,7 +60,7 @@ pub(super) fn take_apart(
                 apart.own.extend(about.chain([OsString::from(format!("--{text}"))]));
                 return Ok(apart);
             }
-            check_first_word(command, text)?;
+            check_first_word(command, text, &apart.directory())?;
         }
         let is_airs = || text == "init" && apart.own.is_empty() && apart.keys.is_empty();
         let is_own = command.find_subcommand(text).is_some() && (!as_air || is_airs());
@@ -107,7 +108,7 @@ const MIN_COMPARED: usize = 4;
 const MAX_DISTANCE: usize = 2;
 
 /// An error if the first word is a command that does not exist yet, or looks like a mistyped one.
-fn check_first_word(command: &Command, word: &str) -> Result<()> {
+fn check_first_word(command: &Command, word: &str, directory: &Path) -> Result<()> {
     let remedy = format!("to pass it to the program: hotrun -- {word}");
     if RESERVED.contains(&word) {
         let error = Error::usage(format!("hotrun {word}"), "this command does not exist yet");
@@ -122,7 +123,8 @@ fn check_first_word(command: &Command, word: &str) -> Result<()> {
         .filter(|name| name.len() >= MIN_COMPARED)
         .map(|name| (strsim::osa_distance(word, name), name));
     let nearest = distances.filter(|(distance, _)| *distance <= MAX_DISTANCE).min();
-    let Some((_, nearest)) = nearest.filter(|_| guess::on_path(word).is_none()) else {
+    let is_program = || search::found_in(&search::path(directory), OsStr::new(word)).is_some();
+    let Some((_, nearest)) = nearest.filter(|_| !is_program()) else {
         return Ok(());
     };
     let why = format!("unknown command; did you mean `hotrun {nearest}`?");
@@ -130,6 +132,15 @@ fn check_first_word(command: &Command, word: &str) -> Result<()> {
 }
 
 impl Words {
+    /// The directory to work in, as far as it is known.
+    fn directory(&self) -> PathBuf {
+        let options = self.own.iter().filter_map(|word| word.to_str());
+        let named = options
+            .filter_map(|word| word.strip_prefix("-C=").or(word.strip_prefix("--directory=")));
+        let here = std::env::current_dir().unwrap_or_default();
+        named.last().map_or(here.clone(), |named| here.join(named))
+    }
+
     fn option(
         &mut self,
         command: &Command,

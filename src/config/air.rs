@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{Command, Fallback, absolute};
 use crate::event::quoted;
-use crate::project::guess;
+use crate::project::guess::search;
 
 /// Characters by which a shell would make something else of a joined command line.
 const SPECIAL: &[char] = &[
@@ -256,5 +256,5 @@ enum Text {
 
 /// Where a name without a slash is found on the PATH.
 fn on_path(program: &str) -> Option<PathBuf> {
-    (!program.contains('/')).then(|| guess::on_path(program)).flatten()
+    (!program.contains('/')).then(|| search::on_path(program)).flatten()
 }

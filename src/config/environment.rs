@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::{Environment, file};
 use crate::error::{Error, Result};
+use crate::project::guess::search;
 
 const ZERO_BYTE: &str = "there is a zero byte, which no variable can hold";
 
@@ -28,8 +29,15 @@ impl Environment {
             return Err(Error::usage(format!("env.{name}"), ZERO_BYTE));
         }
         variables.extend(self.inline.iter().cloned());
+        let is_path_written = variables.contains_key("PATH");
         for (name, _) in std::env::vars_os() {
             name.to_str().map(|name| variables.remove(name));
+        }
+        if !is_path_written
+            && let Some(path) = search::extended(&self.search)
+            && let Ok(path) = path.into_string()
+        {
+            variables.insert("PATH".to_owned(), path);
         }
         Ok(variables.into_iter().collect())
     }
@@ -212,6 +220,8 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             path
         };
+        let bin = directory.path().join("node_modules/.bin");
+        std::fs::create_dir_all(&bin).unwrap();
         let env = Environment {
             files: vec![
                 file("a", "HOTRUN_T_A=a\nHOTRUN_T_B=a\nHOTRUN_T_C=a\nPATH=/nowhere\n"),
@@ -219,10 +229,19 @@ mod tests {
                 file("b", "HOTRUN_T_B=b\nHOTRUN_T_C=b\n"),
             ],
             inline: vec![("HOTRUN_T_C".to_owned(), "c".to_owned())],
+            search: vec![bin],
         };
         let expected = [("HOTRUN_T_A", "a"), ("HOTRUN_T_B", "b"), ("HOTRUN_T_C", "c")];
         let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        assert_eq!(env.read().unwrap(), expected);
+        assert_eq!(env.read().unwrap(), expected, "a search path that is written stays");
+        let search = env.search.clone();
+        let read = Environment { search, ..Environment::default() }.read().unwrap();
+        let path = format!("{}:{}", env.search[0].display(), std::env::var("PATH").unwrap());
+        assert_eq!(read, [("PATH".to_owned(), path)]);
+        std::fs::remove_dir(&env.search[0]).unwrap();
+        let search = env.search.clone();
+        let read = Environment { search, ..Environment::default() }.read().unwrap();
+        assert_eq!(read, []);
     }
 
     #[test]

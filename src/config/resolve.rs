@@ -18,7 +18,7 @@ use super::{
 use crate::error::{Error, Result};
 use crate::event::{Mode, OnExit};
 use crate::project::cargo::{Launch, Variables};
-use crate::project::guess;
+use crate::project::guess::search;
 use crate::project::guess::syntax::{self, Check};
 use crate::project::{self, Ask, Kind, Makes, Plan, Question, Selection};
 
@@ -75,7 +75,7 @@ impl<'a> Resolver<'a> {
         let stop_on_error = self.boolean("build.stop_on_error", false)?;
         self.has_no_effect("meta.send_error_to_tty", "errors always go to the terminal")?;
 
-        let env = self.environment(&root)?;
+        let env = self.environment(&root, &kind)?;
         let is_own = command.is_some() || commands.cmd.is_some();
         let mut plan = self.plan(&kind, is_own, (&tmp_dir, &env), ask).await?;
         if plan.is_none() {
@@ -414,10 +414,15 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn environment(&self, root: &Path) -> Result<Environment> {
+    fn environment(&self, root: &Path, kind: &Kind) -> Result<Environment> {
         let files = self.strings("env_files")?.unwrap_or_default();
         let files = files.iter().map(|file| absolute(root, Path::new(file.trim()))).collect();
-        Ok(Environment { files, inline: self.document.pairs("env")? })
+        let directory = &self.options.directory;
+        let is_command = self.options.command.is_some();
+        // Cargo's and Go's own programs need none of these.
+        let is_extended = !self.air_mode && (is_command || *kind == Kind::Unknown);
+        let search = if is_extended { search::own_directories(directory) } else { Vec::new() };
+        Ok(Environment { files, inline: self.document.pairs("env")?, search })
     }
 
     // How to run
@@ -446,7 +451,7 @@ impl<'a> Resolver<'a> {
         // (`./x` has two.)
         if Path::new(first).components().count() > 1 {
             let path = absolute(&self.options.directory, Path::new(first));
-            if guess::on_path(&path).is_some() {
+            if search::on_path(&path).is_some() {
                 argv[0] = path.into();
                 return Ok(Command::Argv(argv));
             }
@@ -457,14 +462,15 @@ impl<'a> Resolver<'a> {
             };
             return Err(Error::usage(path.display(), why).remedy(remedy));
         }
-        if guess::on_path(first).is_some() {
+        let search_path = search::path(&self.options.directory);
+        if search::found_in(&search_path, first).is_some() {
             return Ok(Command::Argv(argv));
         }
         let error = Error::usage(name.as_ref(), "command not found");
         if self.options.directory.join(first).is_file() {
             return Err(error.remedy(format!("to run the file here: `hotrun ./{name}`")));
         }
-        Err(match guess::nearest_on_path(&name) {
+        Err(match search::nearest(&search_path, &name) {
             Some(near) => error.remedy(format!("did you mean `{near}`?")),
             None => error.remedy("install it, or name it by its path"),
         })

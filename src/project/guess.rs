@@ -6,22 +6,22 @@
 //! well-known places below it) are read.
 
 use std::cell::RefCell;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::Read;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use nix::unistd::{AccessFlags, access};
 use toml::Value;
 
 use crate::event::quoted;
+use search::found_in;
 
 pub mod command;
 mod compiled;
 mod node;
 mod python;
 mod scripting;
+pub mod search;
 pub mod syntax;
 mod tasks;
 pub mod testing;
@@ -258,7 +258,7 @@ impl<'a> Place<'a> {
 /// Looks at a directory. The kind whose files are most specific comes first: a Rails or Django
 /// application often has a `package.json` beside it, which only builds its styles.
 pub fn guess(directory: &Path) -> Outcome {
-    guess_with(directory, &search_path())
+    guess_with(directory, &search::path(directory))
 }
 
 fn guess_with(directory: &Path, path: &OsStr) -> Outcome {
@@ -305,36 +305,6 @@ fn with_others(place: &Place<'_>, kinds: &[Look], guess: Guess) -> Outcome {
         }
         None => guess.found(),
     }
-}
-
-/// The executable of this name on the search path, or at this path.
-pub fn on_path(name: impl AsRef<OsStr>) -> Option<PathBuf> {
-    found_in(&search_path(), name.as_ref())
-}
-
-fn search_path() -> OsString {
-    std::env::var_os("PATH").unwrap_or_default()
-}
-
-fn found_in(path: &OsStr, name: &OsStr) -> Option<PathBuf> {
-    let is_executable = |file: &PathBuf| file.is_file() && access(file, AccessFlags::X_OK).is_ok();
-    if name.as_bytes().contains(&b'/') {
-        return Some(PathBuf::from(name)).filter(is_executable);
-    }
-    std::env::split_paths(path).map(|directory| directory.join(name)).find(is_executable)
-}
-
-/// The program on the search path whose name is most like this one.
-pub fn nearest_on_path(name: &str) -> Option<String> {
-    let path = search_path();
-    let entries = std::env::split_paths(&path)
-        .filter_map(|directory| std::fs::read_dir(directory).ok())
-        .flatten()
-        .flatten();
-    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    let distances = names.map(|one| (strsim::osa_distance(name, &one), one));
-    let max = if name.len() > 4 { 2 } else { 1 };
-    distances.filter(|(distance, _)| *distance <= max).min().map(|(_, name)| name)
 }
 
 /// The first of these kinds that is known here.

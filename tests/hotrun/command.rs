@@ -100,6 +100,38 @@ fn a_command_that_does_not_exist_is_an_error_with_the_nearest_that_does() {
 }
 
 #[test]
+fn programs_that_the_project_has_installed_are_found_without_their_directory() {
+    let project = Sandbox::empty()
+        .script("node_modules/.bin/serve-shop", "echo up by node \"$@\"; exec sleep 1000\n")
+        .script(".venv/bin/teste", "echo up by python; serve-shop below\n")
+        .script(".venv/bin/python", "")
+        .file("data.json", "");
+    // (`teste` is a letter away from a command of hotrun's own.)
+    for (words, expected) in [
+        (&["serve-shop", "a"][..], "up by node a"),
+        (&["teste"], "up by node below"),
+        (&["-x", "serve-shop b"], "up by node b"),
+    ] {
+        let mut hotrun = project.start(words);
+        hotrun.wait_for(expected);
+        hotrun.end();
+    }
+    // A file that names such a program does what the command does.
+    let project = project.file("hotrun.toml", "[build]\nentrypoint = \"serve-shop by-file\"\n");
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_for("up by node by-file");
+    hotrun.end();
+    let (_, stdout, _) = project.run(&["check"]);
+    assert!(stdout.contains("PATH  ROOT/.venv/bin:ROOT/node_modules/.bin:$PATH"), "{stdout}");
+    // As with air, whose files never meant that.
+    let project = project.file(".air.toml", "[build]\ncmd = \"true\"\nfull_bin = \"serve-shop\"\n");
+    std::fs::remove_file(project.root().join("hotrun.toml")).unwrap();
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_for("not found");
+    hotrun.end();
+}
+
+#[test]
 fn a_source_file_is_run_by_its_language() {
     let name = "a_source_file_is_run_by_its_language";
     let project = Sandbox::empty()

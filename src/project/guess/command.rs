@@ -76,7 +76,7 @@ pub fn with_interpreter(directory: &Path, argv: &[OsString]) -> Option<Vec<OsStr
     let file = directory.join(first);
     let end = first.extension()?.to_str()?;
     let (_, usual) = INTERPRETERS.iter().find(|(one, _)| *one == end)?;
-    if !file.is_file() || super::on_path(&file).is_some() {
+    if !file.is_file() || super::search::on_path(&file).is_some() {
         return None;
     }
     let tsx = "node_modules/.bin/tsx";

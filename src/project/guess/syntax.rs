@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use super::command::bare_name;
+use super::search;
 use crate::event::quoted;
 
 /// Compiles each file in memory, and prints errors as Python itself does.
@@ -112,7 +113,7 @@ pub fn check(directory: &Path, argv: &[OsString]) -> Option<Check> {
         ),
         "lua" => {
             let luac = format!("luac{}", &name["lua".len()..]);
-            super::on_path(&luac)?;
+            found(directory, &luac)?;
             each(format!("{luac} -p \"$file\""), &["lua"], format!("{luac} -p"))
         }
         _ => {
@@ -123,6 +124,11 @@ pub fn check(directory: &Path, argv: &[OsString]) -> Option<Check> {
             Some(Check { argv: argv.map(OsString::from).into(), extensions: &["py"], label })
         }
     }
+}
+
+/// The program of this name that is started in this directory.
+fn found(directory: &Path, name: &str) -> Option<PathBuf> {
+    search::found_in(&search::path(directory), OsStr::new(name))
 }
 
 fn has_loader(words: &[String]) -> bool {
@@ -146,7 +152,7 @@ fn python(directory: &Path, words: &[String], bare: &str) -> Option<String> {
         "flask" | "uvicorn" | "gunicorn" | "hypercorn" | "granian" | "fastapi" | "celery" => {
             let beside = first.parent().filter(|bin| !bin.as_os_str().is_empty());
             beside.map_or_else(
-                || super::on_path("python3").map(|_| "python3".to_owned()),
+                || found(directory, "python3").map(|_| "python3".to_owned()),
                 of_environment,
             )
         }

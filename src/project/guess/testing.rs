@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::{Place, node, python, search_path};
+use super::{Place, node, python, search};
 use crate::error::{Error, Result};
 use crate::project::Kind;
 
@@ -13,7 +13,7 @@ use crate::project::Kind;
 ///
 /// hotrun does not know how to test this project.
 pub fn command(directory: &Path) -> Result<Vec<OsString>> {
-    let path = search_path();
+    let path = search::path(directory);
     let place = Place::new(directory, &path);
     let line = match Kind::detect(directory) {
         Kind::Cargo(_) => Some("cargo test".to_owned()),

@@ -1,5 +1,7 @@
 //! Projects of many kinds, and what is guessed of each.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -621,10 +623,40 @@ fn a_program_is_found_by_a_path_of_any_bytes_and_only_if_it_may_be_run() {
     executable(&run, "");
     std::fs::write(&script, "").unwrap();
     std::fs::write(&plain, "").unwrap();
-    assert_eq!(on_path(&run), Some(run.clone()));
-    assert_eq!([on_path(&script), on_path(&plain), on_path(place.path())], [None, None, None]);
+    assert_eq!(search::on_path(&run), Some(run.clone()));
+    assert_eq!(
+        [search::on_path(&script), search::on_path(&plain), search::on_path(place.path())],
+        [None, None, None]
+    );
     let argv = |path: &Path| vec![path.file_name().unwrap().to_owned()];
     let with = |path: &Path| command::with_interpreter(place.path(), &argv(path));
     assert_eq!(with(&script), Some([vec!["python3".into()], argv(&script)].concat()));
     assert_eq!(with(&run), None);
+}
+
+#[test]
+fn programs_that_the_project_has_installed_come_first_on_the_search_path() {
+    let project = Project::new(&[
+        ("web/node_modules/.bin/tsx", ""),
+        ("web/venv/bin/python", ""),
+        ("web/env/bin/other", ""),
+        ("node_modules/.bin/eslint", ""),
+        (".git/HEAD", ""),
+    ]);
+    let root = project.root.path().join("shop");
+    let found = |name: &str, place: &Path| {
+        let path = search::path(place);
+        let found = found_in(&path, OsStr::new(name))?;
+        Some(found.strip_prefix(&root).ok()?.to_str()?.to_owned())
+    };
+    let below = root.join("web");
+    assert_eq!(found("tsx", &below).as_deref(), Some("web/node_modules/.bin/tsx"));
+    assert_eq!(found("eslint", &below).as_deref(), Some("node_modules/.bin/eslint"));
+    assert_eq!(found("other", &below), None, "that is no virtual environment");
+    assert_eq!(found("tsx", &root), None);
+    if std::env::var_os("VIRTUAL_ENV").is_none() {
+        assert_eq!(found("python", &below).as_deref(), Some("web/venv/bin/python"));
+    }
+    assert!(found_in(&search::path(&below), OsStr::new("sh")).is_some());
+    assert_eq!(search::extended(&[root.join("none")]), None);
 }

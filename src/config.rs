@@ -51,6 +51,8 @@ pub const KEPT: &str = ".hotrun";
 pub const CACHE_TAG: &str = "CACHEDIR.TAG";
 /// The file by which a directory is known as one in which `CMake` builds.
 pub const CMAKE_CACHE: &str = "CMakeCache.txt";
+/// The file in a virtual environment of Python.
+pub const ENVIRONMENT: &str = "pyvenv.cfg";
 /// Where a configuration is looked for, in this order.
 const NAMES: [&str; 6] = [
     "hotrun.toml",
@@ -376,7 +378,8 @@ pub struct Watch {
     pub sources_decide: bool,
     /// Which nested Cargo projects are part of the program.
     pub nested: Option<Nested>,
-    /// Directories that hold a `CACHEDIR.TAG`, or in which `CMake` or Meson builds, do not matter.
+    /// Directories that hold a `CACHEDIR.TAG` or installed packages, or in which `CMake` or Meson
+    /// builds, do not matter.
     pub skips_caches: bool,
     /// If there are any, only these directories are watched (`build.include_dir`).
     pub include_dirs: BTreeSet<PathBuf>,
@@ -454,7 +457,8 @@ impl Watch {
     pub fn markers(&self) -> impl Iterator<Item = &'static str> {
         let nested = self.nested.as_ref().map(|nested| nested.marker);
         let module = self.sources_decide.then_some("go.mod");
-        let caches: &[&str] = if self.skips_caches { &[CACHE_TAG, CMAKE_CACHE] } else { &[] };
+        let caches: &[&str] =
+            if self.skips_caches { &[CACHE_TAG, CMAKE_CACHE, ENVIRONMENT] } else { &[] };
         nested.into_iter().chain(module).chain(caches.iter().copied())
     }
 

@@ -43,6 +43,8 @@ pub enum Reason<'a> {
     Exclude(&'a Path),
     /// This directory's name begins with a dot.
     Hidden(&'a Path),
+    /// This directory holds installed packages, or what an interpreter compiles.
+    Installed(&'a Path),
     /// It lies in none of `build.include_dir`.
     OutsideIncludeDir,
     /// `build.exclude_file`.
@@ -284,8 +286,11 @@ impl Filter {
         let leads_to_named = || opened || leads_to_input || self.leads_to_named(directory);
         let hidden =
             directory.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if hidden && !watch.include_dirs.contains(directory) && !leads_to_named() {
-            return Some(Reason::Hidden(directory));
+        let installed = watch.skips_caches && is_installed(directory);
+        let unusual = hidden || installed;
+        if unusual && !watch.include_dirs.contains(directory) && !leads_to_named() {
+            let reason = if hidden { Reason::Hidden } else { Reason::Installed };
+            return Some(reason(directory));
         }
         let below_a_rule = || dirs_of_rules().any(|dir| directory.starts_with(dir));
         let wanted = self.is_in_scope(directory)
@@ -375,6 +380,30 @@ fn has_below(paths: &BTreeSet<PathBuf>, directory: &Path) -> bool {
 const DROPPING_ENDS: [&[u8]; 4] = [b"~", b".kate-swp", b"___jb_tmp___", b"___jb_old___"];
 const DROPPING_STARTS: [&[u8]; 5] = [b".#", b".goutputstream-", b".nfs0", b".fuse_hidden", b"._"];
 
+/// Directories into which package managers install, and interpreters compile.
+const INSTALLED: [&str; 7] = [
+    "node_modules",
+    "bower_components",
+    "jspm_packages",
+    "elm-stuff",
+    "site-packages",
+    "__pycache__",
+    "vendor/bundle",
+];
+
+fn is_installed(directory: &Path) -> bool {
+    INSTALLED.iter().any(|name| directory.ends_with(name))
+}
+
+/// How the names of files go on that Vite, tsup and the like compile their own settings to, before
+/// the end `.mjs`: `vite.config.ts.timestamp-1700000000000-3f0c.mjs`.
+const COMPILED_SETTINGS: [&str; 2] = [".timestamp-", ".bundled_"];
+
+fn is_compiled_settings(name: &[u8]) -> bool {
+    let name = std::str::from_utf8(name).unwrap_or_default();
+    name.ends_with("js") && COMPILED_SETTINGS.iter().any(|part| name.contains(part))
+}
+
 /// What editors leave beside a file while they save it: swap, lock, backup and probe files.
 fn is_dropping(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
@@ -384,6 +413,7 @@ fn is_dropping(path: &Path) -> bool {
         && name[name.len() - 1].is_ascii_lowercase();
     let locked = name.len() > 1 && name.starts_with(b"#") && name.ends_with(b"#");
     swap || locked
+        || is_compiled_settings(name)
         || is_vims_probe(name)
         || DROPPING_ENDS.iter().any(|end| name.ends_with(end))
         || DROPPING_STARTS.iter().any(|start| name.starts_with(start))
@@ -548,6 +578,37 @@ mod tests {
                 ("main.go", '+'),
             ],
         );
+    }
+
+    #[test]
+    fn installed_packages_and_compiled_settings_are_no_sources_but_in_air_mode() {
+        let text = "[build]\ncmd = \"make\"\n";
+        let compiled = "vite.config.ts.timestamp-1700000000000-3f0c.mjs";
+        check(
+            "hotrun.toml",
+            text,
+            &[
+                ("node_modules/", 'x'),
+                ("a/node_modules/b/c.js", '-'),
+                ("lib/python3/site-packages/", 'x'),
+                ("vendor/bundle/", 'x'),
+                ("vendor/", '+'),
+                ("vendor/x.php", '+'),
+                ("bundle/", '+'),
+                ("pkg/__pycache__/x.py", '-'),
+                (compiled, '-'),
+                ("web/tsup.config.bundled_x1y2.mjs", '-'),
+                ("x.timestamp-1.txt", '+'),
+                ("vite.config.ts", '+'),
+            ],
+        );
+        check(
+            "hotrun.toml",
+            "[build]\ncmd = \"make\"\n[watch]\ninclude = [\"node_modules/own/*.js\"]\n",
+            &[("node_modules/own/a.js", '!'), ("node_modules/", '+')],
+        );
+        let text = "[build]\ncmd = \"make\"\ninclude_ext = [\"js\"]\n";
+        check(".air.toml", text, &[("node_modules/", '+'), ("a/node_modules/b.js", '+')]);
     }
 
     #[test]

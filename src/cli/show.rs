@@ -76,9 +76,9 @@ fn summary(config: &Config) -> Vec<String> {
         line("env", format!("{}{missing}", printable(file)));
     }
     let own = search::existing(&config.env.search);
-    let own: String = own.map(|place| format!("{}:", printable(place))).collect();
+    let own: Vec<String> = own.map(|place| printable(place)).collect();
     if !own.is_empty() {
-        line("PATH", format!("{own}$PATH"));
+        line("PATH", format!("{}:$PATH", own.join(":")));
     }
     for root in &config.watch.roots {
         line("watch", printable(root));
@@ -198,6 +198,7 @@ fn explain_directory(config: &Config, filter: &Filter, path: &Path) -> String {
         | Reason::ExcludeDir(_)
         | Reason::Exclude(_)
         | Reason::Hidden(_)
+        | Reason::Installed(_)
         | Reason::Outside)
             if filter.prunes(path) =>
         {
@@ -274,12 +275,13 @@ fn why(config: &Config, path: &Path, reason: Reason<'_>) -> String {
         }
         Reason::Exclude(path) => format!("{} is left out ({})", name(path), by("watch.exclude")),
         Reason::Hidden(path) => format!("the name of {} begins with a dot", name(path)),
+        Reason::Installed(path) => format!("{} holds installed packages", name(path)),
         Reason::OutsideIncludeDir => {
             format!("it lies in none of the included directories ({})", by("build.include_dir"))
         }
         Reason::ExcludeFile => format!("it is left out ({})", by("build.exclude_file")),
         Reason::ExcludeRegex => format!("its path is left out ({})", by("build.exclude_regex")),
-        Reason::Dropping => "editors leave such files behind".to_owned(),
+        Reason::Dropping => "editors and bundlers leave such files behind".to_owned(),
         Reason::Rule(number) => format!("rule {}", config.watch.rules[number].name),
         Reason::IncludeFile => format!("it is named ({})", by("build.include_file")),
         Reason::Include => format!("it is included ({})", by("watch.include")),
@@ -290,7 +292,8 @@ fn why(config: &Config, path: &Path, reason: Reason<'_>) -> String {
         }
         Reason::NotListed => "the program does not import its package (go list)".to_owned(),
         Reason::Cache(place) => format!(
-            "{} holds caches or what is built (CACHEDIR.TAG, CMakeCache.txt, Meson)",
+            "{} holds caches, packages or what is built (CACHEDIR.TAG, CMakeCache.txt, Meson, \
+             pyvenv.cfg, composer)",
             name(place)
         ),
         Reason::Foreign(place) => {

@@ -38,16 +38,8 @@ pub const MISPLACED: [(&str, &str); 6] = [
 
 /// Where all files matter, these do not: programs write them while they run, and would
 /// restart themselves for ever.
-const NO_SOURCES: [&str; 8] = [
-    "**/*.log",
-    "**/*.pid",
-    "**/*.db",
-    "**/*.db-*",
-    "**/*.sqlite*",
-    "**/*.pyc",
-    "**/__pycache__/**",
-    "**/node_modules/**",
-];
+const NO_SOURCES: [&str; 6] =
+    ["**/*.log", "**/*.pid", "**/*.db", "**/*.db-*", "**/*.sqlite*", "**/*.pyc"];
 
 impl Resolver<'_> {
     pub(super) fn watch(

@@ -19,7 +19,7 @@ use nix::libc::O_NONBLOCK;
 
 use super::clock::changed_at;
 use super::ignores::{Scope, says_something};
-use crate::config::{CACHE_TAG, CMAKE_CACHE};
+use crate::config::{CACHE_TAG, CMAKE_CACHE, ENVIRONMENT};
 use crate::filter::{Filter, Reason, Verdict};
 
 /// So many directories are watched at once.
@@ -306,7 +306,9 @@ const CACHE_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
 /// Why a directory below the roots is none of the program's, by a file that it holds.
 pub(super) fn foreign<'a>(directory: &'a Path, filter: &Filter) -> Option<Reason<'a>> {
     let watch = filter.watch();
-    let has_tag = watch.skips_caches && (has_cache_tag(directory) || is_built_in(directory));
+    let is_cache =
+        || has_cache_tag(directory) || is_built_in(directory) || is_installed_in(directory);
+    let has_tag = watch.skips_caches && is_cache();
     let marker = watch.foreign_marker(directory);
     let is_project = || marker.is_some_and(|marker| directory.join(marker).is_file());
     if !has_tag && !is_project() {
@@ -339,6 +341,12 @@ fn is_built_in(directory: &Path) -> bool {
     let is_file = |name: &str| directory.join(name).is_file();
     is_file(CMAKE_CACHE) && !is_file("CMakeLists.txt")
         || is_file("meson-private/coredata.dat") && !is_file("meson.build")
+}
+
+/// True for a virtual environment of Python, and for what Composer installs.
+fn is_installed_in(directory: &Path) -> bool {
+    let is_file = |name: &str| directory.join(name).is_file();
+    is_file(ENVIRONMENT) || is_file("composer/installed.json")
 }
 
 /// True for a file by which a directory that is watched has just become another project's, or

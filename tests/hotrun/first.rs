@@ -319,7 +319,7 @@ tmp/main: nothing follows: the build makes it and the program is started from it
 x.local.go: nothing follows: a .gitignore names it (watch.gitignore, .air.toml:6)
 docs: a directory, not watched: docs is left out (build.exclude_dir, .air.toml:4)
 src: a directory, watched
-a.go~: nothing follows: editors leave such files behind
+a.go~: nothing follows: editors and bundlers leave such files behind
 /etc/hosts: nothing follows: it lies in no directory that is watched
 ";
     assert_eq!(stdout, expected);

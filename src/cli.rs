@@ -70,7 +70,7 @@ enum Word {
     },
     /// Run the project's tests, and again on every change
     Test,
-    /// Show the resolved configuration
+    /// Show the resolved configuration, or what `hotrun COMMAND` would do
     Check,
     /// Make the running hotrun go back to the last good build
     Rollback,

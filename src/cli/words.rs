@@ -69,8 +69,8 @@ pub(super) fn take_apart(
                 apart.subcommand = Some(text.to_owned());
                 apart.own.push(word);
             }
-            // These take paths.
-            Some("explain" | "check") => apart.own.push(word),
+            // It takes paths.
+            Some("explain") => apart.own.push(word),
             _ => {
                 apart.args.push(word);
                 apart.args.extend(words);
@@ -135,10 +135,10 @@ impl Words {
     /// The directory to work in, as far as it is known.
     fn directory(&self) -> PathBuf {
         let options = self.own.iter().filter_map(|word| word.to_str());
-        let named = options
+        let mut named = options
             .filter_map(|word| word.strip_prefix("-C=").or(word.strip_prefix("--directory=")));
         let here = std::env::current_dir().unwrap_or_default();
-        named.last().map_or(here.clone(), |named| here.join(named))
+        named.next_back().map_or(here.clone(), |named| here.join(named))
     }
 
     fn option(
@@ -254,6 +254,7 @@ mod tests {
             "init --from=cargo-watch |  | cargo watch -x run"
         );
         assert_eq!(apart("- x", false), " |  | - x");
+        assert_eq!(apart("check -q node a.js -q", false), "check -q |  | node a.js -q");
     }
 
     #[test]

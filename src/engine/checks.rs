@@ -106,7 +106,7 @@ impl Engine {
         }
         if !self.checks.files.is_empty() {
             let took = self.report.facts.get(&proc).map(|facts| facts.began.elapsed());
-            self.count_slow(took >= Some(SLOW));
+            self.count_slow(took.unwrap_or_default());
         }
         let checks = &mut self.checks;
         checks.changed.clear();
@@ -124,15 +124,23 @@ impl Engine {
         Event::Exited(proc, ended)
     }
 
-    fn count_slow(&mut self, is_slow: bool) {
-        self.checks.slow = if is_slow { self.checks.slow + 1 } else { 0 };
+    fn count_slow(&mut self, took: Duration) {
+        let names = name_paths(&self.checks.files, &self.config.watch.base);
+        if took >= LIMIT {
+            self.report.say(&Notice::Warning(format!(
+                "the syntax check of {names} was stopped after {LIMIT:?} and counts as passed; to \
+                 turn checks off: [build] check = false"
+            )));
+        }
+        self.checks.slow = if took >= SLOW { self.checks.slow + 1 } else { 0 };
         if self.checks.slow < MAX_SLOW {
             return;
         }
         self.checks.is_off = true;
         let label = self.config.build.check.as_ref().map(|check| check.label.clone());
         self.report.say(&Notice::Warning(format!(
-            "syntax checks ({}) took more than 0.1 s {MAX_SLOW} times in a row, and are off now",
+            "syntax checks ({}) took more than 0.1 s {MAX_SLOW} times in a row (the last one \
+             {took:.0?}, for {names}), and are off now; to keep them off: [build] check = false",
             label.unwrap_or_default()
         )));
     }

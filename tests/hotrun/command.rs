@@ -245,9 +245,27 @@ fn a_check_that_cannot_run_or_takes_too_long_counts_as_passed() {
             let mut hotrun = project.start(&["run", "--", &format!("./{program}"), file]);
             hotrun.wait_for("up one");
             project.save(file, "two\n");
+            if check.contains("sleep") {
+                let warning = hotrun.wait_for("counts as passed");
+                assert!(warning.contains(file) && warning.contains("[build] check = false"));
+            }
             hotrun.wait_for("up two");
             hotrun.end();
         }
+    }
+}
+
+#[test]
+fn what_a_command_would_do_can_be_shown() {
+    let project = project().script("node_modules/.bin/tsx", "").file("a.ts", "");
+    for (words, run, watched) in [
+        (&["check", "./run", "a", "-b"][..], "run  ROOT/run a -b", "all files"),
+        (&["check", "--", "tsx", "a.ts"], "run  tsx a.ts", "files ending in cjs"),
+        (&["check", "-x", "./run | cat"], "run  ./run | cat", "all files"),
+    ] {
+        let (code, stdout, stderr) = project.run(words);
+        assert_eq!(code, 0, "{stderr}");
+        assert!(stdout.contains(run) && stdout.contains(watched), "{words:?}: {stdout}");
     }
 }
 
@@ -286,7 +304,7 @@ fn a_file_that_never_passed_the_check_holds_up_one_restart_and_no_second() {
 
 #[test]
 fn slow_checks_are_turned_off_for_good() {
-    let python = "case \"$1\" in -I) sleep 0.15; exit 65;; esac\necho \"up $(cat main.py)\"\n\
+    let python = "case \"$1\" in -I) sleep 0.2; exit 65;; esac\necho \"up $(cat main.py)\"\n\
                   exec sleep 1000\n";
     let project = Sandbox::empty().script("python", python).file("main.py", "0\n");
     let mut hotrun = project.start(&["run", "--", "./python", "main.py"]);
@@ -300,6 +318,8 @@ fn slow_checks_are_turned_off_for_good() {
         hotrun.wait_for(&format!("up {number}"));
     }
     assert_eq!(hotrun.count("are off now"), 1);
+    let warning = "ms, for main.py), and are off now; to keep them off: [build] check = false";
+    assert_eq!(hotrun.count(warning), 1, "{}", hotrun.output());
     hotrun.end();
 }
 

@@ -24,6 +24,9 @@ for number, name in enumerate(sys.argv[1:]):
 sys.exit(64 + mask if mask else 0)
 ";
 
+/// Extensions of TypeScript and JavaScript.
+const SCRIPTS: [&str; 8] = ["ts", "tsx", "mts", "cts", "js", "mjs", "cjs", "jsx"];
+
 /// Maximum number of files that one command checks.
 pub const MAX_FILES: usize = 5;
 
@@ -68,7 +71,8 @@ impl Check {
 }
 
 /// The check for the sources of this program, if its language has one that takes no longer than a
-/// start and agrees with the program about what is valid.
+/// start and agrees with the program about what is valid. (`perl -c` runs code of the file, its
+/// `BEGIN` blocks and imports; `javac` takes a second.)
 pub fn check(directory: &Path, argv: &[OsString]) -> Option<Check> {
     let words: Vec<String> = argv.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let name = Path::new(words.first()?).file_name()?.to_str()?;
@@ -98,10 +102,24 @@ pub fn check(directory: &Path, argv: &[OsString]) -> Option<Check> {
             let esbuild = esbuild.is_file().then(|| quoted(&esbuild.to_string_lossy()))?;
             each(
                 format!("{esbuild} --log-level=error \"$file\" > /dev/null"),
-                &["ts", "tsx", "mts", "cts", "js", "mjs", "cjs", "jsx"],
+                &SCRIPTS,
                 "esbuild".to_owned(),
             )
         }
+        "bun" => each(
+            format!("{tool} build --no-bundle --no-macros --target=bun \"$file\" > /dev/null"),
+            &SCRIPTS,
+            "bun build --no-bundle".to_owned(),
+        ),
+        // `deno check` looks at types, which takes a second; the formatter reads files of any style.
+        "deno" => each(
+            format!(
+                "{tool} fmt --no-config --ext \"${{file##*.}}\" - < \"$file\" > /dev/null || \
+                 {{ code=$?; echo \"in $file\" >&2; exit $code; }}"
+            ),
+            &SCRIPTS,
+            "deno fmt".to_owned(),
+        ),
         "ruby" | "bundle" | "rackup" | "puma" | "rails" => {
             let ruby = if bare == "ruby" { tool } else { "ruby".to_owned() };
             each(format!("{ruby} -c \"$file\" > /dev/null"), &["rb", "ru"], "ruby -c".to_owned())

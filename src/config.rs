@@ -773,7 +773,9 @@ fn guess_for(options: &Options) -> Result<Option<Guess>> {
     match guess::guess(&options.directory) {
         Outcome::Found(guess) => Ok(Some(*guess)),
         Outcome::Unknown => Ok(None),
-        Outcome::Unable { reason, remedy } => Err(Error::usage(place, reason).remedy(remedy)),
+        Outcome::Unable { reason, remedy } | Outcome::Uninstalled { reason, remedy } => {
+            Err(Error::usage(place, reason).remedy(remedy))
+        }
         Outcome::Several(all) => {
             let (reason, commands) = guess::several(&all);
             let error = || Error::usage(place, reason).remedy(format!("choose one:\n{commands}"));
@@ -797,9 +799,11 @@ pub fn choices(options: &Options) -> Vec<Guess> {
     }
     match guess::guess(&options.directory) {
         Outcome::Several(all) if chosen(options, all.clone()).is_none() => all,
-        Outcome::Several(_) | Outcome::Found(_) | Outcome::Unable { .. } | Outcome::Unknown => {
-            Vec::new()
-        }
+        Outcome::Several(_)
+        | Outcome::Found(_)
+        | Outcome::Unable { .. }
+        | Outcome::Uninstalled { .. }
+        | Outcome::Unknown => Vec::new(),
     }
 }
 

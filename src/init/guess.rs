@@ -18,7 +18,9 @@ pub(super) fn guessed(directory: &Path) -> Result<Guess> {
     let place = directory.display();
     match guess::guess(directory) {
         Outcome::Found(guess) => Ok(*guess),
-        Outcome::Unable { reason, remedy } => Err(Error::failed(place, reason).remedy(remedy)),
+        Outcome::Unable { reason, remedy } | Outcome::Uninstalled { reason, remedy } => {
+            Err(Error::failed(place, reason).remedy(remedy))
+        }
         Outcome::Several(all) => {
             let (reason, commands) = guess::several(&all);
             let remedy = format!("these commands need no file:\n{commands}");

@@ -5,6 +5,7 @@
 //! writes cannot differ. Nothing is executed, and only files of the project's top level (and a few
 //! well-known places below it) are read.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -58,6 +59,13 @@ pub enum Outcome {
         /// The kind of project and what is missing.
         reason: String,
         /// What to do, as an imperative.
+        remedy: String,
+    },
+    /// It is known how to run it once its dependencies are installed.
+    Uninstalled {
+        /// The kind of project.
+        reason: String,
+        /// The command that installs them.
         remedy: String,
     },
     /// No file here says anything.
@@ -248,6 +256,20 @@ impl<'a> Place<'a> {
         names
     }
 
+    /// The directories in this one, by their paths from here, sorted.
+    fn directories_in(&self, above: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(self.directory.join(above)).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let mut names: Vec<String> = names
+            .filter(|name| !name.starts_with('.'))
+            .map(|name| format!("{above}/{name}"))
+            .filter(|path| self.directory.join(path).is_dir())
+            .collect();
+        names.sort();
+        names.truncate(MAX_FILES);
+        names
+    }
+
     /// The name of the directory itself.
     fn name(&self) -> String {
         let name = self.directory.file_name().unwrap_or_default();
@@ -282,6 +304,8 @@ fn guess_with(directory: &Path, path: &OsStr) -> Outcome {
             }
             // A task file may say how to start what its own tools do not.
             outcome @ Outcome::Unable { .. } => stuck = stuck.or(Some(outcome)),
+            // Its program would fail.
+            outcome @ Outcome::Uninstalled { .. } => return outcome,
             Outcome::Unknown => {}
         }
     }
@@ -315,6 +339,16 @@ fn first_known(place: &Place<'_>, kinds: &[Look]) -> Outcome {
 
 fn unable(reason: impl Into<String>, remedy: impl Into<String>) -> Outcome {
     Outcome::Unable { reason: reason.into(), remedy: remedy.into() }
+}
+
+/// The outcome where the dependencies of a project are not installed.
+fn uninstalled(kind: &str, evidence: &str, command: &str) -> Outcome {
+    Outcome::Uninstalled {
+        reason: format!(
+            "this is a {kind} project ({evidence}) whose dependencies are not installed"
+        ),
+        remedy: format!("`{command}`"),
+    }
 }
 
 /// Returns the only guess, all of several, or what `none` returns.
@@ -372,6 +406,21 @@ fn how_to_install(tool: &str) -> String {
         }
     };
     format!("install it: {how}")
+}
+
+/// A command line of these words, with as few quotes as a shell needs. Empty if it cannot be written.
+fn joined<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    let is_safe = |word: &str| {
+        let safe = |c: char| c.is_ascii_alphanumeric() || "-_./=:@+,".contains(c);
+        !word.is_empty() && word.chars().all(safe)
+    };
+    let words = words.into_iter().enumerate().map(|(at, word)| {
+        // (`A=1` before a command sets a variable.)
+        let is_plain = is_safe(word) && (at > 0 || !word.contains('='));
+        if is_plain { Ok(word.into()) } else { shlex::try_quote(word) }
+    });
+    let words: Result<Vec<Cow<'_, str>>, _> = words.collect();
+    words.map(|words| words.join(" ")).unwrap_or_default()
 }
 
 /// True if a shell would pass these words on as they are.

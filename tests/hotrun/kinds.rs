@@ -166,8 +166,8 @@ const KINDS: [Kind; 24] = [
             ("x.c", C),
             ("Makefile", "all: app run\napp: x.c\n\tcc -o app x.c\nrun: app\n\t./app\n"),
         ],
-        guess: "make run",
-        broken: None,
+        guess: "make app, then make run",
+        broken: Some("int main(\n"),
     },
     Kind {
         name: "CMake",
@@ -218,7 +218,7 @@ const KINDS: [Kind; 24] = [
             ("deno.json", "{\"tasks\": {\"dev\": \"deno run --watch main.ts\"}}"),
         ],
         guess: "deno run main.ts",
-        broken: None,
+        broken: Some("const = 1;\n"),
     },
     Kind {
         name: "just",

@@ -18,7 +18,7 @@ const MAX_DEPTH: usize = 8;
 const MAX_NAME: usize = 4096;
 
 pub(super) fn guess(place: &Place<'_>) -> Outcome {
-    first_known(place, &[java, dotnet, zig, cmake, others])
+    first_known(place, &[java, dotnet, zig, cmake, dune, others])
 }
 
 fn java(place: &Place<'_>) -> Outcome {
@@ -391,6 +391,50 @@ fn first_text(text: &str, call: &str) -> Option<String> {
     Some(rest.trim_start().strip_prefix('\'')?.split('\'').next()?.to_owned())
 }
 
+/// Directories that hold the programs of a dune project, usually.
+const PLACES_OF_DUNE: [&str; 6] = ["bin/", "", "src/", "app/", "server/", "cli/"];
+
+fn dune(place: &Place<'_>) -> Outcome {
+    if !place.has("dune-project") {
+        return Outcome::Unknown;
+    }
+    if !place.finds("dune") {
+        return not_installed("dune", "dune-project", "dune");
+    }
+    let mut programs = Vec::new();
+    for below in PLACES_OF_DUNE {
+        let text = place.read(&format!("{below}dune"));
+        let stanzas = text.split("(executable").skip(1);
+        let names = stanzas.filter_map(|stanza| {
+            let (_, names) = stanza.split_once("(name ").or(stanza.split_once("(names "))?;
+            names.split(')').next()
+        });
+        let names = names.flat_map(str::split_whitespace);
+        programs.extend(names.map(|name| format!("{below}{name}.exe")));
+    }
+    let each = programs.into_iter().map(|program| {
+        Guess::new("dune", "dune-project")
+            .builds(format!("dune build ./{}", quoted(&program)))
+            .runs(format!("_build/default/{}", quoted(&program)))
+            .watches(&[
+                "ml",
+                "mli",
+                "mll",
+                "mly",
+                "re",
+                "rei",
+                "dune",
+                "opam",
+                "dune-project",
+                "eml",
+            ])
+            .excludes(&["_build"])
+    });
+    one_of(each.collect(), || {
+        unable("this is a dune project, and hotrun finds no program in it", NAME_COMMANDS)
+    })
+}
+
 /// A language whose own tool builds and runs its projects.
 struct Toolchain {
     kind: &'static str,
@@ -401,7 +445,7 @@ struct Toolchain {
     extensions: &'static [&'static str],
     made: &'static [&'static str],
 }
-const TOOLCHAINS: [Toolchain; 11] = [
+const TOOLCHAINS: [Toolchain; 10] = [
     Toolchain {
         kind: "Swift",
         file: "Package.swift",
@@ -437,15 +481,6 @@ const TOOLCHAINS: [Toolchain; 11] = [
         run: "stack run",
         extensions: &["hs", "yaml", "cabal"],
         made: &[".stack-work"],
-    },
-    Toolchain {
-        kind: "dune",
-        file: "dune-project",
-        program: "dune",
-        cmd: "dune build",
-        run: "dune exec --no-build .",
-        extensions: &["ml", "mli", "dune", "opam"],
-        made: &["_build"],
     },
     Toolchain {
         kind: "DUB",

@@ -5,7 +5,10 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
-use super::{Guess, Outcome, Place, found_in, needing, not_installed, unable};
+use super::{
+    Guess, Outcome, Place, found_in, joined, needing, not_installed, one_of, unable, uninstalled,
+};
+use crate::event::quoted;
 
 /// Extensions of sources.
 const JAVASCRIPT: [&str; 5] = ["js", "mjs", "cjs", "jsx", "json"];
@@ -70,6 +73,8 @@ const ENTRIES: [&str; 14] = [
 ];
 /// Directories into which compilers write.
 const OUTPUTS: [&str; 4] = ["dist", "build", "out", "lib"];
+/// Maximum number of packages of a workspace that are looked at.
+const MAX_WORKSPACES: usize = 50;
 /// Maximum number of scripts that call each other.
 const MAX_DEPTH: usize = 5;
 /// The last major version of Node in which some releases do not run TypeScript.
@@ -79,6 +84,28 @@ struct Package<'a> {
     place: &'a Place<'a>,
     json: Json,
     manager: &'static str,
+}
+
+/// The guess for a package below, as one for the root.
+fn of_workspace(name: &str, guess: &Guess) -> Guess {
+    let enter = format!("cd {}", quoted(name));
+    let mut moved = Guess::new(guess.kind.clone(), format!("{name}/{}", guess.evidence));
+    for (key, value) in &guess.values {
+        let text = value.as_str().unwrap_or_default();
+        moved = match key.as_str() {
+            // The program is to be the shell's successor, and hear signals.
+            "build.entrypoint" => moved.runs(format!("{enter} && exec {text}")),
+            "build.full_bin" => moved.runs(format!("{enter} && {text}")),
+            "build.cmd" => moved.builds(format!("({enter} && {text})")),
+            "build.include_file" | "build.exclude_dir" | "watch.include" => {
+                let below = value.as_array().into_iter().flatten().filter_map(|one| one.as_str());
+                let below: Vec<String> = below.map(|one| format!("{name}/{one}")).collect();
+                moved.set(key, below)
+            }
+            _ => moved.set(key, value.clone()),
+        };
+    }
+    moved
 }
 
 /// What a script comes down to without its watcher.
@@ -121,6 +148,10 @@ pub(super) fn guess(place: &Place<'_>) -> Outcome {
             return package.outcome(&plain, &format!("package.json, script \"{name}\""));
         }
     }
+    match package.workspaces() {
+        Outcome::Unknown => {}
+        outcome => return outcome,
+    }
     let main = package.json.get("main").and_then(Json::as_str);
     let exists = |file: &&str| place.has(file) || place.has(&format!("{file}.js"));
     let is_made = |file: &&str| package.script("build").is_some() && is_output(file);
@@ -140,13 +171,46 @@ fn package(place: &Place<'_>) -> serde_json::Result<Json> {
     serde_json::from_str(place.read("package.json").trim_start_matches('\u{feff}'))
 }
 
-/// The package's own script for its tests.
+/// The package's own script for its tests, or the test runner that it has; once, as hotrun does the
+/// watching.
 pub(super) fn test_command(place: &Place<'_>) -> Option<String> {
     let json = package(place).ok()?;
-    let script = json.get("scripts")?.get("test")?.as_str()?;
-    // What `npm init` writes.
-    let is_real = !script.contains("no test specified");
-    is_real.then(|| format!("{} test", manager(place, &json)))
+    let manager = manager(place, &json);
+    let package = Package { place, json, manager };
+    // (`npm init` writes a script that fails.)
+    let script = package.json.get("scripts").and_then(|all| all.get("test")?.as_str());
+    let script = script.filter(|script| !script.contains("no test specified"));
+    let Some(script) = script else {
+        let runners = [
+            ("vitest", "vitest run"),
+            ("jest", "jest"),
+            ("mocha", "mocha"),
+            ("ava", "ava"),
+            ("tap", "tap"),
+        ];
+        let found = runners.into_iter().find(|(name, _)| package.has_dependency(name));
+        return found.map(|(_, command)| format!("npx {command}"));
+    };
+    let words: Vec<&str> = script.split_whitespace().collect();
+    let is_watcher = |word: &&str| is_of_watching(word) || *word == "watch";
+    Some(match words.as_slice() {
+        // In a terminal it would watch.
+        ["vitest"] | ["vitest", "watch" | "dev"] => "npx vitest run".to_owned(),
+        ["vitest", option, ..] if option.starts_with('-') => {
+            let rest: Vec<&str> =
+                words[1..].iter().copied().filter(|word| !is_watcher(word)).collect();
+            format!("npx vitest run {}", rest.join(" ")).trim_end().to_owned()
+        }
+        ["react-scripts", "test", ..] => format!("{manager} test -- --watchAll=false"),
+        [tool @ ("jest" | "mocha" | "ava" | "node"), rest @ ..] if rest.iter().any(is_watcher) => {
+            let rest: Vec<&str> = rest.iter().copied().filter(|word| !is_watcher(word)).collect();
+            let npx = if *tool == "node" { "" } else { "npx " };
+            format!("{npx}{tool} {}", rest.join(" ")).trim_end().to_owned()
+        }
+        // Its own test runner would take the place of the script.
+        _ if manager == "bun" => "bun run test".to_owned(),
+        _ => format!("{manager} test"),
+    })
 }
 
 /// A single file that needs no package.
@@ -190,6 +254,49 @@ impl Package<'_> {
     fn has_dependency(&self, name: &str) -> bool {
         let tables = ["dependencies", "devDependencies"];
         tables.iter().any(|table| self.json.get(table).is_some_and(|all| all.get(name).is_some()))
+    }
+
+    /// The programs of the packages below, as the root has none of its own.
+    fn workspaces(&self) -> Outcome {
+        let of_json = self.json.get("workspaces");
+        let of_json = of_json.and_then(|all| all.get("packages").or(Some(all))?.as_array());
+        let of_json = of_json.into_iter().flatten().filter_map(Json::as_str).map(str::to_owned);
+        let of_pnpm = self.place.read("pnpm-workspace.yaml");
+        let of_pnpm = of_pnpm
+            .lines()
+            .skip_while(|line| !line.starts_with("packages:"))
+            .skip(1)
+            .take_while(|line| line.trim_start().starts_with(['-', '#']) || line.trim().is_empty())
+            .filter_map(|line| line.trim_start().strip_prefix('-'))
+            .map(|line| line.trim().trim_matches(['"', '\'']).to_owned());
+        let patterns: Vec<String> = of_json.chain(of_pnpm).collect();
+        let mut names: Vec<String> = Vec::new();
+        for pattern in patterns.iter().map(|pattern| pattern.trim_start_matches("./")) {
+            let whole = pattern.trim_end_matches('/');
+            match whole.strip_suffix("/*").or(whole.strip_suffix("/**")) {
+                Some(above) => names.extend(self.place.directories_in(above)),
+                None => names.push(whole.to_owned()),
+            }
+        }
+        names.retain(|name| !name.contains(['*', '!']) && !name.is_empty() && !name.contains(".."));
+        names.truncate(MAX_WORKSPACES);
+        let mut all = Vec::new();
+        for name in names {
+            let directory = self.place.directory.join(&name);
+            let place = Place::new(&directory, self.place.path);
+            match if place.has("package.json") { guess(&place) } else { Outcome::Unknown } {
+                // One that only has a `main` is a library.
+                Outcome::Found(guess) if guess.evidence.contains("script") => {
+                    all.push(of_workspace(&name, &guess));
+                }
+                outcome @ Outcome::Uninstalled { .. } => return outcome,
+                Outcome::Found(_)
+                | Outcome::Several(_)
+                | Outcome::Unable { .. }
+                | Outcome::Unknown => {}
+            }
+        }
+        one_of(all, || Outcome::Unknown)
     }
 
     fn is_typescript(&self) -> bool {
@@ -281,8 +388,7 @@ impl Package<'_> {
             let words = before.iter().map(String::as_str);
             let words: Vec<&str> = words.take(before.len() - 1).collect();
             let parts = words.split(|word| *word == "&&");
-            let mut parts: Vec<String> =
-                parts.filter_map(|part| shlex::try_join(part.iter().copied()).ok()).collect();
+            let mut parts: Vec<String> = parts.map(|part| joined(part.iter().copied())).collect();
             parts.extend(plain.build.take());
             plain.build = Some(self.build_command(&parts));
         }
@@ -308,7 +414,7 @@ impl Package<'_> {
         let (tool, rest) = words.split_first()?;
         let join = |tool: &str, rest: &[&str]| {
             let words = [tool].into_iter().chain(rest.iter().copied());
-            shlex::try_join(words).unwrap_or_default()
+            joined(words)
         };
         let run = match *tool {
             "nodemon" | "node-dev" | "supervisor" => {
@@ -387,7 +493,7 @@ impl Package<'_> {
             let script = settings.get("script").or(self.json.get("main")).and_then(Json::as_str);
             words.push(script.unwrap_or("index.js").to_owned());
         }
-        let words = shlex::try_join(words.iter().map(String::as_str)).ok()?;
+        let words = joined(words.iter().map(String::as_str));
         let line = match exec {
             Some(exec) => format!("{exec} {words}"),
             None if has_types(&words) => format!("ts-node {words}"),
@@ -441,12 +547,7 @@ impl Package<'_> {
             };
             let is_for_start = plain.build.is_some() || plain.reloads_itself || !is_found;
             if lacks("dependencies") || (lacks("devDependencies") && is_for_start) {
-                return unable(
-                    format!(
-                        "this is a {kind} project ({evidence}) whose dependencies are not installed"
-                    ),
-                    format!("`{manager} install`"),
-                );
+                return uninstalled(kind, evidence, &format!("{manager} install"));
             }
         }
         // Run without the package manager, so that signals reach the program.
@@ -482,6 +583,16 @@ impl Package<'_> {
                 guess = guess.excludes(&made);
             }
         }
+        let mut files = files_of_variables(&plain.run);
+        let reads_env = ["dotenv", "dotenv-cli", "@nestjs/config"];
+        if files.is_empty() && reads_env.iter().any(|name| self.has_dependency(name)) {
+            files.push(".env".to_owned());
+        }
+        // A program that loads variables does so when it starts.
+        let files: Vec<&str> = files.iter().map(String::as_str).collect();
+        if !files.is_empty() && !plain.reloads_itself {
+            guess = guess.set_list("build.include_file", &files);
+        }
         guess.variables(&plain.variables).found()
     }
 
@@ -503,6 +614,19 @@ fn is_of_watching(word: &str) -> bool {
         || matches!(word, "--hot" | "--no-clear-screen" | "-w")
 }
 
+/// Options of Node and of what takes them, too, whose value may be the next word.
+const WITH_VALUE: [&str; 9] = [
+    "-r",
+    "--require",
+    "--import",
+    "--loader",
+    "--experimental-loader",
+    "--env-file",
+    "--env-file-if-exists",
+    "-C",
+    "--conditions",
+];
+
 /// The words behind a program that can watch by itself, without those that make it do so.
 fn without_options_of_watching<'a>(tool: &str, rest: &[&'a str]) -> Vec<&'a str> {
     let is_command = rest.first() == Some(&"watch");
@@ -512,15 +636,29 @@ fn without_options_of_watching<'a>(tool: &str, rest: &[&'a str]) -> Vec<&'a str>
     let mut is_programs = false;
     while let Some(word) = rest.next() {
         is_programs |= !word.starts_with('-') && tool == "node";
-        let has_value = (tool == "node" && word == "--watch-path")
+        let is_of_path = (tool == "node" && word == "--watch-path")
             || (tool == "tsx" && matches!(word, "--ignore" | "--include" | "--exclude"));
-        if has_value && !is_programs {
+        if is_of_path && !is_programs {
             rest.next();
         } else if !is_of_watching(word) || is_programs {
             kept.push(word);
+            if WITH_VALUE.contains(&word) && !is_programs {
+                kept.extend(rest.next());
+            }
         }
     }
     kept
+}
+
+/// The files of variables that a command names for Node: `--env-file=.env`.
+fn files_of_variables(command: &str) -> Vec<String> {
+    let words: Vec<&str> = command.split(' ').collect();
+    let options = ["--env-file", "--env-file-if-exists"];
+    let pairs = words.iter().enumerate().filter_map(|(at, word)| match word.split_once('=') {
+        Some((name, file)) => options.contains(&name).then_some(file),
+        None => options.contains(word).then(|| words.get(at + 1).copied())?,
+    });
+    pairs.map(str::to_owned).collect()
 }
 
 /// The options of ts-node-dev that ts-node has, too, and the file.

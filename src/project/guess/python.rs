@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Guess, Outcome, Place, not_installed, unable};
+use super::{Guess, Outcome, Place, not_installed, unable, uninstalled};
 use crate::event::quoted;
 
 pub(super) const EXTENSIONS: [&str; 5] = ["py", "toml", "html", "jinja", "jinja2"];
@@ -93,14 +93,16 @@ pub(super) fn guess(place: &Place<'_>) -> Outcome {
             web_application(python, file, source, call, kind, *server)
         });
     }
-    if let Some(script) = installed_script(place, &project) {
-        return script;
-    }
     let mut files = entries.iter().map(|(name, _)| *name);
     let file = files.find(|name| !name.ends_with("__init__.py"));
+    let module = main_module(place, &project);
+    let has_other = module.is_some() || file.is_some();
+    if let Some(script) = installed_script(place, &project, has_other) {
+        return script;
+    }
     let is_top = file.is_some_and(|name| !name.contains('/'));
     // A module of a package may import its siblings, which requires `python -m`.
-    if let Some(module) = main_module(place, &project).filter(|_| !is_top) {
+    if let Some(module) = module.filter(|_| !is_top) {
         return with_interpreter(place, "Python", &format!("{module}/__main__.py"), |python| {
             Guess::new("Python", format!("the package {module}"))
                 .runs(format!("{python} -m {module}"))
@@ -134,15 +136,36 @@ fn django(place: &Place<'_>) -> Option<Outcome> {
     }))
 }
 
-/// A program that the project installs.
-fn installed_script(place: &Place<'_>, project: &toml::Table) -> Option<Outcome> {
-    let names = script_names(project);
+/// A program that the project installs. `None` if there is none, or if it is not installed and there
+/// is another way to start.
+fn installed_script(place: &Place<'_>, project: &toml::Table, has_other: bool) -> Option<Outcome> {
+    let (evidence, names) = script_names(place, project)?;
+    let is_installed = |python: &str, name: &String| {
+        let program = sibling(python, name);
+        if program.contains('/') {
+            place.has(&program)
+        } else {
+            // A manager installs the project before it runs something.
+            program.contains(' ') || place.finds(program)
+        }
+    };
+    let python = match interpreter(place) {
+        Ok(python) => python,
+        Err(tool) => return Some(not_installed("Python", evidence, tool)),
+    };
+    if !names.iter().all(|name| is_installed(&python, name)) {
+        let pip = match python.strip_suffix("/python") {
+            Some(bin) => format!("{bin}/pip install -e ."),
+            None => "python3 -m venv .venv && .venv/bin/pip install -e .".to_owned(),
+        };
+        return (!has_other).then(|| uninstalled("Python", evidence, &pip));
+    }
     let guess = |python: &str, name: &String| {
-        Guess::new("Python", format!("pyproject.toml, script {name}"))
+        Guess::new("Python", format!("{evidence}, script {name}"))
             .runs(sibling(python, name))
             .watches(&EXTENSIONS)
     };
-    (!names.is_empty()).then(|| each_of(place, "pyproject.toml", &names, guess))
+    Some(each_of(place, evidence, &names, guess))
 }
 
 /// The only source at the top level that is a program, or all that are.
@@ -284,7 +307,13 @@ fn with_interpreter(
         Ok(python) => python,
         Err(tool) => return not_installed(kind, evidence, tool),
     };
-    let guess = guess(&python);
+    let mut guess = guess(&python);
+    let needs: String = MARKS.iter().map(|mark| place.read(mark).to_lowercase()).collect();
+    let reads_env = ["dotenv", "environs", "django-environ", "decouple", "pydantic-settings"];
+    let has_files = guess.values.iter().any(|(key, _)| key == "build.include_file");
+    if !has_files && reads_env.iter().any(|name| needs.contains(name)) {
+        guess = guess.set_list("build.include_file", &[".env"]);
+    }
     if python.contains(['/', ' ']) || std::env::var_os("VIRTUAL_ENV").is_some() {
         return guess.found();
     }
@@ -341,11 +370,34 @@ fn project_table(place: &Place<'_>) -> Result<toml::Table, String> {
     })
 }
 
-/// The scripts that the project installs.
-fn script_names(project: &toml::Table) -> Vec<String> {
+/// The scripts that the project installs, and the file that names them.
+fn script_names(place: &Place<'_>, project: &toml::Table) -> Option<(&'static str, Vec<String>)> {
     let of_poetry = || project.get("tool")?.get("poetry")?.get("scripts")?.as_table();
     let scripts = project.get("project").and_then(|table| table.get("scripts")?.as_table());
-    scripts.or_else(of_poetry).into_iter().flat_map(toml::Table::keys).cloned().collect()
+    if let Some(scripts) = scripts.or_else(of_poetry).filter(|scripts| !scripts.is_empty()) {
+        return Some(("pyproject.toml", scripts.keys().cloned().collect()));
+    }
+    ["setup.cfg", "setup.py"].into_iter().find_map(|file| {
+        let source = code(&place.read(file));
+        let (_, rest) = source.split_once("console_scripts")?;
+        // `name = package.module:function`, on lines of their own or as texts of a list.
+        let mut entries = rest.trim_start_matches(['"', '\'']).trim_start_matches([' ', ':', '=']);
+        if let Some(list) = entries.strip_prefix('[') {
+            entries = list.split(']').next().unwrap_or_default();
+        } else {
+            entries = entries.split("\n\n").next().unwrap_or_default();
+            entries = entries.split("\n[").next().unwrap_or_default();
+        }
+        let names = entries.split(['\n', ',']).filter_map(|entry| {
+            let (name, target) = entry.trim().trim_matches(['"', '\'']).split_once('=')?;
+            let name = name.trim();
+            let is_name = |c: char| c.is_alphanumeric() || "-_.".contains(c);
+            let is_entry = target.contains(':') && !name.is_empty() && name.chars().all(is_name);
+            is_entry.then(|| name.to_owned())
+        });
+        let names: Vec<String> = names.collect();
+        (!names.is_empty()).then_some((file, names))
+    })
 }
 
 /// The lines of a source that are no comments.

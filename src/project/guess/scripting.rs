@@ -1,6 +1,8 @@
 //! Ruby, PHP, Deno, Elixir, Perl and other languages that are run from their sources.
 
-use super::{Guess, Outcome, Place, needing, unable};
+use serde_json::Value as Json;
+
+use super::{Guess, Outcome, Place, needing, unable, uninstalled};
 
 const RUBY: [&str; 6] = ["rb", "ru", "erb", "slim", "haml", "yml"];
 const DENO: [&str; 7] = ["ts", "tsx", "js", "jsx", "mts", "mjs", "json"];
@@ -101,10 +103,7 @@ pub(super) fn guess_application(place: &Place<'_>) -> Outcome {
         });
     }
     if place.read("mix.exs").contains("{:") && !place.directory.join("deps").is_dir() {
-        return unable(
-            "this is an Elixir project (mix.exs) whose dependencies are not installed",
-            "`mix deps.get`",
-        );
+        return uninstalled("Elixir", "mix.exs", "mix deps.get");
     }
     if place.has("mix.exs") {
         return needing(place, "mix", "Elixir", "mix.exs", || {
@@ -123,26 +122,9 @@ pub(super) fn guess_application(place: &Place<'_>) -> Outcome {
                 .excludes(&["_build", "deps"])
         });
     }
-    if place.has("artisan") {
-        return needing(place, "php", "Laravel", "artisan", || {
-            // Each request runs the newest code; the settings are read at the start.
-            Guess::new("Laravel", "artisan")
-                .runs("php artisan serve --no-reload")
-                .reloads_itself(&[".env", "composer.lock"])
-        });
-    }
-    if place.has("composer.json") || place.has("index.php") || place.has("public/index.php") {
-        let root = ["public", "web", "htdocs"]
-            .into_iter()
-            .find(|name| place.has(&format!("{name}/index.php")));
-        if root.is_some() || place.has("index.php") {
-            return needing(place, "php", "PHP", "index.php", || {
-                let root = root.map(|root| format!(" -t {root}")).unwrap_or_default();
-                Guess::new("PHP", "index.php")
-                    .runs(format!("php -S 127.0.0.1:8000{root}"))
-                    .reloads_itself(&[".env", "composer.lock"])
-            });
-        }
+    match php(place) {
+        Outcome::Unknown => {}
+        outcome => return outcome,
     }
     if let Some(file) = place.first(&["deno.json", "deno.jsonc"]) {
         return deno(place, file);
@@ -155,9 +137,96 @@ pub(super) fn guess_application(place: &Place<'_>) -> Outcome {
     Outcome::Unknown
 }
 
+/// How Ruby, PHP and Perl projects are tested.
+pub(super) fn test_command(place: &Place<'_>) -> Option<String> {
+    let is_directory = |name: &str| place.directory.join(name).is_dir();
+    let bundled = if place.has("Gemfile") { "bundle exec " } else { "" };
+    let has_specs = place.has(".rspec") || place.has("spec/spec_helper.rb");
+    if has_specs {
+        return Some(format!("{bundled}rspec"));
+    }
+    if place.has("bin/rails") {
+        return Some("bin/rails test".to_owned());
+    }
+    if place.has("Rakefile") {
+        return Some(format!("{bundled}rake test"));
+    }
+    if place.has("artisan") {
+        return Some("php artisan test".to_owned());
+    }
+    let composer: Json = serde_json::from_str(&place.read("composer.json")).unwrap_or_default();
+    if composer.get("scripts").is_some_and(|scripts| scripts.get("test").is_some()) {
+        return Some("composer run-script --timeout=0 test".to_owned());
+    }
+    if place.has("vendor/bin/pest") {
+        return Some("vendor/bin/pest".to_owned());
+    }
+    let settings = ["phpunit.xml", "phpunit.xml.dist", "phpunit.dist.xml", "composer.json"];
+    if place.first(&settings).is_some() {
+        return Some("vendor/bin/phpunit".to_owned());
+    }
+    let is_perl = ["Makefile.PL", "Build.PL", "cpanfile", "dist.ini"];
+    (place.first(&is_perl).is_some() && is_directory("t")).then(|| "prove -lr t".to_owned())
+}
+
+fn php(place: &Place<'_>) -> Outcome {
+    const SETTINGS: [&str; 2] = [".env", "composer.lock"];
+    let composer: Json = serde_json::from_str(&place.read("composer.json")).unwrap_or_default();
+    let needs = composer.get("require").and_then(Json::as_object).into_iter().flatten();
+    // (`php` and `ext-json` are no packages.)
+    let mut packages = needs.filter(|(name, _)| name.contains('/'));
+    let kind = if place.has("artisan") { "Laravel" } else { "PHP" };
+    let scripts = composer.get("scripts").and_then(Json::as_object);
+    let script = ["dev", "serve", "start"].into_iter().find_map(|name| {
+        let script = scripts?.get(name)?;
+        Some((name, script.as_str().unwrap_or_default().trim()))
+    });
+    let root = ["public", "web", "htdocs"];
+    let root = root.into_iter().find(|name| place.has(&format!("{name}/index.php")));
+    let is_served = root.is_some() || place.has("index.php");
+    let is_run = kind == "Laravel" || script.is_some() || is_served;
+    if is_run && packages.next().is_some() && !place.has("vendor/autoload.php") {
+        return uninstalled(kind, "composer.json", "composer install");
+    }
+    if kind == "Laravel" {
+        return needing(place, "php", kind, "artisan", || {
+            // Each request runs the newest code; the settings are read at the start.
+            Guess::new(kind, "artisan")
+                .runs("php artisan serve --no-reload")
+                .reloads_itself(&SETTINGS)
+        });
+    }
+    if let Some((name, line)) = script {
+        let evidence = format!("composer.json, script \"{name}\"");
+        let (tool, line) = match line.replacen("@php ", "php ", 1) {
+            line if line.starts_with("php ") && !line.contains("&&") => ("php", line),
+            // A program that runs for ever exceeds its time.
+            _ => ("composer", format!("composer run-script --timeout=0 {name}")),
+        };
+        return needing(place, tool, "PHP", "composer.json", || {
+            let guess = Guess::new("PHP", evidence).runs(&*line);
+            // Its server runs the newest code for each request.
+            let is_server = scripts.is_some_and(|all| all[name].to_string().contains(" -S "));
+            if is_server {
+                guess.reloads_itself(&SETTINGS)
+            } else {
+                guess.watches(&["php", "json", "ini", "twig"])
+            }
+        });
+    }
+    if !is_served {
+        return Outcome::Unknown;
+    }
+    needing(place, "php", "PHP", "index.php", || {
+        let root = root.map(|root| format!(" -t {root}")).unwrap_or_default();
+        Guess::new("PHP", "index.php")
+            .runs(format!("php -S 127.0.0.1:8000{root}"))
+            .reloads_itself(&SETTINGS)
+    })
+}
+
 fn deno(place: &Place<'_>, file: &str) -> Outcome {
-    let json: serde_json::Value =
-        serde_json::from_str(&without_comments(&place.read(file))).unwrap_or_default();
+    let json: Json = serde_json::from_str(&without_comments(&place.read(file))).unwrap_or_default();
     let task = ["dev", "start"].into_iter().find_map(|name| {
         let task = json.get("tasks")?.get(name)?;
         let line = task.as_str().or_else(|| task.get("command")?.as_str())?;

@@ -6,7 +6,23 @@ use super::{Guess, Outcome, Place, first_known, needing, one_of, unable};
 const RUNS: [&str; 6] = ["dev", "run", "serve", "start", "server", "watch"];
 
 pub(super) fn guess(place: &Place<'_>) -> Outcome {
-    first_known(place, &[procfile, just, mise, taskfile, make, compose])
+    first_known(place, &[procfile, just, mise, taskfile, make, rake, compose])
+}
+
+/// The task by which a project is tested.
+pub(super) fn test_command(place: &Place<'_>) -> Option<String> {
+    let files: [(&str, &[&str]); 3] = [
+        ("make test", &["GNUmakefile", "makefile", "Makefile"]),
+        ("just test", &["justfile", "Justfile", ".justfile"]),
+        ("task test", &["Taskfile.yml", "Taskfile.yaml"]),
+    ];
+    let has_test = |files: &[&str]| {
+        let text = place.read(place.first(files).unwrap_or_default());
+        text.lines().any(|line| line.trim().starts_with("test:"))
+    };
+    let found =
+        files.into_iter().find(|(_, files)| place.first(files).is_some() && has_test(files));
+    found.map(|(command, _)| command.to_owned())
 }
 
 fn procfile(place: &Place<'_>) -> Outcome {
@@ -134,9 +150,11 @@ fn make(place: &Place<'_>) -> Outcome {
         }
         seen.contains(&wanted)
     };
-    let build = ["build", "all", "compile"]
+    let usual = ["build", "all", "compile"]
         .into_iter()
         .find(|name| targets.contains(name) && !run.is_some_and(|run| includes(name, run)));
+    let build =
+        usual.map(str::to_owned).or_else(|| run.and_then(|run| build_of(&text, &rules, run)));
     match (run, build) {
         (Some(run), build) => needing(place, "make", "make", file, || {
             let guess = Guess::new("make", format!("{file}, target \"{run}\""));
@@ -153,6 +171,49 @@ fn make(place: &Place<'_>) -> Outcome {
              [build]\ncmd = \"make\"\nentrypoint = \"./app\"",
         ),
     }
+}
+
+/// The targets of a makefile that make what another one runs: what it depends on, or the file that
+/// its recipe starts. They are made first, so that an error in them leaves the program alone.
+fn build_of(text: &str, rules: &[(&str, &str)], run: &str) -> Option<String> {
+    let is_target = |name: &&str| {
+        let mut all = rules.iter().flat_map(|(targets, _)| targets.split_whitespace());
+        all.any(|target| target == *name) && !name.contains(['$', '%'])
+    };
+    let mut own = rules.iter().filter(|(names, _)| names.split_whitespace().any(|one| one == run));
+    let (_, needed) = own.next()?;
+    let needed: Vec<&str> = needed.split([';', '#']).next()?.split_whitespace().collect();
+    // Only one recipe more tells that this one is not what makes it: `run: clean app`.
+    let is_odd = |name: &&str| name.contains("clean") || name.contains("docker") || *name == "|";
+    if needed.iter().any(is_odd) {
+        return None;
+    }
+    let recipe = text.lines().skip_while(|line| !line.starts_with(&format!("{run}:"))).skip(1);
+    let recipe: Vec<&str> = recipe.take_while(|line| line.starts_with('\t')).collect();
+    let needed: Vec<&str> = needed.into_iter().filter(is_target).collect();
+    let targets = if needed.is_empty() {
+        let words = recipe.iter().flat_map(|line| line.split_whitespace());
+        let files = words.filter_map(|word| word.trim_start_matches('@').strip_prefix("./"));
+        files.filter(is_target).take(1).collect()
+    } else {
+        needed
+    };
+    (!targets.is_empty() && !recipe.is_empty()).then(|| targets.join(" "))
+}
+
+fn rake(place: &Place<'_>) -> Outcome {
+    let Some(file) = place.first(&["Rakefile", "rakefile", "Rakefile.rb"]) else {
+        return Outcome::Unknown;
+    };
+    let text = place.read(file);
+    // Tasks of a namespace are indented.
+    let tasks = text.lines().filter_map(|line| {
+        let name = line.strip_prefix("task")?.trim_start_matches([' ', '(', ':', '"', '\'']);
+        name.split([':', '"', '\'', ' ', ',', ')', '=']).next()
+    });
+    let is_bundled = place.has("Gemfile");
+    let (tool, run) = if is_bundled { ("bundle", "bundle exec rake") } else { ("rake", "rake") };
+    task(place, ("Rake", tool, "task", run), file, tasks)
 }
 
 fn compose(place: &Place<'_>) -> Outcome {

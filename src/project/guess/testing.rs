@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::{Place, node, python, search};
+use super::{Place, node, python, scripting, search, tasks};
 use crate::error::{Error, Result};
 use crate::project::Kind;
 
@@ -28,26 +28,29 @@ pub fn command(directory: &Path) -> Result<Vec<OsString>> {
     Ok(words.into_iter().map(OsString::from).collect())
 }
 
-fn of_others(place: &Place<'_>) -> Option<String> {
-    if let Some(command) = node::test_command(place) {
+pub(super) fn of_others(place: &Place<'_>) -> Option<String> {
+    if let Some(command) = node::test_command(place).or_else(|| scripting::test_command(place)) {
         return Some(command);
     }
     let tests = ["pytest.ini", "tox.ini", "conftest.py", "tests/__init__.py", "tests/conftest.py"];
     let is_python = place.first(&python::MARKS).is_some() || place.first(&tests).is_some();
-    let tasks: [(&str, &str); 6] = [
+    let tasks: [(&str, &str); 12] = [
         ("mix.exs", "mix test"),
         ("pom.xml", if place.has("mvnw") { "./mvnw -q test" } else { "mvn -q test" }),
+        ("gradlew", "./gradlew -q --console=plain test"),
+        ("build.gradle.kts", "gradle -q --console=plain test"),
+        ("build.gradle", "gradle -q --console=plain test"),
         ("build.zig", "zig build test"),
-        ("Rakefile", "rake test"),
         ("deno.json", "deno test -A"),
-        ("composer.json", "vendor/bin/phpunit"),
+        ("deno.jsonc", "deno test -A"),
+        ("dune-project", "dune test"),
+        ("Package.swift", "swift test"),
+        ("gleam.toml", "gleam test"),
+        ("shard.yml", "crystal spec"),
     ];
     match tasks.into_iter().find(|(file, _)| place.has(file)) {
         Some((_, command)) => Some(command.to_owned()),
         None if is_python => python::interpreter(place).ok().map(|one| format!("{one} -m pytest")),
-        None => {
-            let makefile = place.read("Makefile");
-            makefile.lines().any(|line| line.starts_with("test:")).then(|| "make test".to_owned())
-        }
+        None => tasks::test_command(place),
     }
 }

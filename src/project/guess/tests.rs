@@ -7,11 +7,11 @@ use std::path::Path;
 
 use super::*;
 
-const TOOLS: [&str; 40] = [
+const TOOLS: [&str; 42] = [
     "node", "npm", "npx", "pnpm", "yarn", "bun", "deno", "python3", "uv", "poetry", "pdm",
     "pipenv", "ruby", "bundle", "php", "mvn", "gradle", "java", "dotnet", "mix", "zig", "cmake",
     "meson", "make", "just", "mise", "task", "swift", "dart", "gleam", "stack", "dune", "dub",
-    "sbt", "lein", "rebar3", "shards", "v", "lua", "perl",
+    "sbt", "lein", "rebar3", "shards", "v", "lua", "perl", "rake", "composer",
 ];
 
 /// A project of these files, and a search path on which every tool is.
@@ -48,7 +48,9 @@ impl Project {
         match self.outcome() {
             Outcome::Found(guess) => guess.summary(),
             Outcome::Several(all) => all.iter().map(Guess::option).collect::<Vec<_>>().join(" | "),
-            Outcome::Unable { reason, remedy } => format!("{reason}; {remedy}"),
+            Outcome::Unable { reason, remedy } | Outcome::Uninstalled { reason, remedy } => {
+                format!("{reason}; {remedy}")
+            }
             Outcome::Unknown => "unknown".to_owned(),
         }
     }
@@ -245,6 +247,7 @@ const PYTHON: [Case; 28] = [
                 "[project]\nname = \"shop\"\n[project.scripts]\nshop = \"shop:main\"",
             ),
             ("venv/bin/python", ""),
+            ("venv/bin/shop", ""),
         ],
         "Python (pyproject.toml, script shop): venv/bin/shop",
     ),
@@ -295,7 +298,15 @@ const PYTHON: [Case; 28] = [
         &[("pyproject.toml", "[tool.poetry.scripts]\nx = \"a:b\"")],
         "Python (pyproject.toml, script x): poetry run x",
     ),
-    (&[("pyproject.toml", "[project.scripts]\na = \"a:a\"\nb = \"b:b\"")], "-- a | -- b"),
+    (
+        &[
+            ("pyproject.toml", "[project.scripts]\na = \"a:a\"\nb = \"b:b\""),
+            (".venv/bin/python", ""),
+            (".venv/bin/a", ""),
+            (".venv/bin/b", ""),
+        ],
+        "-- .venv/bin/a | -- .venv/bin/b",
+    ),
     (
         &[("backend/manage.py", "import django")],
         "Django (backend/manage.py): python3 backend/manage.py runserver --noreload",
@@ -518,7 +529,7 @@ fn fuzz_whatever_the_files_of_a_project_hold_what_is_guessed_can_be_run() {
             let all = match project.outcome() {
                 Outcome::Found(guess) => vec![*guess],
                 Outcome::Several(all) => all,
-                Outcome::Unable { reason, remedy } => {
+                Outcome::Unable { reason, remedy } | Outcome::Uninstalled { reason, remedy } => {
                     assert!(!reason.is_empty() && !remedy.is_empty());
                     Vec::new()
                 }
@@ -591,14 +602,14 @@ fn build_files_are_read_as_their_tools_read_them() {
     for (files, program) in cases {
         let found = match Project::new(files).outcome() {
             Outcome::Found(guess) => guess.program().to_owned(),
-            Outcome::Unable { .. } => String::new(),
+            Outcome::Unable { .. } | Outcome::Uninstalled { .. } => String::new(),
             other => format!("{other:?}"),
         };
         assert_eq!(found, program, "{files:?}");
     }
     let project = Project::new(&[("Makefile", "all: app run\napp:\n\tcc\nrun:\n\t./app\n")]);
     let Outcome::Found(guess) = project.outcome() else { panic!() };
-    assert_eq!(guess.text("build.cmd"), None, "the build would run the program");
+    assert_eq!(guess.text("build.cmd"), Some("make app"), "`make all` would run the program");
 }
 
 #[test]
@@ -659,4 +670,192 @@ fn programs_that_the_project_has_installed_come_first_on_the_search_path() {
     }
     assert!(found_in(&search::path(&below), OsStr::new("sh")).is_some());
     assert_eq!(search::extended(&[root.join("none")]), None);
+}
+
+#[test]
+fn options_of_node_that_have_a_value_keep_it_and_files_of_variables_are_watched() {
+    let cases = [
+        ("node --env-file=.env --watch a.js", "node --env-file=.env a.js", Some(".env")),
+        ("node --env-file .env --watch a.js", "node --env-file .env a.js", Some(".env")),
+        ("node -r dotenv/config --watch a.js", "node -r dotenv/config a.js", None),
+        ("node --watch --import tsx src/a.ts", "node --import tsx src/a.ts", None),
+        (
+            "tsx watch --env-file=.env.dev a.ts",
+            "npx tsx --env-file=.env.dev a.ts",
+            Some(".env.dev"),
+        ),
+    ];
+    for (text, run, file) in cases {
+        let package = serde_json::json!({ "scripts": { "dev": text } }).to_string();
+        let Outcome::Found(guess) = Project::new(&[("package.json", &package)]).outcome() else {
+            panic!("{text}");
+        };
+        assert_eq!(guess.program(), run);
+        let files = guess.values.iter().find(|(key, _)| key == "build.include_file");
+        let named = files.map(|(_, value)| value.to_string());
+        assert_eq!(named, file.map(|file| format!("[\"{file}\"]")), "{text}");
+    }
+}
+
+#[test]
+fn of_a_workspace_the_programs_of_its_packages_are_run_from_the_root() {
+    let root = "{\"workspaces\": [\"packages/*\", \"./tools/cli\"]}";
+    let api = "{\"scripts\": {\"dev\": \"tsx watch src/a.ts\"}}";
+    let built = "{\"scripts\": {\"start\": \"node dist/a.js\", \"build\": \"tsc\"}}";
+    let library = "{\"main\": \"index.js\"}";
+    let one = [
+        ("package.json", root),
+        ("packages/api/package.json", api),
+        ("packages/lib/package.json", library),
+        ("packages/lib/index.js", ""),
+    ];
+    let run = "Node (packages/api/package.json, script \"dev\"): cd packages/api && exec npx tsx src/a.ts";
+    assert_eq!(guess(&one), run);
+    let two = [&one[..], &[("tools/cli/package.json", built)]].concat();
+    assert_eq!(
+        guess(&two),
+        "-x 'cd packages/api && exec npx tsx src/a.ts' | \
+         --build.cmd '(cd tools/cli && npm run build)' -x 'cd tools/cli && exec node dist/a.js'"
+    );
+    let of_pnpm = [
+        ("package.json", "{\"scripts\": {\"build\": \"x\"}}"),
+        (
+            "pnpm-workspace.yaml",
+            "packages:\n  # all\n  - 'packages/*'\n  - '!**/test/**'\nother: 1\n",
+        ),
+        ("packages/api/package.json", api),
+    ];
+    assert_eq!(guess(&of_pnpm), run);
+    let own = "{\"workspaces\": [\"packages/*\"], \"scripts\": {\"start\": \"node a.js\"}}";
+    let own = [("package.json", own), ("packages/api/package.json", api)];
+    assert!(guess(&own).ends_with(": node a.js"), "{}", guess(&own));
+}
+
+#[test]
+fn missing_dependencies_come_before_a_file_that_names_commands() {
+    let procfile = ("Procfile", "web: npm start\n");
+    let package = "{\"scripts\": {\"start\": \"node a.js\"}, \"dependencies\": {\"x\": \"1\"}}";
+    let text = guess(&[procfile, ("package.json", package)]);
+    assert!(text.ends_with("whose dependencies are not installed; `npm install`"), "{text}");
+    let text = guess(&[procfile, ("package.json", package), ("node_modules/x/a.js", "")]);
+    assert!(text.starts_with("Node"), "{text}");
+    let composer = "{\"require\": {\"php\": \">=8\", \"slim/slim\": \"4\"}}";
+    let php = [procfile, ("composer.json", composer), ("public/index.php", "")];
+    assert!(guess(&php).ends_with("are not installed; `composer install`"), "{}", guess(&php));
+}
+
+#[test]
+fn a_script_of_composer_starts_the_program() {
+    let composer = |script: &str| format!("{{\"scripts\": {script}}}");
+    for (script, expected) in [
+        ("{\"start\": \"php -S localhost:8080 -t public\"}", "php -S localhost:8080 -t public"),
+        ("{\"serve\": \"@php bin/server.php\"}", "php bin/server.php"),
+        ("{\"dev\": [\"@a\", \"php x.php\"]}", "composer run-script --timeout=0 dev"),
+        ("{\"test\": \"phpunit\"}", "php -S 127.0.0.1:8000"),
+    ] {
+        let text = composer(script);
+        let told = guess(&[("composer.json", &text), ("index.php", "")]);
+        assert!(told.ends_with(&format!(": {expected}")), "{told}");
+    }
+    assert_eq!(guess(&[("composer.json", "{\"scripts\": {\"test\": \"x\"}}")]), "unknown");
+}
+
+#[test]
+fn scripts_of_setup_py_and_setup_cfg_are_programs_once_they_are_installed() {
+    let of_setup_py = "setup(entry_points={\n 'console_scripts': ['shop = shop.cli:main']})\n";
+    let of_setup_cfg =
+        "[options.entry_points]\nconsole_scripts =\n    shop = shop.cli:main\n\n[x]\n";
+    for (file, text) in [("setup.py", of_setup_py), ("setup.cfg", of_setup_cfg)] {
+        let bare = [(file, text), ("shop/cli.py", "")];
+        assert_eq!(
+            guess(&bare),
+            format!(
+                "this is a Python project ({file}) whose dependencies are not installed; \
+                 `python3 -m venv .venv && .venv/bin/pip install -e .`"
+            )
+        );
+        let environment = [&bare[..], &[(".venv/bin/python", ""), (".venv/bin/shop", "")]].concat();
+        assert_eq!(guess(&environment), format!("Python ({file}, script shop): .venv/bin/shop"));
+        let other = [&bare[..], &[("shop/__main__.py", "")]].concat();
+        assert!(guess(&other).ends_with("python3 -m shop"), "{}", guess(&other));
+    }
+}
+
+#[test]
+fn what_make_runs_is_made_first() {
+    for (rules, expected) in [
+        ("run: app\n\t./app\napp: a.c\n\tcc a.c\n", "make app, then make run"),
+        ("run:\n\t@./app -v\napp: a.c\n\tcc a.c\n", "make app, then make run"),
+        ("run: clean app\n\t./app\napp:\n\tcc\nclean:\n\trm app\n", "make run"),
+        ("run: config.json\n\t./x\n", "make run"),
+        ("serve: lib page\n\tx\nlib:\n\ty\npage:\n\tz\n", "make lib page, then make serve"),
+        ("dev: watch\nwatch:\n\tx\n", "make dev"),
+        ("run:\n\t./app\nbuild:\n\tcc\napp:\n\tcc\n", "make build, then make run"),
+    ] {
+        let told = guess(&[("Makefile", rules)]);
+        assert!(told.ends_with(&format!(": {expected}")), "{rules}: {told}");
+    }
+}
+
+#[test]
+fn tasks_of_rake_and_programs_of_dune_are_found() {
+    let rakefile = "task :test do\nend\ndesc 'x'\ntask run: :build do\nend\n";
+    assert_eq!(guess(&[("Rakefile", rakefile)]), "Rake (Rakefile, task \"run\"): rake run");
+    let rakefile = "namespace :x do\n  task :run\nend\ntask(\"serve\")\n";
+    let bundled = [("Rakefile", rakefile), ("Gemfile", "")];
+    assert!(guess(&bundled).ends_with("bundle exec rake serve"), "{}", guess(&bundled));
+    assert_eq!(guess(&[("Rakefile", "task default: :spec\n")]), "unknown");
+    let dune =
+        [("dune-project", ""), ("bin/dune", "(executable\n (public_name shop)\n (name main))\n")];
+    assert_eq!(
+        guess(&dune),
+        "dune (dune-project): dune build ./bin/main.exe, then _build/default/bin/main.exe"
+    );
+    let two = [("dune-project", ""), ("dune", "(executables (names a b))\n")];
+    assert_eq!(guess(&two).matches(" -- _build/default/").count(), 2, "{}", guess(&two));
+}
+
+#[test]
+fn tests_are_run_once_by_the_runner_that_the_project_has() {
+    let tested = |files: &[(&str, &str)]| {
+        let project = Project::new(files);
+        let path = project.root.path().join("bin");
+        let shop = project.root.path().join("shop");
+        testing::of_others(&Place::new(&shop, path.as_os_str())).unwrap_or_default()
+    };
+    let script = |script: &str| {
+        let package = serde_json::json!({ "scripts": { "test": script } }).to_string();
+        tested(&[("package.json", &package)])
+    };
+    for (text, expected) in [
+        ("vitest", "npx vitest run"),
+        ("vitest --coverage", "npx vitest run --coverage"),
+        ("vitest run", "npm test"),
+        ("jest --watch", "npx jest"),
+        ("jest && eslint .", "npm test"),
+        ("node --test --watch", "node --test"),
+        ("react-scripts test", "npm test -- --watchAll=false"),
+        ("echo ok", "npm test"),
+    ] {
+        assert_eq!(script(text), expected, "{text}");
+    }
+    let dependency = "{\"devDependencies\": {\"vitest\": \"1\"}}";
+    assert_eq!(tested(&[("package.json", dependency)]), "npx vitest run");
+    for (files, expected) in [
+        (&[(".rspec", ""), ("Gemfile", ""), ("Rakefile", "")][..], "bundle exec rspec"),
+        (&[("Rakefile", "")], "rake test"),
+        (&[("phpunit.xml", "")], "vendor/bin/phpunit"),
+        (
+            &[("composer.json", "{\"scripts\": {\"test\": \"x\"}}")],
+            "composer run-script --timeout=0 test",
+        ),
+        (&[("artisan", "")], "php artisan test"),
+        (&[("cpanfile", ""), ("t/a.t", "")], "prove -lr t"),
+        (&[("gradlew", ""), ("build.gradle", "")], "./gradlew -q --console=plain test"),
+        (&[("justfile", "test:\n  x\n")], "just test"),
+        (&[("Makefile", "test: x\n")], "make test"),
+        (&[("Makefile", "all: x\n")], ""),
+    ] {
+        assert_eq!(tested(files), expected, "{files:?}");
+    }
 }

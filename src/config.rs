@@ -387,6 +387,8 @@ pub struct Watch {
     pub include_files: BTreeSet<PathBuf>,
     /// Extensions that matter.
     pub extensions: Extensions,
+    /// Extensions that matter while no app runs: one that reads such files by itself is started.
+    pub revives: Extensions,
     /// Root-relative globs that do not matter (`build.exclude_file`).
     pub exclude_files: GlobSet,
     /// Expressions on the absolute path that do not matter (`build.exclude_regex`).

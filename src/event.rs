@@ -290,6 +290,8 @@ pub enum Event {
     RuledByBuild(Cause),
     /// Files changed that only the running app reads: it is to be started again.
     AppInput(Cause),
+    /// Files changed that a running app reads by itself: it is started if none is running.
+    Revival(Cause),
     /// What was last built is there no more.
     Unbuilt,
     /// Its first process ended (of a build: its last command).

@@ -71,6 +71,8 @@ pub enum Reason<'a> {
     Foreign(&'a Path),
     /// `build.include_ext` has its extension.
     Extension,
+    /// `run.revive_ext` has its extension.
+    Revival,
     /// `build.include_ext` has not.
     NoExtension,
 }
@@ -160,6 +162,8 @@ impl Filter {
         }
         if path.file_name().is_some_and(|name| watch.extensions.has(name)) {
             (Verdict::Matters, Reason::Extension)
+        } else if path.file_name().is_some_and(|name| watch.revives.has(name)) {
+            (Verdict::Matters, Reason::Revival)
         } else {
             (Verdict::Ignored, Reason::NoExtension)
         }
@@ -609,6 +613,19 @@ mod tests {
         );
         let text = "[build]\ncmd = \"make\"\ninclude_ext = [\"js\"]\n";
         check(".air.toml", text, &[("node_modules/", '+'), ("a/node_modules/b.js", '+')]);
+    }
+
+    #[test]
+    fn files_that_revive_the_program_matter_for_that_alone() {
+        let text = "[build]\nentrypoint = \"vite\"\ninclude_ext = [\"env\"]\n\
+                    exclude_dir = [\"dist\"]\n[run]\nrevive_ext = [\"ts\"]\n";
+        let config = resolve("hotrun.toml", text).unwrap();
+        let root = config.watch.roots[0].clone();
+        let filter = Filter::new(config.watch);
+        let judged =
+            |path: &str| filter.judge(&root.join(path)) == (Verdict::Matters, Reason::Revival);
+        assert_eq!(["a.ts", "x/b.ts"].map(judged), [true, true]);
+        assert_eq!(["a.js", "dist/a.ts", ".env", ".git/a.ts"].map(judged), [false; 4]);
     }
 
     #[test]

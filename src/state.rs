@@ -250,6 +250,13 @@ impl Turn {
                 _ => self.ruled(phase, cause),
             },
             Event::AppInput(cause) => self.app_input(phase, &cause),
+            Event::Revival(cause) => match phase {
+                Phase::Idle { app: None }
+                | Phase::Waiting { app: None, due: Due::Restart(_) }
+                | Phase::Ruling { app: None, .. } => self.saved(phase, cause),
+                // It reads them, or what is under way does.
+                _ => phase,
+            },
             Event::Unbuilt => {
                 self.state.built = false;
                 phase

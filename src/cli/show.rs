@@ -241,6 +241,7 @@ fn explain_file(config: &Config, filter: &Filter, path: &Path) -> String {
     }
     let policy = config.policy();
     let follows = match (reason, policy.builds, policy.runs) {
+        (Reason::Revival, ..) => "the program is started if it has exited".to_owned(),
         (Reason::Rule(number), ..) => what_follows(&config.watch.rules[number].action),
         (_, true, true) => "a build, and a start of what it made".to_owned(),
         (_, true, false) => "a build".to_owned(),
@@ -300,6 +301,7 @@ fn why(config: &Config, path: &Path, reason: Reason<'_>) -> String {
             format!("{} is a project of its own that the program does not use", name(place))
         }
         Reason::Extension => format!("its extension is included ({})", by("build.include_ext")),
+        Reason::Revival => format!("its extension is included ({})", by("run.revive_ext")),
         Reason::NoExtension => {
             format!("its extension is not included ({})", by("build.include_ext"))
         }

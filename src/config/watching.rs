@@ -131,6 +131,7 @@ impl Resolver<'_> {
             include_dirs,
             include_files,
             extensions,
+            revives: self.revives()?,
             exclude_files,
             exclude_regex,
             include,
@@ -209,7 +210,9 @@ impl Resolver<'_> {
         }
         let default = match (self.air_mode, kind, &self.options.command) {
             (true, ..) => Some(air::default_extensions()),
-            (false, Kind::Unknown, Some(command)) => command::extensions(&command.words()),
+            (false, Kind::Unknown, Some(command)) => {
+                command::extensions(&self.options.directory, &command.words())
+            }
             (false, kind, _) => kind.extensions(),
         };
         if extensions.is_none() {
@@ -217,6 +220,24 @@ impl Resolver<'_> {
             self.document.assume("build.include_ext", shown);
         }
         Ok((Extensions::from_list(extensions.or(default)), files))
+    }
+
+    /// Extensions of files whose save starts a program that has exited.
+    fn revives(&self) -> Result<Extensions> {
+        let key = "run.revive_ext";
+        let written = self.strings(key)?;
+        let default = || match &self.options.command {
+            Some(command) if !self.air_mode => {
+                command::served_extensions(&self.options.directory, &command.words())
+            }
+            _ => Vec::new(),
+        };
+        let list = written.unwrap_or_else(|| {
+            let default = default();
+            self.document.assume(key, default.clone());
+            default
+        });
+        Ok(Extensions::from_list(Some(list)))
     }
 
     fn exclude_dirs(&mut self, root: &Path, tmp_dir: &Path) -> Result<BTreeSet<PathBuf>> {

@@ -137,6 +137,7 @@ struct Sorted {
     for_rules: Vec<Save>,
     app_input: Vec<PathBuf>,
     orders: Vec<(Order, Vec<PathBuf>)>,
+    revivals: Vec<PathBuf>,
     page: Vec<PathBuf>,
     css: Vec<PathBuf>,
 }
@@ -191,7 +192,8 @@ impl Engine {
             let (verdict, reason) = self.filter.judge(&save.path);
             let is_for_app = matches!(reason, Reason::Rule(number)
                 if self.config.watch.rules[number].action == Action::Restart);
-            if verdict == FilterVerdict::Ignored || is_by_build && !is_for_app {
+            let is_revival = reason == Reason::Revival;
+            if verdict == FilterVerdict::Ignored || is_revival || is_by_build && !is_for_app {
                 acted_on.push(save);
                 continue;
             }
@@ -256,6 +258,12 @@ impl Engine {
         for (order, paths) in sorted.orders {
             self.report.say(&Notice::Changed(Cause::Save(paths)));
             events.push(Event::Ordered(order));
+        }
+        if !sorted.revivals.is_empty() {
+            if self.state.app().is_none() {
+                self.changed.clone_from(&sorted.revivals);
+            }
+            events.push(Event::Revival(Cause::Save(sorted.revivals)));
         }
         for (paths, css) in [(sorted.page, false), (sorted.css, true)] {
             if !paths.is_empty() {
@@ -366,6 +374,10 @@ impl Engine {
             let (verdict, reason) = self.filter.judge(&save.path);
             if reason == Reason::InUse && self.config.env.files.contains(&path) {
                 sorted.env.push(path);
+                continue;
+            }
+            if reason == Reason::Revival {
+                sorted.revivals.push(path);
                 continue;
             }
             let rule = match reason {

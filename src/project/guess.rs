@@ -106,9 +106,11 @@ impl Guess {
         if directories.is_empty() { self } else { self.set_list("build.exclude_dir", directories) }
     }
 
-    /// The program reloads by itself; hotrun restarts it only for its settings.
-    fn reloads_itself(self, settings: &[&str]) -> Self {
-        self.watches(&[]).set_list("build.include_file", settings)
+    /// The program reloads by itself: hotrun restarts it for its settings, and for a save of a source
+    /// if it has exited.
+    fn reloads_itself(self, settings: &[&str], sources: &[&str]) -> Self {
+        let guess = self.watches(&[]).set_list("build.include_file", settings);
+        guess.set_list("run.revive_ext", sources)
     }
 
     /// hotrun opens this port of the local host, and keeps it open while the program restarts.

@@ -138,6 +138,9 @@ fn happen(world: &mut World, state: &State, event: &Event) {
             world.newer_source();
         }
         Event::Ruled(_) | Event::RuledByBuild(_) if !ending => world.rules_due = true,
+        Event::Revival(_) if !revives(state) => {}
+        Event::Revival(_) if paused => world.kept = true,
+        Event::Revival(_) => world.newer_source(),
         Event::AppInput(_) if !ending => world.restart_due = true,
         Event::Unbuilt => world.restart_due = false,
         Event::Ordered(Order::Resume | Order::PauseOrResume) if paused && world.kept => {
@@ -418,6 +421,16 @@ fn phase_procs(phase: &Phase) -> Vec<Proc> {
     }
 }
 
+/// Whether nothing runs that would read a source by itself, and nothing that will is under way.
+fn revives(state: &State) -> bool {
+    matches!(
+        state.phase,
+        Phase::Idle { app: None }
+            | Phase::Waiting { app: None, due: Due::Restart(_) }
+            | Phase::Ruling { app: None, .. }
+    )
+}
+
 fn save() -> Event {
     Event::Saved(Cause::Save(Vec::new()))
 }
@@ -429,7 +442,7 @@ fn events(scope: &Scope, state: &State, world: &World) -> Vec<Event> {
         events.push(Event::Ordered(Order::Signal(Signal::SIGUSR1)));
         let none = || Cause::Save(Vec::new());
         events.extend([Event::Ruled(none()), Event::RuledByBuild(none())]);
-        events.extend([Event::AppInput(none()), Event::Unbuilt]);
+        events.extend([Event::AppInput(none()), Event::Revival(none()), Event::Unbuilt]);
     }
     if scope.rollbacks {
         events.push(Event::Ordered(Order::Rollback));
@@ -1059,6 +1072,20 @@ fn ignores_a_save_while_stopping(state: State, event: Event) -> (State, Vec<Effe
     state.step(event)
 }
 
+fn ignores_a_revival(state: State, event: Event) -> (State, Vec<Effect>) {
+    match event {
+        Event::Revival(_) => (state, Vec::new()),
+        event => state.step(event),
+    }
+}
+
+fn takes_a_revival_for_a_save(state: State, event: Event) -> (State, Vec<Effect>) {
+    match event {
+        Event::Revival(_) => state.step(Event::Ordered(Order::Restart)),
+        event => state.step(event),
+    }
+}
+
 fn exits_early(state: State, event: Event) -> (State, Vec<Effect>) {
     let (mut after, mut effects) = state.step(event);
     if let Phase::Quitting { code, .. } = after.phase {
@@ -1403,7 +1430,7 @@ fn forgets_what_was_to_start(state: State, event: Event) -> (State, Vec<Effect>)
 #[test]
 fn every_planted_fault_is_caught() {
     let spaced = Policy { spaced: true, hooks: 1, ..PLAIN };
-    let faults: [(&str, Step, Policy, &str); 40] = [
+    let faults: [(&str, Step, Policy, &str); 42] = [
         ("starts without waiting", starts_without_waiting_for_the_old, PLAIN, "two apps"),
         ("forgets who leaves", forgets_who_leaves, PLAIN, "P4"),
         ("deaf while stopping", ignores_a_save_while_stopping, PLAIN, "stale artifact"),
@@ -1474,6 +1501,8 @@ fn every_planted_fault_is_caught() {
             "nothing older is started",
         ),
         ("replaces the same", restarts_the_same_program, PLAIN, "P2: the good app"),
+        ("deaf to what would restart it", ignores_a_revival, PLAIN, "stale artifact"),
+        ("restarts what reads by itself", takes_a_revival_for_a_save, PLAIN, "P2: the good app"),
     ];
     for (name, step, policy, promise) in faults {
         let other = Some(Policy { on_exit: OnExit::Restart, ..policy });

@@ -1,6 +1,6 @@
 //! Any command, any project: `hotrun COMMAND`, and what runs where no file says it.
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 
 use crate::sandbox::{Sandbox, has};
 
@@ -129,6 +129,38 @@ fn programs_that_the_project_has_installed_are_found_without_their_directory() {
     let mut hotrun = project.start(&[]);
     hotrun.wait_for("not found");
     hotrun.end();
+}
+
+#[test]
+fn a_dev_server_is_left_alone_while_it_runs_and_started_by_a_save_once_it_has_crashed() {
+    let server = "echo serving $(cat a.ts) as $$\nexec sleep 1000\n";
+    let project = Sandbox::empty().script("node_modules/.bin/vite", server).file("a.ts", "one\n");
+    let by_file = "[build]\nentrypoint = \"node_modules/.bin/vite\"\ninclude_ext = []\n\
+                   [run]\nrevive_ext = [\"ts\"]\n";
+    for (words, text) in [(&["vite", "--host"][..], None), (&[], Some(by_file))] {
+        if let Some(text) = text {
+            project.save("hotrun.toml", text);
+        }
+        project.save("a.ts", "one\n");
+        let mut hotrun = project.start(words);
+        let server = hotrun.wait_serving("one");
+        hotrun.wait_for("ready");
+        project.save("a.ts", "two\n");
+        // It is no source at all.
+        project.save("b.md", "x\n");
+        kill(server, Signal::SIGKILL).unwrap();
+        hotrun.wait_for("waiting for a save");
+        project.save("b.md", "y\n");
+        project.save("a.ts", "three\n");
+        assert!(hotrun.wait_for("changed").contains("a.ts"));
+        hotrun.wait_serving("three");
+        let output = hotrun.end();
+        assert!(!output.contains("serving two") && !output.contains("b.md"), "{output}");
+    }
+    let (_, stdout, _) = project.run(&["explain", "a.ts"]);
+    assert!(stdout.contains("the program is started if it has exited"), "{stdout}");
+    let (_, stdout, _) = project.run(&["check", "--no-config", "vite", "build"]);
+    assert!(stdout.contains("all files"), "{stdout}");
 }
 
 #[test]

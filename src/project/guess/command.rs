@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-use super::{compiled, python};
+use super::{compiled, node, python};
 
 /// Programs, and the extensions of what they run. (A version may follow the name: `python3.12`.)
 const PROGRAMS: [(&[&str], &[&str]); 17] = [
@@ -95,8 +95,20 @@ pub(super) fn bare_name(program: &OsStr) -> String {
     name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.').to_owned()
 }
 
+/// The extensions of what a dev server reads, which follows saves by itself; empty if the command is
+/// none.
+pub fn served_extensions(directory: &Path, argv: &[OsString]) -> Vec<String> {
+    let words: Vec<String> = argv.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let is_server = node::serves_itself(directory, &words);
+    let list: &[&str] = if is_server { &node::SERVED } else { &[] };
+    list.iter().copied().map(String::from).collect()
+}
+
 /// The extensions of what this command reads; `None`: any file may be.
-pub fn extensions(argv: &[OsString]) -> Option<Vec<String>> {
+pub fn extensions(directory: &Path, argv: &[OsString]) -> Option<Vec<String>> {
+    if !served_extensions(directory, argv).is_empty() {
+        return Some(Vec::new());
+    }
     let mut names = argv.iter().map(|word| bare_name(word));
     let mut name = names.next()?;
     if matches!(name.as_str(), "env" | "time" | "nice" | "exec" | "sudo" | "dotenv") {

@@ -18,7 +18,7 @@ const MAX_DEPTH: usize = 8;
 const MAX_NAME: usize = 4096;
 
 pub(super) fn guess(place: &Place<'_>) -> Outcome {
-    first_known(place, &[java, dotnet, zig, cmake, dune, others])
+    first_known(place, &[java, dotnet, zig, cmake, dune, others, lone_source])
 }
 
 fn java(place: &Place<'_>) -> Outcome {
@@ -57,7 +57,7 @@ fn maven(place: &Place<'_>) -> Outcome {
         if text.contains(plugin) {
             return Guess::new(kind, "pom.xml")
                 .runs(format!("{mvn} -q {goal}"))
-                .reloads_itself(&["pom.xml"])
+                .reloads_itself(&["pom.xml"], &JAVA)
                 .found();
         }
     }
@@ -549,9 +549,111 @@ fn others(place: &Place<'_>) -> Outcome {
     })
 }
 
+/// A language whose compiler makes a program of one file and what that names.
+struct Compiler {
+    kind: &'static str,
+    tools: &'static [&'static str],
+    files: &'static [&'static str],
+    /// The options that name what is made.
+    output: &'static str,
+    extensions: &'static [&'static str],
+}
+
+const COMPILERS: [Compiler; 8] = [
+    Compiler {
+        kind: "Rust",
+        tools: &["rustc"],
+        files: &["main.rs"],
+        output: "-g -o tmp/main",
+        extensions: &["rs"],
+    },
+    Compiler {
+        kind: "Zig",
+        tools: &["zig"],
+        files: &["main.zig", "src/main.zig"],
+        output: "build-exe -femit-bin=tmp/main",
+        extensions: &ZIG,
+    },
+    Compiler {
+        kind: "D",
+        tools: &["dmd", "ldc2", "gdc"],
+        files: &["main.d", "app.d"],
+        output: "-od=tmp -of=tmp/main -i",
+        extensions: &["d"],
+    },
+    Compiler {
+        kind: "Nim",
+        tools: &["nim"],
+        files: &["main.nim", "app.nim", "src/main.nim"],
+        output: "c --hints:off --nimcache:tmp/nim -o:tmp/main",
+        extensions: &["nim", "nims", "cfg"],
+    },
+    Compiler {
+        kind: "Haskell",
+        tools: &["ghc"],
+        files: &["Main.hs", "main.hs", "app/Main.hs"],
+        output: "-v0 -outputdir tmp/ghc -o tmp/main",
+        extensions: &["hs", "lhs"],
+    },
+    Compiler {
+        kind: "Crystal",
+        tools: &["crystal"],
+        files: &["main.cr", "app.cr", "server.cr", "src/main.cr"],
+        output: "build -o tmp/main",
+        extensions: &["cr", "ecr"],
+    },
+    Compiler {
+        kind: "Fortran",
+        tools: &["gfortran"],
+        files: &["main.f90"],
+        output: "-g -J tmp -o tmp/main",
+        extensions: &["f90", "f"],
+    },
+    Compiler {
+        kind: "Swift",
+        tools: &["swiftc"],
+        files: &["main.swift"],
+        output: "-g -o tmp/main",
+        extensions: &["swift"],
+    },
+];
+
+/// A source of a language with a compiler, and nothing that says how it is built.
+fn lone_source(place: &Place<'_>) -> Outcome {
+    if MAKEFILES.iter().any(|name| place.has(name)) {
+        return Outcome::Unknown;
+    }
+    if place.has("main.go") {
+        let mut sources = place.ending_in(".go");
+        sources.retain(|name| !name.ends_with("_test.go"));
+        return needing(place, "go", "Go", "main.go", || {
+            let sources = super::joined(sources.iter().map(String::as_str));
+            Guess::new("Go", "main.go, without go.mod")
+                .builds(format!("go build -o tmp/main {sources}"))
+                .runs("tmp/main")
+                .watches(&["go", "html", "tmpl"])
+        });
+    }
+    for one in &COMPILERS {
+        let Some(file) = place.first(one.files) else { continue };
+        let tool = one.tools.iter().find(|tool| place.finds(tool)).unwrap_or(&one.tools[0]);
+        return needing(place, tool, one.kind, file, || {
+            // gdc has the options of gcc.
+            let output = if *tool == "gdc" { "-g -o tmp/main" } else { one.output };
+            Guess::new(one.kind, file)
+                .builds(format!("mkdir -p tmp && {tool} {output} {file}"))
+                .runs("tmp/main")
+                .watches(one.extensions)
+        });
+    }
+    Outcome::Unknown
+}
+
+const MAKEFILES: [&str; 3] = ["Makefile", "makefile", "GNUmakefile"];
+
 /// C or C++ without anything that says how it is built.
 fn c_file(place: &Place<'_>) -> Outcome {
-    if ["Makefile", "makefile", "GNUmakefile"].iter().any(|name| place.has(name)) {
+    if MAKEFILES.iter().any(|name| place.has(name)) {
         return Outcome::Unknown;
     }
     let files = ["main.c", "main.cpp", "main.cc", "src/main.c", "src/main.cpp", "src/main.cc"];

@@ -6,13 +6,32 @@ use std::path::Path;
 use serde_json::Value as Json;
 
 use super::{
-    Guess, Outcome, Place, found_in, joined, needing, not_installed, one_of, unable, uninstalled,
+    Guess, Outcome, Place, found_in, joined, needing, not_installed, one_of, search, unable,
+    uninstalled,
 };
 use crate::event::quoted;
 
 /// Extensions of sources.
 const JAVASCRIPT: [&str; 5] = ["js", "mjs", "cjs", "jsx", "json"];
 const TYPESCRIPT: [&str; 9] = ["ts", "tsx", "mts", "cts", "js", "mjs", "cjs", "jsx", "json"];
+/// Extensions of what dev servers serve.
+pub(super) const SERVED: [&str; 16] = [
+    "ts", "tsx", "mts", "cts", "js", "mjs", "cjs", "jsx", "json", "vue", "svelte", "astro", "html",
+    "css", "scss", "mdx",
+];
+/// Commands of dev servers that serve nothing.
+const OTHER_COMMANDS: [&str; 10] = [
+    "build",
+    "preview",
+    "export",
+    "generate",
+    "lint",
+    "test",
+    "check",
+    "typecheck",
+    "sync",
+    "info",
+];
 /// Commands that serve a page, and follow saves by themselves.
 const DEV_SERVERS: [&str; 35] = [
     "vite",
@@ -169,6 +188,28 @@ pub(super) fn guess(place: &Place<'_>) -> Outcome {
 
 fn package(place: &Place<'_>) -> serde_json::Result<Json> {
     serde_json::from_str(place.read("package.json").trim_start_matches('\u{feff}'))
+}
+
+/// Whether a command, or the script that it names, follows saves by itself.
+pub(super) fn serves_itself(directory: &Path, words: &[String]) -> bool {
+    let mut words: Vec<&str> = words.iter().map(String::as_str).collect();
+    while matches!(words.first(), Some(&("npx" | "bunx" | "exec"))) {
+        words.remove(0);
+    }
+    let tool = words.first().map_or("", |first| first.rsplit('/').next().unwrap_or_default());
+    if DEV_SERVERS.contains(&tool) {
+        let is_production = tool == "next" && words.get(1) == Some(&"start");
+        let is_other = words.get(1).is_some_and(|word| OTHER_COMMANDS.contains(word));
+        return !is_other && !is_production;
+    }
+    if !matches!(tool, "npm" | "pnpm" | "yarn" | "bun") {
+        return false;
+    }
+    let path = search::path(directory);
+    let place = Place::new(directory, &path);
+    let Ok(json) = package(&place) else { return false };
+    let package = Package { place: &place, manager: manager(&place, &json), json };
+    package.simplify(&joined(words), "", MAX_DEPTH).reloads_itself
 }
 
 /// The package's own script for its tests, or the test runner that it has; once, as hotrun does the
@@ -570,7 +611,7 @@ impl Package<'_> {
         if plain.reloads_itself {
             // Dev servers that have failed do not restart when their settings change.
             guess = guess
-                .reloads_itself(&["package.json", ".env"])
+                .reloads_itself(&["package.json", ".env"], &SERVED)
                 .set_list("watch.include", &["*.config.*", "tsconfig*.json"]);
         } else {
             let is_typescript = self.is_typescript() || manager == "bun" || has_types(&plain.run);

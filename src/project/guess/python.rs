@@ -254,7 +254,7 @@ fn web_application(
         }
         Server::Own(tool) => Guess::new(kind, file)
             .runs(format!("{} run {file}", sibling(python, tool)))
-            .reloads_itself(&[".env"]),
+            .reloads_itself(&[".env"], &["py", "toml"]),
         Server::Script => {
             Guess::new(kind, file).watches(&EXTENSIONS).runs(format!("{python} {file}"))
         }

@@ -17,7 +17,7 @@ struct Language {
     extensions: &'static [&'static str],
 }
 
-const LANGUAGES: [Language; 8] = [
+const LANGUAGES: [Language; 15] = [
     Language {
         kind: "Ruby",
         tool: "ruby",
@@ -68,6 +68,55 @@ const LANGUAGES: [Language; 8] = [
         extensions: &["R", "Rmd"],
     },
     Language {
+        kind: "Elixir script",
+        tool: "elixir",
+        names: &["main.exs", "app.exs", "server.exs"],
+        flags: "",
+        extensions: &["exs", "ex"],
+    },
+    Language {
+        kind: "Tcl",
+        tool: "tclsh",
+        names: &["main.tcl", "app.tcl", "server.tcl"],
+        flags: "",
+        extensions: &["tcl"],
+    },
+    Language {
+        kind: "Guile",
+        tool: "guile",
+        names: &["main.scm", "app.scm", "server.scm"],
+        flags: "--no-auto-compile -L . ",
+        extensions: &["scm", "sld"],
+    },
+    Language {
+        kind: "Racket",
+        tool: "racket",
+        names: &["main.rkt", "app.rkt", "server.rkt"],
+        flags: "",
+        extensions: &["rkt"],
+    },
+    Language {
+        kind: "Common Lisp",
+        tool: "sbcl",
+        names: &["main.lisp", "app.lisp", "server.lisp"],
+        flags: "--script ",
+        extensions: &["lisp", "cl", "asd"],
+    },
+    Language {
+        kind: "Groovy",
+        tool: "groovy",
+        names: &["main.groovy", "app.groovy", "server.groovy"],
+        flags: "",
+        extensions: &["groovy"],
+    },
+    Language {
+        kind: "PowerShell",
+        tool: "pwsh",
+        names: &["main.ps1", "app.ps1", "server.ps1"],
+        flags: "",
+        extensions: &["ps1", "psm1"],
+    },
+    Language {
         kind: "shell script",
         tool: "sh",
         names: &["run.sh", "start.sh", "dev.sh", "main.sh"],
@@ -113,7 +162,7 @@ pub(super) fn guess_application(place: &Place<'_>) -> Outcome {
                 let settings = ["mix.exs", "mix.lock", "config/config.exs", "config/dev.exs"];
                 return Guess::new("Phoenix", "mix.exs")
                     .runs("mix phx.server")
-                    .reloads_itself(&settings);
+                    .reloads_itself(&settings, &["ex", "exs", "heex"]);
             }
             Guess::new("Elixir", "mix.exs")
                 .builds("mix compile")
@@ -193,7 +242,7 @@ fn php(place: &Place<'_>) -> Outcome {
             // Each request runs the newest code; the settings are read at the start.
             Guess::new(kind, "artisan")
                 .runs("php artisan serve --no-reload")
-                .reloads_itself(&SETTINGS)
+                .reloads_itself(&SETTINGS, &["php"])
         });
     }
     if let Some((name, line)) = script {
@@ -208,7 +257,7 @@ fn php(place: &Place<'_>) -> Outcome {
             // Its server runs the newest code for each request.
             let is_server = scripts.is_some_and(|all| all[name].to_string().contains(" -S "));
             if is_server {
-                guess.reloads_itself(&SETTINGS)
+                guess.reloads_itself(&SETTINGS, &["php"])
             } else {
                 guess.watches(&["php", "json", "ini", "twig"])
             }
@@ -221,7 +270,7 @@ fn php(place: &Place<'_>) -> Outcome {
         let root = root.map(|root| format!(" -t {root}")).unwrap_or_default();
         Guess::new("PHP", "index.php")
             .runs(format!("php -S 127.0.0.1:8000{root}"))
-            .reloads_itself(&SETTINGS)
+            .reloads_itself(&SETTINGS, &["php"])
     })
 }
 
@@ -240,7 +289,7 @@ fn deno(place: &Place<'_>, file: &str) -> Outcome {
                 // Vite and the like, which `deno task` finds.
                 return Guess::new("Deno", evidence)
                     .runs(format!("deno task {name}"))
-                    .reloads_itself(&[file, ".env"]);
+                    .reloads_itself(&[file, ".env"], &DENO);
             }
             let is_kept = |word: &&str| !word.starts_with("--watch") && !word.starts_with("--hot");
             let words: Vec<&str> = line.split_whitespace().filter(is_kept).collect();

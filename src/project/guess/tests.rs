@@ -477,7 +477,7 @@ fn files_that_are_no_text_or_do_not_end_are_no_obstacle() {
 fn what_a_command_reads_follows_from_its_program() {
     let of = |line: &str| {
         let argv: Vec<_> = line.split(' ').map(OsString::from).collect();
-        command::extensions(&argv).map(|list| list[0].clone())
+        command::extensions(Path::new("/"), &argv).map(|list| list[0].clone())
     };
     for (line, first) in [
         ("node server.js", Some("js")),
@@ -857,5 +857,52 @@ fn tests_are_run_once_by_the_runner_that_the_project_has() {
         (&[("Makefile", "all: x\n")], ""),
     ] {
         assert_eq!(tested(files), expected, "{files:?}");
+    }
+}
+
+#[test]
+fn a_command_that_follows_saves_itself_is_not_restarted_for_them() {
+    let package = "{\"scripts\": {\"dev\": \"vite --port 1\", \"start\": \"node a.js\", \"ui\": \"npm run dev\"}}";
+    let project = Project::new(&[("package.json", package), ("pnpm-lock.yaml", "")]);
+    let directory = project.root.path().join("shop");
+    let serves = |line: &str| {
+        let argv: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        let is_served = !command::served_extensions(&directory, &argv).is_empty();
+        assert_eq!(command::extensions(&directory, &argv) == Some(Vec::new()), is_served, "{line}");
+        is_served
+    };
+    for line in [
+        "vite",
+        "npx vite dev",
+        "node_modules/.bin/next dev",
+        "npm run dev",
+        "pnpm dev",
+        "npm run ui",
+    ] {
+        assert!(serves(line), "{line}");
+    }
+    for line in
+        ["vite build", "next start", "npm start", "node a.js", "npm run none", "npm test", "pnpm"]
+    {
+        assert!(!serves(line), "{line}");
+    }
+}
+
+#[test]
+fn a_lone_source_is_run_or_compiled_by_its_language() {
+    for (file, expected) in [
+        ("main.go", "Go (main.go, without go.mod): go build -o tmp/main main.go, then tmp/main"),
+        ("main.rs", "Rust (main.rs): mkdir -p tmp && rustc -g -o tmp/main main.rs, then tmp/main"),
+        ("main.tcl", "Tcl (main.tcl): tclsh main.tcl"),
+        ("main.lisp", "Common Lisp (main.lisp): sbcl --script main.lisp"),
+        ("main.hs", "this is a Haskell project (main.hs), and `ghc` is not installed"),
+    ] {
+        let project = Project::new(&[(file, "")]);
+        for tool in ["go", "rustc", "tclsh", "sbcl"] {
+            executable(&project.root.path().join("bin").join(tool), "");
+        }
+        assert!(project.guess().starts_with(expected), "{}", project.guess());
+        let with_makefile = Project::new(&[(file, ""), ("Makefile", "run:\n\tx\n")]);
+        assert!(with_makefile.guess().contains("make run"), "{file}");
     }
 }

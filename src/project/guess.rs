@@ -264,7 +264,7 @@ impl<'a> Place<'a> {
         let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
         let mut names: Vec<String> = names
             .filter(|name| !name.starts_with('.'))
-            .map(|name| format!("{above}/{name}"))
+            .map(|name| if above.is_empty() { name } else { format!("{above}/{name}") })
             .filter(|path| self.directory.join(path).is_dir())
             .collect();
         names.sort();
@@ -282,7 +282,48 @@ impl<'a> Place<'a> {
 /// Looks at a directory. The kind whose files are most specific comes first: a Rails or Django
 /// application often has a `package.json` beside it, which only builds its styles.
 pub fn guess(directory: &Path) -> Outcome {
-    guess_with(directory, &search::path(directory))
+    with_those_below(directory, guess_with(directory, &search::path(directory)))
+}
+
+/// Directories that hold projects of their own, as a rule.
+const COLLECTIONS: [&str; 5] = ["", "apps", "services", "packages", "examples"];
+/// Maximum number of directories below that are looked at, and of those that are named.
+const MAX_BELOW: (usize, usize) = (60, 8);
+
+/// Names the projects below, where the directory itself is none that can be run.
+fn with_those_below(directory: &Path, outcome: Outcome) -> Outcome {
+    let (reason, remedy) = match outcome {
+        Outcome::Unable { reason, remedy } => (reason, Some(remedy)),
+        Outcome::Unknown => ("no project that hotrun knows, and no configuration".into(), None),
+        Outcome::Found(_) | Outcome::Several(_) | Outcome::Uninstalled { .. } => return outcome,
+    };
+    let path = search::path(directory);
+    let place = Place::new(directory, &path);
+    let names = COLLECTIONS.iter().flat_map(|above| place.directories_in(above));
+    let is_project = |name: &String| {
+        let below = directory.join(name);
+        let has_marker = |marker: &&str| below.join(marker).is_file();
+        ["Cargo.toml", "go.mod"].iter().any(has_marker)
+            || match guess_with(&below, &path) {
+                Outcome::Found(_) | Outcome::Several(_) | Outcome::Uninstalled { .. } => true,
+                Outcome::Unable { .. } | Outcome::Unknown => false,
+            }
+    };
+    let below: Vec<String> = names.take(MAX_BELOW.0).filter(is_project).collect();
+    if below.is_empty() {
+        return match remedy {
+            Some(remedy) => Outcome::Unable { reason, remedy },
+            None => Outcome::Unknown,
+        };
+    }
+    let commands = below.iter().take(MAX_BELOW.1).map(|name| format!("hotrun -C {}", quoted(name)));
+    let mut lines = vec!["projects below can be run:".to_owned()];
+    lines.extend(commands);
+    if below.len() > MAX_BELOW.1 {
+        lines.push(format!("and {} more", below.len() - MAX_BELOW.1));
+    }
+    let remedy = remedy.into_iter().chain([lines.join("\n")]).collect::<Vec<_>>().join(";\n");
+    Outcome::Unable { reason, remedy }
 }
 
 fn guess_with(directory: &Path, path: &OsStr) -> Outcome {

@@ -1,9 +1,12 @@
 //! Files that name commands: `Procfile`, `justfile`, `mise.toml`, `Taskfile.yml`, a makefile.
 
-use super::{Guess, Outcome, Place, first_known, needing, one_of, unable};
+use super::{Guess, Outcome, Place, first_known, needing, not_installed, one_of, unable};
 
 /// Names of tasks that start a program, the best first.
 const RUNS: [&str; 6] = ["dev", "run", "serve", "start", "server", "watch"];
+
+/// Maximum length of a line of a makefile that is read, in bytes.
+const MAX_LINE: usize = 4096;
 
 pub(super) fn guess(place: &Place<'_>) -> Outcome {
     first_known(place, &[procfile, just, mise, taskfile, make, rake, compose])
@@ -133,7 +136,10 @@ fn make(place: &Place<'_>) -> Outcome {
         let mut recipe = recipe.skip(1).take_while(|line| line.starts_with('\t'));
         recipe.any(|line| line.contains("hotrun"))
     };
-    let run = best(targets.iter().copied().filter(|name| !starts_hotrun(name)));
+    // A program may be called `server`.
+    let made = linked(&text);
+    let is_run = |name: &&str| !starts_hotrun(name) && !made.iter().any(|one| one == name);
+    let run = best(targets.iter().copied().filter(is_run));
     // `all: app run` would run the program as part of the build.
     let includes = |target: &str, wanted: &str| {
         let (mut left, mut seen) = (vec![target], vec![target]);
@@ -165,12 +171,94 @@ fn make(place: &Place<'_>) -> Outcome {
             guess.runs(format!("make {run}"))
         }),
         (None, _) if targets.is_empty() => Outcome::Unknown,
-        (None, _) => unable(
+        (None, _) => made_programs(place, file, made),
+    }
+}
+
+/// The programs that a makefile links, where no target runs one.
+fn made_programs(place: &Place<'_>, file: &str, made: Vec<String>) -> Outcome {
+    let each = made.into_iter().map(|name| {
+        let path = if name.contains('/') { name.clone() } else { format!("./{name}") };
+        Guess::new("make", format!("{file}, target \"{name}\""))
+            .builds(format!("make {name}"))
+            .runs(path)
+    });
+    let all: Vec<Guess> = each.collect();
+    if !all.is_empty() && !place.finds("make") {
+        return not_installed("make", file, "make");
+    }
+    one_of(all, || {
+        unable(
             format!("no target of {file} is named run, serve, start or dev"),
             "name the commands in hotrun.toml, for example:\n\
              [build]\ncmd = \"make\"\nentrypoint = \"./app\"",
-        ),
+        )
+    })
+}
+
+/// The targets of a makefile whose recipes call a linker (`-o app` or `-o $@`); of several, those
+/// that `all` names.
+fn linked(text: &str) -> Vec<String> {
+    let variable = |line: &str| {
+        let (name, value) = line.split_once('=')?;
+        let name = name.trim_end_matches([':', '?', '+']).trim();
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let is_variable = !name.is_empty() && name.chars().all(is_name);
+        is_variable.then(|| (name.to_owned(), value.trim().to_owned()))
+    };
+    let variables: Vec<(String, String)> =
+        text.lines().filter_map(variable).take(super::MAX_FILES).collect();
+    let expand = |line: &str| {
+        let known = variables.iter().rev();
+        known.fold(line.to_owned(), |line, (name, value)| {
+            if line.len() > MAX_LINE || !line.contains('$') {
+                return line;
+            }
+            line.replace(&format!("$({name})"), value).replace(&format!("${{{name}}}"), value)
+        })
+    };
+    let mut found: Vec<String> = Vec::new();
+    let (mut targets, mut wanted) = (Vec::new(), Vec::new());
+    for line in text.lines().filter(|line| line.len() <= MAX_LINE) {
+        if !line.starts_with('\t') {
+            let Some((names, needed)) = line.split_once(':').filter(|_| variable(line).is_none())
+            else {
+                continue;
+            };
+            let words = |text: &str| -> Vec<String> {
+                expand(text).split_whitespace().map(str::to_owned).collect()
+            };
+            targets = words(names);
+            if names.trim() == "all" {
+                wanted = words(needed);
+            }
+            continue;
+        }
+        let line = expand(line);
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let output = words.iter().position(|word| *word == "-o").and_then(|at| words.get(at + 1));
+        let Some(output) = output.filter(|_| !words.contains(&"-c") && !words.contains(&"-shared"))
+        else {
+            continue;
+        };
+        let made = targets.iter().filter(|target| *output == "$@" || output == target);
+        found.extend(made.cloned());
     }
+    let is_program = |name: &String| {
+        let others = [".o", ".so", ".a", ".dylib", ".dll", ".wasm", ".js", ".html"];
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./+".contains(c);
+        !others.iter().any(|end| name.ends_with(end))
+            && !name.contains("test")
+            && !name.contains("..")
+            && name.chars().all(is_plain)
+    };
+    found.retain(is_program);
+    found.sort();
+    found.dedup();
+    if found.iter().any(|name| wanted.contains(name)) {
+        found.retain(|name| wanted.contains(name));
+    }
+    found
 }
 
 /// The targets of a makefile that make what another one runs: what it depends on, or the file that

@@ -906,3 +906,56 @@ fn a_lone_source_is_run_or_compiled_by_its_language() {
         assert!(with_makefile.guess().contains("make run"), "{file}");
     }
 }
+
+#[test]
+fn of_a_makefile_without_run_the_programs_that_it_links_are_run() {
+    let two = "all: client server\nserver: s.c\n\t$(CC) s.c -o server $(CFLAGS)\n\
+               client: c.c\n\t$(CC) -o $@ c.c\nbench: b.c\n\tcc -o bench b.c\n";
+    for (text, expected) in [
+        (
+            "all: kilo\nkilo: kilo.c\n\t$(CC) -o kilo kilo.c\nclean:\n\trm kilo\n",
+            "make kilo, then ./kilo",
+        ),
+        (
+            "TARGET := bin/app\n$(TARGET): $(OBJS)\n\t$(CC) $^ -o $@\n%.o: %.c\n\tcc -c $< -o $@\n",
+            "make bin/app, then bin/app",
+        ),
+        (two, "--build.cmd 'make client' -- ./client | --build.cmd 'make server' -- ./server"),
+        (
+            "lib.so: a.c\n\tcc -shared -o lib.so a.c\n",
+            "[build]\ncmd = \"make\"\nentrypoint = \"./app\"",
+        ),
+        ("a.o: a.c\n\tcc -c -o a.o a.c\nX = $(X)$(X)\n$(X): x\n\tcc -o $@\n", "./app\""),
+    ] {
+        let told = guess(&[("Makefile", text)]);
+        assert!(told.ends_with(expected), "{text}: {told}");
+    }
+}
+
+#[test]
+fn where_nothing_can_be_run_the_projects_below_are_named() {
+    let told = |files: &[(&str, &str)]| {
+        let project = Project::new(files);
+        let directory = project.root.path().join("shop");
+        let own = guess_with(&directory, project.root.path().join("bin").as_os_str());
+        match with_those_below(&directory, own) {
+            Outcome::Unable { reason, remedy } => format!("{reason}; {remedy}"),
+            other => format!("{other:?}"),
+        }
+    };
+    let below = [
+        ("api/Cargo.toml", ""),
+        ("docs/a.md", ""),
+        ("examples/one/go.mod", ""),
+        ("web/package.json", "{\"scripts\": {\"dev\": \"x\"}, \"dependencies\": {\"y\": \"1\"}}"),
+    ];
+    let list = "projects below can be run:\nhotrun -C api\nhotrun -C web\nhotrun -C examples/one";
+    assert_eq!(told(&below), format!("no project that hotrun knows, and no configuration; {list}"));
+    let with_containers = [&below[..], &[("compose.yaml", "")]].concat();
+    let text = told(&with_containers);
+    assert!(
+        text.starts_with("compose.yaml describes") && text.ends_with(&format!(";\n{list}")),
+        "{text}"
+    );
+    assert_eq!(told(&[("docs/a.md", "")]), "Unknown");
+}

@@ -475,5 +475,5 @@ fn a_project_that_says_how_it_is_tested_is_tested_so() {
     }
     let (code, _, stderr) = Sandbox::empty().run(&["test"]);
     assert_eq!(code, 2);
-    assert!(stderr.contains("does not know how this project is tested"), "{stderr}");
+    assert!(stderr.contains("does not know how to test this project"), "{stderr}");
 }

@@ -756,7 +756,7 @@ fn a_limit_of_file_sizes_ends_neither_hotrun_nor_the_program() {
     let mut hotrun = project.start_by("exec bash -c 'ulimit -f 16; exec \"$0\" \"$@\"' \"$@\"");
     hotrun.wait_for("ready");
     // The program, which is larger, cannot be copied; and neither can what the build says.
-    hotrun.wait_for("the last good program is not kept");
+    hotrun.wait_for("the last good build cannot be kept");
     project.save("source.txt", "broken\n");
     hotrun.wait_for_all(&["so what the build said is not kept", "  failed  "]);
     project.save("source.txt", "two\n");

@@ -34,7 +34,7 @@ fn is_refused(project: &Sandbox, first: &Hotrun, args: &[&str]) {
     assert_eq!(code, 7, "{stderr}");
     let begin = format!("already running: pid {} since ", first.pid());
     assert!(stderr.contains(&begin), "{stderr}");
-    assert!(stderr.contains("help: hotrun --takeover ends that one"), "{stderr}");
+    assert!(stderr.contains("help: hotrun --takeover stops it"), "{stderr}");
     assert!(!stderr.contains("building"), "{stderr}");
 }
 

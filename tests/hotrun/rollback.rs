@@ -231,7 +231,7 @@ fn where_nothing_can_be_kept_it_is_told_and_everything_else_goes_on() {
     let project = project(ROLLS_BACK).file("tmp", "a file in the place of the directory");
     let mut hotrun = project.start(&[]);
     hotrun.wait_serving("one");
-    let line = hotrun.wait_for("the last good program is not kept");
+    let line = hotrun.wait_for("the last good build cannot be kept");
     assert!(line.contains("Not a directory"), "{line}");
     project.save("main.c", &source("two", ""));
     hotrun.wait_serving("two");

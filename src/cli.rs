@@ -27,6 +27,7 @@ use crate::report::Report;
 use crate::report::console::Console;
 use crate::text::shown;
 
+mod help;
 mod show;
 mod words;
 
@@ -38,107 +39,127 @@ use words::Words;
     name = "hotrun",
     version,
     disable_version_flag = true,
+    disable_help_flag = true,
     disable_help_subcommand = true,
     override_usage = "hotrun [OPTIONS] [COMMAND...]",
-    after_help = "Cargo, Go and most other projects need no configuration; hotrun.toml or\n\
-                  .air.toml is read where there is one. In Cargo and Go projects, and beside a\n\
-                  configuration, COMMAND is the program's arguments (to run another command\n\
-                  there: -x). Every key is an option: --build.cmd \"make app\"."
+    after_help = "Every key of hotrun.toml is an option: --build.cmd \"make app\"."
 )]
 struct Cli {
     #[command(subcommand)]
     command: Option<Word>,
     #[command(flatten)]
-    common: Common,
-    #[command(flatten)]
     choice: Choice,
+    #[command(flatten)]
+    common: Common,
 }
 
 #[derive(Subcommand, Debug)]
 enum Word {
     /// Build, run, and repeat on every change (default)
+    #[command(override_usage = "hotrun run [OPTIONS] [-- COMMAND...]")]
     Run,
     /// Write a hotrun.toml for this project
+    #[command(override_usage = "hotrun init [OPTIONS]")]
     Init {
-        /// With every key, explained
+        /// Write every key, with its explanation and default
         #[arg(long, conflicts_with = "from")]
         full: bool,
-        /// Convert the configuration of another tool: air, fresh, realize, nodemon, or
-        /// cargo-watch with its command line
+        /// Convert the configuration of air, fresh, realize, nodemon or cargo-watch
         #[arg(long, value_name = "TOOL", hide_possible_values = true)]
         from: Option<Source>,
     },
     /// Run the project's tests, and again on every change
+    #[command(override_usage = "hotrun test [OPTIONS] [-- ARGUMENT...]")]
     Test,
     /// Show the resolved configuration, or what `hotrun COMMAND` would do
-    Check,
-    /// Make the running hotrun go back to the last good build
-    Rollback,
-    /// Run a program that takes hotrun's sockets, from a script
-    Exec,
+    Check {
+        /// Show the keys that have their defaults, too
+        #[arg(long)]
+        all: bool,
+        /// Exit with 2 if there is an unknown key or any other warning
+        #[arg(long)]
+        strict: bool,
+    },
     /// Show what a save of these files would trigger, and why
     Explain {
         /// Files or directories
         #[arg(required = true, value_name = "PATH")]
         paths: Vec<PathBuf>,
     },
+    /// Make the running hotrun go back to the last good build
+    Rollback,
+    /// Run a program that takes hotrun's sockets, from a script
+    #[command(override_usage = "hotrun exec -- PROGRAM [ARGUMENT...]")]
+    Exec,
 }
 
 #[derive(Args, Debug)]
 struct Common {
-    /// Read this configuration file (--no-config: none)
-    #[arg(short, long, value_name = "FILE", global = true)]
-    config: Option<PathBuf>,
-    /// Ignore configuration files
-    #[arg(long, conflicts_with = "config", global = true, hide = true)]
-    no_config: bool,
-    /// Run this shell command instead of the program
-    #[arg(short = 'x', long = "exec", value_name = "COMMAND", global = true)]
-    exec: Option<String>,
     /// Watch files with these extensions: rs,toml
-    #[arg(short, long, value_name = "LIST", global = true)]
+    #[arg(short, long, value_name = "LIST", global = true, help_heading = help::WATCH)]
     ext: Vec<String>,
     /// Watch this directory or file, instead of everything
-    #[arg(short, long, value_name = "PATH", global = true)]
+    #[arg(short, long, value_name = "PATH", global = true, help_heading = help::WATCH)]
     watch: Vec<String>,
     /// Ignore what matches this glob
-    #[arg(short, long, value_name = "GLOB", global = true)]
+    #[arg(short, long, value_name = "GLOB", global = true, help_heading = help::WATCH)]
     ignore: Vec<String>,
-    /// Clear the screen before each build or restart
-    #[arg(long, global = true, hide = true)]
-    clear: bool,
+    /// Poll for changes instead of using file system events
+    #[arg(long, global = true, help_heading = help::WATCH)]
+    poll: bool,
+    /// Read this configuration file
+    #[arg(short, long, value_name = "FILE", global = true, help_heading = help::HOW)]
+    config: Option<PathBuf>,
+    /// Ignore configuration files
+    #[arg(long, conflicts_with = "config", global = true, help_heading = help::HOW)]
+    no_config: bool,
     /// Work in this directory
-    #[arg(short = 'C', value_name = "DIR", global = true)]
+    #[arg(short = 'C', value_name = "DIR", global = true, help_heading = help::HOW)]
     directory: Option<PathBuf>,
     /// Build and run once, without watching
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = help::HOW)]
     once: bool,
-    /// A socket for the program: 8080, HOST:PORT, unix:PATH
-    #[arg(long, value_name = "ADDRESS", global = true)]
+    /// Open a socket for the program: 8080, unix:PATH
+    #[arg(long, value_name = "ADDRESS", global = true, help_heading = help::HOW)]
     listen: Vec<String>,
     /// Kill the process of this project that holds the port
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = help::HOW)]
     free_port: bool,
-    /// Replace the hotrun that runs here already
-    #[arg(long, global = true)]
+    /// Replace the hotrun that already runs here
+    #[arg(long, global = true, help_heading = help::HOW)]
     takeover: bool,
-    /// Poll for changes instead of using file system events
-    #[arg(long, global = true)]
-    poll: bool,
     /// Only print warnings and errors
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = help::OUTPUT)]
     quiet: bool,
-    /// Log diagnostics too, filtered by `HOTRUN_LOG`
-    #[arg(short = 'd', long, global = true)]
-    verbose: bool,
     /// Print one line for each save
-    #[arg(long, global = true, hide = true)]
+    #[arg(long, global = true, help_heading = help::OUTPUT)]
     compact: bool,
+    /// Clear the screen before each build or restart
+    #[arg(long, global = true, help_heading = help::OUTPUT)]
+    clear: bool,
     /// Use colours: auto, always or never
-    #[arg(long, value_name = "WHEN", global = true, hide_possible_values = true)]
+    #[arg(
+        long,
+        value_name = "WHEN",
+        global = true,
+        hide_possible_values = true,
+        help_heading = help::OUTPUT
+    )]
     color: Option<When>,
+    /// Print diagnostics, filtered by `HOTRUN_LOG`
+    #[arg(short = 'd', long, global = true, help_heading = help::OUTPUT)]
+    verbose: bool,
+    /// Print help; --help: with all options and examples
+    #[arg(short, long, action = ArgAction::Help, global = true, help_heading = help::OUTPUT)]
+    help: Option<bool>,
     /// Print the version
-    #[arg(short = 'V', visible_short_alias = 'v', long, action = ArgAction::Version)]
+    #[arg(
+        short = 'V',
+        visible_short_alias = 'v',
+        long,
+        action = ArgAction::Version,
+        help_heading = help::OUTPUT
+    )]
     version: Option<bool>,
 }
 
@@ -149,29 +170,32 @@ enum When {
     Never,
 }
 
-/// What to build, where the project decides how.
+/// What to run; where the project decides how it is built, what of it.
 #[derive(Args, Debug)]
 struct Choice {
+    /// Run this shell command instead
+    #[arg(short = 'x', long = "exec", value_name = "COMMAND", global = true, help_heading = help::RUN)]
+    exec: Option<String>,
     /// The package (Go: ./cmd/x, its import path, or x)
-    #[arg(short, long, value_name = "NAME", global = true)]
+    #[arg(short, long, value_name = "NAME", global = true, help_heading = help::RUN)]
     package: Option<String>,
-    /// The program, of several
-    #[arg(long, value_name = "NAME", conflicts_with = "example", global = true)]
+    /// The program, if there are several
+    #[arg(long, value_name = "NAME", conflicts_with = "example", global = true, help_heading = help::RUN)]
     bin: Option<String>,
     /// One of the package's examples
-    #[arg(long, value_name = "NAME", global = true)]
+    #[arg(long, value_name = "NAME", global = true, help_heading = help::RUN)]
     example: Option<String>,
     /// Build with optimisations
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = help::RUN)]
     release: bool,
-    /// Features (or --all-features, --no-default-features)
-    #[arg(short = 'F', long, value_name = "LIST", global = true)]
+    /// Build with these features
+    #[arg(short = 'F', long, value_name = "LIST", global = true, help_heading = help::RUN)]
     features: Vec<String>,
     /// Build with all features
-    #[arg(long, global = true, hide = true)]
+    #[arg(long, global = true, help_heading = help::RUN)]
     all_features: bool,
     /// Build without the default features
-    #[arg(long, global = true, hide = true)]
+    #[arg(long, global = true, help_heading = help::RUN)]
     no_default_features: bool,
 }
 
@@ -246,7 +270,7 @@ impl Cli {
         keys.extend(listen.map(|address| ("listen".to_owned(), address.clone())));
         keys.extend(self.common.filters(&directory));
         let mut args = words.args.clone();
-        let command = match &self.common.exec {
+        let command = match &self.choice.exec {
             // The shell has them as "$@".
             Some(text) => Some(Command::Shell(text.clone(), std::mem::take(&mut args))),
             None if words.is_command && !args.is_empty() => {
@@ -296,12 +320,13 @@ pub fn main() -> ExitCode {
 }
 
 fn perform() -> Result<u8> {
-    let mut command = Cli::command();
-    command.build();
+    let mut plain = Cli::command();
+    plain.build();
     let mut all = std::env::args_os();
     let name = PathBuf::from(all.next().unwrap_or_default());
     let as_air = name.file_name() == Some(OsStr::new("air"));
-    let words = words::take_apart(&command, all, as_air)?;
+    let words = words::take_apart(&plain, all, as_air)?;
+    let command = help::command(help::is_long(&words.own)).color(help::color(&words.own));
     let own = [OsString::from("hotrun")].into_iter().chain(words.own.iter().cloned());
     let cli = command
         .try_get_matches_from(own)
@@ -311,7 +336,7 @@ fn perform() -> Result<u8> {
         None | Some(Word::Run) => run(&cli, &words),
         Some(Word::Test) => test(&cli, &words),
         Some(Word::Init { full, from }) => write_first(&cli, &words, *full, *from),
-        Some(Word::Check) => check(&cli, &words),
+        Some(Word::Check { all, strict }) => check(&cli, &words, *all, *strict),
         Some(Word::Rollback) => roll_back(&cli, &words),
         Some(Word::Exec) => Ok(exec(&words)),
         Some(Word::Explain { paths }) => explain(&cli, &words, paths),
@@ -478,9 +503,16 @@ fn load(cli: &Cli, words: &Words) -> Result<Config> {
     })
 }
 
-fn check(cli: &Cli, words: &Words) -> Result<u8> {
-    print(&show::check(&load(cli, words)?));
-    Ok(0)
+fn check(cli: &Cli, words: &Words, all: bool, strict: bool) -> Result<u8> {
+    let config = load(cli, words)?;
+    let checked = show::check(&config, all);
+    print(&checked.text);
+    match checked.warnings {
+        0 => Ok(0),
+        _ if !strict => Ok(0),
+        1 => Err(Error::usage("check --strict", "1 warning")),
+        several => Err(Error::usage("check --strict", format!("{several} warnings"))),
+    }
 }
 
 fn roll_back(cli: &Cli, words: &Words) -> Result<u8> {

@@ -13,12 +13,28 @@ use crate::project::guess::search;
 use crate::project::{self, Kind};
 use crate::watch;
 
-/// What would be built, run and watched, and where each value comes from.
-pub(super) fn check(config: &Config) -> String {
+/// What `hotrun check` found.
+pub(super) struct Checked {
+    /// What would be built, run and watched, and where each value comes from.
+    pub(super) text: String,
+    pub(super) warnings: usize,
+}
+
+/// Describes the configuration; `all`: with the values that are defaults.
+pub(super) fn check(config: &Config, all: bool) -> Checked {
+    let warnings = warnings(config);
     let mut lines = summary(config);
+    let shown = warnings.iter().map(|text| format!("  warning  {}", indented(text)));
+    lines.extend(shown);
     lines.push(String::new());
-    lines.extend(settings(config));
-    lines.join("\n")
+    lines.extend(settings(config, all));
+    Checked { text: lines.join("\n"), warnings: warnings.len() }
+}
+
+/// What the user should know about the configuration.
+fn warnings(config: &Config) -> Vec<String> {
+    let unreadable = config.env.read().err().map(|error| error.to_string());
+    config.warnings.iter().cloned().chain(unreadable).collect()
 }
 
 /// A text of several lines, of which none can pass for a line of hotrun's own.
@@ -112,12 +128,6 @@ fn summary(config: &Config) -> Vec<String> {
     if !without.is_empty() {
         line("without", name_paths(&without, &config.watch.base));
     }
-    for warning in &config.warnings {
-        line("warning", warning.clone());
-    }
-    if let Err(error) = config.env.read() {
-        line("warning", error.to_string());
-    }
     lines
 }
 
@@ -145,12 +155,15 @@ fn ldflags(config: &Config) -> Option<String> {
     words.find(|word| word.starts_with("-ldflags="))
 }
 
-/// Every value as TOML, with where it is from behind it.
-fn settings(config: &Config) -> Vec<String> {
+/// Values as TOML, with where each is from behind it.
+fn settings(config: &Config, all: bool) -> Vec<String> {
     let mut lines = Vec::new();
     let mut table = "";
+    let shown: Vec<_> =
+        config.settings.iter().filter(|setting| all || !setting.is_default).collect();
+    let hidden = config.settings.len() - shown.len();
     let (top, below): (Vec<_>, Vec<_>) =
-        config.settings.iter().partition(|setting| !setting.key.contains('.'));
+        shown.into_iter().partition(|setting| !setting.key.contains('.'));
     for setting in top.into_iter().chain(below) {
         let (of, name) = setting.key.rsplit_once('.').unwrap_or(("", &setting.key));
         if of != table {
@@ -159,6 +172,11 @@ fn settings(config: &Config) -> Vec<String> {
         }
         let text = format!("{name} = {}", indented(&setting.value));
         lines.push(format!("{text:<47} # {}", setting.origin));
+    }
+    if hidden > 0 {
+        let blank = (!lines.is_empty()).then(String::new);
+        lines.extend(blank);
+        lines.push(format!("# {hidden} keys have their defaults; to show them: --all"));
     }
     lines
 }

@@ -38,7 +38,7 @@ pub(crate) struct Document {
     entries: BTreeMap<String, Entry>,
     /// The tables of a list of tables, each with its keys relative to it.
     lists: BTreeMap<String, Vec<Document>>,
-    /// What was asked for, and what was taken for granted where it is not written.
+    /// What was asked for, and the default of each, where it has one.
     asked: RefCell<BTreeMap<&'static str, Option<toml::Value>>>,
     /// Tables whose keys are the user's own.
     open: RefCell<BTreeSet<&'static str>>,
@@ -80,6 +80,8 @@ pub struct Setting {
     pub value: String,
     /// `default`, `option`, `guess`, or the file and line.
     pub origin: String,
+    /// Whether the value is the default, be it written or not.
+    pub is_default: bool,
 }
 
 impl Document {
@@ -359,7 +361,7 @@ impl Document {
         value.map(Some).ok_or_else(|| self.wrong(key, expected))
     }
 
-    /// Remembers what holds where nothing is written.
+    /// Remembers the default of a key.
     pub(super) fn assume(&self, key: &'static str, value: impl Into<toml::Value>) {
         self.asked.borrow_mut().insert(key, Some(value.into()));
     }
@@ -521,14 +523,16 @@ impl Document {
         let asked = self.asked.borrow();
         let open = self.open.borrow();
         let mut all: BTreeMap<&str, Setting> = BTreeMap::new();
-        let add = |key: &str, value: String, origin: String| Setting {
-            key: key.to_owned(),
-            value,
-            origin,
+        let add = |key: &str, value: toml::Value, origin: String| {
+            let default = asked.get(key).and_then(Option::as_ref);
+            // On the command line a number and a text are written alike.
+            let text = |value: &toml::Value| value.to_string().trim_matches('"').to_owned();
+            let is_default = default.is_some_and(|default| text(default) == text(&value));
+            Setting { key: key.to_owned(), value: value.to_string(), origin, is_default }
         };
-        for (key, assumed) in asked.iter() {
-            if let Some(assumed) = assumed {
-                all.insert(key, add(key, assumed.to_string(), "default".to_owned()));
+        for (key, default) in asked.iter() {
+            if let Some(default) = default {
+                all.insert(key, add(key, default.clone(), "default".to_owned()));
             }
         }
         for (key, entry) in &self.entries {
@@ -538,16 +542,16 @@ impl Document {
             }
             let setting = match entry {
                 Entry::File { read, .. } if self.is_guessed => {
-                    add(key, read.to_string(), "guess".to_owned())
+                    add(key, read.clone(), "guess".to_owned())
                 }
                 Entry::File { key: place, read, .. } => {
                     let origin = format!("{}:{}", self.name, self.line(place.start));
-                    add(key, read.to_string(), origin)
+                    add(key, read.clone(), origin)
                 }
                 Entry::Option(words) => {
                     let value = match &words[..] {
-                        [one] => toml::Value::from(one.clone()).to_string(),
-                        several => toml::Value::from(several.to_vec()).to_string(),
+                        [one] => one.clone().into(),
+                        several => several.to_vec().into(),
                     };
                     add(key, value, "option".to_owned())
                 }

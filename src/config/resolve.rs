@@ -64,9 +64,7 @@ impl<'a> Resolver<'a> {
         let directory = &self.options.directory;
         let root = self.root()?;
         let tmp = self.string("tmp_dir")?.or(self.alias_string("meta.tmp_dir")?);
-        if tmp.is_none() {
-            self.document.assume("tmp_dir", "tmp");
-        }
+        self.document.assume("tmp_dir", "tmp");
         let tmp_dir = absolute(&root, Path::new(tmp.as_deref().unwrap_or("tmp")));
         let kind = if self.air_mode { Kind::Unknown } else { Kind::detect(directory) };
 
@@ -187,9 +185,7 @@ impl<'a> Resolver<'a> {
 
     fn root(&self) -> Result<PathBuf> {
         let written = self.string("root")?;
-        if written.is_none() {
-            self.document.assume("root", ".");
-        }
+        self.document.assume("root", ".");
         let written = written.unwrap_or_else(|| ".".to_owned());
         let path = match written.strip_prefix("~/").zip(std::env::home_dir()) {
             Some((below, home)) => home.join(below),
@@ -393,7 +389,7 @@ impl<'a> Resolver<'a> {
     fn log(&self, tmp_dir: &Path) -> Result<Option<Log>> {
         let written = self.string("build.log")?;
         let is_chosen = written.is_some();
-        if self.air_mode && !is_chosen {
+        if self.air_mode {
             self.document.assume("build.log", air::LOG);
         }
         let name = written.or_else(|| self.air_mode.then(|| air::LOG.to_owned()));
@@ -401,10 +397,8 @@ impl<'a> Resolver<'a> {
     }
 
     fn spare(&self) -> Result<Vec<String>> {
-        let spare = self.strings("spare")?.unwrap_or_else(|| {
-            self.document.assume("spare", SPARED.map(String::from).to_vec());
-            SPARED.map(String::from).into()
-        });
+        self.document.assume("spare", SPARED.map(String::from).to_vec());
+        let spare = self.strings("spare")?.unwrap_or_else(|| SPARED.map(String::from).into());
         match Spare::new(&spare) {
             Ok(_) => Ok(spare),
             Err((pattern, reason)) => {
@@ -508,9 +502,7 @@ impl<'a> Resolver<'a> {
         let interrupt = self.boolean("build.send_interrupt", false)?;
         let default = if interrupt { Signal::SIGINT } else { Signal::SIGTERM };
         let signal = self.string("run.signal")?;
-        if signal.is_none() {
-            self.document.assume("run.signal", &default.as_str()["SIG".len()..]);
-        }
+        self.document.assume("run.signal", &default.as_str()["SIG".len()..]);
         let signal = match signal {
             None => default,
             Some(name) => signal_named(&name).ok_or_else(|| {
@@ -520,9 +512,7 @@ impl<'a> Resolver<'a> {
         let rerun = self.boolean("build.rerun", false)?;
         let rerun_delay = self.milliseconds("build.rerun_delay", RERUN_DELAY)?;
         let on_exit = self.string("run.on_exit")?;
-        if on_exit.is_none() {
-            self.document.assume("run.on_exit", if rerun { "restart" } else { "wait" });
-        }
+        self.document.assume("run.on_exit", if rerun { "restart" } else { "wait" });
         let on_exit = match on_exit.as_deref() {
             _ if self.options.once => OnExit::Quit,
             None if rerun => OnExit::Restart,
@@ -719,10 +709,8 @@ impl<'a> Resolver<'a> {
     /// One of these words; the first is meant where there is none.
     fn one_of<T: Copy>(&self, key: &'static str, words: &[(&'static str, T)]) -> Result<T> {
         let written = self.string(key)?;
-        let word = written.as_deref().unwrap_or_else(|| {
-            self.document.assume(key, words[0].0);
-            words[0].0
-        });
+        self.document.assume(key, words[0].0);
+        let word = written.as_deref().unwrap_or(words[0].0);
         words.iter().find(|(one, _)| *one == word).map(|(_, meant)| *meant).ok_or_else(|| {
             let all: Vec<String> = words.iter().map(|(one, _)| format!("{one:?}")).collect();
             self.document.wrong(key, format!("one of {}", all.join(", ")))
@@ -737,11 +725,8 @@ impl<'a> Resolver<'a> {
     }
 
     pub(super) fn boolean(&self, key: &'static str, default: bool) -> Result<bool> {
-        let found = self.document.boolean(key)?;
-        if found.is_none() {
-            self.document.assume(key, default);
-        }
-        Ok(found.unwrap_or(default))
+        self.document.assume(key, default);
+        Ok(self.document.boolean(key)?.unwrap_or(default))
     }
 
     pub(super) fn milliseconds(&self, key: &'static str, default: u64) -> Result<Duration> {

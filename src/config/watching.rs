@@ -57,7 +57,7 @@ impl Resolver<'_> {
         never.extend(artifact.clone());
         never.insert(tmp_dir.join(KEPT));
         if self.air_mode || testdata.is_some() {
-            if testdata.is_none() {
+            if self.air_mode {
                 self.document.assume("testdata_dir", "testdata");
             }
             let testdata = testdata.as_deref().unwrap_or("testdata");
@@ -171,9 +171,7 @@ impl Resolver<'_> {
         let key = "watch.backend";
         let polls = self.boolean("build.poll", false)?;
         let written = self.string(key)?;
-        if written.is_none() {
-            self.document.assume(key, if polls { "poll" } else { "auto" });
-        }
+        self.document.assume(key, if polls { "poll" } else { "auto" });
         match written.as_deref() {
             None if polls => Ok(Backend::Poll),
             None | Some("auto") => Ok(Backend::Auto),
@@ -215,10 +213,8 @@ impl Resolver<'_> {
             }
             (false, kind, _) => kind.extensions(),
         };
-        if extensions.is_none() {
-            let shown = default.clone().unwrap_or_else(|| vec!["*".to_owned()]);
-            self.document.assume("build.include_ext", shown);
-        }
+        let shown = default.clone().unwrap_or_else(|| vec!["*".to_owned()]);
+        self.document.assume("build.include_ext", shown);
         Ok((Extensions::from_list(extensions.or(default)), files))
     }
 
@@ -250,9 +246,7 @@ impl Resolver<'_> {
             ));
         }
         let default = self.air_mode.then(|| air::default_exclude_dirs(tmp_dir, root));
-        if written.is_none() {
-            self.document.assume("build.exclude_dir", default.clone().unwrap_or_default());
-        }
+        self.document.assume("build.exclude_dir", default.clone().unwrap_or_default());
         Ok(below(root, &written.or(default).unwrap_or_default()))
     }
 
@@ -261,9 +255,7 @@ impl Resolver<'_> {
         let written = self.list(key)?;
         let default: Vec<String> =
             if self.air_mode { air::EXCLUDE_REGEX.map(String::from).into() } else { Vec::new() };
-        if written.is_none() {
-            self.document.assume(key, default.clone());
-        }
+        self.document.assume(key, default.clone());
         let mut expressions = written.unwrap_or(default);
         expressions.retain(|one| !one.is_empty());
         let set = regexes(&expressions).map_err(|why| self.wrong_regex(key, &expressions, why))?;

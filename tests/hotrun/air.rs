@@ -28,7 +28,7 @@ fn building(cmd: &str, keys: &str) -> Sandbox {
 fn defects_1_2_and_13_no_save_waits_a_second_nor_for_delay_0() {
     // No clock is needed: each build says how many others it has seen.
     let project = airs("delay = 0\n");
-    let (_, stdout, _) = project.run(&["check"]);
+    let (_, stdout, _) = project.run(&["check", "--all"]);
     assert!(stdout.contains("delay = 0 ") && stdout.contains("# .air.toml:5"), "{stdout}");
     let mut hotrun = project.start(&[]);
     hotrun.wait_serving("one");

@@ -309,12 +309,27 @@ fn check_and_init_say_what_they_found_and_wrote() {
 #[test]
 fn help_fits_a_screen_and_every_spelling_of_version_works() {
     let project = Sandbox::empty();
-    let (code, stdout, _) = project.run(&["--help"]);
+    let (code, stdout, _) = project.run(&["-h"]);
     assert_eq!(code, 0);
     assert!(stdout.lines().count() <= 40, "{stdout}");
     assert!(stdout.lines().all(|line| line.len() <= 80), "{stdout}");
+    let (_, all, _) = project.run(&["--help"]);
+    assert!(all.len() > stdout.len() && all.contains("  r  rebuild\n"), "{all}");
     for flag in ["-v", "-V", "--version"] {
         let (code, stdout, _) = project.run(&[flag]);
         assert_eq!((code, stdout), (0, format!("hotrun {}\n", env!("CARGO_PKG_VERSION"))));
     }
+}
+
+#[test]
+fn help_is_coloured_where_it_is_wanted() {
+    let coloured = |project: &Sandbox, args: &[&str]| project.run(args).1.contains('\u{1b}');
+    let plain = Sandbox::empty();
+    assert!(!coloured(&plain, &["--help"]), "not in a pipe");
+    for args in [&["--help", "--color", "always"][..], &["-color=always", "check", "-h"]] {
+        assert!(coloured(&plain, args), "{args:?}");
+    }
+    let forced = Sandbox::empty().env("CLICOLOR_FORCE", "1");
+    assert!(coloured(&forced, &["-h"]));
+    assert!(!coloured(&forced, &["-h", "--color", "never"]), "the option overrides");
 }

@@ -257,7 +257,8 @@ fn check_shows_every_value_with_where_it_is_from() {
     let config = "[build]\ncmd = \"true\"\nexclude_dir = [\"docs\"]\n[env]\nA = \"1\"\n";
     let project =
         Sandbox::empty().file(".air.toml", config).file("main.go", "").file("sub/a.go", "");
-    let (code, stdout, _) = project.run(&["check", "--tmp_dir", "out", "-build.rerun", "true"]);
+    let (code, stdout, _) =
+        project.run(&["check", "--all", "--tmp_dir", "out", "-build.rerun", "true"]);
     assert_eq!(code, 0);
     let has = |key: &str, origin: &str| {
         let found = stdout

@@ -60,9 +60,9 @@ fn every_key_is_an_option_that_beats_the_file_even_with_its_default() {
     let (_, _, stderr) = project.run(&["-c", "e.air.toml", "--once", "-build.bin", "./other"]);
     assert!(stderr.contains("--build.bin has no effect"), "{stderr}");
     // air ignores an option whose value is its default.
-    let (_, stdout, _) = project.run(&["check", "-build.delay", "1000"]);
+    let (_, stdout, _) = project.run(&["check", "--all", "-build.delay", "1000"]);
     assert!(stdout.contains("delay = \"1000\"") && stdout.contains("# option"), "{stdout}");
-    let (_, stdout, _) = project.run(&["check", "--build.delay=0"]);
+    let (_, stdout, _) = project.run(&["check", "--all", "--build.delay=0"]);
     assert!(stdout.contains("delay = \"0\""), "{stdout}");
     let (_, stdout, _) = project.run(&["check"]);
     assert!(stdout.contains("delay = 50") && stdout.contains("# .air.toml:4"), "{stdout}");

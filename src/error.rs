@@ -16,11 +16,12 @@ pub const ALREADY_RUNNING: u8 = 7;
 /// The `Result` of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// An error as a person reads it: `input: reason`, and below it what to do.
+/// An error as a user reads it: `input: reason`, below it an excerpt of the input, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     input: String,
     reason: String,
+    excerpt: Option<String>,
     remedy: Option<String>,
     code: u8,
     is_of_command: bool,
@@ -45,10 +46,24 @@ impl Error {
 
     fn new(input: impl fmt::Display, reason: impl fmt::Display, code: u8) -> Self {
         let (input, reason) = (input.to_string(), reason.to_string());
-        Self { input, reason, remedy: None, code, is_of_command: false, files: Vec::new() }
+        Self {
+            input,
+            reason,
+            excerpt: None,
+            remedy: None,
+            code,
+            is_of_command: false,
+            files: Vec::new(),
+        }
     }
 
-    /// Adds what the person can do about it.
+    /// Adds the lines of a file that it is about.
+    #[must_use]
+    pub(crate) fn excerpt(self, excerpt: Option<String>) -> Self {
+        Self { excerpt, ..self }
+    }
+
+    /// Adds what the user can do about it.
     #[must_use]
     pub fn remedy(mut self, remedy: impl fmt::Display) -> Self {
         self.remedy = Some(remedy.to_string());
@@ -91,6 +106,9 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.input, self.reason)?;
+        for line in self.excerpt.iter().flat_map(|excerpt| excerpt.lines()) {
+            write!(f, "\n  {line}")?;
+        }
         match &self.remedy {
             None => Ok(()),
             Some(remedy) => {

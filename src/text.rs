@@ -155,6 +155,13 @@ pub fn masked(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
+/// Whether a line may hold a secret, also in a form that [`masked`] does not know: it has the name
+/// of one in it.
+pub(crate) fn may_hold_secret(line: &str) -> bool {
+    let mut words = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-');
+    words.any(|word| is_secret(&word.replace('-', "_"))) || masked(line) != line
+}
+
 /// Both: how everything is shown that may hold what others have chosen.
 pub fn shown(text: &str) -> String {
     visible(&masked(text)).into_owned()

@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
+use super::keys::{self, Of};
 use super::{Command, Fallback, absolute};
 use crate::event::quoted;
 use crate::project::guess::search;
@@ -20,17 +20,9 @@ const SPECIAL: &[char] = &[
 /// The tables that air itself has, of those that are hotrun's too.
 pub(super) const TABLES: [&str; 6] = ["build", "proxy", "log", "color", "screen", "misc"];
 
-/// air's keys outside of tables.
-const TOP_KEYS: [&str; 4] = ["root", "tmp_dir", "testdata_dir", "env_files"];
-/// Keys of these tables that only hotrun has.
-const NOT_AIRS: [&str; 2] = ["build.cancel_grace", "color.mode"];
-
 /// True for a key of air's own.
 pub(super) fn has_key(key: &str) -> bool {
-    match key.split_once('.') {
-        None => TOP_KEYS.contains(&key),
-        Some((table, _)) => TABLES.contains(&table) && !NOT_AIRS.contains(&key),
-    }
+    keys::find(key).is_some_and(|key| key.of == Of::Air)
 }
 
 /// The keys of air's own that say what this one does, or else the key itself.
@@ -76,11 +68,6 @@ pub(super) fn default_exclude_dirs(tmp_dir: &Path, root: &Path) -> Vec<String> {
     let mut all: Vec<String> = ["assets", "vendor", "testdata"].map(String::from).into();
     all.push(tmp_dir);
     all
-}
-
-/// air's integers are nanoseconds, but those under a millisecond are meant as milliseconds.
-pub(super) fn integer_duration(number: u64) -> Duration {
-    if number < 1_000_000 { Duration::from_millis(number) } else { Duration::from_nanos(number) }
 }
 
 /// The ANSI code of a colour that air knows; of any other name, as in air, white.

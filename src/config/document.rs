@@ -12,9 +12,10 @@ use std::path::Path;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
-use super::{TABLES, air};
+use super::{TABLES, air, duration, excerpt};
 use crate::error::{Error, Result};
 use crate::project::guess::Guess;
 
@@ -49,6 +50,8 @@ enum Entry {
     File {
         key: Range<usize>,
         value: Range<usize>,
+        /// Where the items of a list are.
+        items: Vec<Range<usize>>,
         read: toml::Value,
     },
     /// What the command line says, once for each time that it does.
@@ -107,8 +110,12 @@ impl Document {
 
     /// The keys that a project is guessed to need.
     pub(super) fn guessed(guess: &Guess) -> Self {
-        let entry =
-            |value: &toml::Value| Entry::File { key: 0..0, value: 0..0, read: value.clone() };
+        let entry = |value: &toml::Value| Entry::File {
+            key: 0..0,
+            value: 0..0,
+            items: Vec::new(),
+            read: value.clone(),
+        };
         let entries = guess.values.iter().map(|(key, value)| (key.clone(), entry(value)));
         let mut document = Self { is_guessed: true, entries: entries.collect(), ..Self::default() };
         if let Some(address) = &guess.listen {
@@ -150,10 +157,14 @@ impl Document {
                     }
                     self.lists.insert(name, tables);
                 }
-                _ => {
+                other => {
+                    let items = match other {
+                        DeValue::Array(list) => list.iter().map(Spanned::span).collect(),
+                        _ => Vec::new(),
+                    };
                     let read = toml::Value::deserialize(ValueDeserializer::from(value))
                         .map_err(|error| self.syntax_error(&error))?;
-                    let entry = Entry::File { key: place.0, value: place.1, read };
+                    let entry = Entry::File { key: place.0, value: place.1, items, read };
                     self.entries.insert(name, entry);
                 }
             }
@@ -190,15 +201,15 @@ impl Document {
     }
 
     fn syntax_error(&self, error: &toml::de::Error) -> Error {
-        let offset = error.span().map_or(0, |span| span.start);
-        let place = self.place(offset);
+        let span = error.span().unwrap_or(0..0);
         if error.message() == "duplicate key"
-            && let Some((key, line)) = self.first_of_key(offset)
+            && let Some((key, line)) = self.first_of_key(span.start)
         {
-            return Error::usage(place, format!("the key {key} is in line {line} already"))
-                .remedy("leave one of the two out");
+            return self
+                .error_at(&span, "", format!("duplicate key {key}, first set in line {line}"))
+                .remedy("remove one of the two");
         }
-        let wrong = Error::usage(place, error.message());
+        let wrong = self.error_at(&span, "", error.message());
         if error.message().contains("escape") {
             return wrong.remedy(
                 "a backslash in \"double quotes\" begins an escape: write 'single quotes' or \\\\",
@@ -225,6 +236,19 @@ impl Document {
         Some((key, start + found + 1))
     }
 
+    /// An error that is about this part of the text: its place, what is named there, an excerpt.
+    fn error_at(
+        &self,
+        part: &Range<usize>,
+        name: impl std::fmt::Display,
+        reason: impl std::fmt::Display,
+    ) -> Error {
+        let name = name.to_string();
+        let colon = if name.is_empty() { "" } else { ": " };
+        Error::usage(format!("{}{colon}{name}", self.place(part.start)), reason)
+            .excerpt(excerpt::excerpt(&self.text, part))
+    }
+
     /// `file:line:column`, each from 1, columns in characters.
     fn place(&self, offset: usize) -> String {
         let before = self.text.get(..offset).unwrap_or(&self.text);
@@ -246,7 +270,8 @@ impl Document {
 
     /// A list; on the command line its items stand between commas, or one after the other.
     pub(super) fn strings(&self, key: &'static str) -> Result<Option<Vec<String>>> {
-        self.get(key, STRINGS, |words| Some(items(words)))
+        let found = self.get(key, STRINGS, |words| Some(items(words)));
+        found.map_err(|error| self.wrong_type_in_list(key).unwrap_or(error))
     }
 
     /// A program, or a list of a program and its arguments.
@@ -379,13 +404,19 @@ impl Document {
                 Error::usage(format!("--{key} {}", words.join(" ")), reason)
             }
             Some(Entry::File { value, .. }) => {
-                let written = self.text.get(value.clone()).unwrap_or_default();
-                let short: String =
-                    written.lines().next().unwrap_or_default().chars().take(60).collect();
-                let place = self.place(value.start);
-                Error::usage(format!("{place}: {key} = {short}"), reason)
+                // A variable may be a secret.
+                let is_shown = !is_of(key, "env");
+                let written = if is_shown { self.written_at(value) } else { String::new() };
+                self.error_at(value, format!("{key}{written}"), reason)
             }
         }
+    }
+
+    /// ` = ` and the first line of what is written, cut.
+    fn written_at(&self, value: &Range<usize>) -> String {
+        let written = self.text.get(value.clone()).unwrap_or_default();
+        let short: String = written.lines().next().unwrap_or_default().chars().take(60).collect();
+        format!(" = {short}")
     }
 
     /// The same for one item of a list.
@@ -395,20 +426,43 @@ impl Document {
         item: &str,
         expected: impl std::fmt::Display,
     ) -> Error {
-        let found = match self.entries.get(key) {
-            Some(Entry::File { value, .. }) => self.text.get(value.clone()).and_then(|list| {
-                let quoted = [format!("{item:?}"), format!("'{item}'")];
-                let at = quoted.iter().find_map(|one| list.find(one.as_str()))?;
-                Some(self.place(value.start + at))
-            }),
+        let place = match self.entries.get(key) {
+            Some(Entry::File { items, read: toml::Value::Array(list), .. }) => {
+                let number = list.iter().position(|one| one.as_str() == Some(item));
+                number.and_then(|number| items.get(number))
+            }
             _ => None,
         };
-        match found {
+        match place {
             Some(place) => {
-                Error::usage(format!("{place}: {key}: {item:?}"), format!("expected {expected}"))
+                self.error_at(place, format!("{key}: {item:?}"), format!("expected {expected}"))
             }
-            None => self.wrong(key, expected),
+            None => self.wrong(key, format!("{expected} ({item:?})")),
         }
+    }
+
+    /// The error for a list of which an item is no text: where that item is.
+    fn wrong_type_in_list(&self, key: &str) -> Option<Error> {
+        let Some(Entry::File { items, read: toml::Value::Array(list), .. }) = self.entries.get(key)
+        else {
+            return None;
+        };
+        let number = list.iter().position(|one| !one.is_str())?;
+        let place = items.get(number)?;
+        let written = self.text.get(place.clone()).unwrap_or_default();
+        let short: String = written.lines().next().unwrap_or_default().chars().take(60).collect();
+        Some(self.error_at(place, format!("{key}: {short}"), "expected a string in quotes"))
+    }
+
+    /// The error for a table of a list as a whole.
+    pub(super) fn incomplete(&self, reason: impl std::fmt::Display) -> Error {
+        let header = self.text.get(..self.start()).and_then(|above| {
+            let start = above.rfind("\n[[").map(|newline| newline + 1);
+            let start = start.or_else(|| above.starts_with("[[").then_some(0))?;
+            let end = above[start..].find("]]")? + 2;
+            Some(start..start + end)
+        });
+        self.error_at(&header.unwrap_or(self.start()..self.start()), "", reason)
     }
 
     /// `file:line` of the table itself, if it has any key.
@@ -527,7 +581,11 @@ impl Document {
             let default = asked.get(key).and_then(Option::as_ref);
             // On the command line a number and a text are written alike.
             let text = |value: &toml::Value| value.to_string().trim_matches('"').to_owned();
-            let is_default = default.is_some_and(|default| text(default) == text(&value));
+            let is_same = |one: &str, other: &str| {
+                one == other
+                    || duration::parse(one).is_some_and(|one| Some(one) == duration::parse(other))
+            };
+            let is_default = default.is_some_and(|default| is_same(&text(default), &text(&value)));
             Setting { key: key.to_owned(), value: value.to_string(), origin, is_default }
         };
         for (key, default) in asked.iter() {
@@ -660,8 +718,35 @@ mod tests {
         let wrong = document.number("build.delay", "milliseconds, for example 200");
         assert_eq!(
             wrong.unwrap_err().to_string(),
-            ".air.toml:3:11: build.delay = \"fast\": expected milliseconds, for example 200"
+            ".air.toml:3:11: build.delay = \"fast\": expected milliseconds, for example 200\n  \
+             3 |   delay = \"fast\"\n    |           ^^^^^^"
         );
+    }
+
+    #[test]
+    fn a_variable_is_named_and_its_value_is_not() {
+        for text in [
+            "[env]\nA = [\"s3cret\"]\n",
+            "env.A = [\n \"s3cret\"]\n",
+            "[env.A]\nB.C = \"s3cret\"\n",
+        ] {
+            let error = Document::parse("a", text).unwrap().pairs("env").unwrap_err().to_string();
+            assert!(error.contains("env.A") && !error.contains("s3cret"), "{error}");
+        }
+        let broken = Document::parse("a", "[env]\nA = \"s3cret\n").unwrap_err().to_string();
+        assert!(broken.starts_with("a:2:") && !broken.contains("s3cret"), "{broken}");
+    }
+
+    #[test]
+    fn an_item_of_a_wrong_type_is_marked_in_a_list_of_several_lines() {
+        let document = Document::parse("a", "list = [\n  \"x\",\n  5,\n]\n").unwrap();
+        assert_eq!(
+            document.strings("list").unwrap_err().to_string(),
+            "a:3:3: list: 5: expected a string in quotes\n  3 |   5,\n    |   ^"
+        );
+        let document = Document::parse("a", "list = [\n  \"x\",\n  'y', 'x',\n]\n").unwrap();
+        let wrong = document.wrong_item("list", "y", "a z").to_string();
+        assert_eq!(wrong, "a:3:3: list: \"y\": expected a z\n  3 |   'y', 'x',\n    |   ^^^");
     }
 
     #[test]

@@ -10,10 +10,11 @@ use nix::sys::signal::Signal;
 
 use super::air::ProgramKeys;
 use super::document::{Document, NumberOrText, OneOrMany};
+use super::duration::Bare;
 use super::spare::{SPARED, Spare};
 use super::{
     Build, Clear, Color, Colors, Command, Config, Environment, Log, Loudness, Options, Port,
-    Program, Run, Scope, Stage, Stdin, Talk, Tty, absolute, air, duration,
+    Program, Run, Scope, Stage, Stdin, Talk, Tty, absolute, air, duration, keys,
 };
 use crate::error::{Error, Result};
 use crate::event::{Mode, OnExit};
@@ -25,14 +26,12 @@ use crate::project::{self, Ask, Kind, Makes, Plan, Question, Selection};
 pub(super) const GRACE: Duration = Duration::from_secs(5);
 const RESTART_GRACE_OF_AIR: Duration = Duration::from_secs(1);
 const CANCEL_GRACE: Duration = Duration::from_secs(1);
-const RERUN_DELAY: u64 = 500;
-/// air's deadline for an app to answer its proxy, in milliseconds.
-const APP_START_TIMEOUT: u64 = 5000;
+const RERUN_DELAY: Duration = Duration::from_millis(500);
+/// air's deadline for an app to answer its proxy.
+const APP_START_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Debug information that is not compressed: Go links faster, and debuggers work as ever.
 const COMPRESSES_NOT: &str = "-compressdwarf=false";
-const MILLISECONDS: &str = "milliseconds as a whole number, for example 200";
-const DURATION: &str = "a duration, for example \"500ms\" or 500 (milliseconds)";
 const PORT: &str = "a port from 1 to 65535";
 
 /// One resolution under way.
@@ -106,7 +105,7 @@ impl<'a> Resolver<'a> {
             check,
             only_checks: plan.as_ref().is_some_and(|plan| plan.makes == Makes::Nothing),
             stages,
-            delay: self.milliseconds("build.delay", 0)?,
+            delay: self.duration("build.delay", Duration::ZERO)?,
             cancel_grace: self.duration("build.cancel_grace", CANCEL_GRACE)?,
             stop_on_error,
         };
@@ -402,8 +401,8 @@ impl<'a> Resolver<'a> {
         match Spare::new(&spare) {
             Ok(_) => Ok(spare),
             Err((pattern, reason)) => {
-                let expected = "a list of globs on command lines";
-                Err(self.document.wrong("spare", format!("{expected} ({pattern:?}: {reason})")))
+                let expected = format!("a glob on command lines: {reason}");
+                Err(self.document.wrong_item("spare", &pattern, expected))
             }
         }
     }
@@ -510,7 +509,7 @@ impl<'a> Resolver<'a> {
             })?,
         };
         let rerun = self.boolean("build.rerun", false)?;
-        let rerun_delay = self.milliseconds("build.rerun_delay", RERUN_DELAY)?;
+        let rerun_delay = self.duration("build.rerun_delay", RERUN_DELAY)?;
         let on_exit = self.string("run.on_exit")?;
         self.document.assume("run.on_exit", if rerun { "restart" } else { "wait" });
         let on_exit = match on_exit.as_deref() {
@@ -674,7 +673,7 @@ impl<'a> Resolver<'a> {
             Ok(found)
         };
         let (proxy_port, app_port) = (port("proxy.proxy_port")?, port("proxy.app_port")?);
-        self.milliseconds("proxy.app_start_timeout", APP_START_TIMEOUT)?;
+        self.duration("proxy.app_start_timeout", APP_START_TIMEOUT)?;
         let app = u16::try_from(app_port).ok().filter(|port| *port != 0);
         let expected: Vec<u16> = app.into_iter().collect();
         if !enabled {
@@ -729,41 +728,27 @@ impl<'a> Resolver<'a> {
         Ok(self.document.boolean(key)?.unwrap_or(default))
     }
 
-    pub(super) fn milliseconds(&self, key: &'static str, default: u64) -> Result<Duration> {
-        let found = self.document.number(key, MILLISECONDS)?;
-        if found.is_none() {
-            self.document.assume(key, i64::try_from(default).unwrap_or(i64::MAX));
-        }
-        self.not_too_long(key, Duration::from_millis(found.unwrap_or(default)))
-    }
-
     pub(super) fn duration(&self, key: &'static str, default: Duration) -> Result<Duration> {
-        let wrong = || self.document.wrong(key, DURATION);
-        let found = match self.document.number_or_text(key, DURATION)? {
-            Some(NumberOrText::Text(text)) if !text.is_empty() => {
-                duration::parse(&text).ok_or_else(wrong)?
-            }
-            Some(NumberOrText::Number(number)) => {
-                let number = u64::try_from(number).map_err(|_| wrong())?;
-                if self.air_mode {
-                    air::integer_duration(number)
-                } else {
-                    Duration::from_millis(number)
-                }
-            }
-            _ => {
-                self.document.assume(key, format!("{default:?}"));
-                return Ok(default);
-            }
-        };
-        self.not_too_long(key, found)
+        self.document.assume(key, duration::written(default));
+        let written = self.written_duration(self.document, key, keys::unit(key, self.air_mode))?;
+        Ok(written.unwrap_or(default))
     }
 
-    fn not_too_long(&self, key: &'static str, found: Duration) -> Result<Duration> {
-        if found > duration::MAX {
-            return Err(self.document.wrong(key, "at most a year (\"8760h\")"));
-        }
-        Ok(found)
+    /// A duration of this table; `bare`: what a number without a unit means.
+    pub(super) fn written_duration(
+        &self,
+        table: &Document,
+        key: &'static str,
+        bare: Bare,
+    ) -> Result<Option<Duration>> {
+        let Some(written) = table.number_or_text(key, duration::EXPECTED)? else { return Ok(None) };
+        duration::read(&written, bare).map_err(|(reason, remedy)| {
+            let error = table.refused(key, reason);
+            match remedy {
+                Some(remedy) => error.remedy(remedy),
+                None => error,
+            }
+        })
     }
 }
 

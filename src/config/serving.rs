@@ -194,16 +194,16 @@ impl Resolver<'_> {
         let Some(options) = self.document.options("listen") else { return Ok(of_file) };
         let mut all = Vec::new();
         for option in options {
-            let place = || format!("--listen {option}");
+            let wrong = |reason: String| Error::usage(format!("--listen {option}"), reason);
             let (name, address) = match option.split_once('=') {
                 Some((name, address)) if is_name(name) => (Some(name.to_owned()), address),
                 _ => (None, option.as_str()),
             };
             let address = self.address(address).ok_or_else(|| {
-                Error::usage(place(), format!("expected {ADDRESS}"))
+                wrong(format!("expected {ADDRESS}"))
                     .remedy("--listen 8080, or with a name: --listen api=127.0.0.1:8080")
             })?;
-            add(&mut all, Listen { address, name }, place)?;
+            add(&mut all, Listen { address, name }, |_, reason| wrong(reason))?;
         }
         Ok(all)
     }
@@ -213,8 +213,9 @@ impl Resolver<'_> {
         for table in self.document.tables("listen")? {
             let written = match table.number_or_text("address", ADDRESS)? {
                 None => {
-                    return Err(Error::usage(table.begins_at(), "a [[listen]] without an address")
-                        .remedy("say what hotrun is to listen on, for example address = 8080"));
+                    return Err(table
+                        .incomplete("a [[listen]] without an address")
+                        .remedy("add one, for example address = 8080"));
                 }
                 Some(NumberOrText::Number(port)) => port.to_string(),
                 Some(NumberOrText::Text(text)) => text,
@@ -224,7 +225,7 @@ impl Resolver<'_> {
             if name.as_ref().is_some_and(|name| !is_name(name)) {
                 return Err(table.wrong("name", NAME));
             }
-            add(&mut all, Listen { address, name }, || table.begins_at())?;
+            add(&mut all, Listen { address, name }, |key, reason| table.refused(key, reason))?;
         }
         Ok(all)
     }
@@ -332,22 +333,23 @@ impl Resolver<'_> {
     }
 }
 
-/// Adds a socket, which must be another than those before, and bear another name.
-fn add(all: &mut Vec<Listen>, one: Listen, place: impl Fn() -> String) -> Result<()> {
-    let twice = |what: String| {
-        Error::usage(place(), what).remedy("leave one of the two out, or change one of them")
-    };
+/// Adds a socket, which must have another address than those before, and another name. `wrong`
+/// makes the error for one of its keys.
+fn add(all: &mut Vec<Listen>, one: Listen, wrong: impl Fn(&str, String) -> Error) -> Result<()> {
+    let duplicate = "remove one of the two, or change one of them";
     if let Some(other) = all.iter().find(|other| other.address.clashes_with(&one.address)) {
-        return Err(twice(format!("{} is listened on already", other.address)));
+        let why = format!("another listener already has the address {}", other.address);
+        return Err(wrong("address", why).remedy(duplicate));
     }
     if let Some(name) = &one.name
         && all.iter().any(|other| other.name.as_ref() == Some(name))
     {
-        return Err(twice(format!("there is a listener {name:?} already")));
+        let why = format!("another listener already has the name {name:?}");
+        return Err(wrong("name", why).remedy(duplicate));
     }
     if all.len() == MOST_LISTENERS {
         let why = format!("more than {MOST_LISTENERS} listeners");
-        return Err(Error::usage(place(), why).remedy("leave this one out"));
+        return Err(wrong("address", why).remedy("remove this one"));
     }
     all.push(one);
     Ok(())
@@ -433,11 +435,17 @@ mod tests {
             listen(&format!("[[listen]]\n{first}\n[[listen]]\n{second}\n")).unwrap_err().to_string()
         };
         let error = two("address = 1\nname = \"a\"", "address = 2\nname = \"a\"");
-        assert!(error.starts_with("hotrun.toml:7: there is a listener \"a\" already"), "{error}");
+        assert!(
+            error.starts_with("hotrun.toml:8:8: name = \"a\": another listener already has"),
+            "{error}"
+        );
         let error = two("address = 80", "address = \"localhost:80\"");
-        assert!(error.starts_with("hotrun.toml:6: 127.0.0.1:80 is listened on already"), "{error}");
+        assert!(
+            error.starts_with("hotrun.toml:6:11: address = \"localhost:80\": another"),
+            "{error}"
+        );
         let error = two("address = 1", "name = \"b\"");
-        assert!(error.starts_with("hotrun.toml:6: a [[listen]] without an address"), "{error}");
+        assert!(error.starts_with("hotrun.toml:5:1: a [[listen]] without an address"), "{error}");
         let error = listen("[[listen]]\naddress = 1\nname = \"a:b\"\n").unwrap_err().to_string();
         assert!(error.contains("name = \"a:b\": expected a name of letters"), "{error}");
         let error = listen("[listen]\naddress = 1\n").unwrap_err().to_string();

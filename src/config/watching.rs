@@ -10,6 +10,7 @@ use globset::{GlobBuilder, GlobSetBuilder};
 use regex::RegexSet;
 
 use super::document::Document;
+use super::duration::Bare;
 use super::resolve::{Resolver, signal_named};
 use super::{
     Action, Backend, Command, Extensions, Globs, KEPT, Program, Rule, Watch, absolute, air,
@@ -19,12 +20,11 @@ use crate::error::{Error, Result};
 use crate::project::guess::command;
 use crate::project::{self, Kind};
 
-const DEBOUNCE: u64 = 10;
-const MAX_WAIT: u64 = 2_000;
-const SHORTEST_INTERVAL: u64 = 50;
-/// The configuration is found no sooner, either.
-const LONGEST_INTERVAL: u64 = 60_000;
-const INTERVAL: &str = "milliseconds as a whole number, for example 500";
+const DEBOUNCE: Duration = Duration::from_millis(10);
+const MAX_WAIT: Duration = Duration::from_secs(2);
+const MIN_INTERVAL: Duration = Duration::from_millis(50);
+/// Maximum interval: a change of the configuration is found no sooner, either.
+const MAX_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Keys of a `[watch]` table by which people mean keys of `[build]`, and those.
 pub const MISPLACED: [(&str, &str); 6] = [
@@ -144,8 +144,8 @@ impl Resolver<'_> {
             exclude_unchanged: self.boolean("build.exclude_unchanged", false)?,
             backend: self.backend()?,
             poll_interval: self.poll_interval()?,
-            debounce: self.milliseconds("watch.debounce", DEBOUNCE)?,
-            max_wait: self.milliseconds("watch.max_wait", MAX_WAIT)?,
+            debounce: self.duration("watch.debounce", DEBOUNCE)?,
+            max_wait: self.duration("watch.max_wait", MAX_WAIT)?,
         };
         Ok(watch)
     }
@@ -186,15 +186,9 @@ impl Resolver<'_> {
 
     /// 0 is not set, as in air; shorter and longer ones are the shortest and the longest.
     fn poll_interval(&self) -> Result<Option<Duration>> {
-        let key = "build.poll_interval";
-        let written = self.document.number(key, INTERVAL)?;
-        if written.is_none() {
-            self.document.assume(key, 0);
-        }
-        let interval = written.filter(|interval| *interval > 0);
-        Ok(interval.map(|interval| {
-            Duration::from_millis(interval.clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL))
-        }))
+        let interval = self.duration("build.poll_interval", Duration::ZERO)?;
+        let is_set = !interval.is_zero();
+        Ok(is_set.then(|| interval.clamp(MIN_INTERVAL, MAX_INTERVAL)))
     }
 
     /// Extensions that matter, and files that matter whatever theirs.
@@ -357,9 +351,7 @@ impl Resolver<'_> {
             let pattern = pattern.trim_start_matches("./");
             let build = |text: &str| {
                 GlobBuilder::new(text).literal_separator(true).build().map_err(|error| {
-                    let why = error.kind();
-                    let expected = format!("globs: {pattern:?} is none: {why}");
-                    self.document.wrong(key, expected)
+                    self.document.wrong_item(key, pattern, format!("a glob: {}", error.kind()))
                 })
             };
             let whole = pattern.strip_suffix("/**").or(pattern.strip_suffix('/'));
@@ -399,9 +391,10 @@ impl Resolver<'_> {
 
     fn rule(&mut self, number: usize, table: &Document, root: &Path) -> Result<Rule> {
         let name = table.text("name")?.filter(|name| !name.trim().is_empty());
+        let called =
+            name.as_ref().map_or_else(|| format!("rule {number}"), |name| format!("rule {name}"));
         let name = name.unwrap_or_else(|| format!("rule-{number}"));
-        let incomplete =
-            |why: &str| Error::usage(format!("{}: the rule {name}", table.begins_at()), why);
+        let incomplete = |why: &str| table.incomplete(format!("{called} {why}"));
         let cmd = table.text("cmd")?.filter(|cmd| !cmd.trim().is_empty());
         let signal = table.text("signal")?;
         let action = table.text("action")?.unwrap_or_else(|| "run".to_owned());
@@ -433,15 +426,16 @@ impl Resolver<'_> {
             }
         };
         if has_cmd && !matches!(action, Action::Run { .. }) {
-            return Err(table.wrong("cmd", "no cmd beside this action; only \"run\" has one"));
+            return Err(table.refused("cmd", "only the action \"run\" takes a cmd"));
         }
         if signal.is_some() && !matches!(action, Action::Signal(_)) {
-            return Err(table.wrong("signal", "no signal without action = \"signal\""));
+            return Err(table.refused("signal", "only the action \"signal\" takes a signal"));
         }
-        if table.number("delay", INTERVAL)?.is_some_and(|delay| delay > 0) {
+        let bare = if self.air_mode { Bare::Milliseconds } else { Bare::NeedsUnit };
+        let delay = self.written_duration(table, "delay", bare)?;
+        if delay.is_some_and(|delay| !delay.is_zero()) {
             self.warnings.push(format!(
-                "{}: the rule {name}: delay has no effect; saves close together are one burst \
-                 anyway",
+                "{}: delay of {called} has no effect: rapid saves are merged into one",
                 table.begins_at()
             ));
         }
@@ -452,7 +446,7 @@ impl Resolver<'_> {
             && files.is_empty()
             && extensions.as_ref().is_none_or(Vec::is_empty)
         {
-            return Err(incomplete("names no files")
+            return Err(incomplete("matches no files")
                 .remedy("give it include_dir, include_ext or include_file"));
         }
         let expressions = table.strings("exclude_regex")?.unwrap_or_default();

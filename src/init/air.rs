@@ -3,10 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use toml::Value;
 
 use super::Draft;
+use crate::config::duration::{self, Bare};
+use crate::config::keys;
 use crate::config::{
     self, Action, Command, Extensions, Listen, Options, Program, Rule, Setting, example,
 };
@@ -57,6 +60,7 @@ pub(super) async fn convert(options: &Options) -> Result<Draft> {
             continue;
         }
         let Ok(value) = setting.value.parse::<Value>() else { continue };
+        let value = with_unit(key, value);
         let is_nothing = matches!(&value, Value::String(text) if text.is_empty());
         if is_nothing || same.get(key) == Some(&value) {
             continue;
@@ -139,6 +143,17 @@ fn as_table(rule: &Rule, base: &Path) -> Vec<(&'static str, Value)> {
     let lists = lists.into_iter().filter(|(_, list)| !list.is_empty());
     table.extend(lists.map(|(name, list)| (name, list.into())));
     table
+}
+
+/// A number of milliseconds as a duration, which hotrun's own files want with a unit.
+fn with_unit(key: &str, value: Value) -> Value {
+    let is_in_ms = keys::unit(key, true) == Bare::Milliseconds;
+    let number = value.as_integer().and_then(|number| u64::try_from(number).ok());
+    match number.filter(|_| is_in_ms) {
+        Some(0) => value,
+        Some(number) => duration::written(Duration::from_millis(number)).into(),
+        None => value,
+    }
 }
 
 /// Where a key of a `[watch]` table belongs that people wrote there by mistake.

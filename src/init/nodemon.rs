@@ -54,7 +54,7 @@ pub(super) fn convert(directory: &Path, named: Option<&Path>) -> Result<Draft> {
             "delay" => draft.lose(format!("delay: {value}: saves close together are one anyway")),
             "legacyWatch" if value == &Json::Bool(true) => draft.set("watch.backend", "poll"),
             "pollingInterval" if value.is_u64() => {
-                draft.set("build.poll_interval", value.as_i64().unwrap_or_default());
+                draft.set("build.poll_interval", format!("{value}ms"));
             }
             "legacyWatch" | "script" | "verbose" | "quiet" | "exitCrash" | "restartable"
             | "ignoreRoot" => {}

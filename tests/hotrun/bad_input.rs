@@ -19,13 +19,15 @@ fn broken_toml() {
     refuses(
         "hotrun.toml",
         "[build]\ncmd = \"x\n",
-        "hotrun: hotrun.toml:2:9: invalid basic string, expected `\"`\n",
+        "hotrun: hotrun.toml:2:9: invalid basic string, expected `\"`\n  \
+         2 | cmd = \"x\n    |         ^\n",
     );
     refuses(
         ".air.toml",
         "[build]\nbin = \"x\"\nbin = \"y\"\n",
-        "hotrun: .air.toml:3:1: the key bin is in line 2 already\n  \
-         help: leave one of the two out\n",
+        "hotrun: .air.toml:3:1: duplicate key bin, first set in line 2\n  \
+         3 | bin = \"y\"\n    | ^^^\n  \
+         help: remove one of the two\n",
     );
 }
 
@@ -35,25 +37,56 @@ fn a_wrong_type() {
         "hotrun.toml",
         "[build]\ncmd = \"true\"\ndelay = \"fast\"\n",
         "hotrun: hotrun.toml:3:9: build.delay = \"fast\": \
-         expected milliseconds as a whole number, for example 200\n",
+         expected a duration, for example \"500ms\" or \"5s\"\n  \
+         3 | delay = \"fast\"\n    |         ^^^^^^\n",
     );
     refuses(
         ".air.toml",
         "[build]\npre_cmd = \"make\"\n",
         "hotrun: .air.toml:2:11: build.pre_cmd = \"make\": \
-         expected a list of strings, for example [\"a\", \"b\"]\n",
+         expected a list of strings, for example [\"a\", \"b\"]\n  \
+         2 | pre_cmd = \"make\"\n    |           ^^^^^^\n",
     );
     refuses(
         "hotrun.toml",
         "[build]\ncmd = \"true\"\nkill_delay = \"5\"\n",
-        "hotrun: hotrun.toml:3:14: build.kill_delay = \"5\": \
-         expected a duration, for example \"500ms\" or 500 (milliseconds)\n",
+        "hotrun: hotrun.toml:3:14: build.kill_delay = \"5\": 5 has no unit\n  \
+         3 | kill_delay = \"5\"\n    |              ^^^\n  \
+         help: write \"5s\" or \"5ms\"\n",
     );
     refuses(
         "hotrun.toml",
-        "[build]\ncmd = \"true\"\n[run]\nsignal = \"STOPIT\"\n",
+        "[build]\r\ncmd = \"äh\"\r\n[run]\r\nsignal = \"STOPIT\" # é",
         "hotrun: hotrun.toml:4:10: run.signal = \"STOPIT\": \
-         expected a signal's name, for example \"TERM\"\n",
+         expected a signal's name, for example \"TERM\"\n  \
+         4 | signal = \"STOPIT\" # é\n    |          ^^^^^^^^\n",
+    );
+}
+
+#[test]
+fn a_number_without_a_unit_that_may_mean_seconds() {
+    for (key, table) in [
+        ("kill_delay", "build"),
+        ("delay", "build"),
+        ("rerun_delay", "build"),
+        ("poll_interval", "build"),
+        ("cancel_grace", "build"),
+        ("debounce", "watch"),
+        ("timeout", "ready"),
+    ] {
+        let project = Sandbox::new();
+        let (code, _, stderr) = project.run(&[&format!("--{table}.{key}=5"), "check"]);
+        let expected =
+            format!("hotrun: --{table}.{key} 5: 5 has no unit\n  help: write \"5s\" or \"5ms\"\n");
+        assert_eq!((code, stderr), (2, expected));
+        let (code, _, stderr) = project.run(&[&format!("--{table}.{key}=100"), "check"]);
+        assert_eq!((code, stderr.as_str()), (0, ""));
+    }
+    refuses(
+        "hotrun.toml",
+        "[build]\ncmd = \"true\"\nkill_delay = 5\n",
+        "hotrun: hotrun.toml:3:14: build.kill_delay = 5: 5 has no unit\n  \
+         3 | kill_delay = 5\n    |              ^\n  help: write \"5s\" or \"5ms\"\n",
     );
 }
 
@@ -62,36 +95,63 @@ fn a_bad_glob_and_a_bad_regex() {
     refuses(
         "hotrun.toml",
         "[build]\ncmd = \"true\"\n[watch]\nexclude = [\"a[\"]\n",
-        "hotrun: hotrun.toml:4:11: watch.exclude = [\"a[\"]: \
-         expected globs: \"a[\" is none: unclosed character class; missing ']'\n",
+        "hotrun: hotrun.toml:4:12: watch.exclude: \"a[\": \
+         expected a glob: unclosed character class; missing ']'\n  \
+         4 | exclude = [\"a[\"]\n    |            ^^^^\n",
     );
     refuses(
         ".air.toml",
-        "[build]\nexclude_regex = [\"(\"]\n",
-        "hotrun: .air.toml:2:18: build.exclude_regex: \"(\": \
-         expected regular expressions (RE2 syntax): unclosed group\n",
+        "[build]\nexclude_regex = [\n  \"a\",\n\t\"(\"]\n",
+        "hotrun: .air.toml:4:2: build.exclude_regex: \"(\": \
+         expected regular expressions (RE2 syntax): unclosed group\n  \
+         4 | \\t\"(\"]\n    |   ^^^\n",
     );
 }
 
 #[test]
-fn a_bad_word_for_the_terminal_and_a_bad_glob_of_who_is_spared() {
+fn a_bad_word_for_the_terminal_and_a_bad_glob_of_spared_processes() {
     refuses(
         "hotrun.toml",
         "[build]\ncmd = \"true\"\n[run]\nstdin = \"tty\"\n",
-        "hotrun: hotrun.toml:4:9: run.stdin = \"tty\": expected one of \"auto\", \"app\", \"null\"\n",
+        "hotrun: hotrun.toml:4:9: run.stdin = \"tty\": expected one of \"auto\", \"app\", \"null\"\n  \
+         4 | stdin = \"tty\"\n    |         ^^^^^\n",
     );
     refuses(
         "hotrun.toml",
         "[build]\ncmd = \"true\"\n[run]\nstdin = \"app\"\ntty = \"pty\"\n",
         "hotrun: hotrun.toml:4:9: run.stdin = \"app\": expected \"null\" or nothing beside \
-         run.tty = \"pty\", where the program's input is empty\n",
+         run.tty = \"pty\", where the program's input is empty\n  \
+         4 | stdin = \"app\"\n    |         ^^^^^\n",
     );
     refuses(
         "hotrun.toml",
         "spare = [\"a[\"]\n[build]\ncmd = \"true\"\n",
-        "hotrun: hotrun.toml:1:9: spare = [\"a[\"]: expected a list of globs on command lines \
-         (\"a[\": unclosed character class; missing ']')\n",
+        "hotrun: hotrun.toml:1:10: spare: \"a[\": expected a glob on command lines: \
+         unclosed character class; missing ']'\n  \
+         1 | spare = [\"a[\"]\n    |          ^^^^\n",
     );
+}
+
+#[test]
+fn a_line_that_may_hold_a_secret_is_not_shown() {
+    for (config, place) in [
+        ("[env]\nA = \"s3cret\n", "2:"),
+        ("[env]\nA = [\"s3cret\"]\n[build]\ncmd = \"true\"\n", "2:5: env.A: "),
+        ("[build]\ncmd = [\"API_TOKEN=s3cret make\", 5]\n", "2:7: build.cmd"),
+    ] {
+        let project = Sandbox::empty().file("hotrun.toml", config);
+        let (code, _, stderr) = project.run(&[]);
+        assert_eq!(code, 2);
+        assert!(stderr.starts_with(&format!("hotrun: hotrun.toml:{place}")), "{stderr}");
+        assert!(!stderr.contains("s3cret"), "{stderr}");
+    }
+}
+
+#[test]
+fn an_error_of_an_option_names_the_option() {
+    let (code, _, stderr) = Sandbox::new().run(&["--run.mode", "fast", "check"]);
+    let expected = "hotrun: --run.mode fast: expected one of \"restart\", \"handover\"\n";
+    assert_eq!((code, stderr.as_str()), (2, expected));
 }
 
 #[test]
@@ -113,7 +173,8 @@ fn a_table_that_is_none_and_a_table_that_is_misspelt() {
     refuses(
         "hotrun.toml",
         "build = 3\n",
-        "hotrun: hotrun.toml:1:9: build = 3: expected a table: keys below a line [build]\n",
+        "hotrun: hotrun.toml:1:9: build = 3: expected a table: keys below a line [build]\n  \
+         1 | build = 3\n    |         ^\n",
     );
     let project = Sandbox::empty().file("hotrun.toml", "[biuld]\ncmd = \"x\"\n");
     let (code, _, stderr) = project.run(&[]);
@@ -127,6 +188,7 @@ fn a_missing_root() {
         "hotrun.toml",
         "root = \"nowhere\"\n[build]\ncmd = \"true\"\n",
         "hotrun: hotrun.toml:1:8: root = \"nowhere\": expected a directory that exists\n  \
+         1 | root = \"nowhere\"\n    |        ^^^^^^^^^\n  \
          help: set root to the directory of the sources\n",
     );
 }

@@ -189,7 +189,7 @@ fn from_nodemon() {
     let (text, told) = init(&project, &["init", "--from", "nodemon"]);
     let expected = "[env]\nPORT = \"3000\"\n\n[build]\ncmd = \"tsc\"\n\
                     entrypoint = \"node dist/index.js\"\ninclude_ext = [\"ts\", \"json\"]\n\
-                    include_dir = [\"src\"]\npoll_interval = 200\n\n[watch]\n\
+                    include_dir = [\"src\"]\npoll_interval = \"200ms\"\n\n[watch]\n\
                     exclude = [\"**/*.spec.ts\", \"**/dist/**\"]\nbackend = \"poll\"\n\n\
                     [run]\nsignal = \"USR2\"\n";
     assert_eq!(text, format!("# Carried over from nodemon.json by hotrun init.\n\n{expected}"));

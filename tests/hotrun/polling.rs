@@ -25,7 +25,7 @@ fn every_change_is_found(project: &Sandbox, hotrun: &mut Hotrun, base: &str) {
 #[test]
 fn a_tree_that_is_polled_is_seen_as_any_other() {
     let config = CONFIG.replace("cp source.txt built", ALL);
-    for (args, more) in [(&["--poll"][..], ""), (&[], "poll = true\npoll_interval = 1\n")] {
+    for (args, more) in [(&["--poll"][..], ""), (&[], "poll = true\npoll_interval = \"1ms\"\n")] {
         let project = Sandbox::new().file("hotrun.toml", &format!("{config}{more}"));
         let mut hotrun = project.start(args);
         hotrun.wait_serving("one-");

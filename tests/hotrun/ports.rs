@@ -208,7 +208,7 @@ fn a_build_that_serves_is_told_and_stopped_like_a_program() {
 
 #[test]
 fn a_program_that_always_ends_is_told_once() {
-    let config = CONFIG.to_owned() + "rerun = true\nrerun_delay = 1\n";
+    let config = CONFIG.to_owned() + "rerun = true\nrerun_delay = \"1ms\"\n";
     let project = Sandbox::new().file("hotrun.toml", &config).script("app", "exit 7\n");
     let mut hotrun = project.start(&[]);
     hotrun.wait_for("5 times in a row soon after its start");

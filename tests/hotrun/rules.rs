@@ -294,14 +294,17 @@ fn a_rule_that_says_too_little_is_an_error_at_its_place() {
         assert_eq!(code, 2, "{stderr}");
         assert!(stderr.starts_with(&format!("hotrun: hotrun.toml:{expected}")), "{stderr}");
     };
-    refuse("include_ext = [\"x\"]", "4: the rule rule-1: has no cmd\n  help: ");
-    refuse("cmd = \"x\"", "4: the rule rule-1: names no files\n  help: ");
-    refuse("action = \"signal\"\ninclude_ext = [\"x\"]", "4: the rule rule-1: has no signal\n");
+    refuse(
+        "include_ext = [\"x\"]",
+        "3:1: rule 1 has no cmd\n  3 | [[build.rules]]\n    | ^^^^^^^^^^^^^^^\n  help: ",
+    );
+    refuse("cmd = \"x\"", "3:1: rule 1 matches no files\n  3 | ");
+    refuse("action = \"signal\"\ninclude_ext = [\"x\"]", "3:1: rule 1 has no signal\n");
     refuse("action = \"jump\"", "4:10: action = \"jump\": expected \"run\", \"restart\"");
     refuse("name = 3", "4:8: name = 3: expected a string in quotes");
     refuse(
         "action = \"restart\"\ncmd = \"x\"\ninclude_ext = [\"x\"]",
-        "5:7: cmd = \"x\": expected no cmd beside this action",
+        "5:7: cmd = \"x\": only the action \"run\" takes a cmd",
     );
     refuse("cmd = \"x\"\ninclude_ext = [\"x\"]\nexclude_regex = [\"(\"]", "6:17: exclude_regex");
     let typo = "[build]\ncmd = \"true\"\n[[build.rules]]\ncmd = \"x\"\ninclude_ex = [\"y\"]\n\

@@ -76,7 +76,7 @@ fn bad_values_are_errors_instead_of_zeros() {
         assert_eq!((code, stdout.as_str()), (2, ""), "{stderr}");
         assert!(stderr.starts_with(&format!("hotrun: {expected}")), "{stderr}");
     };
-    refuse(&["-build.delay=abc"], "--build.delay abc: expected milliseconds");
+    refuse(&["-build.delay=abc"], "--build.delay abc: expected a duration");
     refuse(&["-build.rerun", "yes"], "--build.rerun yes: expected true or false");
     refuse(&["-build.kill_delay", "fast"], "--build.kill_delay fast: expected a duration");
     refuse(&["-build.exclude_regex", "("], "--build.exclude_regex (: expected regular");

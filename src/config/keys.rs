@@ -1,0 +1,497 @@
+//! Every key of the configuration, declared once: the schema, hints for unknown keys, completions
+//! and the test of `air.example.toml` come from here. A test holds what the reader asks for against
+//! it.
+
+use super::duration::Bare;
+
+/// A key of the configuration.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Key {
+    /// With its table, such as `build.cmd`.
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    /// The default where no kind of project says otherwise, as TOML.
+    pub(crate) default: &'static str,
+    pub(crate) of: Of,
+    pub(crate) about: &'static str,
+}
+
+/// What a value may be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    Text,
+    Texts,
+    /// A program with its arguments in one text, or a list of both.
+    Command,
+    Boolean,
+    Number {
+        min: u16,
+        max: u16,
+    },
+    /// What a number without a unit means in air's files.
+    Duration(Bare),
+    OneOf(&'static [&'static str]),
+    Color,
+    Signal,
+    /// A number, or this word.
+    PortOr(&'static str),
+    /// A port, or an address with one.
+    Address,
+}
+
+/// Whose a key is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Of {
+    /// air's, and so hotrun's.
+    Air,
+    Hotrun,
+    /// Another name for a key of air's that its users write, understood but not recommended.
+    Alias,
+}
+
+const fn key(
+    of: Of,
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    about: &'static str,
+) -> Key {
+    Key { name, kind, default, of, about }
+}
+
+const fn alias(name: &'static str, kind: Kind, about: &'static str) -> Key {
+    key(Alias, name, kind, "", about)
+}
+
+use Kind::{
+    Address, Boolean, Color, Command, Duration, Number, OneOf, PortOr, Signal, Text, Texts,
+};
+use Of::{Air, Alias, Hotrun};
+
+const PORT: Kind = Number { min: 0, max: u16::MAX };
+const MILLISECONDS: Kind = Duration(Bare::Milliseconds);
+const OWN: Kind = Duration(Bare::NeedsUnit);
+
+/// The keys outside of lists of tables, in the order of `air.example.toml`.
+pub(crate) const KEYS: &[Key] = &[
+    key(
+        Air,
+        "root",
+        Text,
+        "\".\"",
+        "What is watched; relative to the directory in which hotrun starts.",
+    ),
+    key(Air, "tmp_dir", Text, "\"tmp\"", "Directory for build output. Never watched."),
+    key(
+        Air,
+        "testdata_dir",
+        Text,
+        "\"\"",
+        "A directory below root that is never watched (air's files: \"testdata\").",
+    ),
+    key(
+        Air,
+        "env_files",
+        Texts,
+        "[]",
+        "Files of variables for builds and the program, relative to root. Later files override earlier ones.",
+    ),
+    key(
+        Hotrun,
+        "spare",
+        Texts,
+        "[\"{,*/}sccache\", \"...\", \"!*--headless*\"]",
+        "Processes that may outlive a build or the program: globs on full command lines; \"!\" negates.",
+    ),
+    key(
+        Air,
+        "build.pre_cmd",
+        Texts,
+        "[]",
+        "Shell commands that run before each build, in this order.",
+    ),
+    key(
+        Air,
+        "build.cmd",
+        Text,
+        "\"\"",
+        "The build, as a shell command (Cargo: cargo build; Go: go build; otherwise none).",
+    ),
+    key(
+        Air,
+        "build.post_cmd",
+        Texts,
+        "[]",
+        "Shell commands that run once, when hotrun is stopped, before the program is.",
+    ),
+    key(
+        Air,
+        "build.entrypoint",
+        Command,
+        "[]",
+        "The program and its arguments, run without a shell.",
+    ),
+    key(
+        Air,
+        "build.bin",
+        Text,
+        "\"\"",
+        "The program as one path (air's older key; entrypoint overrides it).",
+    ),
+    key(
+        Air,
+        "build.full_bin",
+        Text,
+        "\"\"",
+        "The program as a shell command. Overrides entrypoint and bin.",
+    ),
+    key(
+        Air,
+        "build.args_bin",
+        Texts,
+        "[]",
+        "Arguments for the program, after those of entrypoint.",
+    ),
+    key(
+        Air,
+        "build.log",
+        Text,
+        "\"\"",
+        "File in tmp_dir for the output of the last failed build (air's files: \"build-errors.log\").",
+    ),
+    key(
+        Air,
+        "build.include_ext",
+        Texts,
+        "[\"*\"]",
+        "Extensions of files that matter; \"*\" for all.",
+    ),
+    key(Air, "build.include_file", Texts, "[]", "Files that matter whatever their extension."),
+    key(
+        Air,
+        "build.include_dir",
+        Texts,
+        "[]",
+        "Watch only these directories. Some may lie outside root.",
+    ),
+    key(Air, "build.exclude_dir", Texts, "[]", "Directories that are not watched."),
+    key(
+        Air,
+        "build.exclude_file",
+        Texts,
+        "[]",
+        "Globs of files, relative to root, that do not matter.",
+    ),
+    key(
+        Air,
+        "build.exclude_regex",
+        Texts,
+        "[]",
+        "Regular expressions on the absolute path of files that do not matter.",
+    ),
+    key(
+        Air,
+        "build.exclude_unchanged",
+        Boolean,
+        "false",
+        "Ignore a save that leaves a file as it was at the last build.",
+    ),
+    key(
+        Air,
+        "build.follow_symlink",
+        Boolean,
+        "false",
+        "Watch the directories to which symbolic links lead.",
+    ),
+    key(
+        Air,
+        "build.poll",
+        Boolean,
+        "false",
+        "Poll for changes instead of using file system events (as watch.backend = \"poll\").",
+    ),
+    key(
+        Air,
+        "build.poll_interval",
+        MILLISECONDS,
+        "0",
+        "Interval between polls, at least 50 ms; 0: chosen by how long a poll takes.",
+    ),
+    key(Air, "build.delay", MILLISECONDS, "0", "Minimum time between the starts of two builds."),
+    key(
+        Air,
+        "build.kill_delay",
+        Duration(Bare::Nanoseconds),
+        "\"5s\"",
+        "Grace period of the program before it is killed.",
+    ),
+    key(
+        Hotrun,
+        "build.cancel_grace",
+        OWN,
+        "\"1s\"",
+        "Grace period of a build that a newer save cancels.",
+    ),
+    key(
+        Air,
+        "build.send_interrupt",
+        Boolean,
+        "false",
+        "Stop the program by SIGINT instead of SIGTERM.",
+    ),
+    key(
+        Hotrun,
+        "build.check",
+        Boolean,
+        "true",
+        "Where nothing is built: check the syntax of changed files before a restart.",
+    ),
+    key(
+        Air,
+        "build.stop_on_error",
+        Boolean,
+        "false",
+        "Stop the program when a build fails, instead of keeping the last good one running.",
+    ),
+    key(Air, "build.rerun", Boolean, "false", "Start the program again whenever it exits."),
+    key(Air, "build.rerun_delay", MILLISECONDS, "\"500ms\"", "Pause before that."),
+    key(
+        Air,
+        "build.ignore_dangerous_root_dir",
+        Boolean,
+        "false",
+        "Watch even / or the home directory.",
+    ),
+    key(
+        Hotrun,
+        "watch.include",
+        Texts,
+        "[]",
+        "Globs of files that matter, relative to root; ** crosses directories.",
+    ),
+    key(
+        Hotrun,
+        "watch.exclude",
+        Texts,
+        "[]",
+        "Globs of files that do not matter, relative to root.",
+    ),
+    key(
+        Hotrun,
+        "watch.gitignore",
+        Boolean,
+        "true",
+        "Ignore what .gitignore, .ignore and the global excludes name (air's files: false).",
+    ),
+    key(
+        Hotrun,
+        "watch.backend",
+        OneOf(&["auto", "native", "poll"]),
+        "\"auto\"",
+        "How changes are found: by events, by polling, or by what the file system supports.",
+    ),
+    key(Hotrun, "watch.debounce", OWN, "\"10ms\"", "Quiet time that ends a burst of saves."),
+    key(Hotrun, "watch.max_wait", OWN, "\"2s\"", "Maximum duration of a burst of saves."),
+    key(
+        Hotrun,
+        "run.mode",
+        OneOf(&["restart", "handover"]),
+        "\"restart\"",
+        "Start the new program after the old one is gone, or beside it until it is ready.",
+    ),
+    key(
+        Hotrun,
+        "run.on_failed_start",
+        OneOf(&["wait", "rollback"]),
+        "\"wait\"",
+        "When a new program fails to start: wait for a save, or start the last good build again.",
+    ),
+    key(
+        Hotrun,
+        "run.restart_unchanged",
+        Boolean,
+        "false",
+        "Restart the program even if the build leaves it byte for byte as it was.",
+    ),
+    key(
+        Hotrun,
+        "run.port",
+        PortOr("auto"),
+        "0",
+        "The TCP port on which the program listens; \"auto\": a free one, passed in PORT.",
+    ),
+    key(Hotrun, "run.signal", Signal, "\"TERM\"", "The signal that stops the program."),
+    key(
+        Hotrun,
+        "run.stop_scope",
+        OneOf(&["group", "leader"]),
+        "\"group\"",
+        "Which processes get that signal: the program's process group, or its first process.",
+    ),
+    key(
+        Hotrun,
+        "run.stdin",
+        OneOf(&["auto", "app", "null"]),
+        "\"auto\"",
+        "Which process reads the terminal: hotrun until the program wants to, the program, or hotrun.",
+    ),
+    key(
+        Hotrun,
+        "run.tty",
+        OneOf(&["inherit", "pty"]),
+        "\"inherit\"",
+        "Where the program prints: to hotrun's own terminal or pipe, or to a terminal that hotrun copies.",
+    ),
+    key(
+        Hotrun,
+        "run.debug",
+        OneOf(&["on", "off"]),
+        "\"on\"",
+        "Debug information in a Go program that hotrun builds without build.cmd.",
+    ),
+    key(
+        Hotrun,
+        "run.on_exit",
+        OneOf(&["wait", "restart", "quit"]),
+        "\"wait\"",
+        "When the program exits: wait for a save, restart it, or exit with its code.",
+    ),
+    key(
+        Hotrun,
+        "ready.notify",
+        Boolean,
+        "false",
+        "The program is ready when it has sent READY=1 to $NOTIFY_SOCKET.",
+    ),
+    key(Hotrun, "ready.http", Text, "\"\"", "The program is ready when this URL is answered."),
+    key(
+        Hotrun,
+        "ready.status",
+        Number { min: 0, max: 599 },
+        "0",
+        "The status of that answer; 0: any below 400.",
+    ),
+    key(
+        Hotrun,
+        "ready.tcp",
+        Address,
+        "\"\"",
+        "The program is ready when this port accepts connections.",
+    ),
+    key(
+        Hotrun,
+        "ready.log",
+        Text,
+        "\"\"",
+        "The program is ready when it has printed a line that this regular expression matches.",
+    ),
+    key(
+        Hotrun,
+        "ready.after",
+        OWN,
+        "\"0s\"",
+        "The program is ready when it has run for this long.",
+    ),
+    key(Hotrun, "ready.timeout", OWN, "\"30s\"", "Maximum time to become ready."),
+    key(Air, "proxy.enabled", Boolean, "false", "There is no proxy yet."),
+    key(Air, "proxy.proxy_port", PORT, "0", "The port of the proxy."),
+    key(Air, "proxy.app_port", PORT, "0", "The port of the program."),
+    key(
+        Air,
+        "proxy.app_start_timeout",
+        MILLISECONDS,
+        "\"5s\"",
+        "Maximum time for the program to answer the proxy.",
+    ),
+    key(Air, "log.time", Boolean, "false", "Begin each line of hotrun's with the time of day."),
+    key(Air, "log.main_only", Boolean, "false", "Only print problems."),
+    key(Air, "log.silent", Boolean, "false", "Print nothing."),
+    key(
+        Air,
+        "color.mode",
+        OneOf(&["auto", "always", "never"]),
+        "\"auto\"",
+        "When to use colours; --color overrides it.",
+    ),
+    key(Air, "color.main", Color, "\"\"", "The colour of lines about hotrun itself."),
+    key(Air, "color.watcher", Color, "\"\"", "The colour of lines about saves."),
+    key(Air, "color.build", Color, "\"\"", "The colour of lines about builds."),
+    key(Air, "color.runner", Color, "\"\"", "The colour of lines about the program."),
+    key(Air, "color.app", Color, "\"\"", "Read, and unused, as in air."),
+    key(Air, "screen.clear_on_rebuild", Boolean, "false", "Clear the screen on each save."),
+    key(
+        Air,
+        "screen.keep_scroll",
+        Boolean,
+        "true",
+        "Keep what has scrolled out of the screen when it is cleared.",
+    ),
+    key(
+        Air,
+        "misc.clean_on_exit",
+        Boolean,
+        "false",
+        "Delete tmp_dir when hotrun exits, if hotrun has made it.",
+    ),
+    key(Air, "misc.startup_banner", Text, "\"\"", "Text printed at startup."),
+    alias("meta.tmp_dir", Text, "Write tmp_dir, at the top."),
+    alias("meta.send_error_to_tty", Boolean, "Has no effect."),
+    alias("watch.include_ext", Texts, "Write build.include_ext."),
+    alias("watch.exclude_dir", Texts, "Write build.exclude_dir."),
+    alias("watch.include_dir", Texts, "Write build.include_dir."),
+    alias("watch.include_file", Texts, "Write build.include_file."),
+    alias("watch.exclude_file", Texts, "Write build.exclude_file."),
+    alias("watch.exclude_regex", Texts, "Write build.exclude_regex."),
+    alias("watch.include_files", Texts, "Write build.include_file."),
+    alias("watch.exclude_dirs", Texts, "Write build.exclude_dir."),
+];
+
+/// The tables under `[[NAME]]`, with their keys.
+pub(crate) const LISTS: &[(&str, &str, &[Key])] = &[
+    (
+        "build.rules",
+        "What to do when other files change. The first rule that matches a file wins.",
+        &[
+            key(Air, "name", Text, "", "What the rule is called in output."),
+            key(
+                Hotrun,
+                "action",
+                OneOf(&["run", "restart", "signal", "reload", "css"]),
+                "\"run\"",
+                "Run cmd, restart the program, send it a signal; reload and css are reserved.",
+            ),
+            key(Air, "cmd", Text, "", "The shell command; {} in it stands for each changed file."),
+            key(Hotrun, "signal", Signal, "", "The signal that the program gets."),
+            key(Air, "include_dir", Texts, "[]", "Only files below these directories match."),
+            key(Air, "include_ext", Texts, "[]", "Files with these extensions match."),
+            key(Air, "include_file", Texts, "[]", "These files match."),
+            key(Air, "exclude_regex", Texts, "[]", "Files whose path this matches do not."),
+            key(Air, "delay", MILLISECONDS, "0", "Has no effect: rapid saves are merged."),
+        ],
+    ),
+    (
+        "listen",
+        "A socket that hotrun opens, and that every start of the program inherits.",
+        &[
+            key(Hotrun, "address", Address, "", "A port, HOST:PORT, unix:PATH or udp:HOST:PORT."),
+            key(Hotrun, "name", Text, "", "The name of the socket in LISTEN_FDNAMES."),
+        ],
+    ),
+];
+
+/// The table whose keys are the user's own.
+pub(crate) const OPEN: (&str, &str) =
+    ("env", "Variables for builds and the program, which override those of env_files.");
+
+/// The key of this name.
+pub(crate) fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// What a number without a unit means for a key.
+pub(crate) fn unit(name: &str, air_mode: bool) -> Bare {
+    match find(name).map(|key| key.kind) {
+        Some(Duration(bare)) if air_mode => bare,
+        _ => Bare::NeedsUnit,
+    }
+}

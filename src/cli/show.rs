@@ -13,6 +13,8 @@ use crate::project::guess::search;
 use crate::project::{self, Kind};
 use crate::watch;
 
+mod programs;
+
 /// What `hotrun check` found.
 pub(super) struct Checked {
     /// What would be built, run and watched, and where each value comes from.
@@ -22,19 +24,21 @@ pub(super) struct Checked {
 
 /// Describes the configuration; `all`: with the values that are defaults.
 pub(super) fn check(config: &Config, all: bool) -> Checked {
-    let warnings = warnings(config);
+    let programs = programs::of(config);
+    let unreadable = config.env.read().err().map(|error| error.to_string());
+    let warnings: Vec<String> = config
+        .warnings
+        .iter()
+        .cloned()
+        .chain(unreadable)
+        .chain(programs.iter().filter_map(programs::Program::warning))
+        .collect();
     let mut lines = summary(config);
-    let shown = warnings.iter().map(|text| format!("  warning  {}", indented(text)));
-    lines.extend(shown);
+    lines.extend(programs::line(&programs));
+    lines.extend(warnings.iter().map(|text| format!("  warning  {}", indented(text))));
     lines.push(String::new());
     lines.extend(settings(config, all));
     Checked { text: lines.join("\n"), warnings: warnings.len() }
-}
-
-/// What the user should know about the configuration.
-fn warnings(config: &Config) -> Vec<String> {
-    let unreadable = config.env.read().err().map(|error| error.to_string());
-    config.warnings.iter().cloned().chain(unreadable).collect()
 }
 
 /// A text of several lines, of which none can pass for a line of hotrun's own.

@@ -49,7 +49,7 @@ const KINDS: [Kind; 6] = [
         "node x.js",
     ),
     (&[("main.py", "app = FastAPI()\n")], "python3", "python3 -m uvicorn main:app --fd 3"),
-    (&[("Procfile", "web: ./serve -p $PORT\n")], "sh", "./serve -p $PORT"),
+    (&[("Procfile", "web: sh serve -p $PORT\n")], "sh", "sh serve -p $PORT"),
     (&[("Makefile", "build: x\nrun:\n\t./x\n")], "make", "make run"),
 ];
 
@@ -324,4 +324,43 @@ a.go~: nothing follows: editors and bundlers leave such files behind
 /etc/hosts: nothing follows: it lies in no directory that is watched
 ";
     assert_eq!(stdout, expected);
+}
+
+#[test]
+fn check_names_programs_that_do_not_exist() {
+    let config = "[build]\npre_cmd = [\"X=1 no-such-tool a\", \"cd . && no-such-tool\"]\n\
+                  cmd = \"sh -c true\"\nentrypoint = \"./app\"\npost_cmd = [\"./plain\"]\n\
+                  [[build.rules]]\nname = \"gen\"\ninclude_ext = [\"x\"]\ncmd = \"no-generator {}\"\n";
+    let project = Sandbox::empty().file("hotrun.toml", config).file("plain", "");
+    let (code, stdout, stderr) = project.run(&["check"]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    for line in [
+        " programs  found: sh; not built yet: ./app",
+        "  warning  build: no-such-tool: command not found",
+        "  warning  rule gen: no-generator: command not found",
+        "  warning  post_cmd: ./plain: is not executable",
+    ] {
+        assert!(stdout.lines().any(|one| one == line), "{line}\n{stdout}");
+    }
+    assert_eq!(stdout.matches("warning").count(), 3, "{stdout}");
+    let (code, _, stderr) = project.run(&["check", "--strict"]);
+    assert_eq!((code, stderr.as_str()), (2, "hotrun: check --strict: 3 warnings\n"));
+}
+
+#[test]
+fn check_is_strict_about_unknown_keys_on_request() {
+    let config = "[build]\ncmd = \"sh -c true\"\nfull_bin = \"exec sleep 1000\"\ndelay = 0\n";
+    let good = Sandbox::empty().file("hotrun.toml", config);
+    assert_eq!(good.run(&["check", "--strict"]).0, 0, "{}", good.run(&["check"]).1);
+    let project = Sandbox::empty().file("hotrun.toml", &format!("{config}dleay = 5\n"));
+    assert_eq!(project.run(&["check"]).0, 0);
+    let (code, stdout, stderr) = project.run(&["check", "--strict"]);
+    assert_eq!((code, stderr.as_str()), (2, "hotrun: check --strict: 1 warning\n"));
+    assert!(stdout.contains("unknown key build.dleay; did you mean build.delay?"), "{stdout}");
+    // Written or not, a default is shown on request.
+    assert!(stdout.contains("full_bin = ") && !stdout.contains("\ndelay = "), "{stdout}");
+    let (_, all, _) = project.run(&["check", "--all"]);
+    assert!(all.contains("\ndelay = 0 ") && all.contains("\nrerun = false "), "{all}");
+    assert!(stdout.contains(" keys have their defaults; to show them: --all\n"), "{stdout}");
+    assert!(!all.contains("to show them"), "{all}");
 }

@@ -14,7 +14,7 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, 
 use tokio::task::LocalSet;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{self, Color, Command, Config, Options};
+use crate::config::{self, Color, Command, Config, Options, schema};
 use crate::control;
 use crate::engine::{self, Talk};
 use crate::error::{Error, FAILED, Result, USAGE};
@@ -27,10 +27,12 @@ use crate::report::Report;
 use crate::report::console::Console;
 use crate::text::shown;
 
+mod generate;
 mod help;
 mod show;
 mod words;
 
+use generate::Shell;
 use words::Words;
 
 /// Rebuilds on save and restarts the program.
@@ -91,6 +93,19 @@ enum Word {
     /// Run a program that takes hotrun's sockets, from a script
     #[command(override_usage = "hotrun exec -- PROGRAM [ARGUMENT...]")]
     Exec,
+    /// Print the JSON schema of hotrun.toml, for editors
+    #[command(hide = true)]
+    Schema,
+    /// Print the completions for a shell: bash, zsh or fish
+    #[command(hide = true)]
+    Completions {
+        /// The shell: bash, zsh or fish
+        #[arg(value_name = "SHELL", hide_possible_values = true)]
+        shell: Shell,
+    },
+    /// Print the man page
+    #[command(hide = true)]
+    Man,
 }
 
 #[derive(Args, Debug)]
@@ -340,6 +355,12 @@ fn perform() -> Result<u8> {
         Some(Word::Rollback) => roll_back(&cli, &words),
         Some(Word::Exec) => Ok(exec(&words)),
         Some(Word::Explain { paths }) => explain(&cli, &words, paths),
+        Some(Word::Schema) => Ok(print_raw(&schema::text())),
+        Some(Word::Completions { shell }) => Ok(print_raw(&generate::completions(*shell))),
+        Some(Word::Man) => {
+            let page = generate::man().map_err(|error| Error::failed("the man page", error))?;
+            Ok(print_raw(&page))
+        }
     }
 }
 
@@ -561,6 +582,12 @@ fn explain(cli: &Cli, words: &Words, paths: &[PathBuf]) -> Result<u8> {
         print(&show::explain(&config, &path));
     }
     Ok(0)
+}
+
+/// What another program reads, as it is.
+fn print_raw(text: &str) -> u8 {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    0
 }
 
 /// To stdout; a closed one is no reason to fail.

@@ -34,6 +34,7 @@ mod file;
 pub(crate) mod keys;
 mod placeholder;
 mod resolve;
+pub mod schema;
 mod serving;
 mod spare;
 mod watching;

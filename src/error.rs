@@ -21,7 +21,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub struct Error {
     input: String,
     reason: String,
-    excerpt: Option<String>,
+    excerpt: Option<Box<str>>,
     remedy: Option<String>,
     code: u8,
     is_of_command: bool,
@@ -60,7 +60,7 @@ impl Error {
     /// Adds the lines of a file that it is about.
     #[must_use]
     pub(crate) fn excerpt(self, excerpt: Option<String>) -> Self {
-        Self { excerpt, ..self }
+        Self { excerpt: excerpt.map(String::into_boxed_str), ..self }
     }
 
     /// Adds what the user can do about it.

@@ -115,6 +115,10 @@ const VARIABLES: &str =
     "NO_COLOR, CLICOLOR_FORCE   No colours, colours in a pipe too; --color overrides
   HOTRUN_LOG                 Filter of the diagnostics, for example hotrun=debug";
 
+const MORE: &str = "hotrun schema                 JSON schema of hotrun.toml, for editors
+  hotrun completions SHELL      Completions for bash, zsh or fish
+  hotrun man                    This text and all keys as a man page";
+
 /// The command line with its help, as `--help` has it, or in brief.
 pub(super) fn command(is_long: bool) -> Command {
     let mut command = Cli::command().styles(STYLES).max_term_width(MAX_WIDTH);
@@ -124,15 +128,11 @@ pub(super) fn command(is_long: bool) -> Command {
     let names: Vec<String> =
         command.get_subcommands().map(|one| one.get_name().to_owned()).collect();
     for name in names {
-        let Some((meant, example)) = of_subcommand(&name) else { continue };
-        let is_meant = |arg: &Arg| {
-            let id = arg.get_id().as_str();
-            meant.contains(&id) || matches!(id, "color" | "help")
-        };
+        let Some((_, example)) = of_subcommand(&name) else { continue };
         // clap hands no global option down to a subcommand that has it itself.
         let own: Vec<Arg> = globals
             .iter()
-            .map(|arg| arg.clone().hide(!is_meant(arg) || !is_long && is_rare(arg)))
+            .map(|arg| arg.clone().hide(!is_meant(&name, arg) || !is_long && is_rare(arg)))
             .collect();
         let mut after = section("Example", example);
         if let Some(codes) = exit_codes(&name) {
@@ -142,17 +142,29 @@ pub(super) fn command(is_long: bool) -> Command {
             .mut_subcommand(&name, |sub| sub.args(own).after_help(after).max_term_width(MAX_WIDTH));
     }
     if is_long {
-        let keys: Vec<String> =
-            keys::HELP.iter().map(|(_, key, does)| format!("{key}  {does}")).collect();
-        let sections = [
-            section("Examples", EXAMPLES),
-            section("Keys, while hotrun runs", &keys.join("\n  ")),
-            section("Exit codes", EXIT_CODES),
-            section("Environment", VARIABLES),
-        ];
+        let sections = sections().map(|(heading, text)| section(heading, &text));
         return command.after_help(sections.join("\n\n"));
     }
     command.mut_args(|arg| if is_rare(&arg) { arg.hide(true) } else { arg })
+}
+
+/// What `--help` says behind the options, and the man page.
+pub(super) fn sections() -> [(&'static str, String); 5] {
+    let keys = keys::HELP.iter().map(|(_, key, does)| format!("{key}  {does}"));
+    [
+        ("Examples", EXAMPLES.to_owned()),
+        ("Keys, while hotrun runs", keys.collect::<Vec<_>>().join("\n  ")),
+        ("Exit codes", EXIT_CODES.to_owned()),
+        ("Environment", VARIABLES.to_owned()),
+        ("See also", MORE.to_owned()),
+    ]
+}
+
+/// Whether an option that all subcommands have means something for this one.
+pub(super) fn is_meant(subcommand: &str, arg: &Arg) -> bool {
+    let id = arg.get_id().as_str();
+    let all = of_subcommand(subcommand);
+    all.is_none_or(|(meant, _)| meant.contains(&id)) || matches!(id, "color" | "help")
 }
 
 /// A heading as clap writes its own, and indented lines.
@@ -169,8 +181,8 @@ pub(super) fn is_long(words: &[OsString]) -> bool {
 /// When help and errors of the command line are coloured. What clap decides itself respects
 /// `NO_COLOR` and `CLICOLOR_FORCE`.
 pub(super) fn color(words: &[OsString]) -> ColorChoice {
-    let chosen = words.iter().filter_map(|word| word.to_str()?.strip_prefix("--color="));
-    match chosen.last() {
+    let mut chosen = words.iter().filter_map(|word| word.to_str()?.strip_prefix("--color="));
+    match chosen.next_back() {
         Some("always") => ColorChoice::Always,
         Some("never") => ColorChoice::Never,
         _ => ColorChoice::Auto,

@@ -69,8 +69,8 @@ pub(super) fn take_apart(
                 apart.subcommand = Some(text.to_owned());
                 apart.own.push(word);
             }
-            // It takes paths.
-            Some("explain") => apart.own.push(word),
+            // These take words, or none at all, which clap says.
+            Some("explain" | "schema" | "completions" | "man") => apart.own.push(word),
             _ => {
                 apart.args.push(word);
                 apart.args.extend(words);
@@ -82,24 +82,9 @@ pub(super) fn take_apart(
 }
 
 /// Words that become commands, so that no project comes to rely on another meaning.
-const RESERVED: [&str; 17] = [
-    "status",
-    "wait",
-    "logs",
-    "stop",
-    "restart",
-    "rebuild",
-    "reload",
-    "pause",
-    "resume",
-    "signal",
-    "ls",
-    "mcp",
-    "schema",
-    "completions",
-    "man",
-    "tune",
-    "why",
+const RESERVED: [&str; 14] = [
+    "status", "wait", "logs", "stop", "restart", "rebuild", "reload", "pause", "resume", "signal",
+    "ls", "mcp", "tune", "why",
 ];
 /// Commands and words of at least this many letters are compared: almost any short word is like
 /// another one.

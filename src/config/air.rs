@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::keys::{self, Of};
 use super::{Command, Fallback, absolute};
 use crate::event::quoted;
 use crate::project::guess::search;
@@ -19,11 +18,6 @@ const SPECIAL: &[char] = &[
 
 /// The tables that air itself has, of those that are hotrun's too.
 pub(super) const TABLES: [&str; 6] = ["build", "proxy", "log", "color", "screen", "misc"];
-
-/// True for a key of air's own.
-pub(super) fn has_key(key: &str) -> bool {
-    keys::find(key).is_some_and(|key| key.of == Of::Air)
-}
 
 /// The keys of air's own that say what this one does, or else the key itself.
 pub(super) fn in_its_keys(key: &str) -> String {

@@ -1,31 +1,28 @@
 //! A configuration as written: every value with its place, none of them understood.
 //!
 //! Each key is asked for once, by name, with the type it must have. What nobody asked for
-//! is unknown, and the names that were asked for are what it may have been meant to be, so
-//! there is no list of keys to keep beside the code that reads them. The command line says
-//! more of the same keys; what it says beats the file.
+//! is unknown; what it may have been meant to be, [`keys`] declares. The command line sets the same
+//! keys, and overrides the file.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
+use super::duration::Bare;
+use super::keys::{self, KEYS, Key, Of, PLATFORM_KEYS, PLATFORMS};
 use super::{TABLES, air, duration, excerpt};
 use crate::error::{Error, Result};
 use crate::project::guess::Guess;
 
 const STRINGS: &str = "a list of strings, for example [\"a\", \"b\"]";
 const BOOLEAN: &str = "true or false";
-/// The blocks that hold for one operating system only, and what they may hold (as in air).
-const PLATFORMS: [&str; 3] = ["linux", "darwin", "windows"];
-const PLATFORM_KEYS: [&str; 7] =
-    ["pre_cmd", "cmd", "post_cmd", "bin", "entrypoint", "full_bin", "args_bin"];
-
 /// The name of this operating system in such a block.
 const PLATFORM: &str = if cfg!(target_os = "macos") { "darwin" } else { "linux" };
 
@@ -36,6 +33,8 @@ pub(crate) struct Document {
     /// Whether the values are hotrun's own guess: no file holds them.
     is_guessed: bool,
     text: String,
+    /// The keys that there are: those that an unknown one may be meant to be.
+    keys: &'static [Key],
     entries: BTreeMap<String, Entry>,
     /// The tables of a list of tables, each with its keys relative to it.
     lists: BTreeMap<String, Vec<Document>>,
@@ -90,7 +89,8 @@ pub struct Setting {
 impl Document {
     /// Reads TOML. `name` is what errors call it.
     pub(crate) fn parse(name: &str, text: &str) -> Result<Self> {
-        let mut document = Self { name: name.to_owned(), text: text.to_owned(), ..Self::default() };
+        let mut document =
+            Self { name: name.to_owned(), text: text.to_owned(), keys: KEYS, ..Self::default() };
         let table = DeTable::parse(text).map_err(|error| document.syntax_error(&error))?;
         document.collect("", table.into_inner())?;
         document.take_platform();
@@ -150,6 +150,7 @@ impl Document {
                         let mut table = Self {
                             name: self.name.clone(),
                             text: self.text.clone(),
+                            keys: keys::of_list(&name),
                             ..Self::default()
                         };
                         table.collect("", inner)?;
@@ -301,7 +302,19 @@ impl Document {
         self.get(key, expected, |words| words.last()?.parse().ok())
     }
 
-    /// A duration as it is written.
+    /// A duration; `bare`: what a number without a unit means.
+    pub(super) fn duration(&self, key: &'static str, bare: Bare) -> Result<Option<Duration>> {
+        let Some(written) = self.number_or_text(key, duration::EXPECTED)? else { return Ok(None) };
+        duration::read(&written, bare).map_err(|(reason, remedy)| {
+            let error = self.refused(key, reason);
+            match remedy {
+                Some(remedy) => error.remedy(remedy),
+                None => error,
+            }
+        })
+    }
+
+    /// A whole number, or a text.
     pub(super) fn number_or_text(
         &self,
         key: &'static str,
@@ -515,14 +528,19 @@ impl Document {
             key.strip_prefix(table).is_some_and(|rest| rest.starts_with('.'))
         };
         let is_air = air::is_airs(Path::new(&self.name));
-        let of_air = asked.iter().copied().filter(|key| air::has_key(key)).collect();
+        let known = |is_wanted: &dyn Fn(Of) -> bool| -> BTreeSet<&str> {
+            let keys = self.keys.iter().filter(|key| is_wanted(key.of));
+            keys.map(|key| key.name).collect()
+        };
+        let all = known(&|of| of != Of::Alias);
+        let of_air = known(&|of| of == Of::Air);
         let near = |key: &str| match open.iter().find(|table| key.contains(&format!(".{table}."))) {
             Some(_) if is_air => Some("env_files = [\".env\"]".to_owned()),
             Some(table) => Some(format!("the table [{table}], at the top level")),
             None if is_air => {
-                nearest(key, &of_air).or_else(|| nearest(key, &asked)).map(air::in_its_keys)
+                nearest(key, &of_air).or_else(|| nearest(key, &all)).map(air::in_its_keys)
             }
-            None => nearest(key, &asked).map(str::to_owned),
+            None => nearest(key, &all).map(str::to_owned),
         };
         let mut unknown: Vec<(usize, Unknown<'_>)> = Vec::new();
         for (key, entry) in &self.entries {
@@ -759,7 +777,7 @@ mod tests {
             document.unknown().unwrap(),
             [
                 "air.toml:2:1: unknown key build.inclide_file; did you mean build.include_file?",
-                "air.toml:4:1: unknown key clean.bin; it has no effect",
+                "air.toml:4:1: unknown key clean.bin; did you mean build.bin?",
                 "air.toml:5:8: unknown key build.rules; it has no effect",
             ]
         );

@@ -49,6 +49,36 @@ pub(crate) enum Of {
     Alias,
 }
 
+impl Key {
+    /// Whether it is one that people should write.
+    pub(crate) fn is_recommended(&self) -> bool {
+        self.of != Alias
+    }
+
+    /// The keys outside of lists of tables that people should write.
+    pub(crate) fn recommended() -> impl Iterator<Item = &'static Self> {
+        KEYS.iter().filter(|key| key.is_recommended())
+    }
+}
+
+impl Kind {
+    /// The words that a value can be, if it is one of a few.
+    pub(crate) fn words(self) -> &'static [&'static str] {
+        match self {
+            OneOf(words) => words,
+            Boolean => &["true", "false"],
+            Color => &COLORS,
+            Text | Texts | Command | Number { .. } | Duration(_) | Signal | PortOr(_) | Address => {
+                &[]
+            }
+        }
+    }
+}
+
+/// The colours that air knows; any other is white.
+pub(crate) const COLORS: [&str; 8] =
+    ["red", "green", "yellow", "blue", "magenta", "cyan", "white", "raw"];
+
 const fn key(
     of: Of,
     name: &'static str,
@@ -482,6 +512,16 @@ pub(crate) const LISTS: &[(&str, &str, &[Key])] = &[
 /// The table whose keys are the user's own.
 pub(crate) const OPEN: (&str, &str) =
     ("env", "Variables for builds and the program, which override those of env_files.");
+
+/// The blocks of `build` for one operating system, and what they may hold (as in air).
+pub(crate) const PLATFORMS: [&str; 3] = ["linux", "darwin", "windows"];
+pub(crate) const PLATFORM_KEYS: [&str; 7] =
+    ["pre_cmd", "cmd", "post_cmd", "bin", "entrypoint", "full_bin", "args_bin"];
+
+/// The keys of the tables under `[[NAME]]`.
+pub(crate) fn of_list(name: &str) -> &'static [Key] {
+    LISTS.iter().find(|(one, ..)| *one == name).map_or(&[], |(.., keys)| keys)
+}
 
 /// The key of this name.
 pub(crate) fn find(name: &str) -> Option<&'static Key> {

@@ -10,7 +10,6 @@ use nix::sys::signal::Signal;
 
 use super::air::ProgramKeys;
 use super::document::{Document, NumberOrText, OneOrMany};
-use super::duration::Bare;
 use super::spare::{SPARED, Spare};
 use super::{
     Build, Clear, Color, Colors, Command, Config, Environment, Log, Loudness, Options, Port,
@@ -730,25 +729,8 @@ impl<'a> Resolver<'a> {
 
     pub(super) fn duration(&self, key: &'static str, default: Duration) -> Result<Duration> {
         self.document.assume(key, duration::written(default));
-        let written = self.written_duration(self.document, key, keys::unit(key, self.air_mode))?;
+        let written = self.document.duration(key, keys::unit(key, self.air_mode))?;
         Ok(written.unwrap_or(default))
-    }
-
-    /// A duration of this table; `bare`: what a number without a unit means.
-    pub(super) fn written_duration(
-        &self,
-        table: &Document,
-        key: &'static str,
-        bare: Bare,
-    ) -> Result<Option<Duration>> {
-        let Some(written) = table.number_or_text(key, duration::EXPECTED)? else { return Ok(None) };
-        duration::read(&written, bare).map_err(|(reason, remedy)| {
-            let error = table.refused(key, reason);
-            match remedy {
-                Some(remedy) => error.remedy(remedy),
-                None => error,
-            }
-        })
     }
 }
 

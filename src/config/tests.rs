@@ -3,6 +3,7 @@ use super::*;
 use crate::project::Question;
 
 mod corpus;
+mod declared;
 
 /// Nobody is asked in these tests.
 struct Nobody;
@@ -63,24 +64,6 @@ fn a_glob_that_leads_out_of_the_root_is_told_to_match_nothing() {
     let config = resolve("hotrun.toml", text).unwrap();
     let told = config.warnings.iter().filter(|warning| warning.contains("matches nothing"));
     assert_eq!(told.count(), 2, "{:?}", config.warnings);
-}
-
-#[test]
-fn the_example_documents_every_key_and_no_other() {
-    let text = uncommented().replace("cmd = \"\"", "cmd = \"true\"");
-    let document = Document::parse("air.example.toml", &text).unwrap();
-    let directory = tempfile::tempdir().unwrap();
-    let options = Options { directory: directory.path().to_owned(), ..Options::default() };
-    now(Resolver::new(&options, &document, false).resolve(&Nobody)).unwrap();
-    let mut documented = document.written();
-    // The table is there, empty, as its keys are the user's own.
-    documented.retain(|key| *key != "env");
-    let mut asked: Vec<&str> = document.asked().into_iter().collect();
-    // The articles' names for air's keys are understood, not recommended.
-    // And a list of tables cannot be written as a comment that is a key.
-    let others = ["watch.include_files", "watch.exclude_dirs", "build.rules", "listen"];
-    asked.retain(|key| !others.contains(key));
-    assert_eq!(documented, asked);
 }
 
 #[test]
@@ -327,7 +310,10 @@ fn warnings_are_in_the_order_of_the_file_and_offer_airs_own_keys_first() {
     assert!(warnings[2].ends_with("did you mean build.include_ext?"), "{warnings:?}");
     for warning in &warnings {
         let offered = warning.split_once("did you mean ").map(|(_, key)| key.trim_end_matches('?'));
-        assert!(offered.is_none_or(air::has_key), "{warning}");
+        assert!(
+            offered.is_none_or(|key| keys::find(key).is_some_and(|key| key.of == keys::Of::Air)),
+            "{warning}"
+        );
     }
 }
 

@@ -432,7 +432,7 @@ impl Resolver<'_> {
             return Err(table.refused("signal", "only the action \"signal\" takes a signal"));
         }
         let bare = if self.air_mode { Bare::Milliseconds } else { Bare::NeedsUnit };
-        let delay = self.written_duration(table, "delay", bare)?;
+        let delay = table.duration("delay", bare)?;
         if delay.is_some_and(|delay| !delay.is_zero()) {
             self.warnings.push(format!(
                 "{}: delay of {called} has no effect: rapid saves are merged into one",

@@ -149,8 +149,7 @@ fn as_table(rule: &Rule, base: &Path) -> Vec<(&'static str, Value)> {
 fn with_unit(key: &str, value: Value) -> Value {
     let is_in_ms = keys::unit(key, true) == Bare::Milliseconds;
     let number = value.as_integer().and_then(|number| u64::try_from(number).ok());
-    match number.filter(|_| is_in_ms) {
-        Some(0) => value,
+    match number.filter(|number| is_in_ms && *number > 0) {
         Some(number) => duration::written(Duration::from_millis(number)).into(),
         None => value,
     }

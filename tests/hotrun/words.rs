@@ -3,7 +3,7 @@
 use std::os::unix::fs::symlink;
 use std::process::Stdio;
 
-use crate::sandbox::{CONFIG, Sandbox};
+use crate::sandbox::{CONFIG, Sandbox, has};
 
 const ARGS: &str = "printf '<%s>' \"$@\"; echo\n";
 
@@ -167,4 +167,58 @@ fn air_wd_is_the_directory_and_the_root() {
     let root = project.root();
     assert!(stdout.contains(&format!("watch  {}\n", root.display())), "{stdout}");
     assert!(stdout.contains(&format!("run  {}/app", root.display())), "{stdout}");
+}
+
+#[test]
+fn what_is_generated_is_printed_as_it_is() {
+    let project = Sandbox::empty();
+    let generated = |args: &[&str]| {
+        let (code, stdout, stderr) = project.run(args);
+        assert_eq!((code, stderr.as_str()), (0, ""));
+        stdout
+    };
+    let schema = generated(&["schema"]);
+    assert!(
+        schema.contains("\"$schema\": \"http://json-schema.org/draft-07/schema#\""),
+        "{schema}"
+    );
+    let page = generated(&["man"]);
+    assert!(page.contains(".TH hotrun 1") && page.contains("hotrun schema"), "{page}");
+    for shell in ["bash", "zsh", "fish"] {
+        let script = generated(&["completions", shell]);
+        assert!(script.contains("rollback") && script.contains("build.cmd"), "{shell} {script}");
+        if has(&format!("what_is_generated_is_printed_as_it_is ({shell})"), &[shell]) {
+            let project = Sandbox::empty().file("script", &script);
+            project.sh(&format!("{shell} -n script"));
+        }
+    }
+    // Words of a shell that there is none of, or too many.
+    for args in [&["completions"][..], &["completions", "csh"], &["man", "x"], &["schema", "x"]] {
+        assert_eq!(project.run(args).0, 2, "{args:?}");
+    }
+}
+
+#[test]
+fn bash_completes_keys_and_their_words() {
+    if !has("bash_completes_keys_and_their_words", &["bash"]) {
+        return;
+    }
+    let project = Sandbox::empty();
+    let (_, script, _) = project.run(&["completions", "bash"]);
+    let ask = |line: &str| {
+        let words = line.split(' ').map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ");
+        let count = line.split(' ').count() - 1;
+        let text = format!(
+            "{script}\nCOMP_WORDS=({words}); COMP_CWORD={count}\n\
+             _hotrun hotrun \"${{COMP_WORDS[COMP_CWORD]}}\" \"${{COMP_WORDS[COMP_CWORD-1]}}\"\n\
+             printf '%s ' \"${{COMPREPLY[@]}}\"\n"
+        );
+        let output = std::process::Command::new("bash").args(["-c", &text]).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    };
+    assert_eq!(ask("hotrun roll"), "rollback");
+    assert_eq!(ask("hotrun --run.mo"), "--run.mode");
+    assert_eq!(ask("hotrun --run.mode "), "restart handover");
+    assert_eq!(ask("hotrun check --st"), "--strict");
+    assert_eq!(ask("hotrun rollback --rel"), "");
 }

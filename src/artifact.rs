@@ -6,6 +6,7 @@
 //!
 //! Invariant: a copy is never a link to the file that builds write.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind, Read};
@@ -50,6 +51,9 @@ pub struct Artifacts {
     newest: u32,
     /// The one that was gone back to.
     chosen: Option<u32>,
+    /// The files that builds of this hotrun, or this hotrun itself, are known to have written beside
+    /// the copies, as they were then.
+    written: HashMap<PathBuf, Identity>,
     inbox: UnboundedSender<Message>,
 }
 
@@ -93,6 +97,7 @@ impl Artifacts {
             current: 0,
             newest: 0,
             chosen: None,
+            written: HashMap::new(),
             inbox,
         }
     }
@@ -107,6 +112,16 @@ impl Artifacts {
         self.made.extend(made);
         self.hold();
         Ok(())
+    }
+
+    /// A build, or hotrun itself, has written this file.
+    pub fn was_written(&mut self, path: PathBuf, meta: &fs::Metadata) {
+        self.written.insert(path, Identity::of(meta));
+    }
+
+    /// Whether a file is as a build, or hotrun itself, has written it.
+    pub fn is_written(&self, path: &Path, meta: &fs::Metadata) -> bool {
+        self.written.get(path) == Some(&Identity::of(meta))
     }
 
     /// Locks the directory, unless this has been done: a hotrun that sees the project from another

@@ -31,7 +31,6 @@ use crate::event::{
 use crate::filter::{Filter, Reason, Verdict};
 use crate::listen::Listeners;
 use crate::lock::Lock;
-use crate::own_dir::Identity;
 use crate::own_writes::OwnWrites;
 use crate::process::Terminal::OutputOnly;
 use crate::process::terminal::Terminal;
@@ -195,7 +194,6 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
         messages: HashMap::new(),
         printed: HashMap::new(),
         executable: None,
-        written: HashMap::new(),
         given: Given::default(),
         changed: Vec::new(),
         probes: HashMap::new(),
@@ -313,9 +311,6 @@ struct Engine {
     printed: HashMap<Proc, Vec<u8>>,
     /// What the last build that succeeded has named.
     executable: Option<PathBuf>,
-    /// The files in `tmp_dir` that builds of this hotrun, or this hotrun itself, are known to have
-    /// written, as they were then.
-    written: HashMap<PathBuf, Identity>,
     /// What `cargo run` gives the program.
     given: Given,
     /// What was changed, for the builds and apps to come.

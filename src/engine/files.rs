@@ -8,7 +8,7 @@ use super::Engine;
 use crate::config::KEPT;
 use crate::error::{Error, Result};
 use crate::event::Notice;
-use crate::own_dir::{self, Identity};
+use crate::own_dir;
 use crate::process::{self, without_escapes};
 use crate::watch::changed_at;
 
@@ -50,7 +50,7 @@ impl Engine {
         let project = [&self.config.watch.base, &self.config.directory];
         let own = directory.join(KEPT).join(process::owner());
         let is_own = |path: &Path, meta: &std::fs::Metadata| {
-            path == own || self.written.get(path) == Some(&Identity::of(meta))
+            path == own || self.artifacts.is_written(path, meta)
         };
         let outcome = match why_to_keep(directory, &project.map(PathBuf::as_path)) {
             _ if self.artifacts.has_neighbours(process::is_alive) => {
@@ -74,7 +74,7 @@ impl Engine {
         if let Ok(meta) = artifact.symlink_metadata()
             && changed_at(&meta).zip(began).is_some_and(|(at, began)| at >= began)
         {
-            self.written.insert(artifact, Identity::of(&meta));
+            self.artifacts.was_written(artifact, &meta);
         }
     }
 
@@ -97,9 +97,7 @@ impl Engine {
             .and_then(|()| std::fs::write(path, text))
             .and_then(|()| path.symlink_metadata());
         match written {
-            Ok(meta) => {
-                self.written.insert(path.clone(), Identity::of(&meta));
-            }
+            Ok(meta) => self.artifacts.was_written(path.clone(), &meta),
             Err(error) => self.report.say(&Notice::Warning(format!(
                 "{}: {error}, so the output of the build is not logged (build.log)",
                 path.display()

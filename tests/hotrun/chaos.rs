@@ -216,7 +216,7 @@ fn take_descriptors(run: &mut Run, hotrun: &Hotrun) {
     let before = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
     let before = before.lines().find_map(|line| line.strip_prefix("Max open files"));
     let before = before.unwrap().split_whitespace().next().unwrap().to_owned();
-    set(&(open + run.random.below(4) as usize).to_string());
+    set(&(open + usize::try_from(run.random.below(4)).unwrap()).to_string());
     for _ in 0..=run.random.below(4) {
         run.edit();
         run.random.pause();

@@ -318,6 +318,8 @@ fn after_any_disturbance_the_newest_serves_and_nothing_is_left_over() {
     let until = Instant::now() + Duration::from_secs(seconds);
     let mut run = Run::new(seed);
     let mut hotrun = run.project.start(&[]);
+    // A configuration that is broken when hotrun begins is an error, with which it ends.
+    hotrun.wait_for("building");
     let mut figures = Figures::of(hotrun.pid());
     let (mut rests, mut disturbances) = (0, 0);
     while Instant::now() < until {

@@ -398,7 +398,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "/w/Cargo.toml: several programs to choose from: a, b\n  \
-             help: hotrun --bin a\n        or set default-run in Cargo.toml"
+             help: hotrun --bin a\n        hotrun --bin b\n        or set default-run in Cargo.toml"
         );
         assert_eq!(error.code(), 2);
     }

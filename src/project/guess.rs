@@ -287,26 +287,47 @@ pub fn guess(directory: &Path) -> Outcome {
 
 /// Directories that hold projects of their own, as a rule.
 const COLLECTIONS: [&str; 5] = ["", "apps", "services", "packages", "examples"];
+/// Directories that hold no program that a user would run.
+const NO_COLLECTIONS: [&str; 11] = [
+    "test",
+    "tests",
+    "spec",
+    "doc",
+    "docs",
+    "bench",
+    "benches",
+    "fixtures",
+    "vendor",
+    "scripts",
+    "node_modules",
+];
 /// Maximum number of directories below that are looked at, and of those that are named.
 const MAX_BELOW: (usize, usize) = (60, 8);
 
 /// Names the projects below, where the directory itself is none that can be run.
 fn with_those_below(directory: &Path, outcome: Outcome) -> Outcome {
     let (reason, remedy) = match outcome {
-        Outcome::Unable { reason, remedy } => (reason, Some(remedy)),
+        Outcome::Unable { reason, remedy } if !lacks_a_tool(&reason) => (reason, Some(remedy)),
         Outcome::Unknown => ("no project that hotrun knows, and no configuration".into(), None),
-        Outcome::Found(_) | Outcome::Several(_) | Outcome::Uninstalled { .. } => return outcome,
+        Outcome::Found(_)
+        | Outcome::Several(_)
+        | Outcome::Unable { .. }
+        | Outcome::Uninstalled { .. } => return outcome,
     };
     let path = search::path(directory);
     let place = Place::new(directory, &path);
     let names = COLLECTIONS.iter().flat_map(|above| place.directories_in(above));
     let is_project = |name: &String| {
+        if NO_COLLECTIONS.contains(&name.as_str()) {
+            return false;
+        }
         let below = directory.join(name);
         let has_marker = |marker: &&str| below.join(marker).is_file();
         ["Cargo.toml", "go.mod"].iter().any(has_marker)
             || match guess_with(&below, &path) {
                 Outcome::Found(_) | Outcome::Several(_) | Outcome::Uninstalled { .. } => true,
-                Outcome::Unable { .. } | Outcome::Unknown => false,
+                Outcome::Unable { reason, .. } => lacks_a_tool(&reason),
+                Outcome::Unknown => false,
             }
     };
     let below: Vec<String> = names.take(MAX_BELOW.0).filter(is_project).collect();
@@ -416,8 +437,15 @@ fn needing(
 
 /// The outcome where the tool that a project needs is not installed.
 fn not_installed(kind: &str, evidence: &str, tool: &str) -> Outcome {
-    let reason = format!("this is a {kind} project ({evidence}), and `{tool}` is not installed");
+    let reason = format!("this is a {kind} project ({evidence}), and `{tool}`{NOT_INSTALLED}");
     unable(reason, how_to_install(tool))
+}
+
+/// The end of the reason where a tool is missing.
+const NOT_INSTALLED: &str = " is not installed";
+
+fn lacks_a_tool(reason: &str) -> bool {
+    reason.ends_with(NOT_INSTALLED)
 }
 
 /// Why nothing is run where there are several programs, and the commands that run one each.

@@ -87,7 +87,7 @@ fn several_programs_ask_for_a_choice_and_flags_make_it() {
     assert_eq!(
         stderr,
         "hotrun: ROOT/Cargo.toml: several programs to choose from: a, b\n  \
-         help: hotrun --bin a\n        or set default-run in Cargo.toml\n"
+         help: hotrun --bin a\n        hotrun --bin b\n        or set default-run in Cargo.toml\n"
     );
     let run = |args: &[&str]| {
         let args: Vec<&str> = ["--once", "-q"].iter().chain(args).copied().collect();

@@ -56,14 +56,22 @@ pub(super) fn choose<'a>(
     }
 }
 
+/// Maximum number of programs that are named by a command each.
+const MAX_NAMED: usize = 8;
+
 fn the_only<'a>(found: &Found<'a>, manifest: &Path) -> Result<(&'a Package, &'a Target)> {
     match &found[..] {
         [only] => Ok(*only),
-        several => Err(Error::usage(
-            manifest.display(),
-            format!("several programs to choose from: {}", names(several)),
-        )
-        .remedy(format!("hotrun --bin {}\nor set default-run in Cargo.toml", several[0].1.name))),
+        several => {
+            let commands = several
+                .iter()
+                .take(MAX_NAMED)
+                .map(|(_, target)| format!("hotrun --bin {}\n", target.name));
+            let commands: String = commands.collect();
+            let why = format!("several programs to choose from: {}", names(several));
+            Err(Error::usage(manifest.display(), why)
+                .remedy(commands + "or set default-run in Cargo.toml"))
+        }
     }
 }
 

@@ -591,6 +591,9 @@ impl Package<'_> {
                 return uninstalled(kind, evidence, &format!("{manager} install"));
             }
         }
+        if let Some(outcome) = self.lacks_variables(kind, evidence, &plain.run) {
+            return outcome;
+        }
         // Run without the package manager, so that signals reach the program.
         let run = if self.place.has(&format!("node_modules/.bin/{tool}")) {
             format!("./node_modules/.bin/{tool} {rest}").trim_end().to_owned()
@@ -624,7 +627,7 @@ impl Package<'_> {
                 guess = guess.excludes(&made);
             }
         }
-        let mut files = files_of_variables(&plain.run);
+        let mut files = files_of_variables(&plain.run, &["--env-file", "--env-file-if-exists"]);
         let reads_env = ["dotenv", "dotenv-cli", "@nestjs/config"];
         if files.is_empty() && reads_env.iter().any(|name| self.has_dependency(name)) {
             files.push(".env".to_owned());
@@ -635,6 +638,22 @@ impl Package<'_> {
             guess = guess.set_list("build.include_file", &files);
         }
         guess.variables(&plain.variables).found()
+    }
+
+    /// Node does not start without a file of variables that it is told to read; a repository has an
+    /// example of it.
+    fn lacks_variables(&self, kind: &str, evidence: &str, run: &str) -> Option<Outcome> {
+        let needed = files_of_variables(run, &["--env-file"]);
+        let file = needed.into_iter().find(|file| !self.place.has(file))?;
+        let ends = [".example", ".sample", ".template", ".dist", ".defaults"];
+        let mut examples = ends.iter().map(|end| format!("{file}{end}"));
+        let example = examples.find(|example| self.place.has(example))?;
+        Some(Outcome::Uninstalled {
+            reason: format!(
+                "this is a {kind} project ({evidence}) that reads {file}, which is missing"
+            ),
+            remedy: format!("`cp {} {}`", quoted(&example), quoted(&file)),
+        })
     }
 
     fn is_installed(&self) -> bool {
@@ -691,10 +710,9 @@ fn without_options_of_watching<'a>(tool: &str, rest: &[&'a str]) -> Vec<&'a str>
     kept
 }
 
-/// The files of variables that a command names for Node: `--env-file=.env`.
-fn files_of_variables(command: &str) -> Vec<String> {
+/// The files of variables that a command names for Node by these options: `--env-file=.env`.
+fn files_of_variables(command: &str, options: &[&str]) -> Vec<String> {
     let words: Vec<&str> = command.split(' ').collect();
-    let options = ["--env-file", "--env-file-if-exists"];
     let pairs = words.iter().enumerate().filter_map(|(at, word)| match word.split_once('=') {
         Some((name, file)) => options.contains(&name).then_some(file),
         None => options.contains(word).then(|| words.get(at + 1).copied())?,

@@ -171,7 +171,12 @@ fn installed_script(place: &Place<'_>, project: &toml::Table, has_other: bool) -
 /// The only source at the top level that is a program, or all that are.
 fn lone_source(place: &Place<'_>) -> Outcome {
     let mut sources = place.ending_in(".py");
-    sources.retain(|name| name != "setup.py");
+    // Scripts of tools, and tests.
+    let others = ["setup.py", "conftest.py", "noxfile.py", "versioneer.py", "fabfile.py"];
+    sources.retain(|name| {
+        let is_test = name.starts_with("test") || name.ends_with("_test.py");
+        !is_test && !others.contains(&name.as_str())
+    });
     let is_main = |name: &&String| place.read(name).contains("__name__");
     let mains: Vec<String> = sources.iter().filter(is_main).cloned().collect();
     let programs = if mains.is_empty() && sources.len() == 1 { sources } else { mains };
@@ -343,6 +348,14 @@ pub(super) fn interpreter(place: &Place<'_>) -> Result<String, &'static str> {
     if let Some(python) = of_environment(place.directory) {
         return Ok(python);
     }
+    // Where the application is in a directory of its own, so is its environment.
+    let of_part = |part: &&str| of_environment(&place.directory.join(part));
+    if let Some(part) =
+        ["backend", "server", "api", "app", "src"].iter().find(|part| of_part(part).is_some())
+        && let Some(python) = of_part(part)
+    {
+        return Ok(format!("{part}/{python}"));
+    }
     let text = place.read("pyproject.toml");
     let by_manager = [
         (place.has("uv.lock") || text.contains("[tool.uv"), "uv"),
@@ -454,7 +467,18 @@ fn from_factory(place: &Place<'_>) -> Option<Outcome> {
 fn package_names(place: &Place<'_>, project: &toml::Table) -> Vec<String> {
     let named = project.get("project").and_then(|table| table.get("name")?.as_str());
     let of_poetry = || project.get("tool")?.get("poetry")?.get("name")?.as_str();
-    let named = named.or_else(of_poetry).map(str::to_owned);
+    // `name = shop`, or `name="shop",`
+    let of_setup = || {
+        ["setup.cfg", "setup.py"].into_iter().find_map(|file| {
+            let source = code(&place.read(file));
+            let value = source.lines().find_map(|line| {
+                let (key, value) = line.trim().trim_start_matches("setup(").split_once('=')?;
+                (key.trim() == "name").then(|| value.trim().to_owned())
+            });
+            value.map(|value| value.trim_matches(['"', '\'', ',', ' ']).to_owned())
+        })
+    };
+    let named = named.or_else(of_poetry).map(str::to_owned).or_else(of_setup);
     let names = named.into_iter().chain([place.name()]).map(|name| name.replace('-', "_"));
     names.filter(|name| !name.is_empty() && !name.contains('/')).collect()
 }

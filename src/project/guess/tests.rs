@@ -698,6 +698,17 @@ fn options_of_node_that_have_a_value_keep_it_and_files_of_variables_are_watched(
 }
 
 #[test]
+fn a_file_of_variables_that_is_missing_is_made_from_its_example() {
+    let package = "{\"scripts\": {\"dev\": \"node --env-file=.env a.js\"}}";
+    let told = guess(&[("package.json", package), (".env.example", "A=1")]);
+    assert!(told.ends_with("reads .env, which is missing; `cp .env.example .env`"), "{told}");
+    for files in [&[][..], &[(".env.example", ""), (".env", "")]] {
+        let told = guess(&[&[("package.json", package)], files].concat());
+        assert!(told.ends_with(": node --env-file=.env a.js"), "{told}");
+    }
+}
+
+#[test]
 fn of_a_workspace_the_programs_of_its_packages_are_run_from_the_root() {
     let root = "{\"workspaces\": [\"packages/*\", \"./tools/cli\"]}";
     let api = "{\"scripts\": {\"dev\": \"tsx watch src/a.ts\"}}";
@@ -779,6 +790,23 @@ fn scripts_of_setup_py_and_setup_cfg_are_programs_once_they_are_installed() {
         let other = [&bare[..], &[("shop/__main__.py", "")]].concat();
         assert!(guess(&other).ends_with("python3 -m shop"), "{}", guess(&other));
     }
+}
+
+#[test]
+fn tests_are_no_programs_and_setup_py_names_the_package() {
+    let test = ("test_shop.py", "if __name__ == '__main__':\n    unittest.main()\n");
+    let procfile = ("Procfile", "web: gunicorn till:app\n");
+    let setup = ("setup.py", "setup(\n    name=\"till\",\n)\n");
+    let told = guess(&[test, procfile, setup]);
+    assert!(told.ends_with("gunicorn till:app"), "{told}");
+    let told = guess(&[test, procfile, setup, ("till/__main__.py", "")]);
+    assert!(told.ends_with("python3 -m till"), "{told}");
+    let told = guess(&[
+        test,
+        ("setup.cfg", "[metadata]\nname = till\n"),
+        ("till/app.py", "app = Flask(__name__)"),
+    ]);
+    assert!(told.contains("flask --app till.app run"), "{told}");
 }
 
 #[test]
@@ -945,7 +973,7 @@ fn where_nothing_can_be_run_the_projects_below_are_named() {
     };
     let below = [
         ("api/Cargo.toml", ""),
-        ("docs/a.md", ""),
+        ("docs/package.json", "{\"scripts\": {\"dev\": \"node x\"}}"),
         ("examples/one/go.mod", ""),
         ("web/package.json", "{\"scripts\": {\"dev\": \"x\"}, \"dependencies\": {\"y\": \"1\"}}"),
     ];
@@ -958,4 +986,10 @@ fn where_nothing_can_be_run_the_projects_below_are_named() {
         "{text}"
     );
     assert_eq!(told(&[("docs/a.md", "")]), "Unknown");
+    // One whose tool is missing is a project, too, and needs that first.
+    let of_haskell = [("one/main.hs", ""), ("one/src/main.py", "")];
+    assert!(told(&of_haskell).ends_with("run:\nhotrun -C one"), "{}", told(&of_haskell));
+    let tool = [("main.hs", ""), ("src/main.js", "")];
+    assert!(told(&tool).starts_with("this is a Haskell"), "{}", told(&tool));
+    assert!(!told(&tool).contains("-C"), "{}", told(&tool));
 }

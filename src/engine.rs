@@ -1,8 +1,8 @@
-//! The one loop. It takes messages from the one inbox, lets [`State`] decide, and performs
-//! the effects.
+//! The main loop. It takes messages from one inbox, lets [`State`] decide, and performs the
+//! effects.
 //!
-//! It never decides, and performing never waits: what takes time is a task that reports to
-//! the inbox.
+//! The loop itself decides nothing, and performing an effect never waits. Work that takes time runs
+//! in a task, which reports to the inbox.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -67,73 +67,74 @@ use program::Built;
 use saves::{Late, Window};
 use terminal::Seat;
 
-/// The pause before an app that ended by itself is started again: the first, and the most
-/// that doubling makes of it.
+/// First delay before an app that exited by itself is restarted. Each early exit doubles it.
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
-const LAST_BACKOFF: Duration = Duration::from_secs(8);
-/// An app that lived this long has earned a first pause again.
+/// Maximum of that delay.
+const MAX_BACKOFF: Duration = Duration::from_secs(8);
+/// An app that ran at least this long resets the restart delay.
 const LONG_LIFE: Duration = Duration::from_secs(10);
-/// A rule that ran so often in a row because of what changed while it ran is named.
+/// Number of runs in a row, triggered by files that changed during the previous run, after which
+/// hotrun warns about the rule and delays its next run.
 const ROUNDS_OF_RULES: u32 = 5;
-/// `HOTRUN_CHANGED` is cut at this many bytes.
-const MOST_CHANGED: usize = 4096;
-/// An app listens by then, if it does at all.
+/// Maximum length of `HOTRUN_CHANGED`, in bytes.
+const MAX_CHANGED: usize = 4096;
+/// Delay after which an app that listens at all is expected to listen.
 const KNOWS_PORTS: Duration = Duration::from_secs(2);
-/// A build that listens on a port after so much time does not end.
+/// A build that listens on a port this long after its start is assumed never to exit.
 const ENDLESS: Duration = Duration::from_secs(5);
-/// After so many short lives in a row it is told.
+/// Number of early exits in a row after which a crash loop is reported.
 const CRASH_LOOP: u32 = 5;
-/// The key that decides how long a program may take to end; and what else helps if a restart waits
-/// for it.
+/// The setting that limits how long a program may take to exit.
 const KILL_DELAY: &str = "build.kill_delay";
+/// The same for a restart that waits for the program, with the alternative.
 const KILL_DELAY_OR_MODE: &str = "build.kill_delay; run.mode = \"handover\" does not wait";
-/// The grace that is left to a program that is ending when a newer save comes.
-const HURRIED: Duration = Duration::from_secs(1);
-/// Time between `run.signal`, where that follows SIGINT, and SIGKILL.
+/// Grace period that is left to an exiting program when a newer save arrives.
+const HURRIED_GRACE: Duration = Duration::from_secs(1);
+/// Time between `run.signal`, where it follows SIGINT, and SIGKILL.
 const BEFORE_KILL: Duration = Duration::from_secs(1);
-/// At the end: how long hotrun waits for its guardians, whose trees are gone, and for
-/// whoever reads what it said last.
-const GUARDIANS_END: Duration = Duration::from_secs(1);
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Time that guardians have to exit at shutdown, when their process trees are gone.
+const GUARDIANS_TIMEOUT: Duration = Duration::from_secs(1);
+/// Timeout for writing the last lines of output.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What is told once.
+/// A message that is printed only once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Told {
-    /// A program may have bound the port itself. Forgotten when one has proven good, or when
-    /// the listeners change.
+    /// A program may have bound the port itself. Reset when a program has proven good, or when the
+    /// listeners change.
     MayHaveBound,
-    /// Nobody may be there to accept on this listener. Forgotten when the listeners change.
+    /// Possibly no program accepts on this listener. Reset when the listeners change.
     NobodyOn(String),
-    /// An app counts as ready without a sign.
+    /// An app counts as ready without a readiness signal.
     Assumed,
-    /// It can give none.
+    /// Apps cannot signal readiness, since there is no socket for it.
     NoSocket,
-    /// Somebody could go back to the last good artifact.
+    /// A rollback to the last good artifact is possible.
     RollbackPossible,
     /// An artifact could not be kept.
     NotKept,
-    /// It is not known what `cargo run` gives the program.
+    /// The variables that `cargo run` sets for the program are unknown.
     NotGiven,
 }
 
-/// What has become of a file since the app was started.
+/// How a file has changed since the app was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unread {
     Changed,
-    /// It did not exist then. The app has missed nothing if it is deleted again.
+    /// The file did not exist then. If it is deleted again, the app has missed nothing.
     Made,
 }
 
-/// How to talk.
+/// Output options of the command line.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Talk {
     /// `-q`.
     pub quiet: bool,
-    /// `--color`, which beats the configuration.
+    /// `--color`, which overrides the configuration.
     pub color: Option<Color>,
 }
 
-/// Runs hotrun to its end, and returns its exit code.
+/// Runs hotrun until it exits, and returns its exit code.
 pub async fn run(options: Options, talk: Talk) -> Result<u8> {
     process::terminal::block_signals();
     let console = Console::new()?;
@@ -148,7 +149,7 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
     let config = unless_interrupted(&mut inbox, first::load(&options, &helper)).await;
     drop(helper);
     let Ok(Some(config)) = config else {
-        processes.end(GUARDIANS_END).await;
+        processes.end(GUARDIANS_TIMEOUT).await;
         return config.map(|_| 0);
     };
     let spare = Spare::new(&config.spare).unwrap_or_default();
@@ -228,12 +229,12 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
     engine.leave_terminal();
     engine.clean();
     let is_forced = code == ABANDONED;
-    engine.processes.end(if is_forced { Duration::ZERO } else { GUARDIANS_END }).await;
-    console.flush(LAST_WORDS).await;
+    engine.processes.end(if is_forced { Duration::ZERO } else { GUARDIANS_TIMEOUT }).await;
+    console.flush(FLUSH_TIMEOUT).await;
     Ok(code)
 }
 
-/// The outcome of this, or `None` if hotrun is asked to end before.
+/// Returns the outcome of the task, or `None` if a shutdown is requested first.
 async fn unless_interrupted<T>(
     inbox: &mut UnboundedReceiver<Message>,
     task: impl Future<Output = Result<T>>,
@@ -244,7 +245,8 @@ async fn unless_interrupted<T>(
     }
 }
 
-/// While there is nobody yet to whom other messages could mean something.
+/// Waits for a shutdown request. Before the engine exists, no other message matters, except a
+/// request to suspend.
 async fn until_interrupted(inbox: &mut UnboundedReceiver<Message>) {
     loop {
         match inbox.recv().await {
@@ -259,99 +261,99 @@ struct Engine {
     state: State,
     config: Config,
     options: Options,
-    /// Read again; it becomes `config` when the next build starts.
+    /// The configuration that was read last; becomes `config` when the next build starts.
     next: Option<Config>,
     processes: Processes,
     report: Report,
     watch: Option<Watch>,
-    /// Which rule has a file; made from `config`.
+    /// Classifies files, by the rules and filters of `config`.
     filter: Rc<Filter>,
-    /// Who writes which files.
+    /// Which files are written by builds.
     attribution: Attribution,
-    /// Which files the program itself writes.
+    /// Which files are written by the program itself.
     own_writes: OwnWrites,
-    /// Saves that may be the program's own, and are acted on later.
+    /// Saves that may be the program's own writes, and are handled later.
     late: Late,
-    /// The program that was last built.
+    /// The program that was built last.
     built: Built,
-    /// What has changed since the app was started, which it may read at its start.
+    /// Files that have changed since the app was started, and that it may read at its start.
     unread: BTreeMap<PathBuf, Unread>,
-    /// Whether a build was requested since.
+    /// Whether a build was requested since the app was started.
     is_wanted: bool,
-    /// A build that is not to begin at once, since builds seem to cause each other.
+    /// A build that is delayed because builds seem to trigger each other.
     paused_build: Paused,
-    /// Rules, likewise.
+    /// Rules that are delayed for the same reason.
     paused_rules: Paused,
     fingerprints: Fingerprints,
-    /// The time of the last build or run of rules.
+    /// The time span of the last build, or of the last run of rules.
     window: Option<Window>,
     checks: Checks,
-    /// The build that runs, or ran last, is a verification.
+    /// Whether the running build, or the last one, is a verification.
     verifies: bool,
-    /// What go was asked.
+    /// The state of the query to `go list`.
     listing: Listing,
-    /// What changed while rules ran, and is theirs again.
+    /// Whether files changed while their own rule was running.
     rules_cause_themselves: bool,
-    /// So often in a row.
+    /// How many times in a row that has happened.
     rounds_of_rules: u32,
-    /// Variables for everything that is run.
+    /// Variables for every process that hotrun starts.
     env: Vec<(String, String)>,
-    /// Those with which the app was started.
+    /// The variables with which the app was started.
     app_env: Vec<(String, String)>,
-    /// The last build that ran to its end has failed.
+    /// Whether the last build that was not cancelled failed.
     build_failed: bool,
-    /// There was an app.
+    /// Whether an app was ever started.
     has_run: bool,
-    /// What is wrong with their files, if it was told.
+    /// The last env-file error reported, so that it is not repeated.
     told_env: Option<String>,
     roles: HashMap<Proc, Role>,
-    /// What builds printed for hotrun to read.
+    /// Output of builds that hotrun parses.
     messages: HashMap<Proc, Vec<u8>>,
-    /// What builds printed for people, where that is kept.
+    /// Output of builds for the user, where it is kept.
     printed: HashMap<Proc, Vec<u8>>,
-    /// What the last build that succeeded has named.
+    /// The executable that the last successful build named.
     executable: Option<PathBuf>,
     /// What `cargo run` gives the program.
     given: Given,
-    /// What was changed, for the builds and apps to come.
+    /// The changed files, for the next builds and apps.
     changed: Vec<PathBuf>,
     probes: HashMap<Proc, Probe>,
     /// Sockets that every app inherits.
     listeners: Listeners,
-    /// Good ones, to go back to.
+    /// Good artifacts, for rollbacks.
     artifacts: Artifacts,
-    /// Who waits for the answer to an order.
+    /// Where to send the answer to an order from another process.
     asked: Option<oneshot::Sender<std::result::Result<String, String>>>,
-    /// Orders from elsewhere arrive as long as this lives.
+    /// The control socket; closed on drop.
     _control: Option<Server>,
-    /// No other hotrun runs with this configuration as long as this lives.
+    /// The lock on this configuration; released on drop.
     lock: Option<Lock>,
-    /// What was told, and is not told again.
+    /// Messages that were printed, and are not repeated.
     told: HashSet<Told>,
     spacing: Option<JoinHandle<()>>,
     backoff: Option<JoinHandle<()>>,
-    /// The next pause before an app that ended by itself is started again.
+    /// The next delay before an app that exited by itself is restarted.
     pause: Duration,
     loading: Option<oneshot::Receiver<Result<Config>>>,
-    /// What the screen shows beside lines.
+    /// The parts of the screen that are not lines of the log.
     display: Display,
-    /// The exit code of what ends hotrun, if that is no wish of anybody's.
+    /// Exit code for an internal failure; `None` when shutdown was requested.
     broken: Option<u8>,
-    /// The terminal.
+    /// The terminal and its current owner.
     seat: Seat,
-    /// The build is a program that serves, and does not end by itself.
+    /// Whether the build command runs a server, and so does not exit.
     builds_serve: bool,
     /// Ports on which apps of this project have listened.
     ports: BTreeSet<u16>,
-    /// What `run.port = "auto"` stands for, once it is needed.
+    /// The port that was chosen for `run.port = "auto"`.
     chosen_port: Option<u16>,
-    /// hotrun was asked to end.
+    /// Whether hotrun is shutting down.
     is_ending: bool,
-    /// Ctrl-C was typed.
+    /// Whether Ctrl-C was typed.
     has_heard_ctrl_c: bool,
-    /// The last app that exited did so soon after its start.
+    /// Whether the last app that exited failed soon after its start.
     has_failed_start: bool,
-    /// So many apps in a row have ended by themselves soon after their start.
+    /// How many apps in a row exited by themselves soon after their start.
     short_lives: u32,
     sender: UnboundedSender<Message>,
 }
@@ -397,7 +399,7 @@ impl Engine {
         None
     }
 
-    // From messages to events
+    // Messages to events
 
     fn spawned(&mut self, proc: Proc, pid: i32) {
         if let Some(facts) = self.report.facts.get_mut(&proc) {
@@ -560,7 +562,7 @@ impl Engine {
         self.build_ended(proc, ended)
     }
 
-    /// What follows from the end of a build, beside that it has ended.
+    /// Returns the events that follow from the end of a build.
     fn build_ended(&mut self, proc: Proc, ended: Ended) -> Vec<Event> {
         let outcome = if ended.succeeded() {
             let files = self.program_files();
@@ -571,7 +573,7 @@ impl Engine {
                 }
             }
             match outcome {
-                // Sources that are run as they are say nothing of what the build has made.
+                // Sources that are run as they are say nothing about what the build wrote.
                 Outcome::Same if !files.iter().any(|file| self.is_made_by_builds(file)) => {
                     self.unknown_outcome()
                 }
@@ -587,7 +589,7 @@ impl Engine {
         let is_same = outcome == Outcome::Same && !self.config.run.restart_unchanged;
         let needs_none =
             (confirms || is_same) && !self.is_wanted && self.only_the_compiler_reads_what_changed();
-        // Whatever the build may not have read, the app has not read either.
+        // A file that the build may not have read was not read by the app either.
         if needs_none {
             self.app_has_not_read(verify.clone());
         }
@@ -611,7 +613,8 @@ impl Engine {
         events
     }
 
-    /// Everything that builds write in the project is seen, or not.
+    /// The outcome of a build whose program file is unknown. Its writes are seen only if no filter
+    /// hides any of them.
     fn unknown_outcome(&self) -> Outcome {
         let watch = &self.config.watch;
         let sees_all = watch.extensions == Extensions::Any
@@ -620,7 +623,7 @@ impl Engine {
         if sees_all { Outcome::Unknown } else { Outcome::Unseen }
     }
 
-    /// These have changed during the build that has ended, and the app was started before.
+    /// Notes files that changed during the build that has ended: the app was started before that.
     fn app_has_not_read(&mut self, paths: Vec<PathBuf>) {
         for path in paths {
             let is_new = self.attribution.is_new(&path);
@@ -629,7 +632,7 @@ impl Engine {
         }
     }
 
-    /// Nothing that has changed since the app was started is read by the program itself.
+    /// Whether the program itself reads none of the files that have changed since it was started.
     fn only_the_compiler_reads_what_changed(&self) -> bool {
         let matters = |(path, how): &(&PathBuf, &Unread)| {
             **how == Unread::Changed || !self.attribution.is_gone(path)
@@ -653,7 +656,7 @@ impl Engine {
         }
     }
 
-    // The configuration, read again
+    // Reloading the configuration
 
     fn reload(&mut self) {
         let (sender, receiver) = oneshot::channel();
@@ -662,7 +665,7 @@ impl Engine {
         let inbox = self.sender.clone();
         spawn_local(async move {
             let loaded = config::load(&options, &helper).await;
-            // A newer reload may have made this one pointless.
+            // A newer reload may have replaced this one.
             if sender.send(loaded).is_ok() {
                 let _ = inbox.send(Message::Loaded);
             }
@@ -811,8 +814,9 @@ impl Engine {
         self.spawn(proc, Role::Rules, None, stages, None, None);
     }
 
-    /// The commands for these files, in the order of their rules. One with `{}` runs for
-    /// each file that is there. No files: nobody knows which, so all the others run.
+    /// The commands for these files, in the order of their rules. A command with `{}` runs once for
+    /// each file that exists. Without files, all other commands run, since it is unknown which
+    /// files changed.
     fn rule_stages(&self, paths: &[PathBuf]) -> Vec<Stage> {
         let mut stages = Vec::new();
         for (number, rule) in self.config.watch.rules.iter().enumerate() {
@@ -834,7 +838,7 @@ impl Engine {
             for file in files.filter(|file| file.exists()) {
                 let name = file.strip_prefix(&self.config.watch.base).unwrap_or(file);
                 let shown = cmd.replace("{}", &quoted(&printable(name)));
-                // A name that begins with a dash is no option.
+                // Keeps a name that begins with a dash from being taken for an option.
                 let is_dashed = name.as_os_str().as_bytes().starts_with(b"-");
                 let name = if is_dashed { Path::new(".").join(name) } else { name.to_owned() };
                 let words = ["/bin/sh", "-c", for_file, "sh"].map(OsString::from);
@@ -885,12 +889,12 @@ impl Engine {
     }
 
     fn nothing_to_start(&self, proc: Proc, why: String) {
-        // The inbox closes when hotrun ends.
+        // The inbox closes when hotrun exits.
         let _ = self.sender.send(Event::Exited(proc, Ended::NotStarted(why)).into());
         let _ = self.sender.send(Event::Gone(proc).into());
     }
 
-    /// The program that is installed, where the build has made none of its name.
+    /// The installed program, if the build has not created one of that name.
     fn or_fallback(&self, command: &Command) -> Command {
         match &self.config.run.fallback {
             Some(fallback) if !fallback.missing.exists() => fallback.command.clone(),
@@ -992,13 +996,13 @@ impl Engine {
         self.processes.spawn(proc, job);
     }
 
-    /// The changed paths, relative to the root, one a line. A path that has a line feed, or begins
-    /// with a double quote, is written in double quotes as git does: `\n`, `\"`, `\\`.
+    /// The changed paths, relative to the root, one per line. A path that contains a line feed, or
+    /// begins with a double quote, is quoted as git does: `\n`, `\"`, `\\`.
     fn changed_paths(&self) -> OsString {
         let mut text = OsString::new();
         for path in &self.changed {
             let relative = path.strip_prefix(&self.config.watch.base).unwrap_or(path);
-            if text.len() + relative.as_os_str().len() + 1 > MOST_CHANGED {
+            if text.len() + relative.as_os_str().len() + 1 > MAX_CHANGED {
                 break;
             }
             if !text.is_empty() {
@@ -1041,8 +1045,8 @@ impl Engine {
         if is_restart { run.restart_grace } else { run.grace }
     }
 
-    /// A program that takes its time to end, and is waited for, keeps a newer one from starting.
-    /// Without `kill_delay`, a save makes that wait short.
+    /// Shortens the grace period of an exiting program, which delays the start of a newer one. An
+    /// explicit `kill_delay` is kept.
     fn hurry(&self) {
         let run = &self.config.run;
         if run.is_grace_chosen || run.mode == Mode::Handover || self.is_ending {
@@ -1051,14 +1055,14 @@ impl Engine {
         for (proc, facts) in &self.report.facts {
             let is_app = self.roles.get(proc) == Some(&Role::App);
             if is_app && facts.dismissed.is_some() && !facts.extended {
-                self.processes.hurry(*proc, HURRIED);
+                self.processes.hurry(*proc, HURRIED_GRACE);
             }
         }
     }
 
-    /// The signal that asks an app to exit. Ctrl-C at a terminal is SIGINT, as without hotrun, and
-    /// `run.signal` follows before the grace period is over. Not for an app that ignores SIGINT,
-    /// as what a shell has started in the background does.
+    /// The signal that asks an app to exit. After Ctrl-C in a terminal this is SIGINT, as without
+    /// hotrun; `run.signal` follows before the grace period is over. An app that ignores SIGINT, as
+    /// background jobs of a shell do, gets `run.signal` at once.
     fn farewell_of_app(&self, app: Proc) -> Signal {
         let (configured, grace) = (self.config.run.signal, self.grace_of_app());
         let pid = self.report.facts.get(&app).and_then(|facts| facts.pid);
@@ -1070,7 +1074,7 @@ impl Engine {
         let later = grace.saturating_sub(BEFORE_KILL.min(grace / 4));
         spawn_local(async move {
             tokio::time::sleep(later).await;
-            // The inbox closes when hotrun ends.
+            // The inbox closes when hotrun exits.
             let _ = inbox.send(Message::AskAgain(app));
         });
         Signal::SIGINT
@@ -1084,7 +1088,7 @@ impl Engine {
         let inbox = self.sender.clone();
         let task = tokio::spawn(async move {
             tokio::time::sleep(after).await;
-            // The inbox closes when hotrun ends.
+            // The inbox closes when hotrun exits.
             let _ = inbox.send(Event::Due(timer).into());
         });
         if let Some(older) = slot.replace(task) {
@@ -1125,7 +1129,7 @@ impl Engine {
             self.report.say(notice);
         }
         if let Notice::BuildFailed { app: None, .. } = notice {
-            // There is nobody to whom anything else could be typed.
+            // No process is left that could read other input.
             self.read_keys();
         }
         if let Notice::AppEnded { next: Next::Restart, .. } = notice
@@ -1135,7 +1139,7 @@ impl Engine {
         }
     }
 
-    /// What another hotrun finds in the lock.
+    /// Updates what other hotruns read in the lock file.
     fn tell_others(&mut self, notice: &Notice) {
         let is_end = *notice == Notice::Ending;
         self.is_ending |= is_end;
@@ -1157,11 +1161,11 @@ impl Engine {
         self.pause = match self.config.run.rerun_delay {
             Some(fixed) => fixed,
             None if lived >= LONG_LIFE => FIRST_BACKOFF,
-            None => (self.pause * 2).clamp(FIRST_BACKOFF, LAST_BACKOFF),
+            None => (self.pause * 2).clamp(FIRST_BACKOFF, MAX_BACKOFF),
         };
     }
 
-    // The start
+    // Startup
 
     fn greet(&mut self, swept: Vec<(i32, String)>) {
         self.report.runs_nothing = !self.config.policy().runs;
@@ -1200,7 +1204,7 @@ impl Engine {
     }
 }
 
-/// As in double quotes.
+/// Escapes a path for use in double quotes.
 fn escaped(path: &[u8]) -> Vec<u8> {
     let escape = |byte: &u8| match byte {
         b'\n' => b"\\n".to_vec(),

@@ -1,5 +1,5 @@
-//! What a build has made: is it there, what was read for it, and what is started in its place
-//! when it is no good.
+//! What a build made: whether it exists, which files it was built from, and what is started in its
+//! place if its start fails.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -16,12 +16,12 @@ use crate::filter::Filter;
 use crate::project::{self, Kind};
 use crate::report::time_of_day;
 
-/// How an archive of `ar` begins.
+/// The first bytes of an `ar` archive.
 const ARCHIVE: &[u8] = b"!<arch>\n";
 
 impl Engine {
-    /// A build that claims success must have made what is to be run, or it has failed: the
-    /// old app lives on.
+    /// Treats a build that reports success, but has not made the program, as failed. The old app
+    /// keeps running.
     pub(super) fn check_artifact(&mut self, printed: &[u8]) -> Ended {
         let target = self.config.build.stages.iter().find_map(|stage| stage.messages_of.as_ref());
         if let Some(target) = target {
@@ -34,7 +34,7 @@ impl Engine {
         let Some(artifact) = self.artifact().filter(|path| path.is_absolute()) else {
             return Ended::Code(0);
         };
-        // A program that has run is meant, whoever assumed it.
+        // Once a program has run, its artifact is required, even if its name was only assumed.
         let is_none = self.config.run.is_assumed && !self.has_run;
         let may_be_missing = self.config.run.fallback.is_some() || is_none;
         if may_be_missing && !artifact.exists() {
@@ -62,7 +62,7 @@ impl Engine {
         Ended::NotStarted(why)
     }
 
-    /// In a Cargo project every build says what it has read, beyond what the configuration
+    /// Reads from a Cargo build which files it was built from, beyond those that the configuration
     /// can know.
     pub(super) fn ask_what_was_read(&mut self) {
         let Some(artifact) = self.artifact().filter(|_| matches!(self.config.kind, Kind::Cargo(_)))
@@ -84,7 +84,7 @@ impl Engine {
         self.filter = Rc::new(Filter::new(self.config.watch.clone()));
         if let (Some(watch), Some(window)) = (&self.watch, &self.window) {
             let newest = self.next.as_ref().unwrap_or(&self.config);
-            // One of these may have been saved while it was built, and nobody was told.
+            // One of these files may have been saved during the build, without an event.
             watch.configure(newest.watch.clone(), window.began_by_files);
         }
     }
@@ -98,8 +98,8 @@ impl Engine {
         }
     }
 
-    /// The files that the program consists of: the one that builds make and that is run, else
-    /// those of the project that its command line names.
+    /// The files that the program consists of: the file that builds make and that is run; else the
+    /// project's files that its command line names.
     pub(super) fn program_files(&self) -> Vec<PathBuf> {
         if let Some(artifact) = self.artifact().filter(|path| self.is_made_by_builds(path)) {
             return vec![artifact];
@@ -114,7 +114,7 @@ impl Engine {
         words.iter().map(here).filter(|path| is_here(path) && path.is_file()).collect()
     }
 
-    /// True for what the configuration says that builds make, and what they were seen to make.
+    /// Whether builds make this file, by the configuration or by observation.
     pub(super) fn is_made_by_builds(&self, path: &Path) -> bool {
         matches!(self.config.run.program, Program::Built(_))
             || self.config.watch.artifact.as_deref() == Some(path)
@@ -122,23 +122,23 @@ impl Engine {
             || self.attribution.is_written(path)
     }
 
-    /// True when there is no file any more of which the app could be started.
+    /// Whether the file from which the app is started is missing.
     pub(super) fn artifact_is_missing(&self) -> bool {
         let artifact = self.artifact().filter(|path| path.is_absolute());
         self.config.run.fallback.is_none() && artifact.is_some_and(|path| !path.exists())
     }
 
-    /// An app is about to be started from what was last built.
+    /// Notes that an app is about to be started from the last build.
     pub(super) fn remember_artifact(&mut self, proc: Proc, generation: u32) {
         let file = self.artifact_to_keep();
         let file = file.as_deref().map_err(Clone::clone);
         if self.artifacts.started(proc, generation, file) {
-            // The inbox closes when hotrun ends.
+            // The inbox closes when hotrun exits.
             let _ = self.sender.send(Event::Proven(proc).into());
         }
     }
 
-    /// The file whose copy could be started in its place; or why there is none.
+    /// The file of which a copy can be kept for a rollback, or why there is none.
     fn artifact_to_keep(&self) -> Result<PathBuf, String> {
         if matches!(self.config.run.program, Program::Command(Command::Shell(..))) {
             return Err("a shell runs the program, so no file is known to be it".to_owned());
@@ -160,7 +160,7 @@ impl Engine {
         Err(format!("{} is not in this project, and no build of it makes it", path.display()))
     }
 
-    /// An app was ready, and has lived for a while.
+    /// Notes that an app was ready and has kept running for a while.
     pub(super) fn proven(&mut self, app: Proc) {
         self.told.remove(&Told::MayHaveBound);
         if !self.config.once {
@@ -179,8 +179,8 @@ impl Engine {
         }
     }
 
-    /// The command by which the artifact is started that was gone back to, and the file that
-    /// is executed, where that is not the one that the command names.
+    /// The command that starts the artifact chosen by the rollback. Also the file to execute, if it
+    /// is not the one that the command names.
     pub(super) fn kept_command(
         &mut self,
         proc: Proc,
@@ -192,10 +192,11 @@ impl Engine {
             Program::Command(Command::Argv(argv)) => argv.get(1..).unwrap_or_default(),
             Program::None | Program::Command(Command::Shell(..)) => return None,
         };
-        // As that generation was started: what it is given may have changed since.
+        // With the variables and runner of that generation, which may have changed since.
         self.given.start_again(generation, kept.generation);
         let mut runner = self.given.runner(generation).peekable();
-        // A runner executes what it is named; otherwise the name stays that of the original.
+        // A runner executes the file that it is given. Without a runner, the program keeps the name
+        // of the original.
         let has_runner = runner.peek().is_some();
         let name = if has_runner { &kept.copy } else { &kept.original };
         let argv: Vec<OsString> =
@@ -210,7 +211,7 @@ impl Engine {
         Some(program)
     }
 
-    /// Nothing older is started: why.
+    /// Reports why a rollback is refused.
     pub(super) fn say_no_rollback(&mut self, refusal: Refusal) {
         let why = match refusal {
             Refusal::Ending => "hotrun ends".to_owned(),
@@ -230,16 +231,16 @@ impl Engine {
         }
     }
 
-    /// Whoever has asked for something is told what becomes of it.
+    /// Answers the pending order, if there is one.
     pub(super) fn answer(&mut self, said: Result<String, String>) {
         if let Some(answer) = self.asked.take() {
-            // Whoever has asked may not wait for the answer.
+            // The client may have stopped waiting for the answer.
             let _ = answer.send(said);
         }
     }
 }
 
-/// An archive of `ar`, which is what go makes of a package that is not `main`.
+/// Whether a file is an `ar` archive, which is what go makes of a package that is not `main`.
 fn is_archive(file: &Path) -> bool {
     let mut start = [0; ARCHIVE.len()];
     let read = File::open(file).and_then(|mut file| file.read_exact(&mut start));

@@ -1,4 +1,4 @@
-//! Syntax checks: the build of what is run from its sources.
+//! Syntax checks: the build of a program that is run from its sources.
 //!
 //! A check writes no files, so attribution and output detection do not apply to it. A check without
 //! a clear result counts as passed.
@@ -17,14 +17,14 @@ use crate::report::Purpose;
 const LIMIT: Duration = Duration::from_secs(1);
 /// Duration above which a check counts as slow.
 const SLOW: Duration = Duration::from_millis(100);
-/// Maximum number of slow checks in a row; then checks are turned off.
+/// Maximum number of slow checks in a row. After that, checks are turned off.
 const MAX_SLOW: u32 = 5;
 
 #[derive(Default)]
 pub(super) struct Checks {
-    /// The files that the check checks, in the order of its command.
+    /// The files being checked, in the order of the check's command.
     files: Vec<PathBuf>,
-    /// Files that have changed since the last check that ended.
+    /// Files that have changed since the last completed check.
     changed: BTreeSet<PathBuf>,
     /// Files that have errors.
     failed: BTreeSet<PathBuf>,
@@ -32,7 +32,7 @@ pub(super) struct Checks {
     passed: BTreeSet<PathBuf>,
     /// How many checks in a row were slow.
     slow: u32,
-    /// Whether checks were too slow.
+    /// Whether checks were turned off because they were slow.
     is_off: bool,
 }
 
@@ -52,7 +52,7 @@ impl Engine {
             }
             None => Vec::new(),
         };
-        // A larger change comes from git or from a formatter.
+        // A larger change comes from git or a formatter.
         if checks.files.len() > MAX_FILES {
             checks.files.retain(|path| checks.failed.contains(path));
             checks.files.truncate(MAX_FILES);
@@ -87,19 +87,19 @@ impl Engine {
     fn is_entry(&self, path: &Path) -> bool {
         let Program::Command(command) = &self.config.run.program else { return false };
         command.words().iter().any(|word| {
-            // (`node server` is `node server.js`.)
+            // `node server` runs `server.js`.
             let names = [Path::new(word).to_owned(), Path::new(word).with_extension("js")];
             names.iter().any(|name| absolute(&self.config.directory, name) == path)
         })
     }
 
-    /// Whether a check has exceeded its time. (The core decides about one that was cancelled.)
+    /// Whether a check has exceeded its time limit. A cancelled check is left to the core.
     pub(super) fn is_slow_check(&self, proc: Proc) -> bool {
         let facts = self.report.facts.get(&proc);
         facts.is_some_and(|facts| facts.purpose == Purpose::Syntax && facts.dismissed.is_none())
     }
 
-    /// Evaluates a check that has ended.
+    /// Evaluates a completed check.
     pub(super) fn checked(&mut self, proc: Proc, ended: Ended, is_overtaken: bool) -> Event {
         if is_overtaken {
             return Event::Exited(proc, ended);
@@ -117,7 +117,7 @@ impl Engine {
             checks.failed.retain(|path| path.exists() && !files.contains(path));
             checks.passed.extend(files.into_iter().filter(|path| !failed.contains(path)));
         }
-        // A tool that is missing, or was killed, says nothing about the sources.
+        // A missing or killed tool says nothing about the sources.
         let ended = Ended::Code(i32::from(!failed.is_empty()));
         checks.failed.extend(failed);
         self.build_failed = !ended.succeeded();

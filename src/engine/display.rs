@@ -1,5 +1,5 @@
-//! What the screen shows: the line that introduces hotrun, the lines about commands, the time that a
-//! silent build takes, and what a failed build has reported.
+//! What the screen shows: the greeting, the lines about commands, the elapsed time of a silent
+//! build, and the errors that a failed build reported.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -16,28 +16,28 @@ use crate::report::Purpose;
 use crate::report::console::Stream;
 
 /// Maximum wait for the number of watched files before the greeting is printed.
-const COUNTS: Duration = Duration::from_millis(500);
-/// The same for a program, whose start waits until the lines before it are printed.
-const HOLDS_START: Duration = Duration::from_millis(30);
-/// Interval at which a build that runs is looked at.
+const GREETING_TIMEOUT: Duration = Duration::from_millis(500);
+/// The same while a program waits for the greeting before it starts.
+const HELD_START_TIMEOUT: Duration = Duration::from_millis(30);
+/// Interval at which a running build is checked for silence.
 const TICK: Duration = Duration::from_secs(1);
 
-/// What is under way on the screen.
+/// The state of the parts of the screen that change by themselves.
 #[derive(Default)]
 pub(super) struct Display {
     ticks: Option<Ticks>,
-    /// Programs whose start waits until the greeting is printed.
+    /// Programs that start only after the greeting is printed.
     unannounced: Vec<oneshot::Sender<()>>,
 }
 
 impl Display {
-    /// A build has ended.
+    /// Stops showing the elapsed time of a build.
     pub(super) fn ended(&mut self, build: Proc) {
         self.ticks.take_if(|ticks| ticks.build == build);
     }
 }
 
-/// The build that is looked at each [`TICK`].
+/// The build that is checked each [`TICK`].
 struct Ticks {
     build: Proc,
     task: JoinHandle<()>,
@@ -50,11 +50,12 @@ impl Drop for Ticks {
 }
 
 impl Engine {
-    /// Prints the greeting when the number of watched files is known, or after [`COUNTS`].
+    /// Prints the greeting when the number of watched files is known, or after
+    /// [`GREETING_TIMEOUT`].
     pub(super) fn introduce_soon(&mut self) {
         self.report.greet(self.introduction());
         if self.watch.is_some() {
-            self.introduce_after(COUNTS);
+            self.introduce_after(GREETING_TIMEOUT);
         } else {
             self.introduce(None);
         }
@@ -64,12 +65,13 @@ impl Engine {
         let inbox = self.sender.clone();
         spawn_local(async move {
             tokio::time::sleep(delay).await;
-            // The inbox closes when hotrun ends.
+            // The inbox closes when hotrun exits.
             let _ = inbox.send(Message::Introduce);
         });
     }
 
-    /// What hotrun runs, by which file, and how many files it watches: `go ./cmd/api · .air.toml`.
+    /// What hotrun runs, and from which configuration file: `go ./cmd/api · .air.toml`. `{files}`
+    /// is replaced by the number of watched files.
     fn introduction(&self) -> String {
         let what = match (&self.config.guess, self.config.build.stages.last()) {
             (Some(guess), _) => guess.kind.clone(),
@@ -87,7 +89,7 @@ impl Engine {
         format!("{}{{files}}{keys}", parts.join(" · "))
     }
 
-    /// Prints the greeting, and lets the programs start whose lines have waited for it.
+    /// Prints the greeting, and lets the programs start that were waiting for it.
     pub(super) fn introduce(&mut self, files: Option<usize>) {
         self.report.print_greeting(files);
         self.display.unannounced.clear();
@@ -101,7 +103,8 @@ impl Engine {
         }
     }
 
-    /// Counts what a failed build has reported. In compact mode its output is printed now.
+    /// Counts the errors and warnings that a failed build printed. In compact mode, its output is
+    /// printed now.
     pub(super) fn diagnose(&mut self, build: Proc, printed: &[u8]) {
         if self.config.talk.compact {
             self.report.console().say(Stream::Stderr, printed);
@@ -121,10 +124,10 @@ impl Engine {
         is_last: bool,
         announced: oneshot::Sender<()>,
     ) {
-        // What a program prints does not pass through hotrun: it starts after the greeting.
+        // A program's output does not pass through hotrun, so the program waits for the greeting.
         if self.report.is_about_to_greet() && self.roles.get(&proc) == Some(&Role::App) {
             self.display.unannounced.push(announced);
-            self.introduce_after(HOLDS_START);
+            self.introduce_after(HELD_START_TIMEOUT);
         }
         match self.roles.get(&proc) {
             Some(Role::Build) => {
@@ -141,7 +144,7 @@ impl Engine {
         }
     }
 
-    /// While a build runs, looks whether it has been silent for long. Only on a terminal.
+    /// While a build runs, checks at an interval whether it is silent. Only on a terminal.
     pub(super) fn tick(&mut self, build: Proc) {
         if !std::io::stderr().is_terminal() {
             return;
@@ -162,7 +165,7 @@ impl Engine {
         if self.verifies { "verifying" } else { "building" }
     }
 
-    /// Shows how long the running build has taken, if it has been silent.
+    /// Shows the elapsed time of the running build, if it is silent.
     pub(super) fn show_time_of_build(&self) {
         if let Some(ticks) = &self.display.ticks {
             self.report.tick(ticks.build, self.word_of_build());

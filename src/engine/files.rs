@@ -1,5 +1,5 @@
-//! The files that hotrun itself writes or reads beside the sources: `tmp_dir`, the log of
-//! builds, the files of variables.
+//! Files that hotrun itself writes or reads beside the sources: `tmp_dir`, the build log, the env
+//! files.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::watch::changed_at;
 const NOT_OURS: &str = "hotrun has not made it";
 
 impl Engine {
-    /// Makes the directory that the build writes to.
+    /// Creates the directory for build output.
     pub(super) fn prepare_tmp_dir(&mut self) -> Result<()> {
         if !self.config.makes_tmp {
             return Ok(());
@@ -41,7 +41,8 @@ impl Engine {
         )
     }
 
-    /// With `clean_on_exit`: deletes `tmp_dir`, if hotrun has made it, or builds all that is in it.
+    /// With `clean_on_exit`: deletes `tmp_dir`, if hotrun created it, or if it contains only build
+    /// output.
     pub(super) fn clean(&self) {
         let directory = &self.config.tmp_dir;
         if !self.config.clean_on_exit || !directory.exists() {
@@ -105,7 +106,7 @@ impl Engine {
         }
     }
 
-    /// Reads the variables again. A mistake in a file changes nothing.
+    /// Reads the variables again. An error in a file leaves them unchanged.
     pub(super) fn read_env(&mut self) -> bool {
         match self.config.env.read() {
             Ok(env) => {
@@ -129,13 +130,13 @@ impl Engine {
         }
     }
 
-    /// The app was started with the variables that there are now.
+    /// Whether the app was started with the current variables.
     pub(super) fn env_is_as_it_was(&mut self) -> bool {
         self.read_env();
         self.env == self.app_env
     }
 
-    /// Those of the files of variables by whose save a variable has changed.
+    /// Returns the saved env files, unless no variable has changed and the last build succeeded.
     pub(super) fn changed_env(&mut self, files: Vec<PathBuf>) -> Vec<PathBuf> {
         if files.is_empty() {
             return files;
@@ -185,13 +186,13 @@ fn delete(
     }
 }
 
-/// True if no earlier hotrun of this user has said this; it will not be news again.
+/// Whether no earlier hotrun of this user has printed this. Records that it was printed.
 fn is_news(text: &str) -> bool {
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);
     let Some(mark) = process::shared_file("told", hasher.finish()) else { return true };
     let is_news = !mark.exists();
-    // Where it cannot be made, the same is said again.
+    // If the mark cannot be written, the message will be printed again.
     let _ = std::fs::write(mark, "");
     is_news
 }

@@ -1,4 +1,4 @@
-//! Before the loop begins: the lock, and the first reading of the configuration.
+//! Before the loop starts: takes the lock, and loads the configuration for the first time.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
@@ -14,20 +14,20 @@ use crate::process;
 use crate::project::Ask;
 use crate::report::Report;
 
-/// How often broken files are looked at. Nothing is watched yet, and nothing else runs.
-const LOOK: Duration = Duration::from_millis(200);
+/// Interval at which files with errors are polled. Nothing is watched yet, and nothing else runs.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How often a lock is tried whose holder ends.
-const TRY: Duration = Duration::from_millis(10);
-/// Time after which a note names the hotrun that is waited for.
-const SILENT: Duration = Duration::from_secs(1);
+/// Interval at which a lock is retried whose holder is exiting.
+const RETRY_INTERVAL: Duration = Duration::from_millis(10);
+/// Delay before a note names the hotrun that holds the lock.
+const NOTE_DELAY: Duration = Duration::from_secs(1);
 
-/// Becomes the only hotrun with this configuration. One that ends is waited for, and with
-/// `--takeover` every one is asked to end. `--once` is no loop, and needs no lock.
+/// Takes the lock, so that no other hotrun runs with this configuration. Waits for a holder that is
+/// exiting; `--takeover` asks any holder to exit. `--once` needs no lock.
 ///
 /// # Errors
 ///
-/// One runs.
+/// Another hotrun holds the lock.
 pub(super) async fn lock(options: &Options) -> Result<Option<Lock>> {
     if options.once {
         return Ok(None);
@@ -52,17 +52,17 @@ pub(super) async fn lock(options: &Options) -> Result<Option<Lock>> {
             control::take_over(&holder.owner, &options.directory);
             asked.clone_from(&holder.owner);
         }
-        if began.elapsed() > SILENT && holder.owner != told {
+        if began.elapsed() > NOTE_DELAY && holder.owner != told {
             let pid = holder.pid();
             Report::note(&format!("waiting for pid {pid}, which ends its program; Ctrl-C exits"));
             told = holder.owner;
         }
-        sleep(TRY).await;
+        sleep(RETRY_INTERVAL).await;
     }
 }
 
-/// Reads the configuration. An error that lies in a file, such as a manifest that cargo cannot
-/// parse, is reported once; then the file is waited for.
+/// Loads the configuration. An error in a file, such as a manifest that cargo cannot parse, is
+/// reported once; then this waits until the file changes.
 pub(super) async fn load(options: &Options, ask: &impl Ask) -> Result<Config> {
     let mut told = String::new();
     loop {
@@ -81,12 +81,12 @@ pub(super) async fn load(options: &Options, ask: &impl Ask) -> Result<Config> {
             error.files().iter().cloned().chain(config::found(options)).collect();
         let before = digest(&files);
         while !changed_since(&files, began) && digest(&files) == before {
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 }
 
-/// True if a file was written while the configuration was being read.
+/// Whether a file was written while the configuration was being read.
 fn changed_since(files: &[PathBuf], began: SystemTime) -> bool {
     let changed = |file: &PathBuf| {
         let at = file.metadata().and_then(|meta| meta.modified());
@@ -98,7 +98,7 @@ fn changed_since(files: &[PathBuf], began: SystemTime) -> bool {
 fn digest(files: &[PathBuf]) -> u64 {
     let mut hasher = DefaultHasher::new();
     for file in files {
-        // Reading what is no regular file may never end.
+        // Reading a file that is not a regular file may block forever.
         file.is_file().then(|| std::fs::read(file).ok()).hash(&mut hasher);
     }
     hasher.finish()

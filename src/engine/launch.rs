@@ -1,5 +1,5 @@
-//! What `cargo run` would give the program: its variables, which cargo is asked for behind a
-//! build, and its runner.
+//! What `cargo run` would give the program: its variables, which cargo reports after a build, and
+//! its runner.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -18,18 +18,18 @@ use crate::process::{self, Then};
 use crate::project::Kind;
 use crate::project::cargo::launch::{Launch, Variables, added};
 
-/// How often a build is looked at that may wait for another cargo.
-const LOCK_LOOK: Duration = Duration::from_secs(1);
+/// Interval at which a build is checked for waiting for another cargo.
+const LOCK_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the programs of a Cargo project are given, and have been.
+/// What the programs of a Cargo project get, and have got.
 #[derive(Default)]
 pub(super) struct Given {
     variables: Rc<Variables>,
-    /// The digest of what the variables depend on; `None` while they are not known.
+    /// Digest of the inputs of the current variables; `None` while the variables are unknown.
     known: Option<u64>,
-    /// The digest of the question that was asked last.
+    /// Digest of the inputs of the last query.
     asked: Rc<Cell<Option<u64>>>,
-    /// The variables of hotrun's configuration with which it was asked.
+    /// The variables of hotrun's configuration at the time of the query.
     asked_with: HashMap<String, String>,
     /// What each generation was started with.
     generations: HashMap<u32, Start>,
@@ -43,7 +43,7 @@ struct Start {
 }
 
 impl Given {
-    /// This generation is about to be started from what was last built.
+    /// Notes that this generation is about to be started from the last build.
     pub(super) fn start(&mut self, generation: u32, launch: Option<&Launch>) {
         let Some(launch) = launch else { return };
         let words = launch.runner.iter().flat_map(|runner| runner.words.iter().cloned());
@@ -51,14 +51,14 @@ impl Given {
         self.generations.insert(generation, start);
     }
 
-    /// This generation is about to be started as an older one was.
+    /// Notes that this generation is about to be started in the same way as an older one.
     pub(super) fn start_again(&mut self, generation: u32, older: u32) {
         if let Some(start) = self.generations.get(&older).cloned() {
             self.generations.insert(generation, start);
         }
     }
 
-    /// The words before the program.
+    /// The words before the program on the command line.
     pub(super) fn runner(&self, generation: u32) -> impl Iterator<Item = OsString> + use<> {
         let words = self.generations.get(&generation).map(|start| Rc::clone(&start.runner));
         words.unwrap_or_default().to_vec().into_iter()
@@ -66,8 +66,8 @@ impl Given {
 }
 
 impl Engine {
-    /// What is asked behind a build, if that is necessary then: whether it is depends on what
-    /// build scripts have set.
+    /// The query that follows a build. The build decides whether it is needed, since that depends
+    /// on what build scripts have set.
     pub(super) fn question(&mut self, role: Role) -> Option<Then> {
         let launch = self.config.launch.clone().filter(|_| role == Role::Build)?;
         let command = match launch.question() {
@@ -87,7 +87,7 @@ impl Engine {
         })))
     }
 
-    /// Cargo has answered, or has not.
+    /// Handles cargo's answer to the query, or its failure.
     pub(super) fn answered(&mut self, build: Proc, answer: Result<Vec<u8>, String>) {
         let Some(launch) = &self.config.launch else { return };
         let with = &self.given.asked_with;
@@ -105,7 +105,7 @@ impl Engine {
                 self.given.variables = Rc::new(variables);
                 self.given.known = self.given.asked.get();
             }
-            // A save has cancelled it.
+            // A save has cancelled the build.
             Err(_) if self.report.facts.get(&build).is_some_and(|one| one.dismissed.is_some()) => {}
             Err(why) => self.tell_not_given(&why),
         }
@@ -119,11 +119,12 @@ impl Engine {
         }
     }
 
-    /// The variables of what is started: those of cargo, which hotrun's configuration overrides.
+    /// The variables of a process: cargo's, which hotrun's configuration overrides.
     pub(super) fn variables(&self, generation: Option<u32>) -> Variables {
         let start = generation.and_then(|generation| self.given.generations.get(&generation));
         let by_cargo: &[_] = start.map_or(&[], |start| start.variables.as_slice());
-        // A search path that cargo has put its own directories in front of holds both.
+        // Where cargo has put its own directories in front of a configured search path, cargo's
+        // value contains both.
         let holds = |name: &str, value: &str| {
             by_cargo.iter().any(|(one, all)| {
                 let all = all.to_string_lossy();
@@ -135,8 +136,8 @@ impl Engine {
         by_cargo.iter().cloned().chain(own).collect()
     }
 
-    /// A cargo that waits for another one is silent, or says only that it waits: after a
-    /// moment it is said for which.
+    /// Reports which process holds the lock that cargo is waiting for. Cargo itself is silent, or
+    /// says only that it is waiting.
     pub(super) fn watch_for_lock(&self, build: Proc, pid: Pid) {
         let is_build = self.roles.get(&build) == Some(&Role::Build);
         let is_known = cfg!(target_os = "linux") && matches!(self.config.kind, Kind::Cargo(_));
@@ -146,7 +147,7 @@ impl Engine {
         let inbox = self.sender.clone();
         spawn_local(async move {
             while !inbox.is_closed() {
-                sleep(LOCK_LOOK).await;
+                sleep(LOCK_POLL_INTERVAL).await;
                 if !process::is_running(pid) {
                     return;
                 }

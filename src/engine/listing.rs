@@ -1,8 +1,8 @@
-//! What a Go program is built from, asked of the go command after builds, and what follows for
-//! what is watched.
+//! Asks the go command after builds which files a Go program is built from, and watches these
+//! files.
 //!
-//! It never delays a build or a start: the question is asked when a build has ended, and the
-//! answer is a message.
+//! This delays neither builds nor starts: the query starts when a build has exited, and its answer
+//! is a message.
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -17,19 +17,19 @@ use crate::event::Message;
 use crate::filter::Filter;
 use crate::project::go::{self, Sources};
 
-/// What is known of the answer to come.
+/// The state of the query.
 #[derive(Debug)]
 pub(super) struct Listing {
-    /// What changed may have changed the answer.
+    /// Whether a change may have outdated the last answer.
     is_stale: bool,
     under_way: Option<UnderWay>,
 }
 
-/// A question that was asked.
+/// A query that has started.
 #[derive(Debug)]
 struct UnderWay {
     answer: oneshot::Receiver<Sources>,
-    /// When the build began after which it was asked, by the clock of files.
+    /// When the build before the query started, by the clock of the file system.
     since: SystemTime,
 }
 
@@ -40,15 +40,15 @@ impl Default for Listing {
 }
 
 impl Listing {
-    /// A build of these begins.
+    /// Notes that a build for these files starts.
     pub(super) fn build_began(&mut self, changed: &[PathBuf]) {
-        // Without paths, the build was asked for, perhaps because something else changed.
+        // A build without paths was requested, perhaps because something else changed.
         self.is_stale |=
             changed.is_empty() || changed.iter().any(|path| Sources::may_change_by(path));
     }
 
-    /// The configuration was read again; with other questions, an answer under way is for
-    /// another build.
+    /// Notes that the configuration was reloaded. If its queries differ, a pending answer is of no
+    /// use.
     pub(super) fn reconfigured(&mut self, asks_the_same: bool) {
         self.is_stale = true;
         if !asks_the_same {
@@ -65,7 +65,7 @@ impl Engine {
             return;
         }
         let (mut sender, answer) = oneshot::channel();
-        // A newer answer makes an older one pointless, but not what it was to find.
+        // A newer query replaces an older one, but must also find the files saved since that one.
         let before = self.listing.under_way.take().map(|asked| asked.since);
         let since = before.map_or(window.began_by_files, |at| at.min(window.began_by_files));
         self.listing.under_way = Some(UnderWay { answer, since });
@@ -77,20 +77,20 @@ impl Engine {
                 () = sender.closed() => return,
             };
             if sender.send(found).is_ok() {
-                // The inbox closes when hotrun ends.
+                // The inbox closes when hotrun exits.
                 let _ = inbox.send(Message::Listed);
             }
         });
     }
 
-    /// The answer has come.
+    /// Handles the answer.
     pub(super) fn listed(&mut self) {
         let Some(asked) = &mut self.listing.under_way else { return };
         let Ok(found) = asked.answer.try_recv() else { return };
         let since = asked.since;
         self.listing.under_way = None;
         let former = self.config.watch.sources.take();
-        // What is missing need not be in a file that is saved.
+        // What is missing may be in a file that no save will report.
         self.listing.is_stale |= found.error().is_some();
         let found = found.after(former.as_deref());
         let is_news = former.as_ref().is_none_or(|former| !found.is_watched_as(former));
@@ -104,7 +104,7 @@ impl Engine {
         self.filter = Rc::new(Filter::new(self.config.watch.clone()));
         if let Some(watch) = self.watch.as_ref().filter(|_| is_news) {
             let newest = self.next.as_ref().unwrap_or(&self.config);
-            // Files that only matter now may have been saved while the answer was under way.
+            // Files that matter only now may have been saved while the query ran.
             watch.configure(newest.watch.clone(), since);
         }
         let (packages, error) = (listed.packages().count(), listed.error());

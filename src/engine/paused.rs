@@ -1,4 +1,4 @@
-//! An event that comes later: at most one of its kind, for all that has gathered meanwhile.
+//! A delayed event: at most one of its kind, with all causes that arrive meanwhile.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use tokio::task::JoinHandle;
 
 use crate::event::{Cause, Event, Message};
 
-/// What waits.
+/// The event that is delayed.
 #[derive(Debug, Default)]
 pub(super) struct Paused {
-    /// What the event will say; also when it was sent, and not cleared since.
+    /// The cause of the event. It stays after the event was sent, until it is cleared.
     pub(super) cause: Option<Cause>,
     task: Option<JoinHandle<()>>,
 }
 
 impl Paused {
-    /// Sends this event after the pause, in the place of one that waits.
+    /// Sends this event after the delay, in place of a pending one.
     pub(super) fn begin(
         &mut self,
         inbox: &UnboundedSender<Message>,
@@ -28,13 +28,13 @@ impl Paused {
         let (inbox, event) = (inbox.clone(), event(cause.clone()));
         self.task = Some(tokio::spawn(async move {
             tokio::time::sleep(pause).await;
-            // The inbox closes when hotrun ends.
+            // The inbox closes when hotrun exits.
             let _ = inbox.send(event.into());
         }));
         self.cause = Some(cause);
     }
 
-    /// Whatever begins now reads all that waited.
+    /// Drops the event: the build or the rules that start now read all files that it was for.
     pub(super) fn clear(&mut self) {
         self.cause = None;
         if let Some(task) = self.task.take() {

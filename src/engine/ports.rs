@@ -1,5 +1,5 @@
-//! Ports that the program listens on: who holds one that it needs, and builds that turn out
-//! to be programs.
+//! Ports that the program listens on: which process holds a port that the program needs, and which
+//! builds turn out to be servers.
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
@@ -15,17 +15,17 @@ use crate::event::{Ended, Event, Message, Notice, OnExit, Order, Proc, Remedy, R
 use crate::process::{self, Freeing, ports};
 use crate::project::Kind;
 
-/// A port of this machine that no program listens on now.
+/// Returns a local port on which no program listens at the moment.
 fn free_port() -> Option<u16> {
     let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).ok()?;
     socket.local_addr().ok().map(|address| address.port())
 }
 
-/// Whoever ends so soon after its start may have found its port taken.
+/// A program that fails this soon after its start may have found its port taken.
 const SOON: Duration = Duration::from_secs(2);
 
 impl Engine {
-    /// After a while: on which ports an app, or a build, listens.
+    /// Handles the report, some time after the start, on which ports an app or a build listens.
     pub(super) fn listens(&mut self, proc: Proc, ports: BTreeSet<u16>) {
         match self.roles.get(&proc) {
             Some(Role::App) => {
@@ -40,7 +40,7 @@ impl Engine {
             Some(Role::Build) => {
                 let Some(port) = ports.first().copied() else { return };
                 self.builds_serve = true;
-                // It does not end, so what it was built from is asked now.
+                // The build will not exit, so the query for its sources starts now.
                 self.ask_what_is_listed();
                 let remedy = self.program_instead_of_build();
                 self.report.say(&Notice::EndlessBuild { build: proc, port, remedy });
@@ -60,8 +60,8 @@ impl Engine {
         }
     }
 
-    /// Where an app may be expected to listen: as its environment says, or since one before it
-    /// did.
+    /// Ports on which an app may be expected to listen: the configured ones; else those from its
+    /// environment or from earlier apps.
     pub(super) fn known_ports(&self) -> Vec<u16> {
         if !self.config.ports.is_empty() {
             return self.config.ports.clone();
@@ -72,7 +72,7 @@ impl Engine {
         port.into_iter().chain(self.ports.iter().copied()).collect()
     }
 
-    /// This is an app, which has failed soon after its start, and which nobody had asked to end.
+    /// Whether this is an app that failed soon after its start, without being stopped.
     pub(super) fn has_failed_at_once(&self, proc: Proc, ended: &Ended) -> bool {
         let is_app = self.roles.get(&proc) == Some(&Role::App);
         let is_early = self.report.facts.get(&proc).is_some_and(|facts| {
@@ -81,9 +81,9 @@ impl Engine {
         is_app && is_early && !ended.succeeded()
     }
 
-    /// What an app prints passes through hotrun, which looks for an address that is in use. Not
-    /// where it may be a program on the whole screen: that one sets the modes of the terminal
-    /// that its output is.
+    /// Whether the app's output passes through hotrun, which searches it for an address in use. Not
+    /// if the app may be a full-screen program, since that sets the modes of the terminal its
+    /// output is connected to.
     pub(super) fn reads_output(&self, terminal: process::Terminal) -> bool {
         let is_on_terminal = std::io::stdout().is_terminal() || std::io::stderr().is_terminal();
         terminal == process::Terminal::OutputOnly
@@ -92,8 +92,8 @@ impl Engine {
             || self.has_failed_start
     }
 
-    /// An app that was not asked to exit did so soon after its start: because another process has
-    /// its port?
+    /// Checks whether an app that failed soon after its start did so because another process holds
+    /// its port.
     pub(super) fn look_who_holds_the_port(&mut self, proc: Proc, ended: &Ended) {
         let has_failed = self.has_failed_at_once(proc, ended);
         if self.roles.get(&proc) == Some(&Role::App) {
@@ -105,7 +105,7 @@ impl Engine {
         let Some(facts) = self.report.facts.get(&proc) else { return };
         let mut known: BTreeSet<u16> = facts.taken.clone().unwrap_or_default();
         let is_certain = facts.taken.is_some();
-        // Those that are configured were looked at before the start.
+        // Configured ports were checked before the start.
         known.extend(self.known_ports());
         known.retain(|port| !self.config.ports.contains(port));
         let listened: BTreeSet<u16> =
@@ -125,7 +125,7 @@ impl Engine {
             for port in known {
                 if let Some(holder) = ports::see_to(port, &freeing).await {
                     is_freed |= holder.remedy == Remedy::Ended;
-                    // The inbox closes when hotrun ends.
+                    // The inbox closes when hotrun exits.
                     let _ = inbox.send(Message::Say(Notice::PortHeld(holder)));
                 }
             }
@@ -135,8 +135,7 @@ impl Engine {
         });
     }
 
-    /// The lines of a configuration that builds first, and then runs, what is run by the
-    /// build.
+    /// The configuration lines that build first and then run what the build command runs.
     fn program_instead_of_build(&self) -> String {
         let stage = self.config.build.stages.last();
         let cmd = match stage.map(|stage| &stage.command) {
@@ -144,7 +143,7 @@ impl Engine {
             _ => "",
         };
         if let Some(rest) = cmd.strip_prefix("go run ") {
-            // What follows the packages or files are the program's own words.
+            // The words after the packages or files are arguments of the program.
             let words: Vec<&str> = rest.split_whitespace().collect();
             let is_source = |word: &&&str| {
                 word.starts_with('.') || Path::new(word).extension().is_some_and(|one| one == "go")

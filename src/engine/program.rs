@@ -1,5 +1,5 @@
-//! Is what a build has left the program that runs already? Told by the files' identity where
-//! the build has not touched them, else byte for byte.
+//! Detects whether a build has left the running program unchanged: by the identity of files that
+//! the build has not touched, else byte for byte.
 
 use std::fs::{File, Metadata};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,17 +12,18 @@ use tokio::sync::oneshot;
 use crate::attribution::Outcome;
 use crate::event::Proc;
 
-/// Files are compared in pieces of this size, in bytes, so that the first that differs settles
-/// it. The notes with build IDs are in the first.
+/// Size of the pieces in which files are compared, in bytes. The comparison stops at the first
+/// difference. The notes with build IDs are in the first piece.
 const PIECE: usize = 64 << 10;
-/// A larger program, in bytes, counts as another one if the build has written it.
-const MOST_READ: u64 = 256 << 20;
+/// Maximum size of a program that is compared, in bytes. A larger one counts as changed if the
+/// build has written it.
+const MAX_READ: u64 = 256 << 20;
 
-/// What was last built, and which app was started from it.
+/// The program that was built last, and the app that was started from it.
 #[derive(Debug, Default)]
 pub(super) struct Built {
     files: Vec<Known>,
-    /// Grows with each build that leaves another program.
+    /// Incremented by each build that leaves another program.
     number: u64,
     app: Option<(Proc, u64)>,
 }
@@ -35,7 +36,7 @@ struct Known {
     pieces: Pieces,
 }
 
-/// The hashes of its pieces, which a thread computes.
+/// Hashes of the pieces of a file, which a thread computes.
 #[derive(Debug)]
 enum Pieces {
     Awaited(oneshot::Receiver<Option<Vec<u64>>>),
@@ -69,7 +70,7 @@ impl Identity {
 }
 
 impl Built {
-    /// A build has succeeded, whose program consists of these files.
+    /// Compares the files of a program that was just built with those of the build before.
     pub(super) fn built(&mut self, files: &[PathBuf]) -> Outcome {
         if files.is_empty() {
             self.files.clear();
@@ -84,22 +85,22 @@ impl Built {
         Outcome::Different
     }
 
-    /// It counts as another program than the one that runs.
+    /// Notes that the program counts as another one than the one that runs.
     pub(super) fn replaced(&mut self) {
         self.number += 1;
     }
 
-    /// The app is started from what was last built.
+    /// Notes that an app is started from the last build.
     pub(super) fn started(&mut self, app: Proc) {
         self.app = Some((app, self.number));
     }
 
-    /// Whatever runs has to be started again: its configuration is another.
+    /// Notes that the running app must be restarted, since its configuration has changed.
     pub(super) fn forget_app(&mut self) {
         self.app = None;
     }
 
-    /// The app that was started from just what was last built.
+    /// The app that was started from exactly the last build.
     pub(super) fn app(&self) -> Option<Proc> {
         self.app.filter(|(_, number)| *number == self.number).map(|(app, _)| app)
     }
@@ -113,22 +114,22 @@ impl Known {
         Some(known)
     }
 
-    /// Has it read, beside everything else.
+    /// Starts a thread that reads the file.
     fn read(&mut self) {
         let (sender, receiver) = oneshot::channel();
         let (path, identity) = (self.path.clone(), self.identity);
         let read = move || {
-            // Nobody may wait for it any more.
+            // The receiver may be gone.
             let _ = sender.send(pieces(&path, identity));
         };
         self.pieces = match std::thread::Builder::new().name("digest".to_owned()).spawn(read) {
             Ok(_) => Pieces::Awaited(receiver),
-            // Then it counts as another one when it is written again.
+            // Without hashes, the file counts as changed when it is written again.
             Err(_) => Pieces::Unknown,
         };
     }
 
-    /// True if the file holds what it held.
+    /// Whether the file's contents are unchanged.
     fn is_still(&mut self, path: &Path) -> bool {
         let Some(identity) = Identity::of(path).filter(|_| self.path == path) else { return false };
         if identity == self.identity {
@@ -150,11 +151,11 @@ impl Known {
     }
 }
 
-/// The hashes of a file's pieces, if it is still the one that is meant.
+/// Returns the hashes of a file's pieces, unless the file was replaced or changed meanwhile.
 fn pieces(path: &Path, identity: Identity) -> Option<Vec<u64>> {
     let mut file = File::open(path).ok()?;
     let is_meant = |file: &File| file.metadata().is_ok_and(|meta| Identity::new(&meta) == identity);
-    if identity.size > MOST_READ || !is_meant(&file) {
+    if identity.size > MAX_READ || !is_meant(&file) {
         return None;
     }
     let mut pieces = Vec::new();
@@ -189,8 +190,8 @@ fn next_piece(file: &mut File, piece: &mut Vec<u8>, is_first: bool) -> Option<u6
     Some(hasher.finish())
 }
 
-/// The owners and types of the ELF notes that name a build and are no part of the program: Go's
-/// is a hash of the sources too, comments included.
+/// Owners and types of ELF notes that name a build and do not affect the program. Go's build ID
+/// also hashes the sources, comments included.
 const BUILD_IDS: [(&[u8], u32); 2] = [(b"Go\0\0", 4), (b"GNU\0", 3)];
 
 fn blank_build_ids(piece: &mut [u8]) {
@@ -215,7 +216,7 @@ fn blank_build_ids(piece: &mut [u8]) {
     }
 }
 
-/// True for a program that the Go toolchain has linked.
+/// Whether a program was linked by the Go toolchain.
 pub(super) fn is_go(path: &Path) -> bool {
     let mut piece = Vec::with_capacity(PIECE);
     let read = File::open(path).and_then(|file| file.take(PIECE as u64).read_to_end(&mut piece));

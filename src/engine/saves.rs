@@ -1,4 +1,4 @@
-//! From a burst of saves to events: whom is each file for, and who wrote it?
+//! From a burst of saves to events: what each file is for, and which process wrote it.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -13,35 +13,35 @@ use crate::filter::{Reason, Verdict as FilterVerdict};
 use crate::watch::{changed_at, coarse_now};
 use crate::{own_writes, process};
 
-/// What is seen so long after a build's end was not written by it: events come sooner.
+/// A change that is seen this long after the end of a build was not written by the build: events
+/// arrive sooner.
 const LONG_AFTER: Duration = Duration::from_secs(1);
-/// What a build has written last is reported so soon after its end.
+/// Delay within which the last writes of a build are reported after its end.
 const SOON_AFTER: Duration = Duration::from_millis(100);
-/// The pause before a rule runs again that makes itself run.
-const PAUSE_OF_RULES: Duration = Duration::from_secs(1);
+/// Delay before a rule that triggers itself runs again.
+const RULES_DELAY: Duration = Duration::from_secs(1);
 
-/// When a build, or a run of rules, ran.
+/// The time span of a build, or of a run of rules.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Window {
     pub(super) proc: Proc,
-    /// It is a build, which reads the sources.
+    /// Whether it is a build, which reads the sources.
     is_build: bool,
-    /// Commands run before its last one.
+    /// Whether commands run before its last one.
     has_pre_cmd: bool,
     began: Instant,
     pub(super) began_by_files: SystemTime,
-    /// When its last command began.
+    /// When its last command started.
     cmd_began: Option<Moment>,
     ended: Option<Moment>,
 }
 
-/// When a build ended, or its last command began, by three clocks.
+/// When a build ended, or its last command started, by three clocks.
 #[derive(Clone, Copy, Debug)]
 struct Moment {
     at: Instant,
     by_files: SystemTime,
-    /// The clock that most files are stamped with, which stands still for a tick (4 ms, say)
-    /// at a time.
+    /// The clock that most files are stamped with. It advances by ticks (4 ms, for example).
     by_files_coarse: SystemTime,
 }
 
@@ -52,13 +52,14 @@ impl Moment {
 }
 
 impl Window {
-    /// Without a `pre_cmd`, `cmd` begins at once.
+    /// Without a `pre_cmd`, `cmd` starts at once.
     pub(super) fn of_build(proc: Proc, has_pre_cmd: bool) -> Self {
         let window = Self { is_build: true, has_pre_cmd, ..Self::of_rules(proc) };
         if has_pre_cmd { Self { cmd_began: None, ..window } } else { window }
     }
 
-    /// What rules write is for the build that follows: there is no later command to read it.
+    /// Files that rules write are for the build that follows: no later command of the rules reads
+    /// them.
     pub(super) fn of_rules(proc: Proc) -> Self {
         let now = Moment::now();
         let (began, began_by_files) = (now.at, now.by_files_coarse);
@@ -81,16 +82,16 @@ impl Window {
         self.ended = Some(Moment::now());
     }
 
-    /// The build began after these changes were reported, and has read them.
+    /// Whether the build started after these changes were reported, and so has read them.
     fn has_read(&self, burst: &Times) -> bool {
         self.is_build && burst.last < self.began
     }
 
-    /// Where hotrun was when a file with this stamp changed in this burst.
+    /// In which phase of the build a file with this timestamp changed, in this burst.
     ///
-    /// The end of a build and its last write are told by different ways, and either may
-    /// come first; so for a build that has ended, the file's own stamp decides, and where
-    /// that is of the very tick of the end, when the event was seen.
+    /// The end of a build and its last write are reported by different channels, in any order. So
+    /// for a build that has ended, the file's own timestamp decides. If that is within the tick in
+    /// which the build ended, the time of the event decides.
     fn during(&self, burst: &Times, stamp: Option<SystemTime>) -> During {
         if let Some(end) = self.ended {
             if burst.first > end.at + LONG_AFTER {
@@ -101,14 +102,14 @@ impl Window {
                 None if seen_before => During::JustEnded,
                 None => During::Rest,
                 Some(at) if at > end.by_files => During::Rest,
-                // A stamp may be older than the write, by up to a tick.
+                // A timestamp may be older than the write, by up to a tick.
                 Some(at) if at >= end.by_files_coarse && !seen_before => During::Unsure,
                 Some(_) => During::JustEnded,
             };
         }
         let began = self.cmd_began.filter(|began| !self.has_pre_cmd || burst.last >= began.at);
         let Some(began) = began else { return During::Before };
-        // It may have been written before that, and told after.
+        // The file may have been written before the command started, and reported after that.
         match stamp {
             Some(at) if self.has_pre_cmd && at <= began.by_files => During::Before,
             _ => During::Cmd,
@@ -122,14 +123,15 @@ struct Times {
     last: Instant,
 }
 
-/// When a file was changed last; of a link, whichever is newer: it, or what it leads to.
+/// Returns when a file was last changed. For a link, this is the later one of its own time and its
+/// target's.
 fn stamp(path: &Path) -> Option<SystemTime> {
     let own = path.symlink_metadata().ok().and_then(|meta| changed_at(&meta));
     let targets = path.metadata().ok().and_then(|meta| changed_at(&meta));
     own.max(targets)
 }
 
-/// A burst, sorted by what the files in it are for.
+/// A burst, sorted by what its files are for.
 #[derive(Default)]
 struct Sorted {
     env: Vec<PathBuf>,
@@ -145,19 +147,19 @@ struct Sorted {
 /// What follows from changes of one kind.
 #[derive(Default)]
 struct Judged {
-    /// Saves; they cancel the running build.
+    /// Saves that cancel the running build.
     saves: Vec<PathBuf>,
-    /// Saves that let it come to its end.
+    /// Saves that let the running build complete.
     finish: Vec<PathBuf>,
-    /// What it may have written, although it has ended by now.
+    /// Files that the last build may have written, although it has ended.
     verify: Vec<PathBuf>,
     verify_pause: Option<Duration>,
-    /// What is to be built, but not at once.
+    /// Files that are built later.
     later: Vec<PathBuf>,
     pause: Duration,
 }
 
-/// Saves that are put off.
+/// Saves that are delayed.
 #[derive(Debug, Default)]
 pub(super) struct Late {
     saves: Vec<Save>,
@@ -170,14 +172,14 @@ impl Engine {
         self.act_on(burst)
     }
 
-    /// The saves that were put off are acted on now.
+    /// Handles the delayed saves.
     pub(super) fn saved_late(&mut self) -> Vec<Event> {
         let now = Instant::now();
         let saves = std::mem::take(&mut self.late.saves);
         self.act_on(Burst { saves, directories: Vec::new(), first: now, last: now })
     }
 
-    /// Without what the program writes itself. What it may have written comes later.
+    /// Removes the program's own writes, and delays saves that may be its own writes.
     fn without_own_writes(&mut self, saves: Vec<Save>) -> Vec<Save> {
         let now = Instant::now();
         // A source that changes during a build, or is reported at its end, says nothing about the
@@ -219,7 +221,7 @@ impl Engine {
         }
         self.late.saves.append(&mut late);
         if !acted_on.is_empty() {
-            // One restart is for all.
+            // One restart covers all of them.
             acted_on.append(&mut self.late.saves);
             if let Some(task) = self.late.task.take() {
                 task.abort();
@@ -232,7 +234,7 @@ impl Engine {
             let inbox = self.sender.clone();
             self.late.task = Some(tokio::spawn(async move {
                 tokio::time::sleep(pause).await;
-                // The inbox closes when hotrun ends.
+                // The inbox closes when hotrun exits.
                 let _ = inbox.send(Message::ChangedLate);
             }));
         }
@@ -291,7 +293,7 @@ impl Engine {
         if self.rules_cause_themselves && self.rounds_of_rules >= ROUNDS_OF_RULES {
             let paused = self.paused_rules.cause.take();
             let cause = cause.after(paused);
-            self.paused_rules.begin(&self.sender, cause, PAUSE_OF_RULES, Event::RuledByBuild);
+            self.paused_rules.begin(&self.sender, cause, RULES_DELAY, Event::RuledByBuild);
             return Vec::new();
         }
         vec![Event::Ruled(cause)]
@@ -302,7 +304,7 @@ impl Engine {
             self.changed.clone_from(&judged.saves);
         }
         if !judged.saves.is_empty() {
-            // One build is for all.
+            // One build covers all of them.
             judged.saves.append(&mut judged.finish);
             judged.saves.append(&mut judged.verify);
             judged.saves.append(&mut judged.later);
@@ -321,7 +323,7 @@ impl Engine {
         if !judged.finish.is_empty() {
             self.report.say(&Notice::Finishing(judged.finish.clone()));
             let cause = Cause::Save(judged.finish);
-            // Should the build take much longer than usual, it is cancelled after all.
+            // A build that takes much longer than usual is cancelled after all.
             self.build_later(cause.clone(), judged.pause, Event::Saved);
             events.push(Event::FollowUp(cause));
         }
@@ -337,22 +339,22 @@ impl Engine {
         events
     }
 
-    /// What builds seem to cause themselves is verified after a pause.
+    /// Verifies after a delay whether builds themselves cause these changes.
     pub(super) fn verify_later(&mut self, paths: Vec<PathBuf>, pause: Duration) {
         self.report.say(&Notice::ChangesInBuilds(paths.clone(), pause));
         self.build_later(Cause::Written(paths), pause, Event::FollowUp);
     }
 
-    /// Sends this after a pause, unless another build begins before that.
+    /// Sends this event after a delay, unless another build starts before that.
     fn build_later(&mut self, cause: Cause, pause: Duration, event: fn(Cause) -> Event) {
         let cause = cause.after(self.paused_build.cause.take());
         self.paused_build.begin(&self.sender, cause, pause, event);
     }
 
-    /// What is read by the app alone: files of `restart` rules, and of variables.
+    /// Handles files that only the app reads: env files, and files of `restart` rules.
     fn app_input(&mut self, mut files: Vec<PathBuf>, env: Vec<PathBuf>) -> Vec<Event> {
         let env = self.changed_env(env);
-        // A build may have failed for want of a variable.
+        // The build may have failed for lack of a variable.
         let builds = self.build_failed && !env.is_empty();
         files.extend(env);
         if files.is_empty() {
@@ -382,7 +384,7 @@ impl Engine {
             }
             let rule = match reason {
                 Reason::Rule(number) => Some(number),
-                // Only a directory that is gone gets here without mattering by itself.
+                // An ignored path gets here only if it is a directory that was deleted.
                 _ if verdict == FilterVerdict::Ignored => self.filter.rule_of_directory(&path),
                 _ => None,
             };
@@ -407,7 +409,7 @@ impl Engine {
         sorted
     }
 
-    /// Who wrote these, and what follows?
+    /// Decides which process wrote these files, and what follows from that.
     fn judge(&mut self, saves: Vec<Save>, times: &Times, is_source: bool) -> Judged {
         let mut judged = Judged::default();
         for Save { path, contents, existed } in saves {
@@ -443,15 +445,15 @@ impl Engine {
         judged
     }
 
-    /// With `exclude_unchanged`: without the files that hold what they held for the last
-    /// build that ended.
+    /// With `exclude_unchanged`: removes the files whose contents are the same as at the end of the
+    /// last build.
     fn without_unchanged(&mut self, saves: Vec<Save>) -> Vec<Save> {
         if !self.config.watch.exclude_unchanged {
             return saves;
         }
         let (same, changed): (Vec<_>, Vec<_>) = saves.into_iter().partition(|save| {
             let last = save.contents.last().copied().unwrap_or(Content::Unknown);
-            // A build may have read what it held in between.
+            // A build may have read other contents in between.
             let is_one = save.contents.iter().all(|content| content.is(last));
             let now = if is_one { last } else { Content::Unknown };
             self.fingerprints.is_unchanged(&save.path, now)

@@ -1,4 +1,4 @@
-//! How an app is known to serve, and what it says of itself.
+//! Readiness of apps, and what they report about themselves.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -8,7 +8,8 @@ use crate::event::{Event, Message, Mode, Notice, Proc, Role};
 use crate::ready::{Expected, Probe};
 
 impl Engine {
-    /// Watches an app that is yet to start. The variable by which it can say that it is ready.
+    /// Starts to watch an app before its start. Returns the variable by which the app can report
+    /// that it is ready.
     pub(super) fn probe(&mut self, proc: Proc) -> Option<(OsString, OsString)> {
         let expected = Expected {
             ready: self.config.ready.clone(),
@@ -29,15 +30,14 @@ impl Engine {
         variable
     }
 
-    /// An older app lives, and was not asked to end.
+    /// Whether an older app is running and is not being stopped.
     fn has_another_app(&self, proc: Proc) -> bool {
         let is_another =
             |one: Proc, role| role == Role::App && one != proc && !self.is_dismissed(one);
         self.roles.iter().any(|(one, role)| is_another(*one, *role))
     }
 
-    /// What an app says of itself, what its probe has found, and what concerns the sockets and
-    /// artifacts of apps.
+    /// Handles messages from an app and its probe, and about the sockets and artifacts of apps.
     pub(super) fn heard_of_app(&mut self, message: Message) -> Vec<Event> {
         match message {
             Message::Unready(app, why) => {
@@ -80,7 +80,7 @@ impl Engine {
                 self.asked = Some(answer);
                 return vec![Event::Ordered(order)];
             }
-            // A second request to end would kill the program at once.
+            // A second shutdown request would kill the program at once.
             Message::TakenOver(_) if self.is_ending => {}
             Message::TakenOver(pid) => {
                 self.report.say(&Notice::TakenOver(pid));
@@ -91,7 +91,7 @@ impl Engine {
         Vec::new()
     }
 
-    /// An app that has counted as running serves after all.
+    /// Reports an app that counted as running, and is ready now.
     pub(super) fn is_ready_late(&self, app: Proc) {
         let has_run = self.report.facts.get(&app).is_some_and(|facts| facts.is_running);
         if has_run && self.state.app() == Some(app) && !self.is_dismissed(app) {
@@ -99,7 +99,8 @@ impl Engine {
         }
     }
 
-    /// A program that restarts itself gracefully has started its successor, and has ended.
+    /// Handles a graceful restart by the program itself: its first process started a successor, and
+    /// exited.
     fn succeeded(&mut self, app: Proc, pid: i32) {
         if let Some(probe) = self.probes.get(&app) {
             probe.began(pid);

@@ -1,4 +1,4 @@
-//! The sockets of the configuration: opened, told of, looked after.
+//! The configured sockets: opening, reporting and repairing them.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -13,7 +13,7 @@ use crate::listen::{Listeners, NotOpened};
 use crate::process::{self, Freeing, ports};
 use crate::report;
 
-/// Opens what is configured, before anything is built.
+/// Opens the configured sockets, before anything is built.
 pub(super) async fn open_listeners(listeners: &mut Listeners, config: &Config) -> Result<()> {
     let freeing = Freeing::of(config);
     loop {
@@ -34,7 +34,7 @@ fn is_taken(failed: &NotOpened) -> bool {
     failed.error.kind() == io::ErrorKind::AddrInUse
 }
 
-/// What stands in the way is run by this hotrun, and may be gone when it is to be opened.
+/// Whether a process of this hotrun holds the address. It may be gone when the socket is opened.
 fn is_the_programs(failed: &NotOpened) -> bool {
     is_taken(failed) && failed.address.port().is_some_and(ports::is_ours)
 }
@@ -69,7 +69,7 @@ fn cannot_listen(failed: &NotOpened, holder: Option<&Holder>) -> Error {
 }
 
 impl Engine {
-    /// Tells of all that are open.
+    /// Reports all open listeners.
     pub(super) fn tell_listeners(&self) {
         for (number, (address, name)) in self.listeners.addresses().enumerate() {
             self.report.say(&Notice::Listening {
@@ -80,10 +80,12 @@ impl Engine {
         }
     }
 
-    /// Opens what is new in a configuration that was read again, while the old one holds.
+    /// Opens the new listeners of a configuration that was reloaded, while the old one is still in
+    /// effect.
     pub(super) fn open_ahead(&mut self, config: &Config) -> Result<()> {
         match self.listeners.open_ahead(&config.listen) {
-            // It will be gone when the next program starts; if not, that is told then.
+            // The process will be gone when the next program starts; if it is not, that is reported
+            // then.
             Err(failed) if !is_the_programs(&failed) => {
                 self.tell_who_holds(&failed);
                 Err(cannot_listen(&failed, None))
@@ -92,7 +94,7 @@ impl Engine {
         }
     }
 
-    /// The sockets of the configuration that holds now, for an app that is about to start.
+    /// Opens the sockets of the current configuration, for an app that is about to start.
     pub(super) fn prepare_listeners(&mut self) -> std::result::Result<(), String> {
         let apps = self.roles.iter().filter(|(_, role)| **role == Role::App);
         let holders: Vec<Proc> = apps.map(|(proc, _)| *proc).collect();
@@ -118,23 +120,22 @@ impl Engine {
         let (freeing, inbox) = (Freeing::of(&self.config), self.sender.clone());
         spawn_local(async move {
             if let Some(holder) = ports::see_to(port, &freeing).await {
-                // The inbox closes when hotrun ends.
+                // The inbox closes when hotrun exits.
                 let _ = inbox.send(Message::Say(Notice::PortHeld(holder)));
             }
         });
     }
 
-    /// Whatever programs have done to them, they are open.
+    /// Reopens listeners that a program has shut down, or whose socket file it has deleted.
     pub(super) fn repair_listeners(&mut self) {
         for (address, repair) in self.listeners.repair() {
             self.report.say(&Notice::ListenerShut(address.to_string(), repair));
         }
     }
 
-    /// An app that nobody had asked to end did so at once. Its own words are on the screen;
-    /// this is what they may mean here.
+    /// Explains, after the program's own output, why an app may have failed soon after its start.
     pub(super) fn explain_quick_end(&mut self, proc: Proc, ended: &Ended) {
-        // What cannot be started at all has bound nothing.
+        // A program that could not be started has bound nothing.
         let never_ran = matches!(ended, Ended::Code(126 | 127) | Ended::NotStarted(_));
         let is_about_addresses = self
             .report
@@ -161,7 +162,7 @@ impl Engine {
         }
     }
 
-    /// The tool that starts the program, if it is one that keeps descriptors from it.
+    /// The tool that starts the program, if it does not pass descriptors on.
     fn by_a_tool_of_node(&self) -> Option<&'static str> {
         const TOOLS: [&str; 4] = ["npm", "npx", "pnpm", "yarn"];
         let Program::Command(command) = &self.config.run.program else { return None };
@@ -175,15 +176,16 @@ impl Engine {
         all.filter(|address| address.port().is_some())
     }
 
-    /// Ports that other apps have opened themselves: beside one of these, a program that does
-    /// so, too, cannot start.
+    /// Ports that other apps have opened themselves. A program that opens one of these, too, cannot
+    /// run beside them.
     fn ports_of_others(&self, proc: Proc) -> BTreeSet<u16> {
         let others = self.roles.iter().filter(|(one, role)| **role == Role::App && **one != proc);
         let pids = others.filter_map(|(one, _)| self.report.facts.get(one)?.pid);
         pids.flat_map(|pid| ports::of_app(pid).ports()).collect()
     }
 
-    /// After a while: does an app take the sockets that it has inherited?
+    /// Checks, some time after the start, whether an app accepts on the sockets that it has
+    /// inherited.
     pub(super) fn look_at_listeners(&mut self, app: Proc, own: &BTreeSet<u16>) {
         let held = self.tcp_addresses();
         let held: Vec<(String, Option<u16>)> =

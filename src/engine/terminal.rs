@@ -1,4 +1,4 @@
-//! Who has the terminal, and what follows from keys, Ctrl-Z and a closed window.
+//! Which process owns the terminal, and what follows from keys, Ctrl-Z and a closed window.
 
 use std::io::PipeWriter;
 use std::time::{Duration, Instant};
@@ -15,48 +15,49 @@ use crate::process::terminal::{LOOK_FIRST, LOOK_LAST, Terminal};
 use crate::process::{self, is_ignored};
 use crate::report::console::{LEAVES_SCREEN, Stream};
 
-/// Before hotrun stops itself: guardians are told what they are to stop.
+/// Delay before hotrun stops itself, in which guardians learn what to stop.
 const BEFORE_STOP: Duration = Duration::from_millis(20);
-/// Maximum wait before a program continues for the line that reports that it has the terminal. (The
-/// terminal may be stopped by Ctrl-S.)
+/// Maximum delay before a program continues, for the line that reports that it has the terminal.
+/// Ctrl-S may have stopped the terminal.
 const ANNOUNCEMENT: Duration = Duration::from_millis(100);
 /// Time for an app to stop reading when a build asks for input.
 const STOPS: Duration = Duration::from_millis(250);
-/// The time that a program has to look at the modes of the terminal when it begins; less if it is
-/// ready sooner.
+/// Time for a new program to read the modes of the terminal. It ends early when the program is
+/// ready.
 const BEGINS: Duration = Duration::from_secs(1);
 
 /// A build that asks for input while an app has the terminal.
 #[derive(Clone, Copy)]
 struct Borrower {
     proc: Proc,
-    /// When the app was asked to stop.
+    /// When the app was asked to stop reading.
     since: Instant,
 }
 
-/// The terminal, and who is to have it.
+/// The terminal, and the processes that own it or wait for it.
 #[derive(Default)]
 pub(super) struct Seat {
     terminal: Option<Terminal>,
     keys: Option<Keys>,
     looks: Option<JoinHandle<()>>,
-    /// Closed when nothing more is to be told of the terminal's use.
+    /// Closed to end the reports of the terminal's use.
     use_told: Option<PipeWriter>,
-    /// A program begins: what is typed is read when it has.
+    /// Waits for a new program to start up; keys are read again after that.
     beginning: Option<JoinHandle<()>>,
-    /// Whose it is, if it is not hotrun's.
+    /// The process that has the terminal; `None` for hotrun.
     owner: Option<Proc>,
-    /// Who was stopped because it wanted it while it was nobody's to give.
+    /// The process that was stopped because it wanted the terminal while another job had it.
     waiting: Option<Proc>,
-    /// An app has wanted it: its successors begin as its owner.
+    /// Whether an app has wanted the terminal; its successors start as its owner.
     is_for_apps: bool,
-    /// Who is to have it as soon as it runs: stdin is no terminal that it could take itself.
+    /// The app that gets the terminal as soon as it runs: its stdin is not a terminal that it could
+    /// take by itself.
     heir: Option<Proc>,
-    /// A build that is to have it as soon as the app that reads it has been stopped.
+    /// A build that gets the terminal as soon as the app that reads it has stopped.
     borrower: Option<Borrower>,
-    /// hotrun is about to stop itself.
+    /// Whether hotrun is about to stop itself.
     is_stopping: bool,
-    /// When everything was stopped.
+    /// When all processes were stopped.
     stopped_at: Option<Instant>,
 }
 
@@ -75,7 +76,7 @@ impl Seat {
 }
 
 impl Engine {
-    /// At the start.
+    /// Starts to watch the terminal, and to read keys, at startup.
     pub(super) fn hear_terminal(&mut self) {
         let terminal = self.seat.terminal.as_ref().map(Terminal::descriptor);
         if let Some(Ok(terminal)) = terminal {
@@ -86,13 +87,13 @@ impl Engine {
         }
     }
 
-    /// The app that comes next begins as the owner of the terminal.
+    /// Whether the next app starts as the owner of the terminal.
     fn is_for_app(&self) -> bool {
         let is_wanted = self.seat.is_for_apps || self.config.run.stdin == Stdin::App;
         is_wanted && self.config.run.tty == Tty::Inherit
     }
 
-    /// What is typed from now on may be for the app that comes next: no more keys.
+    /// Stops reading keys, if input from now on may be for the next app.
     pub(super) fn keep_what_is_typed(&mut self) {
         let for_app = self.is_for_app();
         if let Some(terminal) =
@@ -103,7 +104,7 @@ impl Engine {
         }
     }
 
-    /// hotrun reads keys while no app wants to.
+    /// Whether hotrun reads keys: it has the terminal, and no app wants it.
     pub(super) fn has_keys(&self) -> bool {
         self.seat.terminal.as_ref().is_some_and(Terminal::is_hotruns) && !self.is_for_app()
     }
@@ -122,7 +123,7 @@ impl Engine {
         self.seat.keys = keys.ok();
     }
 
-    /// What the app that starts now has for a terminal.
+    /// Decides how the app that starts now gets the terminal.
     pub(super) fn terminal_for_app(&mut self, proc: Proc) -> process::Terminal {
         use process::Terminal::{Background, Copied, Foreground, OutputOnly};
         let run = &self.config.run;
@@ -152,8 +153,8 @@ impl Engine {
         wanted
     }
 
-    /// A program that begins and reads the modes of the terminal, to put them back later, is to
-    /// find those of the shell.
+    /// Restores the shell's modes for a while: a program may read the modes at its start, to
+    /// restore them later.
     fn show_modes_of_the_shell_for_a_while(&mut self) {
         let Some(terminal) = self.seat.terminal.as_ref().filter(|one| one.reads_keys()) else {
             return;
@@ -162,7 +163,7 @@ impl Engine {
         let inbox = self.sender.clone();
         let beginning = spawn_local(async move {
             tokio::time::sleep(BEGINS).await;
-            // The inbox closes when hotrun ends.
+            // The inbox closes when hotrun exits.
             let _ = inbox.send(Message::HasBegun);
         });
         if let Some(earlier) = self.seat.beginning.replace(beginning) {
@@ -170,7 +171,7 @@ impl Engine {
         }
     }
 
-    /// A program that began is ready, or has had its time.
+    /// Reads keys again: the program that started is ready, or has had its time.
     pub(super) fn has_begun(&mut self) {
         if let Some(beginning) = self.seat.beginning.take() {
             beginning.abort();
@@ -178,7 +179,7 @@ impl Engine {
         }
     }
 
-    /// It has a pid now.
+    /// Completes the transfer of the terminal to a process that has a pid now.
     pub(super) fn terminal_was_taken(&mut self, proc: Proc, group: Pid) {
         if self.seat.heir == Some(proc) {
             self.seat.heir = None;
@@ -190,7 +191,7 @@ impl Engine {
             return;
         };
         if terminal.is_with_another_than(group) {
-            // The command of the same build that wanted it has ended.
+            // The command of the same build that wanted it has exited.
             terminal.take_back();
             self.seat.owner = None;
             self.seat.stop_keys();
@@ -201,21 +202,22 @@ impl Engine {
         }
     }
 
-    /// A command was stopped, and cannot go on by itself.
+    /// Handles a command that was stopped and cannot continue by itself.
     fn stopped(&mut self, proc: Proc, signal: Signal) {
         match signal {
-            // An app waits until the build that asks for something has ended.
+            // An app waits until the build that asks for input has ended.
             Signal::SIGTTIN | Signal::SIGTTOU if self.has_lent_the_terminal(proc) => {
                 self.lend_terminal();
             }
-            // Beside an old one that has it, a new one waits until that one is asked to end.
+            // During a handover, the new app waits until the old one, which has the terminal, is
+            // stopped.
             Signal::SIGTTIN | Signal::SIGTTOU if self.is_an_olders(proc) => {
                 self.report.say(&Notice::TerminalKept(proc));
             }
             Signal::SIGTTIN | Signal::SIGTTOU => self.give_terminal(proc),
-            // Ctrl-Z was typed while the app had the terminal: it is meant for the whole job,
-            // which is hotrun's own process group, and that of the shell's.
-            // (Who does something about that first, stops itself by the other signal.)
+            // Ctrl-Z was typed while the app had the terminal. It is meant for the whole job:
+            // hotrun's process group, which may contain other processes of the shell's job. (A
+            // program that handles SIGTSTP then stops itself by SIGSTOP.)
             Signal::SIGTSTP | Signal::SIGSTOP
                 if self.seat.owner == Some(proc) && !self.seat.is_stopping =>
             {
@@ -224,7 +226,7 @@ impl Engine {
                 }
                 let _ = kill(Pid::from_raw(0), Signal::SIGTSTP);
             }
-            // No key of a terminal sends this signal.
+            // No terminal key sends SIGSTOP.
             Signal::SIGSTOP if self.roles.get(&proc) == Some(&Role::Build) => {
                 let pid = self.report.facts.get(&proc).and_then(|facts| facts.pid);
                 let pid = pid.map_or_else(String::new, |pid| pid.to_string());
@@ -247,8 +249,8 @@ impl Engine {
         }
         let is_news = self.seat.owner != Some(proc);
         if let Some(owner) = self.seat.owner.filter(|_| is_news && self.seat.borrower.is_none()) {
-            // Whoever is reading already would be given the first of what is typed, though it
-            // is in the background: the kernel looks only when a read begins.
+            // A process that is already reading gets the next input, even in the background: the
+            // kernel checks only when a read starts.
             self.seat.borrower = Some(Borrower { proc, since: Instant::now() });
             self.processes.pass(owner, Signal::SIGTTIN);
             self.look_at_terminal();
@@ -269,7 +271,7 @@ impl Engine {
             return;
         }
         self.report.say(&Notice::TerminalGiven(proc));
-        // The program may draw on the whole screen as soon as it continues.
+        // The program may draw on the full screen as soon as it continues.
         let (console, inbox) = (self.report.console().clone(), self.sender.clone());
         spawn_local(async move {
             console.flush(ANNOUNCEMENT).await;
@@ -277,14 +279,14 @@ impl Engine {
         });
     }
 
-    /// Another app has the terminal, which was not asked to end.
+    /// Whether another app has the terminal and is not being stopped.
     fn is_an_olders(&self, proc: Proc) -> bool {
         let Some(owner) = self.seat.owner.filter(|owner| *owner != proc) else { return false };
         let are_apps = [owner, proc].iter().all(|one| self.roles.get(one) == Some(&Role::App));
         are_apps && self.report.facts.get(&owner).is_some_and(|facts| facts.dismissed.is_none())
     }
 
-    /// This is an app, and a build has the terminal.
+    /// Whether this is an app, and a build has the terminal.
     fn has_lent_the_terminal(&self, proc: Proc) -> bool {
         let is_app = |proc: &Proc| self.roles.get(proc) == Some(&Role::App);
         let borrower = self.seat.borrower.map(|borrower| borrower.proc);
@@ -292,7 +294,7 @@ impl Engine {
         is_app(&proc) && another.is_some_and(|another| !is_app(&another))
     }
 
-    /// Watches what an app that has got the terminal does with it.
+    /// Watches how an app that has received the terminal uses it.
     fn watch_terminal(&mut self) {
         let descriptor = self.seat.terminal.as_ref().map(Terminal::descriptor);
         if let Some(Ok(descriptor)) = descriptor {
@@ -301,8 +303,9 @@ impl Engine {
         self.look_at_terminal();
     }
 
-    /// The new owner may have saved the modes in which keys are read; and who waits for the
-    /// terminal waits for hotrun to be in the foreground. Neither is told by anybody.
+    /// Polls the terminal. The new owner may have saved the modes in which keys are read, and a
+    /// process that waits for the terminal waits for hotrun to be in the foreground. The system
+    /// reports neither.
     fn look_at_terminal(&mut self) {
         if let Some(older) = self.seat.looks.take() {
             older.abort();
@@ -327,12 +330,13 @@ impl Engine {
         }
     }
 
-    /// A line more would spoil the picture.
+    /// Whether an app draws on the full screen, which another line would disturb.
     pub(super) fn is_a_screen_shown(&self) -> bool {
         self.seat.terminal.as_ref().is_some_and(Terminal::is_a_screen)
     }
 
-    /// An app may have put back modes that are not the shell's, or have left the whole screen.
+    /// Corrects modes that are not the shell's, and releases held lines, after an app may have
+    /// restored other modes or left the full screen.
     fn mend_terminal(&mut self) {
         self.report.console().release();
         if let Some(terminal) = self.seat.terminal.as_ref().filter(|one| one.is_an_apps()) {
@@ -340,13 +344,13 @@ impl Engine {
         }
     }
 
-    /// Lines of hotrun and of builds wait while an app draws on the whole screen.
+    /// Holds back lines of hotrun and of builds while an app draws on the full screen.
     pub(super) fn hold_lines(&self) {
         let is_an_apps = self.seat.terminal.as_ref().is_some_and(Terminal::is_an_apps);
         self.report.console().hold(is_an_apps);
     }
 
-    /// Schedules the release of lines that wait for a program to leave the screen.
+    /// Schedules the release of lines that are held until a program leaves the full screen.
     pub(super) fn release_lines_soon(&self) {
         if self.report.console().is_about_to_release() {
             let inbox = self.sender.clone();
@@ -357,15 +361,16 @@ impl Engine {
         }
     }
 
-    /// A shell does not tell a job that was running that it is in the foreground now.
+    /// Detects that hotrun is in the foreground again: a shell does not notify a job that was
+    /// running.
     pub(super) fn notice_foreground(&mut self) {
         if self.seat.terminal.as_ref().is_some_and(Terminal::has_come_to_the_foreground) {
             self.continued();
         }
     }
 
-    /// A process has ended: the terminal is hotrun's again, in the state in which it was
-    /// found. What more follows, if this one had it.
+    /// Returns the terminal to hotrun when a process has exited, in the state in which it was
+    /// found. Returns the event that follows, if the process had the terminal.
     pub(super) fn terminal_is_free(&mut self, proc: Proc, ended: &Ended) -> Option<Event> {
         let is_app = self.roles.get(&proc) == Some(&Role::App);
         let had_it = self.seat.owner == Some(proc);
@@ -377,7 +382,8 @@ impl Engine {
         if had_it {
             is_changed = terminal.take_back();
         } else if terminal.is_elsewhere() {
-            // It may have put back the modes that it found, though they are the shell's now.
+            // The app may have restored the modes that it found, though the modes are the shell's
+            // now.
             terminal.mend();
         } else if terminal.reads_keys() {
             terminal.read_keys();
@@ -393,15 +399,14 @@ impl Engine {
         self.seat.stop_keys();
         let facts = self.report.facts.get(&proc);
         let was_dismissed = facts.is_some_and(|facts| facts.dismissed.is_some());
-        // Between one app and the next what is typed is kept; when nothing is on its way,
-        // nobody else could read it.
+        // Between one app and the next, input is kept. If no app follows, hotrun reads it.
         let nothing_comes = is_app && !was_dismissed && !self.state.is_building();
         self.give_back_or_read_keys(nothing_comes);
         let is_asked = if is_closed { !is_ignored(Signal::SIGHUP) } else { was_typed(ended) };
         (is_app && is_asked && !was_dismissed).then_some(Event::Interrupted)
     }
 
-    /// After a build that has asked for a password: the app that had the terminal before.
+    /// Returns the terminal to the app that had it before a build asked for a password.
     fn give_back_or_read_keys(&mut self, nothing_comes: bool) {
         let app = self.roles.iter().find(|(proc, role)| {
             let lives = self.report.facts.get(proc).is_some_and(|facts| {
@@ -417,7 +422,7 @@ impl Engine {
         }
     }
 
-    /// Ctrl-Z: everything stops, and the shell has the terminal.
+    /// Handles Ctrl-Z: stops all processes, and leaves the terminal to the shell.
     fn suspend(&mut self) {
         if std::mem::replace(&mut self.seat.is_stopping, true) {
             return;
@@ -432,13 +437,13 @@ impl Engine {
         spawn_local(async move {
             tokio::time::sleep(BEFORE_STOP).await;
             process::stop_here();
-            // Also if the kernel did not stop it. The inbox closes when hotrun ends.
+            // Also sent if the kernel did not stop hotrun. The inbox closes when hotrun exits.
             let _ = inbox.send(Message::Continued);
         });
     }
 
-    /// `fg` or `bg`: everything goes on, and whoever had the terminal has it again, if it is
-    /// there to be had.
+    /// Handles `fg` or `bg`: all processes continue, and the previous owner gets the terminal back
+    /// if it is free.
     fn continued(&mut self) {
         self.seat.is_stopping = false;
         if let Some(time) = self.seat.stopped_at.take().map(|at| at.elapsed()) {
@@ -459,7 +464,8 @@ impl Engine {
         match heir {
             Some(heir) if is_free => self.give_terminal(heir),
             Some(heir) => {
-                // Who is reading would be given the first of what is the shell's.
+                // A process that is already reading would get the first input that is meant for the
+                // shell.
                 self.processes.pass(heir, Signal::SIGTTIN);
                 self.seat.waiting = Some(heir);
                 self.look_at_terminal();
@@ -470,11 +476,11 @@ impl Engine {
         }
     }
 
-    /// What concerns the terminal, and who has it.
+    /// Handles messages about the terminal and its owner.
     pub(super) fn heard_of_terminal(&mut self, message: &Message) -> Vec<Event> {
         match message {
             Message::Typed { key, shown } => return self.typed(*key, *shown),
-            // Who was started by `nohup` does not care.
+            // A hotrun started by `nohup` ignores SIGHUP.
             Message::TerminalClosed if !is_ignored(Signal::SIGHUP) => {
                 return vec![Event::Interrupted];
             }
@@ -529,7 +535,7 @@ impl Engine {
         }
     }
 
-    /// Leaves the terminal as it was found.
+    /// Restores the terminal to the state in which it was found.
     pub(super) fn leave_terminal(&mut self) {
         self.introduce(None);
         self.seat.stop_keys();
@@ -539,7 +545,8 @@ impl Engine {
     }
 }
 
-/// An app that has the terminal alone hears what ends a job there, and ends in this way.
+/// Whether a process was ended by a key: an app that has the terminal receives Ctrl-C and Ctrl-\
+/// itself.
 fn was_typed(ended: &Ended) -> bool {
     let [interrupt, quit] = [Signal::SIGINT, Signal::SIGQUIT].map(|signal| signal as i32);
     match ended {

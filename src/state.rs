@@ -1,22 +1,22 @@
-//! What to do about it. [`State::step`] takes one event and returns the next state and the
-//! effects that lead there.
+//! The core: decides what follows from each event. [`State::step`] takes one event and returns the
+//! next state and the effects that lead there.
 //!
-//! It decides. It never waits, spawns, reads a clock or a file, or prints.
+//! It never waits, spawns a process, reads a clock or a file, or prints.
 //!
-//! Invariants, each asserted on every transition that can be reached (`state/tests.rs`):
+//! Invariants, each asserted on every reachable transition (`state/tests.rs`):
 //!
-//! - No build is started while another, or a rule, has not ended; none that was overtaken
-//!   lives on beside its successor.
-//! - In restart mode no app is started while a process of another is left.
-//! - No app is started from an artifact that a newer save made stale, unless the newest
-//!   source does not build.
-//! - No failure of a build or of a start takes down an app that serves, unless
-//!   `stop_on_error` asks for it.
-//! - No app serves on that is older than what was last built, unless that does not start or
-//!   somebody wants it so; in handover mode no second app is started while one is not ready.
-//! - Nothing older is started again unless a start has failed, and never twice for one.
-//! - No living process is missing here, and none is named twice: hotrun does not end while
-//!   one is left, unless it is forced to. Nobody is asked to end twice.
+//! - A build starts only when no other build and no rule is running; a cancelled build is gone
+//!   before its successor starts.
+//! - In restart mode no app is started while a process of another app is left.
+//! - No app is started from an artifact that a newer save has made stale, unless the newest source
+//!   does not build.
+//! - A failed build or start never stops an app that serves, unless `stop_on_error` asks for it.
+//! - No app keeps serving that is older than the last build, unless that build fails to start or
+//!   the user has rolled back. In handover mode no second app is started while one is not ready.
+//! - An older artifact is started only after a failed start or a rollback order, and only once for
+//!   each.
+//! - The state contains every living process exactly once. hotrun does not exit while one is left,
+//!   unless it is forced to. No process is asked to exit twice.
 
 use std::collections::BTreeMap;
 
@@ -30,65 +30,66 @@ use crate::event::{
 #[cfg(test)]
 mod tests;
 
-/// More apps than this never drain at once: the oldest is killed.
+/// Maximum number of apps that drain at once. Above it, the oldest is killed.
 const MOST_LEAVING: usize = 3;
-/// After so many overtaken builds in a row, one line says so.
-const OVERTAKEN_OFTEN: u32 = 3;
+/// Number of cancelled builds in a row after which a notice is printed.
+const MANY_OVERTAKEN: u32 = 3;
 /// The exit code after a third Ctrl-C.
 pub const ABANDONED: u8 = 130;
 
-/// What is to be done, in order. Performing it never waits and never fails: a failure comes
-/// back as an [`Event`].
+/// An action that the engine performs, in order. Performing it never waits and never fails: a
+/// failure comes back as an [`Event`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// The configuration of the last `Reconfigured` holds from now on.
+    /// Put the configuration of the last `Reconfigured` into effect.
     TakeUp,
     /// Run the build pipeline.
     SpawnBuild(Proc, Cause),
-    /// Run the commands of the rules that have these files.
+    /// Run the commands of the rules that match these files.
     SpawnRules(Proc, Cause),
-    /// Start the app of this generation (1, 2, 3 …) from what was last built, or kept.
+    /// Start the app of this generation (1, 2, 3 …) from the last build or from a kept artifact.
     SpawnApp(Proc, u32, Source),
-    /// What is kept is, from now on, the last good artifact before the one started last.
+    /// Choose the last good artifact before the one that was started last, for the next start from
+    /// a kept artifact.
     GoBack,
     /// Run the `post_cmd` of this index.
     SpawnHook(Proc, usize),
-    /// Ask it to end, grant it its grace, then report `Overdue`.
+    /// Ask the process to exit, and report `Overdue` after its grace period.
     Dismiss(Proc),
-    /// Kill all that is left of it.
+    /// Kill all processes that are left of this one.
     Kill(Proc),
-    /// Send it this signal.
+    /// Send this signal to the process.
     Signal(Proc, Signal),
-    /// Report `Due` when this timer's time has come; an older one of its kind is void.
+    /// Report `Due` after the delay of this timer. Replaces an earlier timer of its kind.
     Arm(Timer),
-    /// Tell the person.
+    /// Report this to the user.
     Say(Notice),
-    /// End hotrun with this code, now.
+    /// Exit from hotrun with this code, now.
     Exit(u8),
 }
 
-/// Where the loop stands.
+/// The phase of the loop.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Phase {
-    /// Nothing is newer than what runs.
+    /// No save is newer than what runs.
     Idle { app: Option<Proc> },
     /// Something is due later.
     Waiting { app: Option<Proc>, due: Due },
-    /// The commands of rules run. A build may follow, for what they write.
+    /// The commands of rules run. A build may follow, for the files that they write.
     Ruling { rules: Proc, app: Option<Proc> },
-    /// The old app serves while this build runs.
+    /// This build runs; the old app serves.
     Building { build: Proc, app: Option<Proc>, cause: Cause },
-    /// The build was overtaken. As soon as it is gone, the next begins.
+    /// The build was cancelled. The next one starts when it is gone.
     Cancelling { build: Proc, app: Option<Proc>, cause: Cause },
-    /// Built; the old apps have yet to go (restart mode only).
+    /// The build is done; the old apps have yet to exit (restart mode only).
     Stopping,
     /// `new` was started and is not ready; `app` serves (handover mode only).
     Starting { new: Proc, app: Option<Proc> },
-    /// hotrun was asked to end; the `post_cmd`s run while the app still lives.
+    /// hotrun is shutting down; the `post_cmd`s run while the app is still running.
     Closing { hook: Proc, next: usize, app: Option<Proc>, code: u8 },
-    /// Everything left is leaving.
+    /// All remaining processes are stopping.
     Quitting { forced: bool, code: u8 },
-    /// hotrun ends.
+    /// hotrun exits.
     Done,
 }
 
@@ -97,19 +98,19 @@ enum Phase {
 enum Due {
     /// A build, when the spacing is over.
     Build(Cause),
-    /// The successor of this app, which ended by itself.
+    /// The successor of this app, which exited by itself.
     Restart(Proc),
 }
 
-/// Whether saves are acted on.
+/// Whether saves are handled or kept.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Pause {
     Off,
-    /// They are not; what came since.
+    /// Saves are kept; the cause contains those that have arrived.
     On(Option<Cause>),
 }
 
-/// Somebody in [`State::leaving`].
+/// A process in [`State::leaving`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Leaving {
     role: Role,
@@ -122,52 +123,53 @@ impl Leaving {
     }
 }
 
-/// The one value that says where everything stands.
+/// The complete state of the loop.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     phase: Phase,
     policy: Policy,
-    /// A policy that came after the running build had started; the next one takes it up.
+    /// A policy that arrived after the start of the running build; the next build puts it into
+    /// effect.
     pending: Option<Policy>,
-    /// Dismissed or ended, but not gone.
+    /// Processes that were asked to exit, or have exited, but are not gone.
     leaving: BTreeMap<Proc, Leaving>,
     /// The build whose spacing is not over.
     spacing: Option<Proc>,
-    /// The app that ended by itself while rules ran, and whose pause is not over.
+    /// The app that exited while rules were running and whose restart backoff has not elapsed.
     pausing: Option<Proc>,
-    /// What a build wrote for the next build to read.
+    /// Files that a build wrote for the next build to read.
     follow_up: Option<Cause>,
     /// Files whose rules have yet to run.
     rules: Option<Cause>,
-    /// What a build is to be made for as soon as the rules have ended.
+    /// The cause of the build that starts when the rules have ended.
     owed: Option<Cause>,
-    /// The app is to be started again, even if nothing new is built.
+    /// Whether the app is restarted even if nothing new is built.
     restart: bool,
-    /// The app that was started last, as long as it is not ready.
+    /// The app that was started last, while it is not ready.
     unready: Option<Proc>,
-    /// What it is to be sent as soon as it is.
+    /// Signal to deliver once the app is ready.
     signal: Option<Signal>,
     /// What the next app is started from.
     source: Source,
-    /// The app that was started last from something new, as long as it has not proven good.
+    /// The app that was started last from a new build, while it has not proven good.
     unproven: Option<Proc>,
-    /// Its start has failed, and nothing has followed yet.
+    /// Whether the last start has failed, and nothing has followed yet.
     failed_start: bool,
-    /// The app that was not ready in time, and about which nothing has been done.
+    /// The app that was not ready in time, if nothing has followed yet.
     late: Option<Proc>,
-    /// There is an older good artifact to go back to.
+    /// Whether there is an older good artifact to roll back to.
     fallback: bool,
     pause: Pause,
-    /// A build has succeeded: there is something to run.
+    /// Whether a build has succeeded, so that there is something to run.
     built: bool,
-    /// Builds overtaken in a row.
+    /// Number of cancelled builds in a row.
     overtaken: u32,
     last_proc: u32,
     generation: u32,
 }
 
 impl State {
-    /// Nothing runs, nothing was built.
+    /// Returns the initial state: nothing runs, and nothing was built.
     pub fn new(policy: Policy) -> Self {
         Self {
             phase: Phase::Idle { app: None },
@@ -195,7 +197,7 @@ impl State {
         }
     }
 
-    /// The next state, and the effects that lead there.
+    /// Returns the next state, and the effects that lead there.
     #[must_use]
     pub fn step(mut self, event: Event) -> (State, Vec<Effect>) {
         let phase = std::mem::replace(&mut self.phase, Phase::Done);
@@ -206,30 +208,30 @@ impl State {
         (turn.state, turn.effects)
     }
 
-    /// It believes that there is an older good artifact to go back to.
+    /// Whether the state expects that there is an older good artifact to roll back to.
     pub fn has_fallback(&self) -> bool {
         self.fallback
     }
 
-    /// The app that stands for the program now.
+    /// The app that currently represents the program.
     pub fn app(&self) -> Option<Proc> {
         current_app(&self.phase)
     }
 
-    /// True while a build runs that nobody has overtaken.
+    /// Whether a build is running that was not cancelled.
     pub fn is_building(&self) -> bool {
         matches!(self.phase, Phase::Building { .. })
     }
 
-    /// What is to follow the build waits.
+    /// Whether follow-ups of the build wait.
     #[cfg(test)]
     fn has_follow_ups(&self) -> bool {
         has_follow_ups(&self.phase)
     }
 }
 
-/// One step under way. Each handler takes the phase that is left and returns the next, so
-/// no handler sees a phase that is half changed.
+/// A step in progress. Each handler takes the current phase and returns the next, so no handler
+/// sees a phase that is half changed.
 struct Turn {
     state: State,
     effects: Vec<Effect>,
@@ -242,7 +244,7 @@ impl Turn {
             Event::FollowUp(cause) => self.written_by_build(phase, cause),
             Event::Ruled(cause) => self.ruled(phase, cause),
             Event::RuledByBuild(cause) => match phase {
-                // What it made is to have its start first.
+                // The program that the build makes starts first.
                 Phase::Building { .. } | Phase::Starting { app: Some(_), .. } => {
                     self.keep_for_rules(cause);
                     phase
@@ -319,9 +321,9 @@ impl Turn {
                 phase
             }
             Phase::Stopping => {
-                // Should the build fail, what was to start does.
+                // If the build fails, the program starts that was about to start.
                 self.state.restart = true;
-                // Nobody serves: no spacing is worth that.
+                // No app serves, so the build starts without spacing.
                 self.build(None, cause)
             }
             Phase::Starting { new, app: Some(app) } => {
@@ -336,13 +338,13 @@ impl Turn {
 
     fn overtake(&mut self, build: Proc) {
         self.dismiss_in_place(build);
-        self.state.overtaken = (self.state.overtaken + 1).min(OVERTAKEN_OFTEN + 1);
-        if self.state.overtaken == OVERTAKEN_OFTEN {
-            self.say(Notice::Overtaken(OVERTAKEN_OFTEN));
+        self.state.overtaken = (self.state.overtaken + 1).min(MANY_OVERTAKEN + 1);
+        if self.state.overtaken == MANY_OVERTAKEN {
+            self.say(Notice::Overtaken(MANY_OVERTAKEN));
         }
     }
 
-    /// The running build goes on, and what was built has its start: this is for the next one.
+    /// Keeps a cause for the next build. The running build continues, and its program starts first.
     fn written_by_build(&mut self, phase: Phase, cause: Cause) -> Phase {
         if !has_follow_ups(&phase) {
             return self.saved(phase, cause);
@@ -351,7 +353,7 @@ impl Turn {
         phase
     }
 
-    /// A follow-up begins when the app of the build before has had its start.
+    /// Starts a follow-up when the app of the previous build has started.
     fn follow_up(&mut self, phase: Phase) -> Phase {
         let app = match phase {
             Phase::Idle { app } => app,
@@ -395,7 +397,7 @@ impl Turn {
                 self.state.rules = Some(cause);
                 Phase::Cancelling { build, app, cause: built_for }
             }
-            // What was built, or has ended by itself, starts when the rules have ended.
+            // The program that was built, or exited by itself, starts when the rules have ended.
             Phase::Waiting { app, due: Due::Restart(_) } => {
                 self.state.restart = true;
                 self.run_rules(app, cause)
@@ -444,11 +446,11 @@ impl Turn {
             }
             return Phase::Idle { app };
         }
-        // Saved again while they ran.
+        // The files were saved again while the rules ran.
         if let Some(cause) = self.state.rules.take() {
             return self.run_rules(app, cause);
         }
-        // Also if a rule failed: it may have nothing to do with what was saved besides.
+        // Also if a rule failed: it may be unrelated to the other saves.
         if let Some(cause) = self.state.owed.take() {
             return self.begin(app, cause);
         }
@@ -461,7 +463,7 @@ impl Turn {
         Phase::Idle { app }
     }
 
-    /// An app ended by itself while rules run: a build may or may not follow.
+    /// Handles the exit of an app while rules run: a build may or may not follow.
     fn app_ended_during_rules(&mut self, rules: Proc, app: Proc, ended: Ended) -> Phase {
         let code = ended.exit_code();
         let next = match self.state.policy.on_exit {
@@ -487,8 +489,8 @@ impl Turn {
         Phase::Ruling { rules, app: None }
     }
 
-    /// A build at once, or when its rules have run and the spacing is over; without a build,
-    /// the app again.
+    /// Starts a build: at once, or when its rules have run and the spacing is over. Without a
+    /// build, starts the app again.
     fn begin(&mut self, app: Option<Proc>, cause: Cause) -> Phase {
         if let Some(for_rules) = self.state.rules.take() {
             self.owe(cause);
@@ -525,7 +527,7 @@ impl Turn {
         self.state.pending.unwrap_or(self.state.policy)
     }
 
-    // Putting the new in the place of the old
+    // Replacing the app
 
     fn install(&mut self, app: Option<Proc>) -> Phase {
         self.state.restart = false;
@@ -540,7 +542,7 @@ impl Turn {
             return Phase::Idle { app: None };
         }
         let hands_over = self.state.policy.mode == Mode::Handover;
-        // One that does not serve yet is worth no second one beside it.
+        // Replace an app that is not ready yet instead of starting a second one beside it.
         if hands_over && app.is_some() && app != self.state.unready {
             return self.start(app);
         }
@@ -551,7 +553,7 @@ impl Turn {
     }
 
     fn start(&mut self, app: Option<Proc>) -> Phase {
-        // Whatever it would have been told of, or started again for, it reads at its start.
+        // The new app reads at its start what the signal or the restart was for.
         self.state.signal = None;
         self.state.restart = false;
         self.state.failed_start = false;
@@ -564,9 +566,10 @@ impl Turn {
         Phase::Starting { new, app }
     }
 
-    // Going back to what was good
+    // Rollback
 
-    /// The start of what was new has failed, nobody serves, and nothing newer is under way.
+    /// Rolls back if the start of a new build has failed, no app serves, and nothing newer is in
+    /// progress.
     fn follow_failed_start(&mut self, phase: Phase) -> Phase {
         match phase {
             Phase::Idle { app: None } if self.state.failed_start && self.can_follow() => {
@@ -581,7 +584,7 @@ impl Turn {
         }
     }
 
-    /// It was not ready in time, and is not yet; there is something better.
+    /// Whether the app was not ready in time and still is not, and there is a better artifact.
     fn is_to_be_replaced(&self, app: Proc) -> bool {
         let is_app = |one: Option<Proc>| one == Some(app);
         let is_late = is_app(self.state.late) && is_app(self.state.unready);
@@ -604,7 +607,7 @@ impl Turn {
         self.state.source = Source::Kept;
     }
 
-    /// An app ended before it had proven good, and nothing else is under way.
+    /// Notes that an app exited before it had proven good, while nothing else is in progress.
     fn start_failed(&mut self) {
         self.state.failed_start = true;
         if self.state.policy.rollback && !self.state.fallback {
@@ -625,7 +628,7 @@ impl Turn {
                 self.say(Notice::NoRollback(Refusal::BuildUnderWay));
                 phase
             }
-            // The old one is still there.
+            // The old app is still running.
             Phase::Starting { new, app: Some(app) } => {
                 self.dismiss(new, Role::App);
                 self.say(Notice::Kept(app));
@@ -644,7 +647,7 @@ impl Turn {
         }
     }
 
-    /// It serves, or counts as serving, as the notice says.
+    /// Handles an app that serves, or counts as serving; the notice says which.
     fn ready(&mut self, phase: Phase, proc: Proc, notice: Notice) -> Phase {
         match phase {
             Phase::Starting { new, app } if new == proc => {
@@ -665,7 +668,8 @@ impl Turn {
         }
     }
 
-    /// It is the only app, and not yet ready; something newer may have begun meanwhile.
+    /// Whether this is the current app and not ready yet. Something newer may have started
+    /// meanwhile.
     fn is_the_unready(&self, phase: &Phase, proc: Proc) -> bool {
         let is_closing = matches!(phase, Phase::Closing { .. });
         self.state.unready == Some(proc) && current_app(phase) == Some(proc) && !is_closing
@@ -705,7 +709,7 @@ impl Turn {
         }
     }
 
-    // Ends
+    // Exits
 
     fn exited(&mut self, phase: Phase, proc: Proc, ended: Ended) -> Phase {
         if self.state.leaving.contains_key(&proc) {
@@ -713,7 +717,7 @@ impl Turn {
         }
         match phase {
             Phase::Building { build, app, .. } if build == proc => {
-                // Processes that it left behind are dismissed, and nobody waits for them.
+                // Stop the processes that the build left behind; nothing waits for them.
                 self.dismiss(build, Role::Build);
                 self.state.overtaken = 0;
                 if ended.succeeded() {
@@ -765,8 +769,8 @@ impl Turn {
         }
     }
 
-    /// The app that runs was started from what the build has left, and nothing else asks for
-    /// another.
+    /// Keeps the running app if it was started from exactly this build, and nothing else requires a
+    /// restart.
     fn built_same(&mut self, phase: Phase, build: Proc, same: Proc) -> Phase {
         match phase {
             Phase::Building { build: built, app: Some(app), .. }
@@ -800,7 +804,7 @@ impl Turn {
         if self.state.policy.once {
             return self.close(app, code);
         }
-        // Asked for while the build ran, in the hope that it would do.
+        // The restart was requested during the build, which was expected to provide it.
         if std::mem::take(&mut self.state.restart) && self.has_something_to_run() {
             return self.install(app);
         }
@@ -810,7 +814,7 @@ impl Turn {
         Phase::Idle { app }
     }
 
-    /// An app ended that nobody had asked to, and nothing newer is under way.
+    /// Handles an app that exited by itself while nothing newer is in progress.
     fn app_ended(&mut self, app: Proc, ended: Ended, serving: Option<Proc>) -> Phase {
         let code = ended.exit_code();
         let is_failed_start = self.is_failed_start(app, &ended);
@@ -841,23 +845,23 @@ impl Turn {
         }
     }
 
-    /// An app ended that something newer was about to replace.
+    /// Handles an app that exited by itself before something newer replaced it.
     fn lost(&mut self, app: Proc, ended: Ended, next: Next) {
         let is_failed_start = self.is_failed_start(app, &ended);
         let goes_back = is_failed_start && self.can_follow();
         if next == Next::Build && self.state.policy.on_exit == OnExit::Restart && !goes_back {
-            // Should the build fail, this one is started again.
+            // If the build fails, this app is restarted.
             self.state.restart = true;
         }
         self.dismiss(app, Role::App);
         self.say(Notice::AppEnded { app, ended, serving: None, next });
         if is_failed_start {
-            // What is under way may come to nothing.
+            // What is in progress may still fail.
             self.state.failed_start = true;
         }
     }
 
-    /// It has ended before it had proven good, and not because its work was done.
+    /// Whether the app failed before it had proven good; an exit with success is no failed start.
     fn is_failed_start(&self, app: Proc, ended: &Ended) -> bool {
         self.state.unproven == Some(app) && !ended.succeeded()
     }
@@ -869,7 +873,7 @@ impl Turn {
                     self.owe(cause);
                     return self.run_rules(app, for_rules);
                 }
-                // No spacing here: it is counted from builds that ran to their end.
+                // No spacing here: it applies only to builds that were not cancelled.
                 return self.build(app, cause);
             }
             self.forget(proc);
@@ -957,8 +961,8 @@ impl Turn {
         }
     }
 
-    /// An app that has only just started may not yet have said what a signal means to it,
-    /// and would die of it: it gets it when it is ready.
+    /// Sends a signal to the app. An app that was just started may not have installed its handler
+    /// yet, and would be killed by the signal: it is sent when the app is ready.
     fn signal(&mut self, phase: &Phase, signal: Signal) {
         let app = current_app(phase);
         let starts = matches!(phase, Phase::Starting { .. });
@@ -973,7 +977,7 @@ impl Turn {
     }
 
     fn app_input(&mut self, phase: Phase, cause: &Cause) -> Phase {
-        // It may mend what kept the newest from starting.
+        // The change may fix what kept the newest build from starting.
         if self.state.source == Source::Kept && self.has_something_built() {
             self.state.source = Source::Built;
             self.say(Notice::NewestAgain);
@@ -1001,13 +1005,13 @@ impl Turn {
                 self.dismiss(new, Role::App);
                 self.install(app)
             }
-            // What is under way ends with a new app; should it fail, the old one starts again.
+            // What is in progress ends with a new app; if it fails, the old one is started again.
             Phase::Waiting { due: Due::Build(_), .. }
             | Phase::Building { .. }
             | Phase::Cancelling { .. }
             | Phase::Ruling { .. } => {
                 self.state.restart = true;
-                // Whoever asks for it does not wait for it.
+                // An explicit request does not wait for the backoff.
                 self.state.pausing = None;
                 phase
             }
@@ -1036,7 +1040,7 @@ impl Turn {
         }
     }
 
-    // The end of hotrun
+    // Shutdown
 
     fn interrupted(&mut self, phase: &Phase) -> Phase {
         match *phase {
@@ -1114,7 +1118,7 @@ impl Turn {
         Phase::Done
     }
 
-    // Small words
+    // Helpers
 
     fn has_something_to_run(&self) -> bool {
         self.has_something_built() || self.state.source == Source::Kept
@@ -1150,7 +1154,7 @@ impl Turn {
         self.effects.push(Effect::Kill(proc));
     }
 
-    /// Asked to end, but the phase keeps hold of it.
+    /// Asks a process to exit, while the phase keeps track of it.
     fn dismiss_in_place(&mut self, proc: Proc) {
         self.effects.push(Effect::Dismiss(proc));
     }
@@ -1159,7 +1163,7 @@ impl Turn {
         self.state.leaving.values().filter(|one| one.role == Role::App).count()
     }
 
-    /// Says what changed. False when hotrun ends, and nothing follows from it.
+    /// Reports what changed. Returns false during shutdown, when nothing follows from it.
     fn tell_change(&mut self, phase: &Phase, cause: &Cause) -> bool {
         let ends = matches!(phase, Phase::Closing { .. } | Phase::Quitting { .. } | Phase::Done);
         if !ends {
@@ -1177,12 +1181,12 @@ impl Turn {
     }
 }
 
-/// A build runs, or what it made has yet to start: what is to follow waits.
+/// Whether a build runs, or the program that it made has yet to start: follow-ups wait until then.
 fn has_follow_ups(phase: &Phase) -> bool {
     matches!(phase, Phase::Building { .. } | Phase::Stopping | Phase::Starting { app: Some(_), .. })
 }
 
-/// The app that stands for the program now: the one that serves, else the one that starts.
+/// The app that currently represents the program: the one that serves, else the one that starts.
 fn current_app(phase: &Phase) -> Option<Proc> {
     match phase {
         Phase::Idle { app }

@@ -1,16 +1,17 @@
-//! Starts, stops and waits for what hotrun runs: builds, apps, hooks and short helpers.
+//! Starts, stops and waits for the processes that hotrun runs: builds, apps, hooks and short
+//! helpers.
 //!
-//! Each of them has a guardian, a process of its own that owns its whole tree. `Exited` is
-//! told when its first process ends, `Gone` when nobody of the tree is left but those who
-//! may stay. When hotrun dies the guardians end their trees; when a guardian dies, hotrun
-//! inherits the tree and ends it.
+//! Each of them has a guardian, a separate process that owns the whole tree. `Exited` is reported
+//! when the first process of the tree exits, and `Gone` when no process of it is left except those
+//! that may stay. When hotrun dies, the guardians stop their trees. When a guardian dies, hotrun
+//! inherits the tree and stops it.
 //!
-//! It also owns the only reaper. hotrun adopts orphans, so it must wait for every child
-//! there is, and nobody else may wait beside it; for that reason nothing here or above uses
-//! `tokio::process`. All of this runs on one thread: a child is registered in the same
-//! breath in which it is spawned, and cannot be reaped in between.
+//! This module also owns the only reaper. hotrun adopts orphans, so it must wait for all of its
+//! children, and no other code may wait for them; so nothing here or above uses `tokio::process`.
+//! Everything runs on one thread: a child is registered before the next await after its start, and
+//! cannot be reaped in between.
 //!
-//! It never knows why it is asked to do something.
+//! This module never knows the reason for an order.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
@@ -68,45 +69,46 @@ use reaper::Reaper;
 pub(crate) use terminal::stop_here;
 use tree::{Order, Tree, bare_launch, not_started};
 
-/// What guardians are called in `ps`. It does not hold the name of hotrun: `pkill hotrun`
-/// is not meant for them, and they end with it anyway.
+/// The name of guardians in `ps`. It does not contain hotrun's name: `pkill hotrun` should not
+/// match them, and they exit with hotrun anyway.
 const GUARDIAN: &str = "hotguard";
-/// The variable by which everything that a guardian runs is known: pid and start of the
-/// hotrun that owns it, and the guardian's number.
+/// The variable that marks all processes of a guardian. Its value consists of the pid and start
+/// time of the hotrun that owns it, and the guardian's number.
 const TREE: &str = "HOTRUN_TREE";
 
-/// The first descriptor that a program may inherit beside its standard streams, and the
-/// variable that tells it that they are meant for it (`sd_listen_fds(3)`).
+/// The first descriptor that a program may inherit beside its standard streams, and the variable
+/// that reports that they are meant for this process (`sd_listen_fds(3)`).
 const FIRST_LISTENER: i32 = 3;
 const LISTEN_PID: &str = "LISTEN_PID";
 
-/// What a helper prints about its progress is shown from then on.
-const QUIET_HELPER: Duration = Duration::from_secs(1);
-/// How often that is looked at.
-const SLOW_HELPER_LOOK: Duration = Duration::from_millis(200);
+/// Delay before the progress output of a helper is shown.
+const PROGRESS_DELAY: Duration = Duration::from_secs(1);
+/// Interval at which more of that output is shown.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
-/// One process of a tree.
+/// A process of a tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Member {
     pid: Pid,
     parent: Pid,
     group: Pid,
     session: Pid,
-    /// When it was started, in the system's own unit.
+    /// Start time, in the system's own unit.
     start: u64,
-    /// It has ended, and was not waited for.
+    /// Whether it has exited and was not waited for.
     is_zombie: bool,
 }
 
 impl Member {
-    /// What no other process shares, now or later.
+    /// A value that no other process has, even if a pid is reused.
     fn identity(&self) -> (Pid, u64) {
         (self.pid, self.start)
     }
 }
 
-/// Those, parents before their children, who are to go, and those who may stay: by their own
-/// command lines or as somebody's below such a one. A command itself is never spared.
+/// Separates the processes that must go from those that may stay: those whose command lines match
+/// `spare`, and their descendants. Parents come before their children. A command itself is never
+/// spared.
 fn part_spared(
     all: Vec<Member>,
     command: Option<Pid>,
@@ -123,79 +125,79 @@ fn part_spared(
     })
 }
 
-/// What is to be run, one stage after the other, as one process.
+/// Commands to run one after another, as one process.
 #[derive(Debug)]
 pub struct Job {
-    /// What runs, in this order, until one fails.
+    /// The commands, in this order. They run until one fails.
     pub stages: Vec<Stage>,
-    /// A question that may follow when all of these have succeeded.
+    /// A query that may follow when all commands have succeeded.
     pub then: Option<Then>,
-    /// The file that is executed, where that is not the one that the command names.
+    /// The file to execute, if it is not the one that the command names.
     pub program: Option<PathBuf>,
-    /// Where.
+    /// The working directory.
     pub directory: PathBuf,
-    /// Variables beside those that hotrun itself has.
+    /// Variables in addition to hotrun's own.
     pub env: Vec<(OsString, OsString)>,
-    /// Report `Overdue` after this, though nobody asked it to end.
+    /// Time limit after which `Overdue` is reported, even if the job was not asked to exit.
     pub limit: Option<Duration>,
-    /// What becomes of its output.
+    /// What happens to the output.
     pub printing: Printing,
-    /// A stage that fails does not keep those after it from running.
+    /// Whether the remaining stages run after one has failed.
     pub runs_all: bool,
-    /// What its commands have for a terminal.
+    /// How the commands are connected to the terminal.
     pub terminal: Terminal,
-    /// By what it is asked to end when hotrun is dead, and cannot say so.
+    /// The signal that the guardian sends if hotrun dies.
     pub farewell: Signal,
-    /// Who gets a signal that asks it to end.
+    /// Which processes get a signal to exit.
     pub scope: Scope,
-    /// Globs on the command lines of those in its tree that may outlive it.
+    /// Globs for the command lines of processes in the tree that may outlive it.
     pub spare: Rc<[String]>,
-    /// Ports that it will listen on: whoever holds one is named before it starts.
+    /// Ports that it will listen on: a process that holds one is reported before the start.
     pub ports: Vec<u16>,
-    /// What may be done about that one.
+    /// Whether a process that holds one of these ports may be stopped.
     pub freeing: Freeing,
     /// Sockets that it inherits.
     pub listeners: Vec<Rc<Inherited>>,
-    /// What it prints passes through hotrun, which reports a line that says that an address is
+    /// Whether the output passes through hotrun, which reports a line that says that an address is
     /// in use.
     pub reads_output: bool,
-    /// Tell as soon as it has printed a line in which this is found. What it prints passes
-    /// through hotrun then.
+    /// A pattern whose first match in a line of output is reported. The output passes through
+    /// hotrun then.
     pub look_for: Option<Regex>,
-    /// After so much time of its last command, tell on which ports it listens.
+    /// Time after the start of the last command at which the ports are reported that it listens on.
     pub look_at_ports: Option<Duration>,
 }
 
-/// What becomes of the output of commands.
+/// What happens to the output of commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Printing {
-    /// It goes to hotrun's own stdout and stderr directly.
+    /// Goes directly to hotrun's own stdout and stderr.
     Inherited,
-    /// It passes through hotrun, in order with hotrun's own lines.
+    /// Passes through hotrun, in order with hotrun's own lines.
     Copied,
-    /// Also, it is kept, and reported before the end of the command is.
+    /// Passes through hotrun, and is also kept and reported before the command's exit is.
     Kept,
-    /// It is kept and reported, and not printed.
+    /// Is kept and reported, but not printed.
     Withheld,
 }
 
 impl Job {
-    /// Something is looked for in what it prints.
+    /// Whether the output is searched for a pattern.
     fn is_searched(&self) -> bool {
         self.reads_output || self.look_for.is_some()
     }
 
-    /// It can say of itself what systemd's services say.
+    /// Whether it can report its state as systemd's services do.
     fn has_notify_socket(&self) -> bool {
         self.env.iter().any(|(name, _)| name == "NOTIFY_SOCKET")
     }
 }
 
-/// Decides, by what the last stage printed for hotrun, which command follows it. Nothing of
-/// what that one prints is shown, and the job does not fail with it.
+/// Decides which command follows the last stage, by what that stage printed for hotrun. The output
+/// of this command is not shown, and the job does not fail with it.
 pub struct Then(pub Box<Decision>);
 
-/// From what was printed to the command that follows.
+/// From the output to the next command.
 type Decision = dyn Fn(&[u8]) -> Option<Command>;
 
 impl std::fmt::Debug for Then {
@@ -204,43 +206,43 @@ impl std::fmt::Debug for Then {
     }
 }
 
-/// What a command has for a terminal.
+/// How a command is connected to the terminal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Terminal {
-    /// Its input is empty; what it prints goes where hotrun's output goes, or is kept.
+    /// Its input is empty. Its output goes where hotrun's output goes, or is kept.
     #[default]
     OutputOnly,
-    /// hotrun's own streams, in the background: it is stopped when it reads.
+    /// hotrun's own streams, in the background: the command is stopped when it reads.
     Background,
-    /// hotrun's own streams, and the terminal is its own.
+    /// hotrun's own streams, in the foreground.
     Foreground,
-    /// One of its own, which is copied to hotrun's stdout. Its input is empty.
+    /// A terminal of its own, which is copied to hotrun's stdout. Its input is empty.
     Copied,
 }
 
-/// Everything that was started and is not gone.
+/// All processes that were started and are not gone.
 pub struct Processes {
     means: Means,
     orders: HashMap<Proc, mpsc::UnboundedSender<Order>>,
-    /// Closed when what was spawned last has begun, or never will.
+    /// Closed when the last spawned process has started, or has failed to.
     last_begins: Option<oneshot::Receiver<()>>,
     record: Option<Record>,
 }
 
-/// What everything that is started needs.
+/// What every start needs.
 #[derive(Clone)]
 struct Means {
     inbox: mpsc::UnboundedSender<Message>,
     reaper: Reaper,
     guardians: Guardians,
     console: Console,
-    /// Children that this process had before it became hotrun, and did not start.
+    /// Children of this process from before it executed hotrun.
     foreign: Rc<HashSet<Pid>>,
 }
 
 impl Processes {
-    /// Starts the reaper. Must be called on the thread, and inside the local set, that will
-    /// do all the spawning.
+    /// Starts the reaper. Must be called on the thread, and inside the local set, that will do all
+    /// the spawning.
     pub fn new(inbox: mpsc::UnboundedSender<Message>, console: Console) -> Result<Self> {
         if let Some(why) = platform::why_unknown() {
             let remedy = "mount it in this namespace: mount -t proc proc /proc \
@@ -257,19 +259,19 @@ impl Processes {
         Ok(Self { means, orders: HashMap::new(), last_begins: None, record: None })
     }
 
-    /// Gets ready to start things quickly, and to be found by the next hotrun in this
-    /// project if this one should be killed.
+    /// Starts guardians ahead of need. Records this hotrun, so that the next one in this project
+    /// can clean up if this one is killed.
     pub fn prepare(&mut self, project: &Path) {
         self.means.guardians.start_ahead();
         self.record = Record::new(project);
     }
 
-    /// Runs short helpers; it can be kept and used while this is.
+    /// Returns a runner for short helpers, which can be used as long as `self` exists.
     pub fn helper(&self) -> Helper {
         Helper { guardians: self.means.guardians.clone(), console: self.means.console.clone() }
     }
 
-    /// Runs a job. What becomes of it is told to the inbox.
+    /// Runs a job. The inbox gets reports of its progress.
     pub fn spawn(&mut self, proc: Proc, job: Job) {
         let (sender, orders) = mpsc::unbounded_channel();
         self.orders.insert(proc, sender);
@@ -277,8 +279,8 @@ impl Processes {
         let before = self.last_begins.replace(last_begins);
         let tree = Tree::new(proc, &job, orders, begins, self.means.clone());
         spawn_local(async move {
-            // One after the other, as they were decided: no build that follows an app writes
-            // over its file before the app has been started from it.
+            // One after another, in the order of the decisions: a build that follows the start of
+            // an app must not overwrite the app's file before it is executed.
             if let Some(before) = before {
                 let _ = before.await;
             }
@@ -286,77 +288,76 @@ impl Processes {
         });
     }
 
-    /// Asks it to end, and reports `Overdue` when the grace is over. `keys`: the keys that decide
-    /// about that, for a person.
+    /// Asks it to exit, and reports `Overdue` after the grace period. `keys` are the settings that
+    /// decide about that, for messages.
     pub fn dismiss(&self, proc: Proc, signal: Signal, grace: Duration, keys: &'static str) {
         self.order(proc, Order::Dismiss(signal, grace, keys));
     }
 
-    /// If it was asked to end, it has no more than this left, from now on.
+    /// Shortens the remaining grace period to this, if it was asked to exit.
     pub fn hurry(&self, proc: Proc, most: Duration) {
         self.order(proc, Order::Hurry(most));
     }
 
-    /// It asks for so much more time, from now on, if it was asked to end.
+    /// Extends the grace period by this, from now on, if it was asked to exit.
     pub fn extend(&self, proc: Proc, more: Duration) {
         self.order(proc, Order::Extend(more));
     }
 
-    /// Kills all that is left of it.
+    /// Kills all processes that are left of it.
     pub fn kill(&self, proc: Proc) {
         self.order(proc, Order::Kill);
     }
 
-    /// Sends its first process a signal.
+    /// Sends a signal to its first process.
     pub fn signal(&self, proc: Proc, signal: Signal) {
         self.order(proc, Order::Signal(signal));
     }
 
-    /// It is ready. A descendant that serves the same when its first process has ended well takes
-    /// that one's place.
+    /// Notes that it is ready, and where it serves. A descendant that serves the same ports when
+    /// its first process exits with success takes the place of that process.
     pub fn serves(&self, proc: Proc, served: Served) {
         self.order(proc, Order::Serves(served));
     }
 
-    /// As soon as its first process has ended, its descendant with this pid takes that one's
-    /// place.
+    /// Notes that its descendant with this pid takes the place of its first process when that
+    /// exits.
     pub fn succeed(&self, proc: Proc, pid: i32) {
         self.order(proc, Order::Succeed(pid));
     }
 
-    /// Stops everything, as Ctrl-Z does.
+    /// Stops all processes, as Ctrl-Z does.
     pub fn suspend(&self) {
         self.orders.keys().for_each(|proc| self.order(*proc, Order::Suspend));
     }
 
-    /// Has everything go on that was stopped.
+    /// Continues all processes that were stopped.
     pub fn resume(&self) {
         self.orders.keys().for_each(|proc| self.order(*proc, Order::Resume));
     }
 
-    /// Sends a signal to all of its first process's group.
+    /// Sends a signal to the process group of its first process.
     pub fn pass(&self, proc: Proc, signal: Signal) {
         self.order(proc, Order::Pass(signal));
     }
 
-    /// Has this one go on.
+    /// Continues this one.
     pub fn resume_one(&self, proc: Proc) {
         self.order(proc, Order::Resume);
     }
 
-    /// The window of the terminal has another size.
+    /// Notes that the size of the terminal's window has changed.
     pub fn resized(&self) {
         self.orders.keys().for_each(|proc| self.order(*proc, Order::Resized));
     }
 
-    /// It is gone.
+    /// Forgets a process that is gone.
     pub fn forget(&mut self, proc: Proc) {
         self.orders.remove(&proc);
     }
 
-    /// Waits until no guardian is left, but not longer than this; then those that are left are
-    /// killed, which guard nothing any more. Without any time they end by themselves when hotrun
-    /// does.
+    /// Waits until all guardians have exited, at most this long. Then kills the remaining ones,
+    /// which guard nothing at this point. With a time of zero they are left to exit by themselves.
     pub async fn end(self, most: Duration) {
         let Self { means: Means { reaper, guardians, .. }, orders, record, .. } = self;
         drop((guardians, orders));
@@ -370,13 +371,13 @@ impl Processes {
 
     fn order(&self, proc: Proc, order: Order) {
         if let Some(orders) = self.orders.get(&proc) {
-            // It may have ended in this very moment; then `Gone` is on its way.
+            // It may have exited at this moment; then `Gone` follows.
             let _ = orders.send(order);
         }
     }
 }
 
-/// Runs short helpers beside everything else.
+/// Runs short helpers.
 #[derive(Clone)]
 pub struct Helper {
     guardians: Guardians,
@@ -391,16 +392,16 @@ impl Ask for Helper {
         let mut output = Output::default();
         let stdout = output.pipe(Kept::Printed).map_err(|error| failed(&error))?;
         let stderr = output.pipe(Kept::Messages).map_err(|error| failed(&error))?;
-        // Dropped before the end, it ends the helper whose answer nobody waits for any more.
+        // If this future is dropped, the guardian is dropped too, and stops the helper.
         let mut guardian = self.guardians.take().await.map_err(|error| failed(&error))?;
         let launch =
             Launch { streams: [false, true, true], ..bare_launch(&command, &question.directory) };
         let fds = [stdout.as_fd(), stderr.as_fd()];
         guardian.tell(&ToGuardian::Start(launch), &fds).await;
         drop((stdout, stderr));
-        // Of what it complains so much has been shown.
+        // How much of its error output has been shown.
         let mut shown = 0;
-        let mut next_look = Instant::now() + QUIET_HELPER;
+        let mut next_look = Instant::now() + PROGRESS_DELAY;
         let mut is_slow = false;
         let ended = loop {
             tokio::select! {
@@ -411,7 +412,7 @@ impl Ask for Helper {
                     }
                     self.console.say(Stream::Stderr, &output.messages[shown..]);
                     shown = output.messages.len();
-                    next_look = Instant::now() + SLOW_HELPER_LOOK;
+                    next_look = Instant::now() + PROGRESS_INTERVAL;
                 }
                 told = guardian.hear() => match told {
                     Some(FromGuardian::Exited(ended)) => break ended,
@@ -440,9 +441,9 @@ impl Ask for Helper {
     }
 }
 
-/// A lock on a file that a command waits for.
+/// A file lock that a command is waiting for.
 pub struct AwaitedLock {
-    /// The file.
+    /// The locked file.
     pub file: String,
     /// The process that holds the lock.
     pub holder: Pid,
@@ -450,12 +451,12 @@ pub struct AwaitedLock {
     pub command: String,
 }
 
-/// The lock that the command of this pid, or one of its group, waits for.
+/// Returns the lock that this command, or a process of its group, is waiting for.
 pub fn awaited_lock(pid: Pid) -> Option<AwaitedLock> {
     platform::awaited_lock(pid)
 }
 
-/// True while the process has not exited.
+/// Whether the process has not exited.
 pub fn is_running(pid: Pid) -> bool {
     platform::start_of(pid).is_some()
 }
@@ -472,7 +473,7 @@ fn short(command: &Command) -> String {
     }
 }
 
-/// Until this time; for ever, if there is none.
+/// Sleeps until this time; without one, never returns.
 pub(crate) async fn at(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,
@@ -480,7 +481,7 @@ pub(crate) async fn at(time: Option<Instant>) {
     }
 }
 
-/// A command as a person would type it.
+/// A command as the user would type it.
 pub fn describe(command: &Command) -> String {
     let words = |words: &[OsString]| {
         let words = words.iter().map(|word| quoted(&word.to_string_lossy()));

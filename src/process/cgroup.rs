@@ -1,5 +1,5 @@
-//! A control group for one tree, where this user may make one: the kernel kills all of its
-//! members at once, wherever they have forked themselves to.
+//! A control group for one tree, if this user may create one: the kernel kills all of its members
+//! at once, even if they keep forking.
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, Pid, access, getpid};
 
-/// How our groups are named: this, and the pid of their guardian.
+/// Prefix of the names of hotrun's groups, before the pid of their guardian.
 const PREFIX: &str = "hotrun.";
 
-/// A group without members yet.
+/// A control group, which has no members at first.
 #[derive(Debug)]
 pub(crate) struct Cgroup {
     path: PathBuf,
@@ -18,11 +18,11 @@ pub(crate) struct Cgroup {
 }
 
 impl Cgroup {
-    /// Makes one below this process's own. `None` where that is not ours to do: no second
-    /// version of control groups, or none that was delegated to this user.
+    /// Creates a group below this process's own one. Returns `None` if that is not possible:
+    /// without version 2 of control groups, or if no group was delegated to this user.
     pub(crate) fn new() -> Option<Self> {
         let own = own_group()?;
-        // Whoever is moved needs to be allowed out of here as well.
+        // Moving a process also requires write access to the group that it leaves.
         access(&own.join("cgroup.procs"), AccessFlags::W_OK).ok()?;
         let path = own.join(format!("{PREFIX}{}", getpid()));
         fs::create_dir(&path).ok()?;
@@ -34,12 +34,12 @@ impl Cgroup {
         Some(Self { path, directory })
     }
 
-    /// Kills all of its members.
+    /// Kills all members.
     pub(crate) fn kill(&self) {
         let _ = fs::write(self.path.join("cgroup.kill"), "1");
     }
 
-    /// True when nobody in it may stay.
+    /// Whether all members may be killed.
     pub(crate) fn is_only_of(&self, may_be_killed: impl Fn(Pid) -> bool) -> bool {
         let members = fs::read_to_string(self.path.join("cgroup.procs")).unwrap_or_default();
         members.lines().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw).all(may_be_killed)
@@ -53,7 +53,7 @@ impl AsFd for Cgroup {
 }
 
 impl Drop for Cgroup {
-    /// Removes it; who was spared goes where the guardian is.
+    /// Removes the group, and moves spared processes to the guardian's own one.
     fn drop(&mut self) {
         let members = fs::read_to_string(self.path.join("cgroup.procs")).unwrap_or_default();
         if let Some(parent) = self.path.parent() {
@@ -65,7 +65,7 @@ impl Drop for Cgroup {
     }
 }
 
-/// Removes the groups of guardians that were killed, as far as nobody is in them.
+/// Removes the groups of killed guardians, unless they have members.
 pub(crate) fn remove_abandoned() {
     let Some(entries) = own_group().and_then(|own| fs::read_dir(own).ok()) else { return };
     for entry in entries.flatten() {
@@ -78,8 +78,8 @@ pub(crate) fn remove_abandoned() {
     }
 }
 
-/// The directory of this process's own group, in the hierarchy of version 2. The root of
-/// all is nobody's to divide.
+/// The directory of this process's own group, in the hierarchy of version 2. `None` for the root
+/// group.
 fn own_group() -> Option<PathBuf> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;

@@ -1,15 +1,14 @@
-//! The guardian: a small process of its own that owns the tree of one generation.
+//! The guardian: a small separate process that owns the process tree of one generation.
 //!
-//! It is this program again, under another name, with one thread. It is the parent of what
-//! it is told to run and adopts all orphans below it, so that nobody leaves the tree. When
-//! hotrun dies, by whatever, the kernel closes the socket between the two, and the guardian
-//! ends the tree and itself.
+//! It is this program under another name, with one thread. It is the parent of the commands that it
+//! runs, and adopts all orphans below it, so that no process can leave the tree. However hotrun
+//! dies, the kernel closes the socket between the two; then the guardian stops the tree and exits.
 //!
-//! It never decides: how long a grace is, and what comes after it, is hotrun's. Only when
-//! nobody is left to tell it, it has rules of its own.
+//! The guardian decides nothing: hotrun determines the grace period and what follows it. Only when
+//! hotrun is dead does the guardian apply rules of its own.
 //!
-//! Invariant: nobody in the tree is asked to end twice, and nobody that may stay is sent
-//! anything.
+//! Invariant: no process in the tree is asked to exit twice, and a process that may stay gets no
+//! signal.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -39,31 +38,32 @@ use super::{
 use crate::config::Spare;
 use crate::event::Ended;
 
-/// Who is only asked to end after the command itself has ended, and everybody once hotrun
-/// is dead, has so much time to obey.
+/// Grace period of descendants that are asked to exit after the command has exited, and of the
+/// whole tree once hotrun is dead.
 const LAST_GRACE: Duration = Duration::from_millis(300);
-/// Between two rounds of killing: at first, and when somebody survives it.
+/// First delay between two rounds of killing. Each further round doubles it.
 const ROUND: Duration = Duration::from_millis(5);
-const LAST_ROUND: Duration = Duration::from_millis(200);
-/// A dying process is seen to be dead so soon after its sockets are closed: looks, and the
-/// pause between two.
-const DEATH_LOOKS: u32 = 200;
-const DEATH_LOOK: Duration = Duration::from_micros(100);
-/// Maximum wait at the end for what the command printed last.
-const LAST_WORDS: Duration = Duration::from_millis(100);
-/// So many looks at a tree that goes on growing while it is stopped; then what was found is
-/// killed, and the next round looks again.
-const MOST_LOOKS: usize = 50;
+/// Maximum of that delay.
+const MAX_ROUND: Duration = Duration::from_millis(200);
+/// A dying process closes its sockets before it is reported dead. Poll this often, at this
+/// interval.
+const DEATH_POLLS: u32 = 200;
+const DEATH_POLL_INTERVAL: Duration = Duration::from_micros(100);
+/// Maximum wait for the last output of the command, before the guardian exits.
+const OUTPUT_TIMEOUT: Duration = Duration::from_millis(100);
+/// Maximum number of scans of a tree that keeps growing while it is being stopped. Then the
+/// processes found are killed, and the next round scans again.
+const MAX_SCANS: usize = 50;
 
-/// True when this program was started to be a guardian.
+/// Whether this program was started as a guardian.
 pub fn is_meant(name: Option<&OsStr>) -> bool {
     name == Some(OsStr::new(GUARDIAN))
 }
 
-/// Guards, until nobody is left to be guarded. hotrun is at the other end of stdin.
+/// Guards the tree until no process of it is left. hotrun is at the other end of stdin.
 pub fn main() -> ExitCode {
-    // Whatever is sent to it, it stays: whoever can be guarded would be left behind. It may
-    // write to, and hand on, a terminal that it is in the background of.
+    // No signal may end the guardian: its tree would be left behind. Blocked signals also allow it
+    // to write to a terminal, and to hand it over, from the background.
     let _ = SigSet::all().thread_block();
     match Duty::begin() {
         Ok(duty) => {
@@ -74,9 +74,9 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Prints what comes of the outputs that hotrun cannot read any more, in a thread: a terminal
-/// that is stopped, or a pipe that is full, must not keep the guardian from its work. (Nothing is
-/// forked after that.) The receiver is disconnected when all of them have ended.
+/// Prints the outputs that hotrun can no longer read, in a thread: a stopped terminal or a full
+/// pipe must not block the guardian. The guardian does not fork after that. The receiver is
+/// disconnected at the end of all outputs.
 fn print(mut outputs: Vec<(Printed, File)>) -> Receiver<()> {
     let (ends, ended) = channel();
     let print = move || {
@@ -88,12 +88,12 @@ fn print(mut outputs: Vec<(Printed, File)>) -> Receiver<()> {
         }
         drop(ends);
     };
-    // Without a thread, as at a limit of the user's processes, the last words are lost.
+    // If no thread can be started, as at a limit on the user's processes, the last output is lost.
     let _ = thread::Builder::new().spawn(print);
     ended
 }
 
-/// Returns false at the end of the output.
+/// Copies available output. Returns false at the end of the output.
 fn print_more(printed: Printed, output: &mut File) -> bool {
     let mut bytes = [0; 16 * 1024];
     let count = match output.read(&mut bytes) {
@@ -103,7 +103,8 @@ fn print_more(printed: Printed, output: &mut File) -> bool {
             return matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted);
         }
     };
-    // What cannot be printed is lost; the program is not killed by SIGPIPE for it.
+    // Output that cannot be printed is lost. Reading on keeps the program from being killed by
+    // SIGPIPE.
     let _ = match printed {
         Printed::Stdout => {
             io::stdout().write_all(&bytes[..count]).and_then(|()| io::stdout().flush())
@@ -113,7 +114,7 @@ fn print_more(printed: Printed, output: &mut File) -> bool {
     true
 }
 
-/// Who was asked to end late, and until when it may.
+/// A process that was asked to exit late, and its deadline.
 struct Late {
     pid: Pid,
     start: u64,
@@ -126,37 +127,37 @@ struct Duty {
     cgroup: Option<platform::Cgroup>,
     tag: String,
     spare: Option<(Vec<String>, Spare)>,
-    /// The last command that was started, and the only one that may be running.
+    /// The last command that was started; no other command can be running.
     launch: Option<Launch>,
     leader: Option<Pid>,
-    /// The process that becomes the leader when this one has ended.
+    /// The process that becomes the leader when the current one has exited.
     successor: Option<Pid>,
-    /// The groups of all commands so far, as some may have left members behind.
+    /// The groups of all commands so far: members of earlier ones may be left.
     groups: Vec<Pid>,
     has_children: bool,
-    /// The tree was asked to end.
+    /// Whether the tree was asked to exit.
     dismissed: bool,
-    /// Those who were, each by pid and start.
+    /// Processes that were asked to exit, by pid and start time.
     asked: HashSet<(Pid, u64)>,
-    /// Groups all of whose members were. Who is forked in one of them afterwards may be what
-    /// the others need for their end.
+    /// Groups whose members were all asked. A process that is forked in such a group later may be
+    /// needed for the shutdown of the others.
     asked_groups: Vec<Pid>,
     late: Vec<Late>,
     killing: bool,
-    /// The pause after this round of it.
+    /// Delay after the current round of killing.
     round: Duration,
-    /// No command follows.
+    /// Whether no command follows.
     closed: bool,
-    /// Listeners that the command has inherited. A process that may stay may have them, too: when
-    /// hotrun is dead, they are shut down, so that their ports are free.
+    /// Listeners that the command has inherited. A process that may stay may have them too: when
+    /// hotrun is dead they are shut down, to free their ports.
     listeners: Vec<OwnedFd>,
-    /// What the command prints; read here only when hotrun is dead.
+    /// Outputs of the command, which are read here only when hotrun is dead.
     outputs: Vec<(Printed, File)>,
-    /// Disconnected when all of that has been printed.
+    /// Disconnected when all of these outputs have been printed.
     printing: Option<Receiver<()>>,
-    /// Nobody is at the other end any more; when this is over, what is left is killed.
+    /// Deadline for the tree when hotrun is dead. After it, the remaining processes are killed.
     abandoned: Option<Instant>,
-    /// This one's pid.
+    /// The pid of hotrun.
     hotrun: Pid,
 }
 
@@ -164,7 +165,7 @@ impl Duty {
     fn begin() -> io::Result<Self> {
         platform::set_name(&std::ffi::CString::new(GUARDIAN)?);
         platform::adopt_orphans()?;
-        // No directory is kept from being unmounted.
+        // Keeps no file system from being unmounted.
         std::env::set_current_dir("/")?;
         let socket = io::stdin().as_fd().try_clone_to_owned()?;
         nix::unistd::dup2_stdin(File::open("/dev/null")?)?;
@@ -207,7 +208,7 @@ impl Duty {
             if self.is_over() && !self.waits_for_hotruns_end() {
                 self.link.tell(&FromGuardian::Gone);
                 if let Some(printing) = &self.printing {
-                    let _ = printing.recv_timeout(LAST_WORDS);
+                    let _ = printing.recv_timeout(OUTPUT_TIMEOUT);
                 }
                 if self.hotrun_is_dead() {
                     terminal::mend_after_death();
@@ -228,7 +229,7 @@ impl Duty {
         let mut pause = until.map(|until| until.saturating_duration_since(now));
         if self.killing && (self.has_children || platform::LOOK.is_some()) {
             pause = Some(self.round.max(platform::LOOK.unwrap_or_default()));
-            self.round = (self.round * 2).min(LAST_ROUND);
+            self.round = (self.round * 2).min(MAX_ROUND);
         } else if self.abandoned.is_some() && self.leader.is_none() {
             pause = Some(ROUND);
         } else if self.leader.is_none() && !self.groups.is_empty() {
@@ -244,7 +245,7 @@ impl Duty {
             if can_hear {
                 fds.push(PollFd::new(self.link.as_fd(), PollFlags::POLLIN));
             }
-            // An interruption is none: all signals wait.
+            // `poll` is never interrupted: all signals are blocked.
             let _ = poll(&mut fds, timeout);
             let any = |fd: Option<&PollFd<'_>>| fd.and_then(PollFd::any).unwrap_or(false);
             (any(fds.get(1)), any(fds.first()))
@@ -265,7 +266,7 @@ impl Duty {
         while let Some(message) = self.link.next() {
             match message {
                 Ok(message) => self.obey(message),
-                // It speaks another language: it is not the hotrun that started this.
+                // An unknown message does not come from the hotrun that started this guardian.
                 Err(_) => self.abandon(),
             }
         }
@@ -287,7 +288,8 @@ impl Duty {
             }
             ToGuardian::Suspend => {
                 let place = self.launch.as_ref().map(|launch| launch.place);
-                // The kernel lets nobody be stopped by the terminal who is alone on it.
+                // A command that leads a session of its own is in an orphaned process group,
+                // where the kernel discards SIGTSTP.
                 let is_alone = place == Some(Place::OwnTerminal);
                 self.signal_groups(if is_alone { Signal::SIGSTOP } else { Signal::SIGTSTP });
             }
@@ -356,7 +358,7 @@ impl Duty {
                         report = moved.into();
                         become_command(launch, fds, guardian)
                     }
-                    // There is nothing left by which it could be told why.
+                    // No channel is left on which to report the error.
                     Err(_) => raw::exit_child(),
                 };
                 if let Ok(text) = serde_json::to_vec(&failure) {
@@ -369,10 +371,10 @@ impl Duty {
         drop(report);
         drop(fds);
         if launch.place != Place::OwnTerminal {
-            // The child does so too: whoever comes first, nobody can come in between.
+            // The child does the same. Whichever comes first, no other process can run in between.
             let _ = setpgid(pid, pid);
         }
-        // Executing closes the pipe.
+        // A successful `execve` closes the pipe.
         let mut text = Vec::new();
         let _ = status.read_to_end(&mut text);
         if text.is_empty() {
@@ -383,9 +385,9 @@ impl Duty {
         Err(serde_json::from_slice(&text).unwrap_or(unknown))
     }
 
-    // Ends
+    // Exits
 
-    /// Takes notice of every child that has ended or was stopped.
+    /// Handles every child that has exited or was stopped.
     fn reap(&mut self) {
         loop {
             let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED;
@@ -395,7 +397,8 @@ impl Duty {
                     (pid, Ended::Signal { number: signal as i32, core })
                 }
                 Ok(WaitStatus::Stopped(pid, _)) if self.dismissed && !self.killing => {
-                    // It was stopped after it had been asked to end, and cannot obey.
+                    // It was stopped after it had been asked to exit, and cannot react while
+                    // stopped.
                     let _ = kill(pid, Signal::SIGCONT);
                     continue;
                 }
@@ -427,17 +430,18 @@ impl Duty {
         }
     }
 
-    /// The successor, if there is one and it lives, is the command from now on. Returns false if
-    /// there is none.
+    /// Makes the successor the leader, if there is one and it is running. Returns false if not.
     fn take_successor(&mut self) -> bool {
-        // Elsewhere an orphan is not the guardian's child, so its end would go unnoticed.
+        // On other systems an orphan is not adopted by the guardian, so its exit would go
+        // unnoticed.
         let Some(successor) = self.successor.take().filter(|_| platform::LOOK.is_none()) else {
             return false;
         };
         let (me, members) = (getpid(), self.members());
         let find = |pid: Pid| members.iter().find(|one| one.pid == pid);
         let mut child = find(successor);
-        // The end of one that a shell, say, has started is seen by that shell alone.
+        // The exit of a process that a shell started is reported only to that shell, so the leader
+        // is the direct child above it.
         while let Some(one) = child.filter(|one| one.parent != me) {
             child = find(one.parent);
         }
@@ -460,7 +464,7 @@ impl Duty {
         if platform::LOOK.is_none() && !self.has_children {
             return true;
         }
-        // Who ends while we look may have left others, who are our children only now.
+        // A process that exits during a scan may leave children, which only then become ours.
         (0..2).all(|_| {
             let me = getpid();
             let all = platform::members(&self.tag);
@@ -471,14 +475,14 @@ impl Duty {
         })
     }
 
-    // Asking
+    // Stopping
 
     fn dismiss(&mut self, signal: Signal) {
         self.dismissed = true;
         let leader_only = self.launch.as_ref().is_some_and(|launch| launch.leader_only);
         if let Some(leader) = self.leader.filter(|_| leader_only) {
             let _ = kill(leader, signal);
-            // Who is stopped cannot obey.
+            // A stopped process cannot react to the signal.
             self.signal_groups(Signal::SIGCONT);
             let members = self.members();
             let leader = members.iter().find(|one| one.pid == leader);
@@ -487,7 +491,7 @@ impl Duty {
         }
         let members = self.signal_groups(signal);
         for one in &members {
-            // Who is stopped cannot obey.
+            // A stopped process cannot react to the signal.
             let _ = platform::signal(one, Signal::SIGCONT);
         }
         self.asked.extend(members.iter().map(Member::identity));
@@ -497,15 +501,16 @@ impl Duty {
         }
     }
 
-    /// The command itself has ended: those who were not asked with it are asked now. They
-    /// have little time, as nobody waits for them; those who were asked before have theirs.
+    /// Asks the remaining processes to exit after the command has exited, unless they were asked
+    /// with it. Their grace period is short, since nothing waits for them. Processes that were
+    /// asked before keep their own grace period.
     fn ask_the_rest(&mut self) {
         let members = self.members();
         let asked = |one: &Member| {
             self.asked.contains(&one.identity()) || self.asked_groups.contains(&one.group)
         };
         if !self.late.is_empty() && members.iter().any(asked) {
-            // Done before; the others have yet to end.
+            // Already done; the others have yet to exit.
             return;
         }
         let rest: Vec<Member> = members.into_iter().filter(|one| !asked(one)).collect();
@@ -536,16 +541,17 @@ impl Duty {
         getppid() != self.hotrun
     }
 
-    /// A dying process closes its sockets before it is seen to be dead; and one that lives
-    /// may close one of them.
+    /// Whether it is still uncertain that hotrun is dead: a dying process closes its sockets before
+    /// it is reported dead, and a living one may close one of them.
     fn waits_for_hotruns_end(&self) -> bool {
         let is_unsure = !self.closed && !self.hotrun_is_dead();
         is_unsure && self.abandoned.is_some_and(|until| until > Instant::now())
     }
 
-    /// At once: a shell remembers the modes in which a job of its own leaves the terminal.
+    /// Restores the terminal at once: a shell remembers the modes in which its job leaves the
+    /// terminal.
     fn mend_terminal(&self) {
-        for _ in 0..DEATH_LOOKS {
+        for _ in 0..DEATH_POLLS {
             if self.closed {
                 return;
             }
@@ -553,11 +559,11 @@ impl Duty {
                 terminal::mend_after_death();
                 return;
             }
-            thread::sleep(DEATH_LOOK);
+            thread::sleep(DEATH_POLL_INTERVAL);
         }
     }
 
-    /// hotrun is dead: nobody waits for a grace, but whoever can clean up quickly may.
+    /// Handles the death of hotrun. The processes get a short time to clean up.
     fn abandon(&mut self) {
         self.abandoned = Some(Instant::now() + LAST_GRACE);
         self.printing = Some(print(std::mem::take(&mut self.outputs)));
@@ -573,8 +579,8 @@ impl Duty {
 
     // Killing
 
-    /// One round. Parents are stopped before their children are looked for, so that nobody
-    /// is forked unseen; then all that were found are killed.
+    /// One round of killing. Parents are stopped before the scan for their children, so that no
+    /// child is forked unseen. Then all processes found are killed.
     fn kill_everybody(&mut self) {
         let mut members = self.members();
         if let Some(cgroup) = &self.cgroup {
@@ -584,7 +590,7 @@ impl Duty {
             }
         }
         let mut stopped = HashSet::new();
-        for _ in 0..MOST_LOOKS {
+        for _ in 0..MAX_SCANS {
             let before = stopped.len();
             for one in &members {
                 if stopped.insert(one.identity()) {
@@ -602,14 +608,14 @@ impl Duty {
         self.reap();
     }
 
-    // Who is there
+    // Members of the tree
 
-    /// Sends a signal to the members of all groups that are left, but to nobody who may stay.
-    /// To whom.
+    /// Sends a signal to the members of all remaining groups, except processes that may stay.
+    /// Returns the members.
     fn signal_groups(&mut self, signal: Signal) -> Vec<Member> {
         let (mut members, spared) = self.members_and_spared();
         self.groups.retain(|group| {
-            // A number whose group is gone may soon be somebody else's.
+            // The number of a group that is gone may be reused by another.
             members.iter().chain(&spared).any(|one| one.group == *group)
         });
         members.retain(|one| self.groups.contains(&one.group));
@@ -619,15 +625,15 @@ impl Duty {
                     let _ = platform::signal(one, signal);
                 }
             } else {
-                // Also to those who are being forked at this moment. (Who is not ours to
-                // signal, stays, which is seen.)
+                // `killpg` also reaches processes that are being forked at this moment. Processes
+                // that we may not signal stay, and are reported as left.
                 let _ = killpg(*group, signal);
             }
         }
         members
     }
 
-    /// Everybody in the tree but those who may stay.
+    /// All processes in the tree, except those that may stay.
     fn members(&mut self) -> Vec<Member> {
         self.members_and_spared().0
     }
@@ -637,17 +643,17 @@ impl Duty {
         self.part(all)
     }
 
-    /// The living of these: who is to go, and who may stay.
+    /// Of these, the living processes that must go, and those that may stay.
     fn part(&mut self, mut all: Vec<Member>) -> (Vec<Member>, Vec<Member>) {
         all.retain(|one| !one.is_zombie);
-        // A command is never spared, and most have nobody beside it.
+        // A command itself is never spared, and usually it is the only process.
         if all.iter().all(|one| Some(one.pid) == self.leader) {
             return (all, Vec::new());
         }
         let patterns = self.launch.as_ref().map(|launch| launch.spare.as_slice());
         let patterns = patterns.unwrap_or_default();
         if self.spare.as_ref().is_none_or(|(known, _)| known != patterns) {
-            // hotrun has read them, too, and tells what is wrong with them.
+            // hotrun has parsed them too, and reports errors.
             let read = Spare::new(patterns).unwrap_or_default();
             self.spare = Some((patterns.to_vec(), read));
         }
@@ -670,15 +676,15 @@ struct Inheritance {
 }
 
 impl Inheritance {
-    /// In the child: puts the listeners where the command finds them, and returns the
-    /// standard streams.
+    /// In the child: places the listeners where the command expects them, and returns the standard
+    /// streams.
     fn settle(self) -> io::Result<[Option<OwnedFd>; 3]> {
         let count = self.listeners.len();
         let mut streams = [None, None, None];
         for (settled, stream) in streams.iter_mut().zip(self.streams) {
             *settled = stream.map(|stream| move_up(stream, count)).transpose()?;
         }
-        // Each place may be the one that another has now.
+        // A target number may be the current number of another one.
         let moved = self.listeners.into_iter().map(|listener| move_up(listener, count));
         let moved: Vec<OwnedFd> = moved.collect::<io::Result<_>>()?;
         for (number, listener) in (FIRST_LISTENER..).zip(&moved) {
@@ -688,7 +694,7 @@ impl Inheritance {
     }
 }
 
-/// The same descriptor, out of the way of so many listeners.
+/// Returns the same descriptor, with a number above those of the listeners.
 fn move_up(fd: OwnedFd, listeners: usize) -> io::Result<OwnedFd> {
     let first_free = FIRST_LISTENER + RawFd::try_from(listeners).unwrap_or(RawFd::MAX);
     if fd.as_raw_fd() >= first_free {
@@ -697,7 +703,7 @@ fn move_up(fd: OwnedFd, listeners: usize) -> io::Result<OwnedFd> {
     Ok(raw::own(fcntl(&fd, FcntlArg::F_DUPFD_CLOEXEC(first_free))?))
 }
 
-/// In the child: makes it what it is to be. Returns only if that fails.
+/// In the child: turns it into the command. Returns only on failure.
 fn become_command(launch: &Launch, fds: Inheritance, guardian: Pid) -> Failure {
     let [stdin, stdout, stderr] = match fds.settle() {
         Ok(streams) => streams,
@@ -705,8 +711,8 @@ fn become_command(launch: &Launch, fds: Inheritance, guardian: Pid) -> Failure {
     };
     let prepared = || -> io::Result<()> {
         platform::die_with(guardian)?;
-        // tmux, for one, has its children ignore these: they would find the terminal empty
-        // where they are to be stopped until it is theirs.
+        // tmux, for example, has its children ignore these signals. Then reads in the background
+        // would fail with EIO, instead of stopping the process until it has the terminal.
         for signal in [Signal::SIGTTIN, Signal::SIGTTOU] {
             raw::set_default(signal)?;
         }
@@ -753,7 +759,7 @@ fn become_command(launch: &Launch, fds: Inheritance, guardian: Pid) -> Failure {
     if let Some(stderr) = stderr {
         command.stderr(stderr);
     }
-    // All signals are blocked, and would stay so. What this one dies of, it dies of.
+    // All signals are blocked here, and the program would inherit that.
     if let Err(errno) = SigSet::empty().thread_set_mask() {
         return failure(Step::Prepare, &errno.into());
     }

@@ -1,7 +1,7 @@
-//! hotrun's side of the guardians: starts them ahead of need, and talks to them.
+//! hotrun's side of the guardians: starts them ahead of need, and communicates with them.
 //!
-//! To start one is to execute a program, which takes longer than to have one that waits run
-//! a command. So some wait.
+//! Starting a guardian means executing a program, which takes longer than the start of a command in
+//! an idle guardian. So some idle guardians are kept ready.
 
 use std::ffi::OsStr;
 use std::io;
@@ -23,19 +23,19 @@ use super::reaper::Reaper;
 use super::{GUARDIAN, TREE, at, pid_of, platform};
 use crate::event::Ended;
 
-/// So many wait: for a build, and for the app that follows it.
-const SPARES: usize = 2;
-/// Those that were taken are replaced after so much time, in which what they run has its
-/// start to itself.
-pub(super) const BREATH: Duration = Duration::from_millis(30);
+/// Idle guardians kept ready: one for the next build, one for the app after it.
+const SPARE_COUNT: usize = 2;
+/// Delay before an idle guardian is replaced, so that starting it does not compete with the new
+/// process.
+const REFILL_DELAY: Duration = Duration::from_millis(30);
 
-/// A guardian answers within this, unless something is wrong with it.
+/// Timeout for a guardian's answer.
 pub(super) const ANSWER: Duration = Duration::from_secs(2);
 
-/// A guardian, from hotrun's side. Dropped, it ends what it guards.
+/// A guardian, from hotrun's side. When this is dropped, the guardian stops its tree.
 pub(super) struct Guardian {
     pub(super) pid: Pid,
-    /// The value of [`TREE`] in everything that it runs.
+    /// The value of [`TREE`] in all processes that it runs.
     pub(super) tag: String,
     stream: UnixStream,
     received: Vec<u8>,
@@ -56,7 +56,7 @@ impl Guardian {
         Ok(Self { pid, tag, stream, received: Vec::new(), exit })
     }
 
-    /// Tells it something. If it is dead, that is noticed by listening to it.
+    /// Sends a message to the guardian. If the guardian is dead, reading reports that.
     pub(super) async fn tell(&self, message: &ToGuardian, mut fds: &[BorrowedFd<'_>]) {
         let Ok(line) = encode(message) else { return };
         let mut rest = line.as_slice();
@@ -80,16 +80,16 @@ impl Guardian {
         }
     }
 
-    /// Kills it, and with it what it runs; what that has started becomes hotrun's.
+    /// Kills the guardian and the command that it runs. hotrun inherits the command's descendants.
     pub(super) fn kill(&self) {
-        // As long as it is a child of this process, its pid is not reused.
+        // The pid is not reused while the guardian is a child of this process.
         let process = platform::member(self.pid).filter(|one| one.parent == getpid());
         if let Some(process) = process {
             let _ = platform::signal(&process, Signal::SIGKILL);
         }
     }
 
-    /// What it tells next; `None` when it is dead. Nothing is lost if this is dropped.
+    /// Returns the guardian's next message, or `None` if it is dead. Cancel safe.
     pub(super) async fn hear(&mut self) -> Option<FromGuardian> {
         loop {
             match decode(&mut self.received) {
@@ -106,28 +106,28 @@ impl Guardian {
         }
     }
 
-    /// Waits until it has ended, and is no zombie.
+    /// Waits until the guardian has exited and was reaped.
     pub(super) async fn ended(&mut self) {
-        // The reaper ends with hotrun, and with it all interest.
+        // The reaper stops only when hotrun exits.
         let _ = (&mut self.exit).await;
     }
 }
 
 enum Request {
-    /// Start as many as are to wait.
+    /// Start idle guardians, up to the maximum.
     Fill,
-    /// Give one away.
+    /// Hand out a guardian.
     Take(oneshot::Sender<io::Result<Guardian>>),
 }
 
-/// Those that wait.
+/// The idle guardians.
 #[derive(Clone)]
 pub(super) struct Guardians {
     requests: mpsc::UnboundedSender<Request>,
 }
 
 impl Guardians {
-    /// Starts none yet. `owner` is how everything that they run is marked.
+    /// Starts no guardian yet. `owner` is the mark of all processes that they run.
     pub(super) fn new(reaper: Reaper, owner: String) -> Self {
         let (requests, requested) = mpsc::unbounded_channel();
         let spares = Spares { reaper, owner, number: 0, waiting: Vec::new() };
@@ -135,14 +135,14 @@ impl Guardians {
         Self { requests }
     }
 
-    /// One that waits, or a new one.
+    /// Returns an idle guardian, or a new one.
     pub(super) async fn take(&self) -> io::Result<Guardian> {
         let (sender, receiver) = oneshot::channel();
         let _ = self.requests.send(Request::Take(sender));
         receiver.await.unwrap_or_else(|_| Err(io::Error::other("hotrun ends")))
     }
 
-    /// From now on some wait.
+    /// Starts to keep idle guardians ready.
     pub(super) fn start_ahead(&self) {
         let _ = self.requests.send(Request::Fill);
     }
@@ -179,7 +179,7 @@ impl Spares {
                     if let Err(Ok(unwanted)) = taker.send(self.next().await) {
                         self.waiting.push(unwanted);
                     }
-                    due = Some(Instant::now() + BREATH);
+                    due = Some(Instant::now() + REFILL_DELAY);
                 }
             }
         }
@@ -187,7 +187,7 @@ impl Spares {
 
     async fn next(&mut self) -> io::Result<Guardian> {
         while let Some(mut spare) = self.waiting.pop() {
-            // Somebody may have killed it while it waited.
+            // It may have been killed while it was idle.
             if spare.exit.try_recv().is_err() && !has_ended(&mut spare).await {
                 return Ok(spare);
             }
@@ -201,10 +201,10 @@ impl Spares {
     }
 
     fn fill(&mut self) {
-        while self.waiting.len() < SPARES {
+        while self.waiting.len() < SPARE_COUNT {
             match self.start() {
                 Ok(guardian) => self.waiting.push(guardian),
-                // It is tried again when one is needed, and told then.
+                // The next request for a guardian tries again, and reports an error.
                 Err(error) => {
                     tracing::warn!(%error, "no guardian could be started ahead");
                     return;
@@ -214,7 +214,7 @@ impl Spares {
     }
 }
 
-/// Its end of the socket is closed, though nobody has reaped it yet.
+/// Whether its end of the socket is closed, even if it was not reaped yet.
 async fn has_ended(guardian: &mut Guardian) -> bool {
     tokio::select! {
         biased;
@@ -223,7 +223,7 @@ async fn has_ended(guardian: &mut Guardian) -> bool {
     }
 }
 
-/// True for the name that guardians have in `ps`.
+/// Whether a command line has the name that guardians have in `ps`.
 pub(super) fn is_guardians_name(command_line: &str) -> bool {
     command_line.split(' ').next().map(OsStr::new) == Some(OsStr::new(GUARDIAN))
 }

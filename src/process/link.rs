@@ -1,5 +1,5 @@
-//! What hotrun and a guardian say to each other: one line of JSON for each message, over a
-//! pair of sockets; descriptors travel beside the line that needs them.
+//! The protocol between hotrun and a guardian: one line of JSON per message, over a socket pair.
+//! Descriptors travel with the line that needs them.
 //!
 //! The guardian's end is here. hotrun's end is [`Guardian`](super::guardians::Guardian).
 
@@ -19,119 +19,119 @@ use super::raw;
 use crate::config::MOST_LISTENERS;
 use crate::event::Ended;
 
-/// More descriptors than this never travel at once: the three standard streams, listeners, and
-/// the reading ends of two outputs.
-const MOST_FDS: usize = 3 + MOST_LISTENERS + 2;
+/// Maximum number of descriptors in one message: the three standard streams, the listeners, and the
+/// reading ends of two outputs.
+const MAX_FDS: usize = 3 + MOST_LISTENERS + 2;
 
-/// What a guardian is told.
+/// A message to a guardian.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum ToGuardian {
-    /// Run this command. The one before has ended.
+    /// Run this command. The previous one has exited.
     Start(Launch),
-    /// Ask everybody to end, by this signal.
+    /// Ask all processes to exit, by this signal.
     Dismiss(i32),
-    /// Kill all that is left.
+    /// Kill all remaining processes.
     Kill,
     /// Send this signal to the command itself.
     Signal(i32),
     /// Stop, as by Ctrl-Z.
     Suspend,
-    /// Go on.
+    /// Continue.
     Resume,
-    /// Pass a signal on to everybody in the command's group.
+    /// Send this signal to all processes in the command's group.
     Pass(i32),
-    /// Tell who is left.
+    /// Report which processes are left.
     Who,
-    /// As soon as the command has ended, this one of its descendants takes its place.
+    /// When the command exits, this one of its descendants takes its place.
     Succeed(i32),
-    /// No command follows: end as soon as nobody is left.
+    /// No command follows: exit as soon as no process is left.
     Close,
 }
 
-/// A command, and all that its first moment depends on.
+/// A command, and the conditions of its start.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Launch {
     pub(super) argv: Vec<OsString>,
-    /// What is executed, where that is not the first of these.
+    /// The file to execute, if it is not the first of `argv`.
     pub(super) program: Option<OsString>,
-    /// Variables that are set beside those of the guardian.
+    /// Variables that are set in addition to the guardian's own.
     pub(super) env: Vec<(OsString, OsString)>,
-    /// Those that are taken out.
+    /// Variables that are removed.
     pub(super) unset: Vec<OsString>,
     pub(super) directory: OsString,
-    /// For which of stdin, stdout and stderr a descriptor travels beside this. Without one
+    /// For which of stdin, stdout and stderr a descriptor travels with this message. Otherwise
     /// stdin is empty, and the others are hotrun's own.
     pub(super) streams: [bool; 3],
-    /// So many descriptors more travel, which the command finds from 3 on.
+    /// How many more descriptors travel with this message. The command gets them from number 3 on.
     pub(super) listeners: usize,
-    /// It is the command itself that is meant to take them: it is told that by its pid.
+    /// Whether the command itself should take the listeners: then `LISTEN_PID` is set to its pid.
     pub(super) takes_listeners: bool,
-    /// The reading ends of its outputs travel, too: for stdout, or for stderr. hotrun reads
-    /// them. When it is dead the guardian does, so that no program that is about to end loses
-    /// its last words, or is killed by SIGPIPE for them.
+    /// Outputs whose reading ends travel with this message too. hotrun reads them. When hotrun is
+    /// dead the guardian reads them, so that an exiting program does not lose its last output and
+    /// is not killed by SIGPIPE.
     pub(super) outputs: Vec<Printed>,
     pub(super) place: Place,
-    /// By what it is asked to end when nobody is left to say so.
+    /// Signal the guardian sends if hotrun dies.
     pub(super) farewell: i32,
-    /// Only the command itself gets the signal that asks it to end.
+    /// Whether only the command itself gets the signal to exit.
     pub(super) leader_only: bool,
-    /// Globs on the command lines of those that may stay.
+    /// Globs for the command lines of processes that may stay.
     pub(super) spare: Vec<String>,
-    /// No command follows: as [`ToGuardian::Close`].
+    /// Whether no command follows, as after [`ToGuardian::Close`].
     pub(super) is_last: bool,
 }
 
-/// Where a command stands towards the terminal.
+/// The relation of a command to the terminal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Place {
-    /// In a group of its own, in the background.
+    /// A process group of its own, in the background.
     #[default]
     Background,
-    /// In a group of its own, which has the terminal on its stdin.
+    /// A process group of its own, in the foreground of the terminal on its stdin.
     Foreground,
-    /// In a session of its own, whose terminal is its stdout.
+    /// A session of its own, whose terminal is its stdout.
     OwnTerminal,
 }
 
-/// Where something is printed.
+/// The stream to which something is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Printed {
     Stdout,
     Stderr,
 }
 
-/// What a guardian tells.
+/// A message from a guardian.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum FromGuardian {
-    /// The command runs, under this pid.
+    /// The command was started, with this pid.
     Started(i32),
-    /// It does not.
+    /// The command could not be started.
     NotStarted(Failure),
-    /// It has ended.
+    /// The command has exited.
     Exited(Ended),
-    /// It was stopped, by this signal.
+    /// The command was stopped, by this signal.
     Stopped(i32),
-    /// The command has ended, and this process, which it has started, is the command now.
+    /// The command has exited, and this descendant of it is now the command.
     Succeeded(i32),
-    /// No living process of the tree has the pid that was to succeed.
+    /// No living process of the tree has the pid of the announced successor.
     NoSuccessor,
-    /// Who is left: pid and command line.
+    /// The processes that are left: pid and command line.
     Left(Vec<(i32, String)>),
-    /// Nobody is left.
+    /// No process is left.
     Gone,
 }
 
-/// Why a command does not run.
+/// Why a command could not be started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Failure {
     pub(super) step: Step,
     pub(super) errno: i32,
 }
 
-/// What was being done.
+/// The step that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Step {
-    /// Making a process, or its place.
+    /// Creating the process, or setting it up.
     Prepare,
     /// Entering the working directory.
     Enter,
@@ -139,21 +139,21 @@ pub(super) enum Step {
     Execute,
 }
 
-/// A message as it travels.
+/// Encodes a message.
 pub(super) fn encode(message: &impl Serialize) -> io::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(message)?;
     line.push(b'\n');
     Ok(line)
 }
 
-/// Takes the first whole message out of what was received.
+/// Removes the first complete message from the received bytes.
 pub(super) fn decode<T: DeserializeOwned>(received: &mut Vec<u8>) -> Option<io::Result<T>> {
     let end = received.iter().position(|byte| *byte == b'\n')?;
     let line: Vec<u8> = received.drain(..=end).collect();
     Some(serde_json::from_slice(&line).map_err(io::Error::from))
 }
 
-/// Sends bytes, and descriptors with the first of them. How many bytes were sent.
+/// Sends bytes, with descriptors attached to the first one. Returns how many bytes were sent.
 pub(super) fn send(to: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
     let fds: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&fds)];
@@ -162,7 +162,7 @@ pub(super) fn send(to: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::R
     Ok(sendmsg::<()>(to, &[IoSlice::new(bytes)], rights, MsgFlags::empty(), None)?)
 }
 
-/// The guardian's end.
+/// The guardian's end of the socket.
 pub(super) struct Link {
     socket: UnixStream,
     received: Vec<u8>,
@@ -174,10 +174,10 @@ impl Link {
         Self { socket, received: Vec::new(), fds: VecDeque::new() }
     }
 
-    /// Takes what has arrived; waits if nothing has. False when the other end is closed.
+    /// Receives data; waits if there is none. Returns false if the other end is closed.
     pub(super) fn receive(&mut self) -> bool {
         let mut buffer = [0; 16 * 1024];
-        let mut control = cmsg_space!([RawFd; MOST_FDS]);
+        let mut control = cmsg_space!([RawFd; MAX_FDS]);
         let mut parts = [IoSliceMut::new(&mut buffer)];
         let fd = self.socket.as_raw_fd();
         let flags = platform_flags();
@@ -198,17 +198,17 @@ impl Link {
         count > 0
     }
 
-    /// The next message that has arrived whole.
+    /// Returns the next complete message.
     pub(super) fn next(&mut self) -> Option<io::Result<ToGuardian>> {
         decode(&mut self.received)
     }
 
-    /// The next descriptor that has arrived.
+    /// Returns the next descriptor that has arrived.
     pub(super) fn next_fd(&mut self) -> Option<OwnedFd> {
         self.fds.pop_front()
     }
 
-    /// Tells hotrun. Where it has died, that is noticed by reading.
+    /// Sends a message to hotrun. If hotrun has died, reading reports that.
     pub(super) fn tell(&mut self, message: &FromGuardian) {
         if let Ok(line) = encode(message) {
             let _ = self.socket.write_all(&line);
@@ -222,7 +222,7 @@ impl AsFd for Link {
     }
 }
 
-/// Where the flag below does not exist.
+/// Sets the flag where [`platform_flags`] cannot.
 fn keep_from_children(fd: &OwnedFd) {
     #[cfg(not(target_os = "linux"))]
     let _ = nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC));
@@ -230,7 +230,7 @@ fn keep_from_children(fd: &OwnedFd) {
     let _ = fd;
 }
 
-/// Descriptors arrive so that no child inherits them.
+/// Received descriptors must not be inherited by children.
 fn platform_flags() -> MsgFlags {
     #[cfg(target_os = "linux")]
     return MsgFlags::MSG_CMSG_CLOEXEC;

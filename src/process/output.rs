@@ -1,9 +1,8 @@
-//! What commands print, on its way through hotrun: copied to where it would have gone, and
-//! kept.
+//! The output of commands on its way through hotrun: copied to its destination, and kept.
 //!
-//! Where it would have gone to a terminal, the command gets a pseudoterminal, so that it
-//! still prints for people. That one is nobody's controlling terminal, and changes no line
-//! ends.
+//! If the destination is a terminal, the command gets a pseudoterminal, so that it keeps its
+//! terminal output (colours, for example). This pseudoterminal is not a controlling terminal, and
+//! does not translate line ends.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -28,49 +27,50 @@ use tokio::time::timeout;
 use super::raw;
 use crate::report::console::{Console, Stream};
 
-/// More than this of what one command says to people is not kept, in bytes.
-const MOST_KEPT: usize = 8 << 20;
-/// What a command printed before it ended has arrived after so much silence, though
-/// somebody may still hold its streams.
+/// Maximum size of the output of one command that is kept, in bytes.
+const MAX_KEPT: usize = 8 << 20;
+/// Silence after which all output from before the exit of a command is assumed to have arrived,
+/// although another process may still hold its streams open.
 const LINGER: Duration = Duration::from_millis(50);
-const MOST_LINGER: Duration = Duration::from_millis(500);
+/// Maximum wait for the rest of the output of a command that has exited.
+const MAX_LINGER: Duration = Duration::from_millis(500);
 
 /// Maximum size of one read, in bytes.
 const PIECE: usize = 16 * 1024;
-/// Maximum number of reads of one stream that do not wait: more than a pipe or a pseudoterminal
-/// holds.
+/// Maximum number of reads from one stream without waiting: more than a pipe or a pseudoterminal
+/// can hold.
 const MAX_PIECES: usize = 64;
 
-/// In a line that is longer nothing is looked for, in bytes.
-const MOST_OF_A_LINE: usize = 64 << 10;
+/// Longest line searched for `ready.log`, in bytes.
+const MAX_LINE: usize = 64 << 10;
 
 /// The reading end of one stream.
 struct Reader {
     from: pipe::Receiver,
     copy_to: Option<Stream>,
     into: Kept,
-    /// The beginning of a line in which something is looked for.
+    /// The incomplete last line of a stream that is searched.
     line: Vec<u8>,
 }
 
-/// What is kept, and apart from what else.
+/// What happens to the output of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kept {
-    /// What is for people; of a helper, its answer.
+    /// Kept as output for the user; for a helper, its answer.
     Printed,
-    /// What is for hotrun; of a helper, its complaints.
+    /// Kept as output for hotrun; for a helper, its error messages.
     Messages,
-    /// Neither: it is only copied.
+    /// Only copied.
     Nothing,
-    /// Neither: it is copied when the screen is free.
+    /// Only copied, when the screen is free.
     Passed,
-    /// As [`Kept::Printed`], but without a copy.
+    /// Kept as [`Kept::Printed`], but not copied.
     Withheld,
-    /// It is copied, and a line is looked for in it.
+    /// Copied and searched.
     Searched,
 }
 
-/// What one command prints.
+/// The output of one command.
 #[derive(Default)]
 pub(super) struct Output {
     console: Option<Console>,
@@ -83,22 +83,22 @@ pub(super) struct Output {
     taken: TakenPorts,
 }
 
-/// A line is looked for.
+/// A search for a line.
 struct Search {
     pattern: Regex,
     is_found: bool,
 }
 
 impl Output {
-    /// A pipe to be written to, without a copy.
+    /// Returns the writing end of a new pipe, whose data is not copied.
     pub(super) fn pipe(&mut self, into: Kept) -> io::Result<OwnedFd> {
         let (reader, writer) = new_pipe()?;
         self.readers.push(Reader::new(reader, None, into)?);
         Ok(writer)
     }
 
-    /// Streams for a command, whose stdout (unless that is wanted otherwise) and stderr are
-    /// copied to hotrun's.
+    /// Returns streams for a command that are copied to hotrun's own stdout and stderr. `stdout` is
+    /// false if that stream is used otherwise.
     pub(super) fn copy(
         &mut self,
         console: &Console,
@@ -108,7 +108,7 @@ impl Output {
         self.console = Some(console.clone());
         let (out, err) = (io::stdout(), io::stderr());
         if stdout && is_same(out.as_fd(), err.as_fd()) {
-            // One stream, so that lines stay in their order.
+            // A single stream, which preserves the order of lines.
             let writer = self.branch(out.is_terminal(), Stream::Stdout, into)?;
             return Ok((Some(writer.try_clone()?), writer));
         }
@@ -117,7 +117,7 @@ impl Output {
         Ok((for_stdout.transpose()?, for_stderr))
     }
 
-    /// A terminal of its own for a command, copied to hotrun's stdout.
+    /// Returns a terminal for a command, which is copied to hotrun's stdout.
     pub(super) fn terminal(&mut self, console: &Console, into: Kept) -> io::Result<OwnedFd> {
         self.console = Some(console.clone());
         let (master, slave) = pseudoterminal()?;
@@ -125,47 +125,47 @@ impl Output {
         Ok(slave)
     }
 
-    /// The reading ends of what is copied.
+    /// The reading ends of the streams that are copied.
     pub(super) fn ends(&self) -> impl Iterator<Item = (Stream, BorrowedFd<'_>)> {
         self.readers.iter().filter_map(|reader| Some((reader.copy_to?, reader.from.as_fd())))
     }
 
-    /// Looks for a line in what is [`Kept::Searched`].
+    /// Sets the pattern to search for in [`Kept::Searched`] streams.
     pub(super) fn look_for(&mut self, pattern: Option<&Regex>) {
         self.search = pattern.cloned().map(|pattern| Search { pattern, is_found: false });
     }
 
-    /// It was found just now.
+    /// Whether the pattern was just found; true only once.
     pub(super) fn has_found(&mut self) -> bool {
         self.search.take_if(|search| search.is_found).is_some()
     }
 
-    /// The ports that it has named when it said that an address is in use; `None` if it has not
-    /// said that.
+    /// The ports that the command named when it reported an address in use; `None` if it did not
+    /// report that.
     pub(super) fn names_taken_ports(&self) -> Option<BTreeSet<u16>> {
         self.taken.is_found.then(|| self.taken.ports.clone())
     }
 
-    /// The window has another size.
+    /// Passes on a change of the window's size.
     pub(super) fn resize(&self) {
         if let Some(size) = window_size() {
             for reader in &self.readers {
-                // A pipe has no size, and a terminal that nobody holds any more needs none.
+                // A pipe has no size, and a terminal that no process holds needs none.
                 let _ = raw::set_window_size(&reader.from, size);
             }
         }
     }
 
-    /// A pipe, or a pseudoterminal in the place of a terminal.
+    /// Creates a pipe, or a pseudoterminal if the destination is a terminal.
     fn branch(&mut self, is_terminal: bool, copy_to: Stream, into: Kept) -> io::Result<OwnedFd> {
-        // There may be no pseudoterminal left, or none at all in a sandbox.
+        // Pseudoterminals may be exhausted, or missing in a sandbox.
         let pty = is_terminal.then(|| pseudoterminal().ok()).flatten();
         let (reader, writer) = pty.map_or_else(new_pipe, Ok)?;
         self.readers.push(Reader::new(reader, Some(copy_to), into)?);
         Ok(writer)
     }
 
-    /// Takes what comes next. Waits for ever where nothing will.
+    /// Reads the next piece of output. Never returns if there will be none.
     pub(super) async fn read(&mut self) {
         if let Some(console) = &self.console {
             console.room().await;
@@ -173,14 +173,14 @@ impl Output {
         poll_fn(|context| self.poll(context)).await;
     }
 
-    /// Takes what comes until all streams have ended. What the command has left behind may
-    /// hold them open for ever: then, until nothing more comes.
+    /// Reads until the end of all streams. Descendants of the command may hold them open for an
+    /// unlimited time: then reads until they are silent.
     pub(super) async fn read_rest(&mut self) {
         let rest = async {
             while !self.readers.is_empty() && timeout(LINGER, self.read()).await.is_ok() {}
         };
-        // Somebody may go on printing for ever.
-        let _ = timeout(MOST_LINGER, rest).await;
+        // A descendant may continue to print.
+        let _ = timeout(MAX_LINGER, rest).await;
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
@@ -190,7 +190,7 @@ impl Output {
             let from = Pin::new(&mut self.readers[number].from);
             let Poll::Ready(read) = from.poll_read(context, &mut buffer) else { continue };
             let bytes = buffer.filled();
-            // A pseudoterminal that no process holds any more ends with EIO.
+            // A pseudoterminal that no process holds open reports EIO.
             if read.is_err() || bytes.is_empty() {
                 self.readers.remove(number);
             } else {
@@ -201,7 +201,7 @@ impl Output {
         Poll::Pending
     }
 
-    /// Takes what has come already, without waiting.
+    /// Reads the output that is available, without waiting.
     pub(super) fn read_available(&mut self) {
         for number in 0..self.readers.len() {
             for _ in 0..MAX_PIECES {
@@ -219,7 +219,7 @@ impl Output {
         let reader = &mut self.readers[number];
         if let (Some(stream), Some(console)) = (reader.copy_to, &self.console) {
             match reader.into {
-                // A build prints when the screen is free.
+                // The output of a build is printed when the screen is free.
                 Kept::Printed | Kept::Passed => console.say(stream, bytes),
                 Kept::Withheld => {}
                 Kept::Messages | Kept::Nothing | Kept::Searched => {
@@ -240,10 +240,10 @@ impl Output {
             }
         };
         if reader.copy_to.is_some() {
-            let room = MOST_KEPT.saturating_sub(kept.len());
+            let room = MAX_KEPT.saturating_sub(kept.len());
             kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
         } else {
-            // What hotrun itself reads must be whole.
+            // Output that hotrun itself parses must be complete.
             kept.extend_from_slice(bytes);
         }
     }
@@ -259,8 +259,8 @@ impl Output {
     }
 }
 
-/// The lines that are complete now, without colours. `line` is the beginning of the one that is
-/// not.
+/// Returns the lines that are complete now, without escape sequences. `line` keeps the incomplete
+/// rest.
 fn take_lines(line: &mut Vec<u8>, bytes: &[u8]) -> Vec<u8> {
     line.extend_from_slice(bytes);
     let mut text = Vec::new();
@@ -268,13 +268,13 @@ fn take_lines(line: &mut Vec<u8>, bytes: &[u8]) -> Vec<u8> {
         text = without_escapes(&line[..end]);
         line.drain(..=end);
     }
-    if line.len() > MOST_OF_A_LINE {
+    if line.len() > MAX_LINE {
         line.clear();
     }
     text
 }
 
-/// How programs say that an address is in use, and what follows a port's name.
+/// How programs report an address in use, and how they name a port.
 static IN_USE: LazyLock<Option<Regex>> = LazyLock::new(|| {
     let words = r"(?i-u)address (?:is )?already in use|address in use|EADDRINUSE|AddrInUse|\bErrno (?:48|98)\b|\bport:? \d+ (?:is|was) (?:already )?(?:in use|being used|used)";
     Regex::new(words).ok()
@@ -283,10 +283,10 @@ static PORT: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"(?i-u)(?::|, |\bport\b[^0-9a-z]{0,3})([0-9]{2,5})\b").ok());
 static NAMED_PORT: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"(?i-u)\bport\b[^0-9a-z]{0,3}([0-9]{2,5})\b").ok());
-/// Lines after the one that says it in which the port may be named: Node prints an object.
+/// Number of lines after that report in which the port may be named: Node prints an object.
 const LINES_AFTER: u8 = 20;
 
-/// Whether a program says that an address is in use, and which.
+/// Whether a program has reported an address in use, and which ports it has named.
 #[derive(Debug, Default)]
 struct TakenPorts {
     is_found: bool,
@@ -313,7 +313,7 @@ impl TakenPorts {
     }
 }
 
-/// What was said to a terminal, as text: without the sequences that begin with ESC.
+/// Removes the sequences that begin with ESC from terminal output.
 pub(crate) fn without_escapes(said: &[u8]) -> Vec<u8> {
     let mut text = Vec::with_capacity(said.len());
     let mut bytes = said.iter().copied();
@@ -323,7 +323,7 @@ pub(crate) fn without_escapes(said: &[u8]) -> Vec<u8> {
             continue;
         }
         match bytes.next() {
-            // Colours and the like end with a letter or one of `@[\\]^_{|}~`.
+            // Colours and similar sequences end with a letter or one of `@[\\]^_{|}~`.
             Some(b'[') => while bytes.next().is_some_and(|byte| !(0x40..=0x7e).contains(&byte)) {},
             // Titles and links end with a bell, or with ESC and a backslash.
             Some(b']') => while bytes.next().is_some_and(|byte| byte != 0x07 && byte != b'\\') {},
@@ -337,7 +337,7 @@ impl Reader {
     fn new(from: OwnedFd, copy_to: Option<Stream>, into: Kept) -> io::Result<Self> {
         fcntl(&from, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         fcntl(&from, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
-        // Unchecked, as a pseudoterminal is no pipe; it can be waited for all the same.
+        // Unchecked, since a pseudoterminal is not a pipe; it can be polled like one.
         Ok(Self {
             from: pipe::Receiver::from_owned_fd_unchecked(from)?,
             copy_to,
@@ -364,7 +364,7 @@ fn window_size() -> Option<Winsize> {
 fn pseudoterminal() -> io::Result<(OwnedFd, OwnedFd)> {
     let pty = openpty(window_size().as_ref(), None)?;
     let mut modes = tcgetattr(&pty.slave)?;
-    // hotrun's own terminal changes the line ends, if any is to.
+    // hotrun's own terminal translates line ends, if necessary.
     modes.output_flags.remove(OutputFlags::OPOST);
     tcsetattr(&pty.slave, SetArg::TCSANOW, &modes)?;
     fcntl(&pty.slave, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
@@ -372,7 +372,7 @@ fn pseudoterminal() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((pty.master, pty.slave))
 }
 
-/// True when both are the same file, terminal or pipe.
+/// Whether both are the same file, terminal or pipe.
 fn is_same(one: impl AsFd, other: impl AsFd) -> bool {
     let identity = |fd: BorrowedFd<'_>| -> io::Result<(u64, u64)> {
         let meta = File::from(fd.try_clone_to_owned()?).metadata()?;
@@ -462,7 +462,7 @@ mod tests {
                     taken.look_at(line);
                 }
             }
-            assert!(line.len() <= MOST_OF_A_LINE + 7);
+            assert!(line.len() <= MAX_LINE + 7);
         });
     }
 }

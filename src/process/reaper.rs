@@ -1,4 +1,4 @@
-//! Waits for every child there is, and tells whoever registered it.
+//! Waits for all children, and reports their exits to the tasks that have registered them.
 
 use std::collections::HashMap;
 
@@ -12,8 +12,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::error::{Error, Result};
 use crate::event::Ended;
 
-/// The only one who waits for children. What nobody has registered is an orphan, and reaped
-/// all the same.
+/// The only code that waits for children. A child that was not registered is an orphan, and is
+/// reaped as well.
 #[derive(Clone)]
 pub(super) struct Reaper {
     registrations: mpsc::UnboundedSender<(Pid, oneshot::Sender<Ended>)>,
@@ -56,7 +56,7 @@ impl Reaper {
                                 continue;
                             };
                             tell_known.send_modify(|known| known.retain(|one| *one != pid));
-                            // Whoever asked may have lost interest.
+                            // The receiver may have been dropped.
                             let _ = exit.send(ended);
                         }
                     }
@@ -66,7 +66,8 @@ impl Reaper {
         Ok(Self { registrations, known })
     }
 
-    /// The end of a child. To be called before anything is awaited since it was spawned.
+    /// Registers a child. Returns a receiver for its exit status. Must be called before the first
+    /// await after the child was spawned.
     pub(super) fn register(&self, pid: Pid) -> oneshot::Receiver<Ended> {
         let (exit, receiver) = oneshot::channel();
         self.known.send_modify(|known| known.push(pid));
@@ -75,7 +76,7 @@ impl Reaper {
         receiver
     }
 
-    /// True for a child that was registered and has not been reaped.
+    /// Whether a child was registered and has not been reaped.
     pub(super) fn knows(&self, pid: Pid) -> bool {
         self.known.borrow().contains(&pid)
     }
@@ -87,7 +88,7 @@ impl Reaper {
         }
     }
 
-    /// Waits until everybody who was registered has been reaped.
+    /// Waits until all registered children have been reaped.
     pub(super) async fn until_nobody_is_left(&self) {
         let mut known = self.known.subscribe();
         // The reaper ends with hotrun, and with it all interest.
@@ -95,8 +96,8 @@ impl Reaper {
     }
 }
 
-/// One child that has ended, or was stopped (`None`), if there is one. (`waitpid` for any child is
-/// `waitid(P_ALL)`, and exists on macOS.)
+/// Returns one child that has exited, or was stopped (`None`), if there is one. `waitpid` is used
+/// instead of `waitid(P_ALL)`, since it also exists on macOS.
 fn reap() -> Option<(Pid, Option<Ended>)> {
     loop {
         match waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED)) {

@@ -1,8 +1,8 @@
-//! Orders from another terminal, over a socket of this hotrun's own: `hotrun rollback`,
-//! `hotrun --takeover`.
+//! Orders from other terminals, over this hotrun's own socket: `hotrun rollback`, `hotrun
+//! --takeover`.
 //!
-//! One line of JSON asks, one answers. Only the user whom hotrun belongs to can get at the
-//! socket, and only this user and root get an answer.
+//! A request is one line of JSON, and so is the answer. Only the user that hotrun belongs to can
+//! access the socket, and only this user and root get an answer.
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
@@ -24,46 +24,46 @@ use crate::event::{Message, Order};
 use crate::process;
 
 const PURPOSE: &str = "control";
-const PAUSE: Duration = Duration::from_secs(1);
-/// Whoever asks does so within this, and is answered within this.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Time for an answer to something that needs no thought.
-const AT_ONCE: Duration = Duration::from_millis(300);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Timeout for reading a request and for answering it.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// Timeout for an answer that needs no work.
+const PROMPT_TIMEOUT: Duration = Duration::from_millis(300);
 /// Maximum number of clients that are served at the same time; others wait.
 const MAX_CLIENTS: usize = 16;
-/// A question is no longer than this, in bytes.
-const LONGEST: usize = 16 << 10;
+/// Maximum size of a request, in bytes.
+const MAX_REQUEST: usize = 16 << 10;
 
-/// What is asked.
+/// A request.
 #[derive(Debug, Serialize, Deserialize)]
 struct Question {
-    /// Where the project is that is meant.
+    /// The directory of the project that the request is for.
     project: OsString,
     order: Word,
 }
 
-/// Which order, in one word.
+/// The order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Word {
     Rollback,
-    /// To end, for the hotrun with this pid.
+    /// Exit, and leave the project to the hotrun with this pid.
     Takeover(u32),
 }
 
-/// What is answered.
+/// An answer.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Answer {
-    /// It is done, in these words.
+    /// Done, with this message.
     Done(String),
-    /// It is not, for this reason.
+    /// Refused, for this reason.
     Refused(String),
-    /// Another project is meant.
+    /// The request is for another project.
     Elsewhere,
 }
 
-/// Answers as long as this lives.
+/// The control socket of this hotrun. Requests are answered until this is dropped.
 #[derive(Debug)]
 pub struct Server {
     path: PathBuf,
@@ -71,8 +71,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Passes what is asked of this project on to the inbox. `None` where there is no place
-    /// for the socket; then nobody can ask.
+    /// Passes requests for this project on to the inbox. Returns `None` if no socket can be
+    /// created; then no orders are possible.
     pub fn start(project: &Path, inbox: UnboundedSender<Message>) -> Option<Self> {
         let path = process::own_file(PURPOSE)?;
         let listener = UnixListener::bind(&path)
@@ -85,8 +85,8 @@ impl Server {
                 // The semaphore is never closed.
                 let Ok(place) = Arc::clone(&clients).acquire_owned().await else { return };
                 let Ok((stream, _)) = listener.accept().await else {
-                    // No descriptor is left, for one; there may be one later.
-                    sleep(PAUSE).await;
+                    // No descriptor is left, for example. There may be one later.
+                    sleep(ACCEPT_RETRY_DELAY).await;
                     continue;
                 };
                 if !stream.peer_cred().is_ok_and(|peer| process::may_give_orders(peer.uid())) {
@@ -94,8 +94,8 @@ impl Server {
                 }
                 let (project, inbox) = (project.clone(), inbox.clone());
                 spawn_local(async move {
-                    // Whoever does not wait for the answer gets none.
-                    let _ = timeout(PATIENCE, answer(&stream, &project, &inbox)).await;
+                    // A client that is too slow gets no answer.
+                    let _ = timeout(REQUEST_TIMEOUT, answer(&stream, &project, &inbox)).await;
                     drop(place);
                 });
             }
@@ -117,7 +117,7 @@ async fn answer(
     inbox: &UnboundedSender<Message>,
 ) -> io::Result<()> {
     let mut received = Vec::new();
-    while !received.contains(&b'\n') && received.len() < LONGEST {
+    while !received.contains(&b'\n') && received.len() < MAX_REQUEST {
         stream.readable().await?;
         let mut buffer = [0; 1024];
         match stream.try_read(&mut buffer) {
@@ -160,23 +160,23 @@ async fn answer(
     Ok(())
 }
 
-/// Has every hotrun that runs in this project start its last good artifact. What they said.
+/// Makes every hotrun in this project start its last good artifact. Returns their answers.
 ///
 /// # Errors
 ///
-/// None runs there, or all have refused.
+/// No hotrun runs there, or all have refused.
 pub fn roll_back(project: &Path) -> Result<Vec<String>> {
     let input = "hotrun rollback";
     let project = canonical(project);
     let question = Question { project: project.clone().into(), order: Word::Rollback };
     let (mut said, mut refused, mut is_silent) = (Vec::new(), Vec::new(), false);
     for path in process::files_for(PURPOSE) {
-        match ask(&path, &question, PATIENCE) {
+        match ask(&path, &question, REQUEST_TIMEOUT) {
             Ok(Answer::Done(words)) => said.push(words),
             Ok(Answer::Refused(why)) => refused.push(why),
             Ok(Answer::Elsewhere) => {}
             Err(error) => {
-                // Nobody is there: it was killed.
+                // Connection refused: that hotrun was killed.
                 is_silent |= error.kind() != ErrorKind::ConnectionRefused;
             }
         }
@@ -195,18 +195,18 @@ pub fn roll_back(project: &Path) -> Result<Vec<String>> {
     })
 }
 
-/// Asks the hotrun with this mark, which runs in this project, to end. Its own terminal shows
-/// why. One that does not answer at once, as it has only just begun or is stopped, gets a signal.
+/// Asks the hotrun with this mark, which runs in this project, to exit. Its own terminal shows why.
+/// If it does not answer at once, since it has just started or is stopped, it gets a signal.
 pub fn take_over(owner: &str, project: &Path) {
     let order = Word::Takeover(std::process::id());
     let question = Question { project: canonical(project).into(), order };
     let asked = process::file_of(PURPOSE, owner)
         .ok_or_else(|| io::Error::from(ErrorKind::NotFound))
-        .and_then(|path| ask(&path, &question, AT_ONCE));
+        .and_then(|path| ask(&path, &question, PROMPT_TIMEOUT));
     tracing::debug!(?asked, "{owner}");
     match asked {
         Ok(Answer::Done(_)) => {}
-        // It reads the question as soon as it goes on.
+        // It reads the request as soon as it continues.
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
             process::signal_other(owner, Signal::SIGCONT);
         }

@@ -1,4 +1,4 @@
-//! Linux: orphans come to whoever is a subreaper above them, and `/proc` tells who is there.
+//! Linux: the next subreaper above an orphan adopts it, and `/proc` lists all processes.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -24,17 +24,17 @@ mod cgroup;
 
 pub(super) use cgroup::{Cgroup, remove_abandoned};
 
-/// While waiting for the rest of a tree: how often it is looked at. Not at all: whoever is
-/// left is, or becomes, a child, whose end is told.
+/// Interval at which the rest of a tree is polled. None is needed here: each remaining process is a
+/// child of the guardian or becomes one, and its exit is reported.
 pub(super) const LOOK: Option<Duration> = None;
 
-/// From now on a process below us whose parent ends becomes our child, so that its end
-/// reaches us as SIGCHLD and we can reap it.
+/// Makes this process a subreaper: a descendant whose parent exits becomes its child, so that
+/// SIGCHLD reports its exit, and it can be reaped.
 pub(super) fn adopt_orphans() -> nix::Result<()> {
     prctl::set_child_subreaper(true)
 }
 
-/// Why `/proc` cannot tell which processes there are, where it cannot.
+/// Returns why `/proc` does not list the processes of this PID namespace, if it does not.
 pub(super) fn why_unknown() -> Option<String> {
     let me = getpid().to_string();
     match fs::read_link("/proc/self") {
@@ -47,11 +47,11 @@ pub(super) fn why_unknown() -> Option<String> {
     }
 }
 
-/// Sends a signal to this process, and to no other that has got its pid meanwhile.
+/// Sends a signal to this process. Another process that has the same pid by now gets no signal.
 pub(super) fn signal(to: &Member, signal: Signal) -> nix::Result<()> {
     let is_there = || member(to.pid).is_some_and(|now| now.identity() == to.identity());
     match raw::pidfd_open(to.pid) {
-        // The descriptor stands for one process, which has to be the one that was seen.
+        // The descriptor refers to one process; check that it is the one that was seen.
         Ok(process) if is_there() => raw::pidfd_send(&process, signal),
         // An older kernel, or no descriptor is left.
         Err(Errno::ENOSYS | Errno::EMFILE | Errno::ENFILE) if is_there() => kill(to.pid, signal),
@@ -59,33 +59,33 @@ pub(super) fn signal(to: &Member, signal: Signal) -> nix::Result<()> {
     }
 }
 
-/// What `ps` and `top` call this process.
+/// Sets the name of this process in `ps` and `top`.
 pub(super) fn set_name(name: &std::ffi::CStr) {
-    // A name is no reason not to work.
+    // The name is not essential.
     let _ = prctl::set_name(name);
 }
 
-/// Called in a new child: from now on it is killed when its parent dies.
+/// Called in a new child: has the kernel kill it when its parent dies.
 pub(super) fn die_with(parent: Pid) -> io::Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     if getppid() == parent {
         return Ok(());
     }
-    // The parent has died in between.
+    // The parent died before that.
     Err(Errno::ESRCH.into())
 }
 
-/// The program that runs here, also when its file has been replaced meanwhile.
+/// Returns the path of this program. It stays valid when the file is replaced.
 #[expect(clippy::unnecessary_wraps, reason = "on other systems it may not be known")]
 pub(super) fn own_program() -> io::Result<PathBuf> {
     Ok("/proc/self/exe".into())
 }
 
-/// Can be waited for until a child changes its state.
+/// A descriptor that can be polled for state changes of children.
 pub(super) struct ChildEvents(SignalFd);
 
 impl ChildEvents {
-    /// The caller blocks SIGCHLD.
+    /// Creates the descriptor. The caller must have blocked SIGCHLD.
     pub(super) fn new() -> nix::Result<Self> {
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGCHLD);
@@ -93,7 +93,7 @@ impl ChildEvents {
         SignalFd::with_flags(&mask, flags).map(Self)
     }
 
-    /// What was told has been taken notice of.
+    /// Discards the events that were reported.
     pub(super) fn clear(&self) {
         while let Ok(Some(_)) = self.0.read_signal() {}
     }
@@ -105,14 +105,13 @@ impl AsFd for ChildEvents {
     }
 }
 
-/// All below this process, parents before their children. (The tag of a tree is for
+/// All descendants of this process, parents before their children. (The tag of a tree is for
 /// systems where orphans cannot be adopted.)
 pub(super) fn members(_tag: &str) -> Vec<Member> {
     descendants(getpid())
 }
 
-/// Those of them who have become this process's children though it did not start them,
-/// with all below them.
+/// The children of this process that it did not start itself, and their descendants.
 pub(super) fn orphans(_tag: &str, own: impl Fn(Pid) -> bool) -> Vec<Member> {
     let me = getpid();
     let mut kept: Vec<Member> = Vec::new();
@@ -128,9 +127,10 @@ pub(super) fn orphans(_tag: &str, own: impl Fn(Pid) -> bool) -> Vec<Member> {
     kept
 }
 
-/// All below a process, parents before their children.
+/// All descendants of a process, parents before their children.
 pub(super) fn descendants(root: Pid) -> Vec<Member> {
-    // Not every kernel is built with this file; where it is, it saves looking at everybody.
+    // Depends on the kernel's configuration (`CONFIG_PROC_CHILDREN`). Where this file exists, it
+    // saves reading all processes.
     if fs::exists(format!("/proc/{root}/task/{root}/children")).unwrap_or(false) {
         return by_children_files(root);
     }
@@ -153,7 +153,7 @@ fn by_children_files(root: Pid) -> Vec<Member> {
     let mut found = Vec::new();
     let mut next = vec![root];
     while let Some(parent) = next.pop() {
-        // Whoever was forked by a thread stands in the file of that thread.
+        // A process that a thread has forked is listed in the file of that thread.
         for thread in threads(parent) {
             let children = read(&thread.join("children")).unwrap_or_default();
             let children = String::from_utf8_lossy(&children);
@@ -174,19 +174,19 @@ pub(super) fn everybody() -> Vec<Member> {
     pids.map(Pid::from_raw).filter_map(member).collect()
 }
 
-/// What is known of this process, if it is there.
+/// Returns what `/proc` reports about a process, if it exists.
 pub(super) fn member(pid: Pid) -> Option<Member> {
     read_stat(pid, &read(Path::new(&format!("/proc/{pid}/stat")))?)
 }
 
-/// A file of `/proc`, which says of itself that it is empty: read in pieces that are large
-/// enough to be one, as somebody may be waiting to be stopped.
+/// Reads a file of `/proc`, whose reported size is 0. The pieces are usually large enough for the
+/// whole file: the caller may be about to stop a process that forks.
 fn read(path: &Path) -> Option<Vec<u8>> {
     let mut file = File::open(path).ok()?;
     let mut text = Vec::new();
     let mut piece = [0; 4096];
     loop {
-        // A piece may be short, as it ends with a whole entry, and not be the last.
+        // A piece ends with a complete entry, so a short one need not be the last.
         match file.read(&mut piece).ok()? {
             0 => return Some(text),
             count => text.extend_from_slice(&piece[..count]),
@@ -194,7 +194,7 @@ fn read(path: &Path) -> Option<Vec<u8>> {
     }
 }
 
-/// Reads `pid (comm) state ppid pgrp session …`; the name may hold blanks and parentheses.
+/// Parses `pid (comm) state ppid pgrp session …`; the name may contain blanks and parentheses.
 fn read_stat(pid: Pid, stat: &[u8]) -> Option<Member> {
     let end = stat.iter().rposition(|byte| *byte == b')')?;
     let rest = String::from_utf8_lossy(&stat[end + 1..]);
@@ -202,31 +202,31 @@ fn read_stat(pid: Pid, stat: &[u8]) -> Option<Member> {
     let has_ended = matches!(fields.next()?, "Z" | "X" | "x");
     let mut number = || fields.next()?.parse().ok().map(Pid::from_raw);
     let (parent, group, session) = (number()?, number()?, number()?);
-    // The 20th field of all. The state is that of the main thread, which may end before the
-    // others (`pthread_exit`); as long as they live, it counts among the threads.
+    // Field 20. The state is that of the main thread, which may exit before the others
+    // (`pthread_exit`); while they run, it counts among the threads.
     let threads: u32 = fields.nth(13)?.parse().ok()?;
     let is_zombie = has_ended && threads <= 1;
-    // The 22nd: clock ticks since the system started.
+    // Field 22: clock ticks since boot.
     let start = fields.nth(1)?.parse().ok()?;
     Some(Member { pid, parent, group, session, start, is_zombie })
 }
 
-/// Who has started it, or has inherited it.
+/// The process that has started or adopted this one.
 pub(super) fn parent_of(pid: Pid) -> Option<Pid> {
     member(pid).map(|one| one.parent)
 }
 
-/// When a process started that has not ended; with its pid it is unmistakable.
+/// The start time of a process that has not exited; together with its pid it is unique.
 pub(super) fn start_of(pid: Pid) -> Option<u64> {
     member(pid).filter(|one| !one.is_zombie).map(|one| one.start)
 }
 
-/// A file of a process's directory in `/proc`. Where its main thread has ended, and with it what
-/// that shared, another thread's.
+/// Reads a file of a process's directory in `/proc`. If its main thread has exited, and released
+/// the shared resources, reads the file of another thread.
 fn read_of(pid: Pid, name: &str) -> Option<Vec<u8>> {
     let text = match fs::read(format!("/proc/{pid}/{name}")) {
         Ok(text) if !text.is_empty() => return Some(text),
-        // Another user's.
+        // It belongs to another user.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return None,
         other => other.ok(),
     };
@@ -240,13 +240,13 @@ fn threads(pid: Pid) -> impl Iterator<Item = PathBuf> {
     threads.map(|thread| thread.path())
 }
 
-/// The same without the main one.
+/// The same without the main thread.
 fn other_threads(pid: Pid) -> impl Iterator<Item = PathBuf> {
     let main = pid.to_string();
     threads(pid).filter(move |thread| !thread.ends_with(&main))
 }
 
-/// A process's descriptors, each as a link to what it is.
+/// A process's descriptors, each as a link to its file.
 fn descriptors_of(pid: Pid) -> impl Iterator<Item = PathBuf> {
     let of = |directory: &Path| -> Vec<PathBuf> {
         let entries = fs::read_dir(directory.join("fd")).into_iter().flatten().flatten();
@@ -262,15 +262,15 @@ fn descriptors_of(pid: Pid) -> impl Iterator<Item = PathBuf> {
     found.into_iter()
 }
 
-/// The words of a process's command line, joined by blanks; nothing for one that has ended.
+/// The words of a process's command line, joined by blanks; empty if it has exited.
 pub(super) fn command_line(pid: Pid) -> String {
     let words = read_of(pid, "cmdline").unwrap_or_default();
     let words = String::from_utf8_lossy(&words);
     words.trim_end_matches('\0').replace('\0', " ")
 }
 
-/// A variable of the environment that a process was started with. `None` also where that
-/// may not be read: it is somebody else's.
+/// A variable of the environment with which a process was started. `None` also if it may not be
+/// read, since the process belongs to another user.
 pub(super) fn variable(pid: Pid, name: &str) -> Option<String> {
     let environ = read_of(pid, "environ")?;
     environ.split(|byte| *byte == 0).find_map(|one| {
@@ -281,7 +281,7 @@ pub(super) fn variable(pid: Pid, name: &str) -> Option<String> {
 
 // Locks
 
-/// The lock on a whole file that a process of this group waits for.
+/// Finds a lock on a whole file that a process of this group is waiting for.
 pub(super) fn awaited_lock(group: Pid) -> Option<AwaitedLock> {
     let locks = String::from_utf8_lossy(&read(Path::new("/proc/locks"))?).into_owned();
     awaited_locks(&locks).into_iter().find_map(|(waiter, holder, inode)| {
@@ -289,7 +289,7 @@ pub(super) fn awaited_lock(group: Pid) -> Option<AwaitedLock> {
             return None;
         }
         let file = opened(waiter, inode).and_then(|fd| fs::read_link(fd).ok());
-        // Its child may hold the lock when the process that took it has exited.
+        // If the process that took the lock has exited, its child may hold it.
         let heirs = || everybody().into_iter().map(|one| one.pid).filter(|pid| *pid != waiter);
         let is_there = start_of(holder).is_some();
         let heir = if is_there { None } else { heirs().find(|pid| opened(*pid, inode).is_some()) };
@@ -307,8 +307,8 @@ fn opened(pid: Pid, inode: u64) -> Option<PathBuf> {
     descriptors_of(pid).find(|fd| fd.metadata().is_ok_and(|one| one.ino() == inode))
 }
 
-/// Who waits, whom for, and for the lock on the file of which inode, by `/proc/locks`: those who
-/// wait have an arrow, and the number of the lock that they wait for.
+/// Parses `/proc/locks` into waiting process, holder, and inode of the locked file. The line of a
+/// waiting process has an arrow, and the number of the lock that it is waiting for.
 fn awaited_locks(locks: &str) -> Vec<(Pid, Pid, u64)> {
     let mut holders: HashMap<&str, Pid> = HashMap::new();
     let mut waiting = Vec::new();
@@ -316,7 +316,7 @@ fn awaited_locks(locks: &str) -> Vec<(Pid, Pid, u64)> {
         let mut words = line.split_whitespace().peekable();
         let Some(number) = words.next() else { continue };
         let waits = words.next_if_eq(&"->").is_some();
-        // Its kind, whether it is mandatory, and whether others may share it.
+        // Skips the kind, whether it is mandatory, and whether it is shared.
         let Some(pid) = words.nth(3).and_then(|pid| pid.parse().ok()).map(Pid::from_raw) else {
             continue;
         };
@@ -334,8 +334,8 @@ fn awaited_locks(locks: &str) -> Vec<(Pid, Pid, u64)> {
 
 // Ports
 
-/// Who listens on which TCP port: only these processes, or all whose descriptors may be
-/// seen; only this port, or all.
+/// The processes that listen on TCP ports: only these processes, or all whose descriptors are
+/// visible; only this port, or all.
 pub(super) fn listening(pids: Option<&[Pid]>, port: Option<u16>) -> Vec<Listening> {
     let sockets: HashMap<u64, (Option<IpAddr>, u16)> = listeners()
         .filter(|(_, _, one)| port.is_none_or(|port| port == *one))
@@ -363,8 +363,7 @@ pub(super) fn listening(pids: Option<&[Pid]>, port: Option<u16>) -> Vec<Listenin
     found
 }
 
-/// So many connections wait on this TCP port for somebody to accept them, where nobody has
-/// accepted any for a while.
+/// How many connections are queued on this TCP port, if no program has accepted any for a while.
 pub(super) fn waiting_in_vain(port: u16) -> Option<usize> {
     const ESTABLISHED: &str = "01";
     let mut waiting = 0;
@@ -374,8 +373,8 @@ pub(super) fn waiting_in_vain(port: u16) -> Option<usize> {
         if port_in(local) != Some(port) || remote.ends_with(":0000") {
             continue;
         }
-        // What nobody has accepted belongs to no descriptor; and whatever has been closed was
-        // accepted by somebody.
+        // A connection that was not accepted belongs to no descriptor. One that is closing was
+        // accepted before.
         let is_accepted = fields.get(9).is_none_or(|inode| *inode != "0");
         if is_accepted || state != ESTABLISHED {
             return None;
@@ -385,18 +384,18 @@ pub(super) fn waiting_in_vain(port: u16) -> Option<usize> {
     (waiting > 0).then_some(waiting)
 }
 
-/// Somebody listens on this TCP port.
+/// Whether a process listens on this TCP port.
 pub(super) fn is_listened_to(port: u16) -> bool {
     listeners().any(|(_, _, one)| one == port)
 }
 
-/// Inode, address and port of every TCP socket that listens.
+/// Inode, address and port of every listening TCP socket.
 fn listeners() -> impl Iterator<Item = (u64, Option<IpAddr>, u16)> {
     let found: Vec<_> = tcp_tables().lines().filter_map(listener).collect();
     found.into_iter()
 }
 
-/// All TCP sockets, one a line, between headings that are none.
+/// All TCP sockets, one per line, between headings that are not sockets.
 fn tcp_tables() -> String {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(fs::read_to_string);
     tables.into_iter().flatten().collect()
@@ -407,7 +406,7 @@ fn port_in(address: &str) -> Option<u16> {
     u16::from_str_radix(address.rsplit(':').next()?, 16).ok()
 }
 
-/// Reads `number: address:port remote:port state … inode …`, ports in hexadecimal.
+/// Parses `number: address:port remote:port state … inode …`, with ports in hexadecimal.
 fn listener(line: &str) -> Option<(u64, Option<IpAddr>, u16)> {
     const LISTEN: &str = "0A";
     let fields: Vec<&str> = line.split_whitespace().collect();
@@ -417,8 +416,8 @@ fn listener(line: &str) -> Option<(u64, Option<IpAddr>, u16)> {
     (*fields.get(3)? == LISTEN).then_some((inode, address_in(local), port))
 }
 
-/// The address of `address:port`: words of 32 bits in hexadecimal, each in this machine's byte
-/// order.
+/// Parses the address of `address:port`: words of 32 bits in hexadecimal, each in the machine's
+/// byte order.
 fn address_in(local: &str) -> Option<IpAddr> {
     let (digits, _) = local.rsplit_once(':')?;
     let word = |at: usize| {
@@ -432,8 +431,8 @@ fn address_in(local: &str) -> Option<IpAddr> {
     Some(IpAddr::from(<[u8; 16]>::try_from(words.concat()).ok()?))
 }
 
-/// True if this process waits for connections on this socket, as far as that is to be seen: a
-/// thread is in `accept(2)`, or the socket is in a set of `epoll(7)`.
+/// Whether this process waits for connections on this socket, as far as that is visible: a thread
+/// is in `accept(2)`, or the socket is in an `epoll(7)` set.
 pub(super) fn awaits_connections(pid: Pid, socket: u64) -> bool {
     let link = format!("socket:[{socket}]");
     let descriptors =
@@ -456,7 +455,8 @@ pub(super) fn awaits_connections(pid: Pid, socket: u64) -> bool {
         })
 }
 
-/// Reads `tfd: NUMBER … ino:INODE sdev:DEVICE` of `/proc/PID/fdinfo`, the inode in hexadecimal.
+/// Parses `tfd: NUMBER … ino:INODE sdev:DEVICE` of `/proc/PID/fdinfo`, with the inode in
+/// hexadecimal.
 fn has_in_epoll(set: &str, socket: u64) -> bool {
     let inode = |word: &str| u64::from_str_radix(word.strip_prefix("ino:")?, 16).ok();
     set.lines()
@@ -464,13 +464,13 @@ fn has_in_epoll(set: &str, socket: u64) -> bool {
         .any(|line| line.split_whitespace().filter_map(inode).any(|one| one == socket))
 }
 
-/// The system calls by which a connection is accepted.
+/// The system calls that accept a connection.
 #[cfg(not(target_arch = "x86"))]
 const ACCEPT: [libc::c_long; 2] = [libc::SYS_accept, libc::SYS_accept4];
 #[cfg(target_arch = "x86")]
 const ACCEPT: [libc::c_long; 1] = [libc::SYS_accept4];
 
-/// The descriptor on which a thread is in `accept(2)`: `NUMBER ARGUMENT …` of
+/// The descriptor on which a thread is in `accept(2)`, by `NUMBER ARGUMENT …` of
 /// `/proc/PID/task/TID/syscall`.
 fn accepts_on(call: &str) -> Option<u64> {
     let mut words = call.split_whitespace();
@@ -479,7 +479,7 @@ fn accepts_on(call: &str) -> Option<u64> {
     u64::from_str_radix(argument.strip_prefix("0x")?, 16).ok()
 }
 
-/// True for a process that ignores this signal.
+/// Whether a process ignores this signal.
 pub(crate) fn ignores(pid: Pid, signal: Signal) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -487,7 +487,7 @@ pub(crate) fn ignores(pid: Pid, signal: Signal) -> bool {
     mask.is_some_and(|mask| mask >> (signal as i32 - 1) & 1 == 1)
 }
 
-/// How long a process has lived.
+/// The time since a process was started.
 pub(super) fn age_of(pid: Pid) -> Option<Duration> {
     let ticks = sysconf(SysconfVar::CLK_TCK).ok().flatten()?;
     let start = start_of(pid)? * 1000 / u64::try_from(ticks).ok()?;
@@ -495,23 +495,22 @@ pub(super) fn age_of(pid: Pid) -> Option<Duration> {
     now.checked_sub(Duration::from_millis(start))
 }
 
-/// Whose a process is.
+/// The user that a process belongs to.
 pub(super) fn user_of(pid: Pid) -> Option<Uid> {
     let meta = fs::metadata(format!("/proc/{pid}")).ok()?;
     Some(Uid::from_raw(meta.uid()))
 }
 
-/// Where a process works.
+/// The working directory of a process.
 pub(super) fn directory_of(pid: Pid) -> Option<PathBuf> {
     let of_threads =
         || other_threads(pid).find_map(|thread| fs::read_link(thread.join("cwd")).ok());
     fs::read_link(format!("/proc/{pid}/cwd")).ok().or_else(of_threads)
 }
 
-/// Whether this process, or one that it has started, has written to files since it began;
-/// `None` where the kernel does not count that. (What goes into pipes, sockets and terminals
-/// does not count. On a file system in memory only a process that has written nothing at all is
-/// known to have written no file.)
+/// Whether this process, or one of its descendants, has written to files since its start; `None` if
+/// the kernel does not count that. Pipes, sockets and terminals do not count. On a file system in
+/// memory, only a process that has written nothing at all is known to have written no file.
 pub(crate) fn has_written_files(pid: i32, file: &Path) -> Option<bool> {
     use nix::sys::statfs::{TMPFS_MAGIC, statfs};
     let is_in_memory = statfs(file).map_or(true, |system| system.filesystem_type() == TMPFS_MAGIC);
@@ -521,7 +520,7 @@ pub(crate) fn has_written_files(pid: i32, file: &Path) -> Option<bool> {
     while let Some(pid) = ahead.pop() {
         let io = match fs::read_to_string(format!("/proc/{pid}/io")) {
             Ok(io) => io,
-            // A child that has just ended.
+            // A child that has just exited.
             Err(_) if seen > 0 => continue,
             Err(_) => return None,
         };
@@ -530,7 +529,7 @@ pub(crate) fn has_written_files(pid: i32, file: &Path) -> Option<bool> {
             return (!is_in_memory).then_some(true);
         }
         seen += 1;
-        for thread in threads(Pid::from_raw(pid)).filter(|_| seen < MOST_LOOKED_AT) {
+        for thread in threads(Pid::from_raw(pid)).filter(|_| seen < MAX_EXAMINED) {
             let children = fs::read_to_string(thread.join("children"));
             let children = children.unwrap_or_default();
             ahead.extend(children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
@@ -539,8 +538,8 @@ pub(crate) fn has_written_files(pid: i32, file: &Path) -> Option<bool> {
     Some(false)
 }
 
-/// No more of its processes are looked at.
-const MOST_LOOKED_AT: usize = 64;
+/// Maximum number of processes that are examined.
+const MAX_EXAMINED: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -590,7 +589,7 @@ mod tests {
         let line = |state: &str| {
             format!("0: 0100007F:0BB8 00000000:0000 {state} 0:0 00:0 0 1000 0 4711 1 0 100 0")
         };
-        // Words are in this machine's byte order: little-endian here.
+        // Words are in the machine's byte order, here little-endian.
         if cfg!(target_endian = "little") {
             let address = "127.0.0.1".parse().ok();
             assert_eq!(listener(&line("0A")), Some((4711, address, 3000)));

@@ -1,9 +1,9 @@
-//! macOS: orphans go to launchd, so that a tree is known by a variable in the environment of
-//! its members, and by their parents and groups; `ps` tells both. This compiles, and was
-//! never run.
+//! macOS: launchd adopts orphans, so a tree is identified by a variable in the environment of its
+//! members, and by their parents and groups; `ps` reports both. This code compiles, but was never
+//! run.
 //!
-//! What escapes: a process that is forked, cleans its environment and leaves its group
-//! between two looks.
+//! Not detected: a process that is forked, clears its environment and leaves its group between two
+//! polls.
 
 use std::ffi::CStr;
 use std::io;
@@ -19,43 +19,42 @@ use nix::unistd::{Pid, Uid, getpid};
 use super::ports::Listening;
 use super::{AwaitedLock, Member, TREE};
 
-/// While waiting for the rest of a tree: how often it is looked at.
+/// Interval at which the rest of a tree is polled.
 pub(super) const LOOK: Option<Duration> = Some(Duration::from_millis(50));
 
-/// There is no such thing on macOS.
+/// Not supported on macOS.
 pub(super) fn adopt_orphans() -> nix::Result<()> {
     Ok(())
 }
 
-/// `ps` always tells.
+/// `ps` is always available.
 pub(super) fn why_unknown() -> Option<String> {
     None
 }
 
-/// Sends a signal to this process. There are no descriptors of processes on macOS.
+/// Sends a signal to this process. macOS has no process descriptors.
 pub(super) fn signal(to: &Member, signal: Signal) -> nix::Result<()> {
     nix::sys::signal::kill(to.pid, signal)
 }
 
-/// The name in `ps` is that of the first argument.
+/// `ps` shows the first argument as the name.
 pub(super) fn set_name(_name: &CStr) {}
 
-/// There is no such thing on macOS: when a guardian is killed, hotrun finds its tree by the
-/// variable.
+/// Not supported on macOS: when a guardian is killed, hotrun finds its tree by the variable.
 pub(super) fn die_with(_parent: Pid) -> io::Result<()> {
     Ok(())
 }
 
-/// The program that runs here.
+/// Returns the path of this program.
 pub(super) fn own_program() -> io::Result<PathBuf> {
     std::env::current_exe()
 }
 
-/// Can be waited for until a child changes its state.
+/// A descriptor that can be polled for state changes of children.
 pub(super) struct ChildEvents(Kqueue);
 
 impl ChildEvents {
-    /// The caller blocks SIGCHLD.
+    /// Creates the descriptor. The caller must have blocked SIGCHLD.
     pub(super) fn new() -> nix::Result<Self> {
         let queue = Kqueue::new()?;
         let signal = usize::try_from(Signal::SIGCHLD as i32).unwrap_or_default();
@@ -66,7 +65,7 @@ impl ChildEvents {
         Ok(Self(queue))
     }
 
-    /// What was told has been taken notice of.
+    /// Discards the events that were reported.
     pub(super) fn clear(&self) {
         let none = nix::libc::timespec { tv_sec: 0, tv_nsec: 0 };
         let flags = EvFlags::empty();
@@ -81,7 +80,7 @@ impl AsFd for ChildEvents {
     }
 }
 
-/// There are no control groups on macOS.
+/// macOS has no control groups.
 pub(super) struct Cgroup;
 
 impl Cgroup {
@@ -104,7 +103,7 @@ impl AsFd for Cgroup {
 
 pub(super) fn remove_abandoned() {}
 
-/// Everybody who bears this tag or descends from this process, parents before children.
+/// All processes that have this tag or descend from this process, parents before their children.
 pub(super) fn members(tag: &str) -> Vec<Member> {
     let mark = format!("{TREE}={tag}");
     let me = getpid();
@@ -125,7 +124,7 @@ pub(super) fn members(tag: &str) -> Vec<Member> {
     }
 }
 
-/// What a dead guardian has left.
+/// The processes that a dead guardian has left behind.
 pub(super) fn orphans(tag: &str, _own: impl Fn(Pid) -> bool) -> Vec<Member> {
     let mark = format!("{TREE}={tag}");
     let marked = |text: &str| !tag.is_empty() && text.split(' ').any(|word| word == mark);
@@ -137,17 +136,17 @@ pub(super) fn everybody() -> Vec<Member> {
     list("-w").into_iter().map(|(one, _)| one).collect()
 }
 
-/// Who has started it, or has inherited it.
+/// The process that has started or adopted this one.
 pub(super) fn parent_of(pid: Pid) -> Option<Pid> {
     member(pid).map(|one| one.parent)
 }
 
-/// When a process started; with its pid it is unmistakable.
+/// The start time of a process; together with its pid it is unique.
 pub(super) fn start_of(pid: Pid) -> Option<u64> {
     member(pid).map(|one| one.start)
 }
 
-/// What is known of this process, if it is there.
+/// Returns what `ps` reports about a process, if it exists.
 pub(super) fn member(pid: Pid) -> Option<Member> {
     everybody().into_iter().find(|one| one.pid == pid)
 }
@@ -157,19 +156,19 @@ pub(super) fn command_line(pid: Pid) -> String {
     ps(&["-ww", "-o", "command=", "-p", &pid.to_string()]).trim_end().to_owned()
 }
 
-/// A variable of the environment that a process was started with.
+/// A variable of the environment with which a process was started.
 pub(super) fn variable(pid: Pid, name: &str) -> Option<String> {
     let text = ps(&["-wwE", "-o", "command=", "-p", &pid.to_string()]);
     let mut words = text.split_whitespace();
     words.find_map(|word| Some(word.strip_prefix(name)?.strip_prefix('=')?.to_owned()))
 }
 
-/// The system does not tell who holds a lock.
+/// The system does not report the holders of locks.
 pub(super) fn awaited_lock(_group: Pid) -> Option<AwaitedLock> {
     None
 }
 
-/// All below a process, parents before their children.
+/// All descendants of a process, parents before their children.
 pub(super) fn descendants(root: Pid) -> Vec<Member> {
     let mut found: Vec<Member> = Vec::new();
     let all = everybody();
@@ -187,7 +186,7 @@ pub(super) fn descendants(root: Pid) -> Vec<Member> {
     }
 }
 
-/// Who listens on which TCP port: only these processes, or all; only this port, or all.
+/// The processes that listen on TCP ports: only these processes, or all; only this port, or all.
 pub(super) fn listening(pids: Option<&[Pid]>, port: Option<u16>) -> Vec<Listening> {
     let (mut pid, mut socket) = (None, 0);
     let (_, text) = run("/usr/sbin/lsof", &["-nP", "-iTCP", "-sTCP:LISTEN", "-Fpdn"]);
@@ -210,46 +209,46 @@ pub(super) fn listening(pids: Option<&[Pid]>, port: Option<u16>) -> Vec<Listenin
     found
 }
 
-/// The system does not tell.
+/// The system does not report that.
 pub(super) fn waiting_in_vain(_port: u16) -> Option<usize> {
     None
 }
 
-/// The system does not tell.
+/// The system does not report that.
 pub(super) fn awaits_connections(_pid: Pid, _socket: u64) -> bool {
     false
 }
 
-/// Somebody listens on this TCP port.
+/// Whether a process listens on this TCP port.
 pub(super) fn is_listened_to(port: u16) -> bool {
     !listening(None, Some(port)).is_empty()
 }
 
-/// `ps` tells it in words that depend on how long it is.
+/// `ps` reports the age in a format that depends on its length.
 pub(super) fn age_of(_pid: Pid) -> Option<Duration> {
     None
 }
 
-/// Whose a process is.
+/// The user that a process belongs to.
 pub(super) fn user_of(pid: Pid) -> Option<Uid> {
     ps(&["-o", "uid=", "-p", &pid.to_string()]).trim().parse().ok().map(Uid::from_raw)
 }
 
-/// Where a process works.
+/// The working directory of a process.
 pub(super) fn directory_of(pid: Pid) -> Option<PathBuf> {
     let (_, text) = run("/usr/sbin/lsof", &["-a", "-p", &pid.to_string(), "-d", "cwd", "-Fn"]);
     text.lines().find_map(|line| line.strip_prefix('n')).map(PathBuf::from)
 }
 
-/// Every process with its command line, and whatever else this switch adds to that.
+/// Every process with its command line, and the additions of this switch.
 fn list(switch: &str) -> Vec<(Member, String)> {
     let columns = "pid=,ppid=,pgid=,stat=,lstart=,command=";
     let (ps, text) = run("/bin/ps", &["-axww", switch, "-o", columns]);
-    // The one that was asked is our child, and is gone by now.
+    // `ps` itself is a child of this process, and is gone by now.
     text.lines().filter_map(read_line).filter(|(one, _)| Some(one.pid) != ps).collect()
 }
 
-/// `pid ppid pgid stat` and a start of five words.
+/// Parses `pid ppid pgid stat` and a start time of five words.
 fn read_line(line: &str) -> Option<(Member, String)> {
     let mut words = line.split_whitespace();
     let mut number = || words.next()?.parse().ok().map(Pid::from_raw);
@@ -260,7 +259,7 @@ fn read_line(line: &str) -> Option<(Member, String)> {
         .concat()
         .bytes()
         .fold(0, |sum: u64, byte| sum.wrapping_mul(257).wrapping_add(u64::from(byte)));
-    // `ps` tells sessions only to their owners' debuggers.
+    // `ps` reports sessions only as kernel addresses.
     let session = nix::unistd::getsid(Some(pid)).unwrap_or(group);
     let text = words.collect::<Vec<_>>().join(" ");
     Some((Member { pid, parent, group, session, start, is_zombie }, text))
@@ -270,7 +269,7 @@ fn ps(args: &[&str]) -> String {
     run("/bin/ps", args).1
 }
 
-/// What a program prints, and its pid.
+/// Runs a program. Returns its pid and its output.
 fn run(program: &str, args: &[&str]) -> (Option<Pid>, String) {
     let mut command = Command::new(program);
     let Ok(mut child) = command
@@ -287,17 +286,17 @@ fn run(program: &str, args: &[&str]) -> (Option<Pid>, String) {
     if let Some(stdout) = &mut child.stdout {
         let _ = io::Read::read_to_end(stdout, &mut text);
     }
-    // The reaper may have been quicker.
+    // The reaper may have reaped it already.
     let _ = child.wait();
     (pid, String::from_utf8_lossy(&text).into_owned())
 }
 
-/// Not known here.
+/// Unknown here.
 pub(crate) fn ignores(_pid: Pid, _signal: nix::sys::signal::Signal) -> bool {
     false
 }
 
-/// Not known here.
+/// Unknown here.
 pub(crate) fn has_written_files(_: i32, _: &std::path::Path) -> Option<bool> {
     None
 }

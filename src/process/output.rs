@@ -41,7 +41,7 @@ const PIECE: usize = 16 * 1024;
 /// can hold.
 const MAX_PIECES: usize = 64;
 
-/// Longest line searched for `ready.log`, in bytes.
+/// Longest line that is searched for `ready.log` or an address in use, in bytes.
 const MAX_LINE: usize = 64 << 10;
 
 /// The reading end of one stream.

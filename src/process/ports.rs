@@ -1,4 +1,4 @@
-//! Who listens on a TCP port: looked up, and where that is wanted, ended.
+//! Finds the processes that listen on a TCP port, and stops them if that is requested.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -14,23 +14,24 @@ use super::{Member, TREE, leftovers, platform};
 use crate::config::{Config, Spare};
 use crate::event::{Holder, Remedy, Served, Whose};
 
-/// Who is to free a port has so long to obey SIGTERM.
+/// Grace period, after SIGTERM, of a process that holds a port.
 const GRACE: Duration = Duration::from_secs(1);
-const LOOK: Duration = Duration::from_millis(10);
+/// Interval at which that process is polled.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What may be done about somebody who holds a port.
+/// What may be done about a process that holds a port.
 #[derive(Clone, Debug)]
 pub struct Freeing {
-    /// End it, if it is this project's.
+    /// Whether to stop it, if it belongs to this project.
     pub wanted: bool,
-    /// Where the project is.
+    /// The project's directory.
     pub project: PathBuf,
-    /// Globs on the command lines of those that may stay.
+    /// Globs for the command lines of processes that may stay.
     pub spare: Rc<[String]>,
 }
 
 impl Freeing {
-    /// As it is configured.
+    /// Reads this from the configuration.
     pub fn of(config: &Config) -> Self {
         Self {
             wanted: config.free_port,
@@ -40,32 +41,31 @@ impl Freeing {
     }
 }
 
-/// Somebody who listens on a TCP port.
+/// A process that listens on a TCP port.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Listening {
     pub(super) pid: Pid,
-    /// `None` where the system does not tell which.
+    /// `None` where the system does not report it.
     pub(super) address: Option<IpAddr>,
     pub(super) port: u16,
-    /// What tells the socket from all others of the system.
+    /// Identifies the socket in the whole system.
     pub(super) socket: u64,
 }
 
-/// What the processes of a tree listen on.
+/// The ports on which the processes of a tree listen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Found {
-    /// TCP sockets of their own, by port, each with the address by which it is reached from
-    /// this machine. A debugger's are left out.
+    /// Their own TCP sockets, by port, each with the address at which it is reached from this
+    /// machine. Without sockets of debuggers.
     pub(crate) own: BTreeMap<u16, SocketAddr>,
-    /// The port of a socket that is hotrun's, that they have inherited, and on which one of them
-    /// waits for connections.
+    /// The port of an inherited socket of hotrun, on which one of them waits for connections.
     pub(crate) inherited: Option<u16>,
     /// The pids of all processes that have any of these sockets.
     pub(crate) holders: BTreeSet<i32>,
 }
 
 impl Found {
-    /// All ports, and who listens there.
+    /// All ports, and the processes that listen on them.
     pub(crate) fn served(&self) -> Served {
         let ports = self.own.keys().copied().chain(self.inherited).collect();
         Served { ports, holders: self.holders.clone() }
@@ -77,7 +77,7 @@ impl Found {
     }
 }
 
-/// What the processes below this one listen on.
+/// Finds the ports on which the processes below this one listen.
 pub(super) fn of_tree(root: Pid) -> Found {
     let members: Vec<Pid> = platform::descendants(root).iter().map(|one| one.pid).collect();
     let all = platform::listening(Some(&members), None);
@@ -105,18 +105,19 @@ fn own_sockets() -> BTreeSet<u64> {
     platform::listening(Some(&[getpid()]), None).iter().map(|one| one.socket).collect()
 }
 
-/// Whether a process serves on where another one did.
+/// Whether a process serves the ports of another one that has exited.
 pub(super) enum Successor {
-    /// This one waits for connections there.
+    /// This process waits for connections there.
     Waits(Pid),
-    /// One has inherited hotrun's socket, and does not wait for connections at this moment. (A
-    /// helper that has inherited it by chance never does.)
+    /// A process has inherited hotrun's socket, but does not wait for connections at this moment.
+    /// (A helper that has inherited it by chance never does.)
     Busy,
     None,
 }
 
-/// The process below this one that listens on one of these ports, or waits for connections on one
-/// that is hotrun's, and did not do so before: a helper with a port of its own is no successor.
+/// Finds the process below this one that listens on one of these ports, or waits for connections on
+/// one of hotrun's sockets, and did not do so before. A helper with a port of its own is not a
+/// successor.
 pub(super) fn successor(root: Pid, served: &Served) -> Successor {
     let members = platform::descendants(root);
     let is_new = |one: &&Member| !one.is_zombie && !served.holders.contains(&one.pid.as_raw());
@@ -134,20 +135,20 @@ pub(super) fn successor(root: Pid, served: &Served) -> Successor {
     }
 }
 
-/// The same of all that a guardian guards, given by its first process.
+/// Finds the ports on which the tree of a guardian listens, given the pid of its first process.
 pub(crate) fn of_app(pid: i32) -> Found {
     platform::parent_of(Pid::from_raw(pid)).map(of_tree).unwrap_or_default()
 }
 
-/// The address by which a program on this machine reaches a socket that is bound to that one.
+/// The address at which a program on this machine reaches a socket that is bound to the given one.
 fn reached_at(bound: Option<IpAddr>, port: u16) -> SocketAddr {
     let address = bound.map(|address| address.to_canonical());
     let address = address.filter(|address| !address.is_unspecified());
     SocketAddr::new(address.unwrap_or(Ipv4Addr::LOCALHOST.into()), port)
 }
 
-/// True if a process with this command line was asked to listen on this port for a debugger:
-/// `node --inspect[=PORT]`, Java's `jdwp`, Python's `debugpy`, Go's `dlv`.
+/// Whether a process with this command line was asked to listen on this port for a debugger: `node
+/// --inspect[=PORT]`, Java's `jdwp`, Python's `debugpy`, Go's `dlv`.
 fn is_debuggers(command: &str, port: u16) -> bool {
     const NODE: u16 = 9229;
     let mut words = command.split_whitespace().peekable();
@@ -170,21 +171,21 @@ fn is_debuggers(command: &str, port: u16) -> bool {
     false
 }
 
-/// So many connections wait on this port for somebody to accept them, and nobody does, where
-/// the system tells.
+/// Returns how many connections are queued on this port, if no program accepts them. `None` where
+/// the system does not report that.
 pub(crate) fn waiting_in_vain(port: u16) -> Option<usize> {
     platform::waiting_in_vain(port)
 }
 
-/// Somebody who belongs to this hotrun, but not hotrun itself, listens on this port.
+/// Whether a process of this hotrun, other than hotrun itself, listens on this port.
 pub(crate) fn is_ours(port: u16) -> bool {
     let me = leftovers::owner();
     let all = platform::listening(None, Some(port));
     all.iter().any(|one| one.pid != getpid() && leftovers::is_marked_as(one.pid, &me))
 }
 
-/// Sees who holds a port, and frees it if that is wanted and right. `None`: nobody does, or
-/// only who belongs to this hotrun.
+/// Finds the process that holds a port, and stops it if that is requested and allowed. Returns
+/// `None` if the port is free, or held by a process of this hotrun.
 pub(crate) async fn see_to(port: u16, freeing: &Freeing) -> Option<Holder> {
     if !platform::is_listened_to(port) {
         return None;
@@ -217,7 +218,7 @@ pub(crate) async fn see_to(port: u16, freeing: &Freeing) -> Option<Holder> {
     Some(Holder { port, pid: pid.as_raw(), command, age, whose, remedy })
 }
 
-/// A process is this project's if it works in its directory.
+/// A process belongs to this project if its working directory is below the project's.
 fn is_below(pid: Pid, project: &Path) -> bool {
     let project = project.canonicalize().unwrap_or_else(|_| project.to_owned());
     platform::directory_of(pid).is_some_and(|directory| directory.starts_with(project))
@@ -225,7 +226,7 @@ fn is_below(pid: Pid, project: &Path) -> bool {
 
 async fn end(pid: Pid) -> bool {
     let Some(process) = platform::member(pid) else { return true };
-    // The pid may be another's as soon as this one has ended.
+    // The pid may be reused as soon as this process has exited.
     let lives = || platform::start_of(pid) == Some(process.start);
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
         if platform::signal(&process, signal).is_err() {
@@ -233,7 +234,7 @@ async fn end(pid: Pid) -> bool {
         }
         let until = Instant::now() + GRACE;
         while lives() && Instant::now() < until {
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
         if !lives() {
             return true;

@@ -1,6 +1,6 @@
 //! The system calls that need `unsafe`, each with the reason why it is sound here.
 //!
-//! Nothing else in hotrun is `unsafe`.
+//! No other code in hotrun is `unsafe`.
 
 #![expect(unsafe_code, reason = "this is the one module that may")]
 
@@ -18,14 +18,14 @@ use nix::unistd::{ForkResult, Pid};
 #[cfg(target_os = "linux")]
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// Who one is after [`fork`].
+/// The side of a [`fork`] on which the caller continues.
 pub(super) enum Forked {
     Parent(Pid),
     Child,
 }
 
-/// Makes a child, in this control group if there is one and it can be done. Only for a
-/// process with one thread, which a guardian is.
+/// Forks, into this control group if possible. Only for a process with one thread, such as a
+/// guardian.
 pub(super) fn fork(cgroup: Option<BorrowedFd<'_>>) -> nix::Result<Forked> {
     #[cfg(target_os = "linux")]
     if let Some(forked) = cgroup.and_then(fork_into) {
@@ -33,15 +33,15 @@ pub(super) fn fork(cgroup: Option<BorrowedFd<'_>>) -> nix::Result<Forked> {
     }
     #[cfg(not(target_os = "linux"))]
     let _ = cgroup;
-    // SAFETY: what makes `fork` dangerous is another thread that holds a lock while it is
-    // called. A guardian has only one thread, so its child may do whatever it could.
+    // SAFETY: `fork` is dangerous if another thread holds a lock at that time. A guardian has only
+    // one thread, so its child may do whatever the guardian could.
     match unsafe { nix::unistd::fork() }? {
         ForkResult::Parent { child } => Ok(Forked::Parent(child)),
         ForkResult::Child => Ok(Forked::Child),
     }
 }
 
-/// The arguments of `clone3`, as in the kernel's `linux/sched.h` (version 2 of them).
+/// The arguments of `clone3`, version 2, as in the kernel's `linux/sched.h`.
 #[cfg(target_os = "linux")]
 #[repr(C)]
 #[derive(Default)]
@@ -59,8 +59,8 @@ struct CloneArgs {
     cgroup: u64,
 }
 
-/// A child that is born in a control group; to move it there afterwards can take the kernel
-/// tens of milliseconds.
+/// Forks directly into a control group. Moving the child there afterwards can take the kernel tens
+/// of milliseconds.
 #[cfg(target_os = "linux")]
 fn fork_into(cgroup: BorrowedFd<'_>) -> Option<Forked> {
     const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -70,31 +70,31 @@ fn fork_into(cgroup: BorrowedFd<'_>) -> Option<Forked> {
         cgroup: u64::try_from(cgroup.as_raw_fd()).ok()?,
         ..CloneArgs::default()
     };
-    // SAFETY: without `CLONE_VM` and with no stack this is `fork` (see there): the child
-    // goes on with a copy of everything. The kernel reads `args`, whose layout and size are
-    // what it expects, and writes nowhere.
+    // SAFETY: without `CLONE_VM` and a stack this is a `fork` (see there): the child continues with
+    // a copy of the whole process. The kernel reads `args`, whose layout and size are what it
+    // expects, and writes to no memory.
     let result =
         unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
     match result {
         0 => Some(Forked::Child),
         pid if pid > 0 => Some(Forked::Parent(Pid::from_raw(i32::try_from(pid).ok()?))),
-        // An older kernel, or a group that takes nobody: then without it.
+        // An older kernel, or a group that accepts no processes: fork without it.
         _ => None,
     }
 }
 
-/// A descriptor that stands for this process, also when it has ended.
+/// Returns a descriptor that refers to this process, even after its exit.
 #[cfg(target_os = "linux")]
 pub(super) fn pidfd_open(pid: Pid) -> nix::Result<OwnedFd> {
     // SAFETY: both arguments are numbers. The result is an error or a new descriptor, which is
-    // closed when a program is executed, and which nothing else in this process uses.
+    // close-on-exec and has no other owner in this process.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
     let fd = RawFd::try_from(Errno::result(fd)?).map_err(|_| Errno::EBADF)?;
     // SAFETY: see above.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Sends a signal to the process that a descriptor stands for.
+/// Sends a signal to the process that a descriptor refers to.
 #[cfg(target_os = "linux")]
 pub(super) fn pidfd_send(process: &OwnedFd, signal: Signal) -> nix::Result<()> {
     let no_info = std::ptr::null::<libc::siginfo_t>();
@@ -105,31 +105,31 @@ pub(super) fn pidfd_send(process: &OwnedFd, signal: Signal) -> nix::Result<()> {
     Errno::result(result).map(drop)
 }
 
-/// Ends a forked child that could not become what it was to be, and nothing but it: no
-/// buffer that it shares with its parent is written out.
+/// Exits from a forked child that could not execute its program. Skips destructors and exit
+/// handlers, so no buffer shared with the parent is flushed.
 pub(super) fn exit_child() -> ! {
-    // SAFETY: `_exit` takes any number, and never returns.
+    // SAFETY: `_exit` accepts any number, and never returns.
     unsafe { libc::_exit(127) }
 }
 
-/// Takes possession of a descriptor that has just arrived in a message.
+/// Takes ownership of a descriptor that the kernel has just created for this process.
 pub(crate) fn own(fd: RawFd) -> OwnedFd {
-    // SAFETY: the kernel has made this descriptor for the message it came in, and nobody
-    // else in this process knows its number.
+    // SAFETY: the kernel has created this descriptor for the caller, and no other code in this
+    // process knows its number.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
-/// Gives a descriptor this number, under which a program finds it that is executed next.
-/// Only for a child that either executes one or ends: whatever had the number is closed.
+/// Duplicates a descriptor to this number, for the program that is executed next. Only for a child
+/// that either executes a program or exits: closes the descriptor that had the number.
 pub(super) fn place(fd: &OwnedFd, number: RawFd) -> nix::Result<()> {
-    // SAFETY: both are numbers to the kernel. Some owner in this process may believe that the
-    // number is still its own; but this is a forked child, which touches nothing any more of
-    // what it has inherited, runs no destructor, and is about to execute another program.
+    // SAFETY: both are numbers to the kernel. Another owner in this process may assume that the
+    // number is still its own. But this is a forked child, which no longer uses what it has
+    // inherited, runs no destructor, and is about to execute another program.
     let result = unsafe { libc::dup2(fd.as_raw_fd(), number) };
     Errno::result(result).map(drop)
 }
 
-/// Tells a terminal how large its window is.
+/// Sets the window size of a terminal.
 pub(super) fn set_window_size(terminal: impl AsFd, size: Winsize) -> nix::Result<()> {
     // SAFETY: the descriptor is open, and the kernel reads one `Winsize`.
     let result =
@@ -137,17 +137,17 @@ pub(super) fn set_window_size(terminal: impl AsFd, size: Winsize) -> nix::Result
     Errno::result(result).map(drop)
 }
 
-/// Makes this the controlling terminal of the session that the caller has just begun.
+/// Makes this the controlling terminal of the session that the caller has just created.
 pub(super) fn take_controlling_terminal(terminal: impl AsFd) -> io::Result<()> {
     // SAFETY: the descriptor is open, and the argument is a number.
     let result = unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSCTTY as _, 0) };
     Ok(Errno::result(result).map(drop)?)
 }
 
-/// Gives a signal its default meaning, in a child that is about to execute a program.
+/// Restores the default action of a signal, in a child that is about to execute a program.
 pub(super) fn set_default(signal: Signal) -> nix::Result<()> {
     let mut default = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: all zeroes is a valid `sigaction`, without flags and with nothing blocked. The
+    // SAFETY: all zeroes is a valid `sigaction`, without flags and with no signal blocked. The
     // default action runs no code of ours.
     let result = unsafe {
         (*default.as_mut_ptr()).sa_sigaction = libc::SIG_DFL;
@@ -156,35 +156,35 @@ pub(super) fn set_default(signal: Signal) -> nix::Result<()> {
     Errno::result(result).map(drop)
 }
 
-/// True when whoever started this process had it ignore a signal, as `nohup` does.
+/// Whether this process was started with a signal ignored, as `nohup` does.
 pub(crate) fn is_ignored(signal: Signal) -> bool {
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: no new action is given, so nothing is changed; the old one is written to
-    // `action`, which has its type.
+    // SAFETY: no new action is given, so nothing is changed; the old one is written to `action`,
+    // which has the right type.
     let result = unsafe { libc::sigaction(signal as i32, std::ptr::null(), action.as_mut_ptr()) };
     // SAFETY: all zeroes is a valid `sigaction`, and the call wrote one if it succeeded.
     result == 0 && unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN
 }
 
-/// Waits for signals to be pending. To be called where a runtime of tokio's runs.
+/// Registers signals to be polled. Must be called inside a tokio runtime.
 #[cfg(target_os = "linux")]
 pub(crate) fn watch_signals(signals: SignalFd) -> io::Result<AsyncFd<SignalFd>> {
-    // SAFETY: a `SignalFd` owns its descriptor, which is always the same, and stays open until
-    // it is dropped.
+    // SAFETY: a `SignalFd` owns its descriptor, which is always the same and stays open until it is
+    // dropped.
     Ok(unsafe { AsyncFd::register_with_interest(signals, Interest::READABLE) }?)
 }
 
-/// Stops this process as Ctrl-Z stops one that does not care for it. The kernel does nothing
-/// where nobody could have it go on again: in an orphaned group, and for the first process
-/// of a container.
+/// Stops this process as Ctrl-Z stops a process that does not handle it. The kernel does nothing
+/// where no process could continue this one: in an orphaned group, and for the first process of a
+/// container.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn stop_here() {
     let signal = Signal::SIGTSTP as i32;
     let mut default = MaybeUninit::<libc::sigaction>::zeroed();
     let mut before = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: all zeroes is a valid `sigaction`, without flags and with nothing blocked, and
-    // means the default action. What was there before is written to `before`, and put back
-    // as it was. `raise` takes a number.
+    // SAFETY: all zeroes is a valid `sigaction`, without flags and with no signal blocked, and
+    // means the default action. The previous action is written to `before`, and restored unchanged.
+    // `raise` takes a number.
     unsafe {
         (*default.as_mut_ptr()).sa_sigaction = libc::SIG_DFL;
         if libc::sigaction(signal, default.as_ptr(), before.as_mut_ptr()) == 0 {

@@ -1,7 +1,7 @@
-//! One loop for each project and configuration: a second hotrun reports the one that runs.
+//! One lock per project and configuration: a second hotrun reports the one that runs.
 //!
-//! The lock is on a small file beside hotrun's others. The kernel releases it when its holder
-//! dies, however that happens; the file itself names the holder.
+//! The lock is on a small file beside hotrun's others. The kernel releases it when its holder dies,
+//! however that happens; the file itself names the holder.
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -23,30 +23,31 @@ use crate::own_dir::is_same_file;
 use crate::process;
 
 const PURPOSE: &str = "lock";
-/// A holder writes into the file as soon as it has the lock, and deletes it just before it
-/// releases the lock; and what has just been killed may have been starting a process. That is
-/// waited for, and tried again at these intervals.
+/// Maximum wait for a lock that may soon be free. A holder writes the file just after taking the
+/// lock, and deletes it just before releasing the lock. A holder that was just killed may have been
+/// starting a process.
 const MAX_WAIT: Duration = Duration::from_millis(200);
+/// Interval at which the lock is retried.
 const INTERVAL: Duration = Duration::from_millis(1);
-/// Keys of these tables do not change which program is built and run. On the command line they
-/// do not make another configuration.
+/// Tables whose keys do not change which program is built and run. On the command line they do not
+/// make another configuration.
 const TABLES_ASIDE: [&str; 6] = ["watch", "ready", "log", "color", "screen", "misc"];
 
-/// The hotrun that has the lock.
+/// The hotrun that holds the lock.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// Its mark: pid and start. Empty if it could not write the file.
+    /// Its mark: pid and start time. Empty if it could not write the file.
     pub owner: String,
-    /// When it began, in seconds since 1970.
+    /// Its start, in seconds since 1970.
     since: i64,
-    /// Where its program serves.
+    /// The address of its program.
     url: Option<String>,
-    /// It was asked to end, and ends its program.
+    /// Whether it is shutting down.
     pub is_ending: bool,
 }
 
 impl Holder {
-    /// What the file says; nothing of that if it cannot be read.
+    /// Reads the file; returns an empty holder if it cannot be read.
     fn read(file: &mut File) -> Self {
         let mut text = Vec::new();
         let read = file.read_to_end(&mut text);
@@ -58,7 +59,7 @@ impl Holder {
         self.owner.split('.').next().unwrap_or_default()
     }
 
-    /// The error of a second one in this directory: exit code 7.
+    /// Returns the error for a second hotrun in this directory: exit code 7.
     pub fn error(&self, directory: &Path) -> Error {
         let mut reason = "already running".to_owned();
         if !self.owner.is_empty() {
@@ -74,7 +75,7 @@ impl Holder {
     }
 }
 
-/// The time, with the date unless that is today.
+/// The time of day, with the date unless it is today.
 fn since_when(since: i64) -> String {
     let Ok(at) = Timestamp::from_second(since) else { return "?".to_owned() };
     let at = at.to_zoned(TimeZone::system());
@@ -85,19 +86,19 @@ fn since_when(since: i64) -> String {
 /// The result of an attempt to take the lock.
 #[derive(Debug)]
 pub enum Outcome {
-    /// No other hotrun runs. There is no lock where there is no place for one.
+    /// The lock was taken. `None` if there is no directory for the file.
     Free(Option<Lock>),
-    /// This one runs.
+    /// This hotrun holds the lock.
     Held(Holder),
 }
 
-/// No other hotrun runs as long as this lives. Dropped, it is deleted.
+/// The lock of this hotrun. Released, and its file deleted, when this is dropped.
 #[derive(Debug)]
 pub struct Lock {
     path: PathBuf,
     file: Flock<File>,
     holder: Holder,
-    /// The mark of the holder before, if it could not delete the file: it was killed.
+    /// The mark of the previous holder, if it was killed and so could not delete the file.
     pub killed: String,
 }
 
@@ -115,13 +116,13 @@ impl Lock {
         outcome
     }
 
-    /// The program serves here now.
+    /// Records the address of the program.
     pub fn serves_at(&mut self, url: Option<String>) {
         self.holder.url = url;
         self.write();
     }
 
-    /// hotrun ends as soon as its program has.
+    /// Records that hotrun is shutting down.
     pub fn is_ending(&mut self) {
         self.holder.is_ending = true;
         self.write();
@@ -133,7 +134,7 @@ impl Lock {
             self.file.write_all(&text)?;
             self.file.set_len(text.len() as u64)
         });
-        // On a full disk another hotrun cannot tell who this is.
+        // On a full disk, other hotruns cannot identify this one.
         if let Err(error) = written {
             tracing::debug!("{}: {error}", self.path.display());
         }
@@ -148,8 +149,8 @@ impl Drop for Lock {
     }
 }
 
-/// Deletes the file of a hotrun that was killed. One that takes this lock at the same moment tries
-/// again.
+/// Deletes the file of a hotrun that was killed. Another hotrun that takes this lock at the same
+/// moment tries again.
 fn delete_if_free(path: &Path) {
     let Ok(file) = File::open(path) else { return };
     if let Ok(file) = Flock::lock(file, FlockArg::LockExclusiveNonblock)
@@ -183,8 +184,7 @@ fn take_at(path: PathBuf) -> Outcome {
             Ok(Err((_, error))) => return without_lock(&path, &error),
             Err(error) => return without_lock(&path, &error),
         };
-        // The file of a holder that has just ended may be deleted by now, and another may lie
-        // in its place.
+        // The file may have been deleted by its previous holder, and replaced by another.
         if !is_same_file(&file, &path) {
             continue;
         }
@@ -199,7 +199,7 @@ fn take_at(path: PathBuf) -> Outcome {
     Outcome::Held(holder)
 }
 
-/// A file system that has no locks is no reason not to run.
+/// Continues without a lock, on a file system that does not support locks.
 fn without_lock(path: &Path, error: &dyn std::error::Error) -> Outcome {
     tracing::debug!("{}: {error}", path.display());
     Outcome::Free(None)

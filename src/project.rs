@@ -1,8 +1,7 @@
-//! What kind of project is this, and what does that say about building, running and
-//! watching it? Used where the configuration is silent.
+//! Detects the kind of a project, and derives how to build, run and watch it. Used where the
+//! configuration does not say.
 //!
-//! The questions to `cargo` and `go` are asked through [`Ask`], since only `process` may
-//! start anything.
+//! Queries to `cargo` and `go` go through [`Ask`], since only `process` may start processes.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -14,34 +13,34 @@ pub mod cargo;
 pub mod go;
 pub mod guess;
 
-/// A short command whose output tells something about the project.
+/// A short command whose output describes the project.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
     /// The program and its arguments.
     pub argv: Vec<OsString>,
-    /// Where it runs.
+    /// The directory in which it runs.
     pub directory: PathBuf,
 }
 
-/// Whoever can run a [`Question`]: its standard output, or why there is none.
+/// Runs a [`Question`], and returns its standard output.
 pub trait Ask {
-    /// Runs it to its end. A failure holds what it printed to standard error.
+    /// Runs the command until it exits. An error contains what it printed to standard error.
     fn ask(&self, question: Question) -> impl Future<Output = Result<Vec<u8>>>;
 }
 
-/// The kind of a project, and the directory of the file that says so.
+/// The kind of a project, and the directory of the file that determines it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A `Cargo.toml`.
+    /// A project with a `Cargo.toml`.
     Cargo(PathBuf),
-    /// A `go.mod`, or the `go.work` of a workspace.
+    /// A project with a `go.mod`, or the `go.work` of a workspace.
     Go(PathBuf),
-    /// Nothing that hotrun knows.
+    /// No project file that hotrun knows.
     Unknown,
 }
 
 impl Kind {
-    /// Looks for a marker file in the directory, then in those above it. The nearest wins.
+    /// Searches for a project file in the directory, then in its ancestors. The nearest wins.
     pub fn detect(directory: &Path) -> Kind {
         for place in directory.ancestors() {
             if place.join("Cargo.toml").is_file() {
@@ -54,11 +53,11 @@ impl Kind {
         Kind::Unknown
     }
 
-    /// The extensions of its sources; `None`: all.
+    /// The extensions of its source files; `None` means all.
     pub fn extensions(&self) -> Option<Vec<String>> {
         let list: &[&str] = match self {
             Kind::Cargo(_) => &["rs", "toml"],
-            // Beside Go: module files, templates, and what is embedded most.
+            // In addition to Go files: module files, templates, and files that are often embedded.
             Kind::Go(_) => &["go", "mod", "sum", "work", "tpl", "tmpl", "gohtml", "html"],
             Kind::Unknown => return None,
         };
@@ -75,43 +74,43 @@ impl Kind {
     }
 }
 
-/// What to choose where a project offers several programs, and how to build it.
+/// Which program to choose if a project has several, and how to build it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Selection {
-    /// `-p`: the package (of Go: a path such as `./cmd/x`, an import path, or its end).
+    /// `-p`: the package. For Go, a path such as `./cmd/x`, an import path, or the end of one.
     pub package: Option<String>,
     /// `--bin`.
     pub bin: Option<String>,
     /// `--example`.
     pub example: Option<String>,
-    /// Flags that are handed on to the build as they are.
+    /// Flags that are passed to the build unchanged.
     pub flags: Vec<String>,
 }
 
-/// What a kind of project says about itself.
+/// How a kind of project is built, run and watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// The build command, as an argv.
     pub build: Vec<OsString>,
-    /// The build command as a person would have typed it.
+    /// The build command as the user would type it.
     pub label: String,
     /// What the build makes.
     pub makes: Makes,
-    /// The directories that hold the sources.
+    /// The directories that contain the sources.
     pub roots: Vec<PathBuf>,
-    /// Directories below the roots that do not matter, unless a build reads what is in them.
+    /// Directories below the roots that are ignored, unless a build reads files in them.
     pub without: Vec<PathBuf>,
     /// Directories that builds write to.
     pub made: Vec<PathBuf>,
-    /// Files that matter wherever they are.
+    /// Files that are watched wherever they are.
     pub files: Vec<PathBuf>,
-    /// Globs below the roots that do not matter, unless a build reads what they match.
+    /// Globs for paths below the roots that are ignored, unless a build reads them.
     pub exclude: Vec<String>,
-    /// What to ask, after a build, about what the program is built from (Go).
+    /// Queries, after a build, for the files that the program is built from (Go).
     pub asks: Vec<Question>,
-    /// Which projects below the roots are part of the program, where that is known by now.
+    /// Which projects below the roots are part of the program, if that is already known.
     pub nested: Option<Nested>,
-    /// What the person should know about it.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
     /// How `cargo run` starts the program.
     pub launch: Option<cargo::Launch>,
@@ -120,26 +119,26 @@ pub struct Plan {
 /// Projects below the root of another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nested {
-    /// The file that makes a directory a project of its own.
+    /// The file that makes a directory a project.
     pub marker: &'static str,
-    /// The directories of those that the program uses.
+    /// The directories of the projects that the program uses.
     pub used: BTreeSet<PathBuf>,
 }
 
 impl Nested {
-    /// Whether a project in this directory is no part of the program.
+    /// Whether a project in this directory is not part of the program.
     pub fn is_foreign(&self, directory: &Path) -> bool {
         !self.used.iter().any(|used| used.starts_with(directory))
     }
 }
 
-/// What a build makes, and how that is known.
+/// What the build makes, and how the file is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Makes {
     /// Cargo's messages name the executable of this target.
     CargoTarget(String),
     /// This file.
     File(PathBuf),
-    /// Nothing that could be run: a library is only checked.
+    /// No program: a library is only checked.
     Nothing,
 }

@@ -24,7 +24,7 @@ pub use settings::{Runner, Variables};
 /// Files at the workspace's root by which rustup chooses the toolchain.
 const TOOLCHAIN: [&str; 2] = ["rust-toolchain.toml", "rust-toolchain"];
 
-/// Asks cargo what the project is made of.
+/// Asks cargo about the project, and derives the plan.
 pub async fn plan(
     directory: &Path,
     manifest: &Path,
@@ -37,7 +37,7 @@ pub async fn plan(
     let rustc = settings.rustc(variables);
     let place = (directory, manifest);
     let asking = metadata::Asking { place, flags: &selection.flags, targets: &targets };
-    // Nothing but a runner needs the name of the host, so mostly rustc is not asked.
+    // Only a runner depends on the name of the host, so rustc is rarely asked.
     let needs_host =
         settings.has_runner(variables) && targets.iter().all(|target| target == metadata::HOST);
     let host =
@@ -45,7 +45,7 @@ pub async fn plan(
     let (asked, host) = tokio::join!(asking.ask(&rustc, ask), host);
     let files = || files_beside(directory, manifest.parent().unwrap_or(directory), &settings);
     let asked = asked.map_err(|error| {
-        // Broken files can be fixed while hotrun waits.
+        // An error in a file can be fixed while hotrun waits.
         let is_fixed_in_files = error.is_by_command();
         if is_fixed_in_files { metadata::with_files(error, manifest, files()) } else { error }
     })?;
@@ -55,7 +55,7 @@ pub async fn plan(
         [] => host,
         [one] if one == metadata::HOST => host,
         [one] => Some(settings::name_of_target(one)),
-        // `cargo run` refuses several.
+        // `cargo run` refuses several targets.
         _ => None,
     };
     let root = asked.metadata.workspace_root.as_std_path();
@@ -74,8 +74,8 @@ pub async fn plan(
     Ok(plan)
 }
 
-/// The files that cargo and rustup read beside the manifests, also those that may come: what
-/// was read, and where more would be found below the workspace's root.
+/// The configuration files of cargo and rustup: those that were read, and the places below the
+/// workspace's root where others may be created.
 fn files_beside(directory: &Path, root: &Path, settings: &Settings) -> Vec<PathBuf> {
     let mut files: BTreeSet<PathBuf> = settings.files().cloned().collect();
     for place in directory.ancestors() {
@@ -87,7 +87,7 @@ fn files_beside(directory: &Path, root: &Path, settings: &Settings) -> Vec<PathB
     files.into_iter().collect()
 }
 
-/// The cargo that runs us (`cargo hotrun`), else the one on the PATH.
+/// The cargo that started hotrun (`cargo hotrun`), else the one on the PATH.
 fn program() -> OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
@@ -97,7 +97,7 @@ fn from_metadata(metadata: &Metadata, manifest: &Path, selection: &Selection) ->
     let (used, elsewhere) = path_dependencies(metadata, package, is_example(target));
     let mut directories: HashSet<PathBuf> = used.iter().map(|one| directory_of(one)).collect();
     directories.extend(elsewhere);
-    // A target's source may lie outside its package.
+    // A target's source may be outside its package.
     let sources = used.iter().flat_map(|one| &one.targets).filter(|one| is_part(one, target));
     let outside: Vec<PathBuf> = sources
         .filter_map(|one| one.src_path.as_std_path().parent())
@@ -106,7 +106,7 @@ fn from_metadata(metadata: &Metadata, manifest: &Path, selection: &Selection) ->
         .collect();
     directories.extend(outside);
 
-    // The same for `build` and `run`, which must not differ in what they make.
+    // The same selection for `build` and `run`, so that both make the same program.
     let mut select: Vec<OsString> = vec!["--manifest-path".into(), manifest.into()];
     select.extend(["-p".into(), choice::spec_for_cargo(package).into()]);
     let kind = if is_example(target) { "--example" } else { "--bin" };
@@ -128,7 +128,7 @@ fn from_metadata(metadata: &Metadata, manifest: &Path, selection: &Selection) ->
     let command = if is_library { "check" } else { "build" };
     let mut build: Vec<OsString> = vec![program(), command.into()];
     if !is_library {
-        // Errors and the progress bar go to stderr as always, the facts to stdout.
+        // Errors and the progress bar go to stderr as always, messages for hotrun to stdout.
         build.push("--message-format=json-render-diagnostics".into());
     }
     build.extend(select.iter().cloned());
@@ -161,7 +161,7 @@ fn from_metadata(metadata: &Metadata, manifest: &Path, selection: &Selection) ->
     })
 }
 
-/// Whether this is what a package without programs consists of.
+/// Whether this is the library of a package, which is checked if the package has no programs.
 fn is_library(target: &Target) -> bool {
     let kinds = [
         TargetKind::Lib,
@@ -178,10 +178,10 @@ fn is_example(target: &Target) -> bool {
     target.kind.contains(&TargetKind::Example)
 }
 
-/// The package and all that it is made of, as far as that lies in directories of our own; and
-/// directories of packages that are not described.
+/// Returns the package and its dependencies, as far as they are local, and the directories of local
+/// packages that the metadata does not describe.
 ///
-/// What only tests need is no part of the program. An example needs it, too.
+/// Development dependencies are included only for an example.
 fn path_dependencies<'a>(
     metadata: &'a Metadata,
     package: &'a Package,
@@ -203,7 +203,7 @@ fn path_dependencies<'a>(
             Some(node) => {
                 needed(node, with_dev).filter_map(|id| packages.get(id)).copied().collect()
             }
-            // Nothing was resolved: as far as the manifests say.
+            // Without resolved dependencies, use those in the manifests.
             None => one
                 .dependencies
                 .iter()
@@ -219,7 +219,7 @@ fn path_dependencies<'a>(
                 .collect(),
         };
         for dependency in next {
-            // A package with a source comes from a registry or from git: nobody edits it.
+            // A package with a source comes from a registry or from git, and is not edited.
             if dependency.source.is_none() && seen.insert(&dependency.id) {
                 used.push(dependency);
                 queue.push(dependency);
@@ -231,7 +231,7 @@ fn path_dependencies<'a>(
 
 /// The packages that this one is built with.
 fn needed(node: &Node, with_dev: bool) -> impl Iterator<Item = &PackageId> {
-    // Before 1.41 cargo did not say which kind a dependency is.
+    // Before version 1.41, cargo did not report the kinds of dependencies.
     let older = node.deps.is_empty().then_some(&node.dependencies).into_iter().flatten();
     let is_needed = move |kinds: &[cargo_metadata::DepKindInfo]| {
         let is_dev = |one: &cargo_metadata::DepKindInfo| one.kind == DependencyKind::Development;
@@ -241,7 +241,8 @@ fn needed(node: &Node, with_dev: bool) -> impl Iterator<Item = &PackageId> {
     newer.chain(older)
 }
 
-/// Tests, benches and examples are no part of the program, unless it is one itself.
+/// Whether a target is part of the program. Tests, benches and examples are not, except the program
+/// itself.
 fn is_part(target: &Target, program: &Target) -> bool {
     target.src_path == program.src_path
         || !target
@@ -266,7 +267,8 @@ fn roots(directories: &HashSet<PathBuf>) -> Vec<PathBuf> {
     roots
 }
 
-/// What lies below the roots and does not matter: packages that the program does not use, and the tests, benches and examples of those that it does.
+/// The directories below the roots to ignore: packages that the program does not use, and the
+/// tests, benches and examples of packages that it does.
 fn without(
     metadata: &Metadata,
     used: &[&Package],
@@ -292,7 +294,7 @@ fn without(
     without
 }
 
-/// The executable of a target, from what `cargo build --message-format=json` printed.
+/// Finds the executable of a target in the output of `cargo build --message-format=json`.
 pub fn executable(messages: &[u8], target: &str) -> Option<PathBuf> {
     messages
         .lines()
@@ -309,9 +311,9 @@ pub fn executable(messages: &[u8], target: &str) -> Option<PathBuf> {
         .map(Into::into)
 }
 
-/// What a build has read, by the dep-info file that cargo writes beside the executable:
-/// sources, files that they include, and what build scripts depend on (directories too). Not
-/// what builds have made themselves.
+/// Returns what a build has read, by the dep-info file that cargo writes beside the executable:
+/// sources, files that they include, and dependencies of build scripts (also directories). Files
+/// that builds generate are excluded.
 ///
 /// See <https://doc.rust-lang.org/cargo/reference/build-cache.html#dep-info-files>.
 pub fn inputs(executable: &Path) -> BTreeSet<PathBuf> {
@@ -326,7 +328,7 @@ pub fn inputs(executable: &Path) -> BTreeSet<PathBuf> {
     dependencies(&text).filter(|path| path.is_absolute() && !is_made(path)).collect()
 }
 
-/// The paths behind the colon in a rule of make's, in which blanks are escaped.
+/// The prerequisites of a make rule, in which blanks are escaped.
 fn dependencies(text: &str) -> impl Iterator<Item = PathBuf> {
     let line = text.lines().next().unwrap_or_default();
     let (_, list) = line.split_once(": ").unwrap_or_default();
@@ -491,7 +493,7 @@ mod tests {
             dependencies(&said).for_each(drop);
             settings::cfg_values(&said);
             if let Ok(metadata) = MetadataCommand::parse(&said) {
-                // What is chosen, or why nothing is, does not matter here.
+                // The result does not matter here.
                 let _ = selected(&metadata, &Selection::default());
             }
         });

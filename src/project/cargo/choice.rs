@@ -1,4 +1,4 @@
-//! Which program is meant, as `cargo run` would choose it; and what it is called.
+//! Chooses the program, as `cargo run` would, and names its package.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 
 type Found<'a> = Vec<(&'a Package, &'a Target)>;
 
-/// The one program that is meant.
+/// Returns the selected program.
 ///
 /// See <https://doc.rust-lang.org/cargo/commands/cargo-run.html>.
 pub(super) fn choose<'a>(
@@ -75,7 +75,7 @@ fn the_only<'a>(found: &Found<'a>, manifest: &Path) -> Result<(&'a Package, &'a 
     }
 }
 
-/// The library that is checked where there is no program.
+/// Returns the library to check, if there is no program.
 fn the_library<'a>(
     candidates: &[&'a Package],
     manifest: &Path,
@@ -113,7 +113,7 @@ fn names(found: &[(&Package, &Target)]) -> String {
     names.join(", ")
 }
 
-/// The packages whose programs may be meant.
+/// The packages whose programs are candidates.
 fn candidates<'a>(
     metadata: &'a Metadata,
     manifest: &Path,
@@ -132,12 +132,12 @@ fn candidates<'a>(
     if metadata.workspace_default_members.is_available() {
         return Ok(metadata.workspace_default_packages());
     }
-    // Before 1.71 cargo did not say.
+    // Before version 1.71, cargo did not report the default members.
     let here = members.iter().find(|one| one.manifest_path.as_std_path() == manifest);
     Ok(here.map_or(members.clone(), |one| vec![*one]))
 }
 
-/// True if this specification is one of the package: `name`, `name@version` or a URL.
+/// Whether a package ID specification matches the package: `name`, `name@version` or a URL.
 ///
 /// See <https://doc.rust-lang.org/cargo/reference/pkgid-spec.html>.
 fn fits(spec: &str, package: &Package) -> bool {
@@ -160,15 +160,15 @@ fn fits(spec: &str, package: &Package) -> bool {
         && (is_named(fragment) || is_version(fragment))
 }
 
-/// What names the package to cargo, whatever its dependencies are called.
+/// Returns a specification that is unambiguous even if a dependency has the same name.
 pub(super) fn spec_for_cargo(package: &Package) -> String {
     let id = &package.id.repr;
-    // Before 1.77 an id was no specification.
+    // Before version 1.77, an id was not a specification.
     let is_spec = id.contains("://") && !id.contains(' ');
     if is_spec { id.clone() } else { package.name.to_string() }
 }
 
-/// The shortest specification that names no other package of the project.
+/// Returns the shortest specification that matches no other package of the project.
 pub(super) fn spec_for_people(metadata: &Metadata, package: &Package) -> String {
     let namesakes = metadata.packages.iter().filter(|one| one.name == package.name);
     let others: Vec<_> = namesakes.filter(|one| one.id != package.id).collect();

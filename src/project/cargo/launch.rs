@@ -1,8 +1,8 @@
-//! What `cargo run` gives the program that it starts: variables, and the runner.
+//! What `cargo run` passes to the program that it starts: variables, and the runner.
 //!
-//! Cargo is asked for the variables: in a `cargo run` whose runner is hotrun itself, hotrun
-//! prints what it was given instead of running the program.
-//! See <https://doc.rust-lang.org/cargo/reference/environment-variables.html>.
+//! hotrun gets the variables from cargo: in a `cargo run` whose runner is hotrun itself, hotrun
+//! prints its environment instead of running the program. See
+//! <https://doc.rust-lang.org/cargo/reference/environment-variables.html>.
 
 use std::ffi::{OsStr, OsString};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,11 +12,11 @@ use std::process::ExitCode;
 
 use super::settings::{Runner, variable_of_runner};
 
-/// The first argument by which hotrun knows that cargo runs it as a runner.
+/// The first argument, by which hotrun detects that cargo runs it as a runner.
 const WORD: &str = "__print-cargo-environment";
-/// The message of a build script; it says what the script set.
+/// Marks the message about a build script, which contains what the script has set.
 const BUILD_SCRIPT: &str = "\"build-script-executed\"";
-/// Variables of the process itself, which no child is to inherit from the answer.
+/// Variables of the process itself, which are not taken from the answer.
 const OWN: [&str; 6] = ["PWD", "OLDPWD", "SHLVL", "_", "MAKEFLAGS", "NOTIFY_SOCKET"];
 
 /// Variables, as pairs of name and value.
@@ -27,41 +27,42 @@ pub type Variables = Vec<(OsString, OsString)>;
 pub struct Launch {
     /// The command that runs the program, if one is configured.
     pub runner: Option<Runner>,
-    /// The cargo that is asked.
+    /// The cargo to ask.
     pub cargo: OsString,
-    /// The arguments of its `run` that select the same program, with the same flags.
+    /// The arguments of `cargo run` that select the same program, with the same flags.
     pub run: Vec<OsString>,
-    /// The same as a person would type it.
+    /// The command as the user would type it.
     pub label: String,
-    /// The target that is built for; empty if nothing depends on it.
+    /// The target of the build; empty if nothing depends on it.
     pub target: String,
-    /// Configuration of cargo and of the toolchain. A change of these may change the plan.
+    /// Configuration files of cargo and the toolchain. A change of these may change the plan.
     pub settings: Vec<PathBuf>,
-    /// The manifests that the program's variables are from.
+    /// The manifests that determine the program's variables.
     pub manifests: Vec<PathBuf>,
 }
 
 impl Launch {
-    /// The command that prints what the program would be given.
+    /// Returns the command that prints the program's environment.
     pub fn question(&self) -> std::io::Result<Vec<OsString>> {
         let own = own_program()?;
         let own = own.to_string_lossy();
         let mut argv: Vec<OsString> = Vec::new();
         if !self.target.is_empty() {
-            // The variable overrides every configured runner, whatever its form. `--config`
-            // cannot: cargo refuses to merge a list with a text.
+            // The variable overrides every configured runner. `--config` cannot, since cargo
+            // refuses to merge a list with a string.
             let variable = variable_of_runner(&self.target);
             argv.extend(["env".into(), format!("{variable}={own} {WORD}").into()]);
         }
         argv.extend([self.cargo.clone(), "run".into(), "-q".into()]);
-        // Should cargo build for another target after all, the program must not run here.
+        // If cargo builds for another target after all, the program must not run here.
         let guard = format!("target.'cfg(not(any()))'.runner=['{own}','{WORD}']");
         argv.extend(["--config".into(), guard.into()]);
         argv.extend(self.run.iter().cloned());
         Ok(argv)
     }
 
-    /// A digest of all that the answer depends on. `messages` are those of the build.
+    /// Returns a digest of everything that the answer depends on. `messages` are those of the
+    /// build.
     pub fn digest(&self, messages: &[u8], variables: &[(String, String)]) -> u64 {
         let lines = messages.lines().map_while(std::io::Result::ok);
         let mut scripts: Vec<String> = lines.filter(|line| line.contains(BUILD_SCRIPT)).collect();
@@ -75,11 +76,11 @@ impl Launch {
     }
 }
 
-/// A path to this program without blanks, which cargo would take for the ends of words.
+/// Returns a path to this program without blanks, at which cargo would split it.
 #[cfg_attr(target_os = "linux", expect(clippy::unnecessary_wraps, reason = "not on every system"))]
 fn own_program() -> std::io::Result<PathBuf> {
     #[cfg(target_os = "linux")]
-    // Also right when the file has been replaced since.
+    // Stays valid when the file is replaced.
     return Ok(format!("/proc/{}/exe", std::process::id()).into());
     #[cfg(not(target_os = "linux"))]
     {
@@ -92,12 +93,12 @@ fn own_program() -> std::io::Result<PathBuf> {
     }
 }
 
-/// True for the command line by which cargo runs hotrun as a runner.
+/// Whether cargo runs hotrun as a runner with this command line.
 pub fn is_question(mut args: impl Iterator<Item = OsString>) -> bool {
     args.nth(1).as_deref() == Some(OsStr::new(WORD))
 }
 
-/// Prints this process's environment in the place of the program.
+/// Prints this process's environment instead of running the program.
 pub fn answer() -> ExitCode {
     let variables: Variables = std::env::vars_os().collect();
     let printed = serde_json::to_vec(&variables)
@@ -106,7 +107,7 @@ pub fn answer() -> ExitCode {
     if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// What an answer adds to the environment that the question was asked in.
+/// Returns the variables that cargo has added or changed.
 pub fn added(
     answer: &[u8],
     target: &str,

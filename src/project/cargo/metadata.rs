@@ -1,4 +1,4 @@
-//! The questions to cargo and rustc about a project.
+//! Queries to cargo and rustc about a project.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -9,37 +9,37 @@ use cargo_metadata::{Metadata, MetadataCommand};
 use super::{Ask, Question, program, settings};
 use crate::error::{Error, Result};
 
-/// What cargo calls the target that it runs on.
+/// Cargo's name for the target on which it runs.
 pub(super) const HOST: &str = "host-tuple";
 
-/// A question about a project, in all the forms in which it may have an answer.
+/// A query about a project, with fallbacks.
 pub(super) struct Asking<'a> {
     /// The directory in which cargo runs, and the manifest.
     pub(super) place: (&'a Path, &'a Path),
     /// The flags of the build.
     pub(super) flags: &'a [String],
-    /// The targets that the build is for; none means the host.
+    /// The targets of the build; none means the host.
     pub(super) targets: &'a [String],
 }
 
-/// An answer.
+/// An answer to a query.
 pub(super) struct Asked {
     pub(super) metadata: Metadata,
-    /// What is missing in it.
+    /// A warning, if the answer is incomplete.
     pub(super) warning: Option<String>,
 }
 
 impl Asking<'_> {
-    /// Asks cargo: about the targets that are built for, since packages for others may not
-    /// have been downloaded; if that fails, without the network; at last, only what the
-    /// manifests say. An error is that of the first try.
+    /// Asks cargo about the targets of the build: packages for other targets may not have been
+    /// downloaded. If that fails, asks without the network, and then only for the contents of the
+    /// manifests. An error is that of the first attempt.
     pub(super) async fn ask(&self, rustc: &OsStr, ask: &impl Ask) -> Result<Asked> {
         let mut platforms = self.platforms(HOST);
         let mut first = self.once(&platforms, ask).await;
         if let Err(error) = &first
             && error.reason().contains(HOST)
         {
-            // An older cargo wants the host's own name.
+            // An older cargo requires the name of the host.
             let host = host(rustc, self.place.0, ask).await;
             platforms = host.map(|host| self.platforms(&host)).unwrap_or_default();
             first = self.once(&platforms, ask).await;
@@ -54,7 +54,7 @@ impl Asking<'_> {
             return Ok(Asked { metadata, warning: None });
         }
         let Ok(metadata) = self.once(&["--no-deps".into()], ask).await else { return Err(error) };
-        // The build will most likely report the rest.
+        // The build will most likely report the full error.
         let lines = error.reason().lines();
         let why = lines.clone().find(|line| line.starts_with("error")).or(lines.last());
         let warning = format!(
@@ -66,7 +66,7 @@ impl Asking<'_> {
     }
 
     fn platforms(&self, host: &str) -> Vec<OsString> {
-        // The file of a target's specification is no name that `cargo metadata` takes.
+        // `cargo metadata` does not accept the file of a target specification.
         let named = self.targets.iter().filter(|target| !settings::is_specification(target));
         let all = named.map(String::as_str).filter(|target| *target != HOST).chain([host]);
         all.flat_map(|target| ["--filter-platform".into(), target.into()]).collect()
@@ -86,7 +86,7 @@ impl Asking<'_> {
     }
 }
 
-/// The flags that decide which dependencies there are.
+/// The flags that affect dependencies.
 fn feature_flags(flags: &[String]) -> impl Iterator<Item = &String> {
     let after_features = |place: usize| {
         place > 0 && flags[place - 1] == "--features" && flags[place] != "--features"
@@ -98,7 +98,8 @@ fn feature_flags(flags: &[String]) -> impl Iterator<Item = &String> {
         .map(|(_, flag)| flag)
 }
 
-/// The name of the target that rustc runs on. Without it a runner is only known by a `cfg`.
+/// Returns the name of the target on which rustc runs. Without it, only `cfg` keys can select a
+/// runner.
 pub(super) async fn host(rustc: &OsStr, directory: &Path, ask: &impl Ask) -> Option<String> {
     let argv = vec![rustc.to_owned(), "-vV".into()];
     let answer = ask.ask(Question { argv, directory: directory.to_owned() }).await.ok()?;
@@ -106,7 +107,7 @@ pub(super) async fn host(rustc: &OsStr, directory: &Path, ask: &impl Ask) -> Opt
     text.lines().find_map(|line| line.strip_prefix("host: ")).map(String::from)
 }
 
-/// What `cfg` expressions about this target are compared with.
+/// Returns the values with which `cfg` expressions about this target are compared.
 pub(super) async fn cfg(
     rustc: &OsStr,
     target: &str,
@@ -121,8 +122,8 @@ pub(super) async fn cfg(
     Ok(settings::cfg_values(&String::from_utf8_lossy(&answer)))
 }
 
-/// The error with the files in which it may be fixed: the manifests here and above, `more`,
-/// and those that it names itself.
+/// Adds the files in which the error may be fixed: the manifests here and above, `more`, and those
+/// that the error names.
 pub(super) fn with_files(error: Error, manifest: &Path, more: Vec<PathBuf>) -> Error {
     let above = manifest.ancestors().skip(1).map(|place| place.join("Cargo.toml"));
     let text = error.to_string();

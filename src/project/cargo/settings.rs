@@ -1,6 +1,6 @@
-//! The configuration files of cargo, as far as they decide what runs the program.
+//! The configuration files of cargo, as far as they determine the runner of the program.
 //!
-//! Cargo has no stable command that prints its configuration, so the hierarchy is read here.
+//! Cargo has no stable command that prints its configuration, so hotrun reads the hierarchy itself.
 //! See <https://doc.rust-lang.org/cargo/reference/config.html#hierarchical-structure>.
 
 use std::collections::BTreeSet;
@@ -13,16 +13,16 @@ use toml::{Table, Value};
 
 use crate::error::{Error, Result};
 
-/// The names of a configuration file in a `.cargo` directory. Cargo prefers the first.
+/// The names of a configuration file in a `.cargo` directory. Cargo prefers the first one.
 pub(super) const NAMES: [&str; 2] = ["config", "config.toml"];
 /// Maximum depth of `include`. Cargo itself rejects cycles.
 const MAX_INCLUDES: usize = 8;
 
-/// The variables that a build sees. Of several with one name the first counts.
+/// The environment of a build. If a name occurs more than once, the first value applies.
 pub struct Variables(pub Vec<(OsString, OsString)>);
 
 impl Variables {
-    /// Those of this process, and `more`, which do not override them.
+    /// The variables of this process, and `more`, which do not override them.
     pub fn with(more: &[(String, String)]) -> Self {
         let more = more.iter().map(|(name, value)| (name.into(), value.into()));
         Self(std::env::vars_os().chain(more).collect())
@@ -41,23 +41,24 @@ impl Variables {
     }
 }
 
-/// The files that apply in one directory, the nearest first: its values override the others.
+/// The files that apply to a directory. The nearest comes first, and overrides the others.
 pub(super) struct Settings {
     files: Vec<(PathBuf, Table)>,
     directory: PathBuf,
 }
 
-/// The command that runs the program in the place of the system.
+/// The command that is executed with the program as an argument.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Runner {
-    /// Its words; the program and its arguments follow.
+    /// Its words. The program and its arguments follow.
     pub words: Vec<OsString>,
-    /// The key and the file, or the variable, that names it.
+    /// Where it is configured: the key and the file, or the variable.
     pub origin: String,
 }
 
 impl Settings {
-    /// Reads what applies in this directory. Cargo itself reports a file that cannot be read.
+    /// Reads the files that apply to this directory. Cargo itself reports a file that cannot be
+    /// read.
     pub(super) fn read(directory: &Path, variables: &Variables) -> Self {
         let mut found = Self { files: Vec::new(), directory: directory.to_owned() };
         let above = directory.ancestors().map(|place| place.join(".cargo"));
@@ -71,7 +72,7 @@ impl Settings {
         found
     }
 
-    /// A file and those that it includes, which it overrides.
+    /// Adds a file, and the files that it includes and overrides.
     fn add(&mut self, file: PathBuf, depth: usize) {
         let text = std::fs::read_to_string(&file).unwrap_or_default();
         let table: Table = text.parse().unwrap_or_default();
@@ -79,7 +80,7 @@ impl Settings {
         let included: Vec<PathBuf> =
             included(table.get("include")).map(|path| place.join(path)).collect();
         self.files.push((file, table));
-        // A later one overrides an earlier one.
+        // A later include overrides an earlier one.
         for file in included.into_iter().rev().filter(|_| depth < MAX_INCLUDES) {
             self.add(file, depth + 1);
         }
@@ -90,7 +91,7 @@ impl Settings {
         self.files.iter().map(|(file, _)| file)
     }
 
-    /// The value of a key, and the file that it is from.
+    /// The value of a key, and the file that sets it.
     fn get(&self, keys: &[&str]) -> Option<(&Value, &Path)> {
         self.files.iter().find_map(|(file, table)| {
             let (first, rest) = keys.split_first()?;
@@ -99,7 +100,7 @@ impl Settings {
         })
     }
 
-    /// The values of `build.target`; nothing means the host.
+    /// The values of `build.target`; none means the host.
     pub(super) fn targets(&self, variables: &Variables) -> Vec<String> {
         if let Some(target) = variables.get("CARGO_BUILD_TARGET") {
             return vec![target.to_string_lossy().into_owned()];
@@ -107,7 +108,7 @@ impl Settings {
         self.get(&["build", "target"]).map(|(value, _)| words(value)).unwrap_or_default()
     }
 
-    /// The compiler that cargo asks about the host.
+    /// The compiler that cargo uses to query the host.
     pub(super) fn rustc(&self, variables: &Variables) -> OsString {
         let named = variables.get("RUSTC");
         let configured = || {
@@ -117,17 +118,17 @@ impl Settings {
         named.or_else(configured).unwrap_or_else(|| "rustc".into())
     }
 
-    /// True when there is a runner, of whatever target.
+    /// Whether a runner is configured for any target.
     pub(super) fn has_runner(&self, variables: &Variables) -> bool {
         variables.has_runner() || self.keys_with_runner().next().is_some()
     }
 
-    /// True when a runner depends on what `rustc --print cfg` prints.
+    /// Whether a runner depends on the output of `rustc --print cfg`.
     pub(super) fn has_cfg_runner(&self) -> bool {
         !self.cfg_keys().is_empty()
     }
 
-    /// The runner of this target: by a variable, by the name of the target, or by a `cfg`
+    /// The runner of this target: from a variable, by the name of the target, or by a `cfg`
     /// expression that matches it.
     pub(super) fn runner(
         &self,
@@ -167,7 +168,7 @@ impl Settings {
         self.keys_with_runner().filter(|key| key.starts_with("cfg(")).collect()
     }
 
-    /// The targets, by name or by a `cfg` expression, that have a runner.
+    /// The keys that have a runner: names of targets, and `cfg` expressions.
     fn keys_with_runner(&self) -> impl Iterator<Item = &str> {
         let tables = self.files.iter().filter_map(|(_, table)| table.get("target")?.as_table());
         let keys = tables.flatten().filter(|(_, value)| value.get("runner").is_some());
@@ -175,7 +176,7 @@ impl Settings {
     }
 }
 
-/// Where cargo keeps the configuration of the user.
+/// The directory of the user's cargo configuration.
 fn cargo_home(variables: &Variables) -> Option<PathBuf> {
     let named = variables.get("CARGO_HOME").map(PathBuf::from);
     named.or_else(|| Some(std::env::home_dir()?.join(".cargo")))
@@ -186,24 +187,23 @@ pub(super) fn variable_of_runner(target: &str) -> String {
     format!("CARGO_TARGET_{}_RUNNER", target.to_uppercase().replace('-', "_"))
 }
 
-/// True for the file of a target's specification.
+/// Whether a target is the file of a target specification.
 pub(super) fn is_specification(target: &str) -> bool {
     Path::new(target).extension().is_some_and(|extension| extension == "json")
 }
 
-/// The name by which cargo calls a target: of one that a file specifies, the file's.
+/// The name of a target; for the file of a specification, the file's stem.
 pub(super) fn name_of_target(target: &str) -> String {
     let stem = Path::new(target).file_stem().filter(|_| is_specification(target));
     stem.map_or(target.to_owned(), |stem| stem.to_string_lossy().into_owned())
 }
 
-/// The cfg values that `rustc --print cfg` printed.
+/// Parses the output of `rustc --print cfg`.
 pub(super) fn cfg_values(printed: &str) -> Vec<Cfg> {
     printed.lines().filter_map(|line| Cfg::from_str(line).ok()).collect()
 }
 
-/// What relative paths in a configuration file are relative to: the directory that holds
-/// `.cargo`.
+/// The directory that contains `.cargo`: relative paths in a configuration file are relative to it.
 fn root_of(file: &Path) -> &Path {
     file.parent().and_then(Path::parent).unwrap_or(Path::new("/"))
 }
@@ -220,7 +220,7 @@ fn included(value: Option<&Value>) -> impl Iterator<Item = String> {
     })
 }
 
-/// A text with blanks between its words, or a list of words.
+/// Parses a string of words separated by blanks, or a list of words.
 fn words(value: &Value) -> Vec<String> {
     match value {
         Value::String(text) => text.split_whitespace().map(String::from).collect(),
@@ -236,7 +236,7 @@ fn runner(value: &Value, base: &Path, origin: String) -> Option<Runner> {
     Some(Runner { words: words.collect(), origin })
 }
 
-/// A program is looked for on the PATH unless its name has a slash.
+/// A program whose name has no slash is searched on the PATH.
 fn program(name: &str, base: &Path) -> OsString {
     if name.contains('/') { base.join(name).into() } else { name.into() }
 }
@@ -287,7 +287,7 @@ mod tests {
             ("app/.cargo/config.toml", "[target.'cfg(unix)']\nrunner = [\"./near me\", \"x y\"]\n"),
             ("app/deep/.cargo/config", "[target.x86_64-unknown-linux-gnu]\nrunner = \"qemu\"\n"),
         ]);
-        // A `CARGO_HOME` without files, so that the machine's own configuration has no say.
+        // A `CARGO_HOME` without files hides the machine's own configuration.
         let home = [("CARGO_HOME", "/nonexistent")];
         let found = |below| words_in(&project, below, &home).unwrap();
         assert_eq!(found(""), Some("ROOT/tools/run -v".into()));

@@ -13,25 +13,26 @@ use command::Build;
 pub use command::questions;
 pub use sources::{Sources, is_module_file};
 
-/// The file of a workspace.
+/// The name of a workspace file.
 pub const WORKSPACE: &str = "go.work";
 
-/// Where a Go program is built.
+/// The directories and settings with which a Go program is built.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
     /// The directory in which commands run.
     pub directory: &'a Path,
-    /// The directory of the `go.mod` or, where there is none, of the `go.work`.
+    /// The directory of the `go.mod` or, if there is none, of the `go.work`.
     pub module: &'a Path,
-    /// The file to build.
+    /// The file that the build makes.
     pub artifact: &'a Path,
-    /// Flags for the linker, unless others are given.
+    /// Linker flags to use unless others are set.
     pub ldflags: &'a str,
-    /// The value of `GOFLAGS`, if it is set.
+    /// The value of `GOFLAGS`, or empty.
     pub goflags: &'a str,
 }
 
-/// Chooses the package to build, and asks go where that is not clear.
+/// Chooses the package to build, and derives the plan. Asks the go command if the package is not
+/// clear.
 pub async fn plan(place: Place<'_>, selection: &Selection, ask: &impl Ask) -> Result<Plan> {
     let package = package(place, selection, ask).await?;
     let mut build: Vec<OsString> = ["go", "build"].map(OsString::from).into();
@@ -63,12 +64,12 @@ pub fn links_by_default(flags: &[String], goflags: &str) -> bool {
     !command::has_flag(flags, "ldflags") && !command::has_flag(&goflags, "ldflags")
 }
 
-/// The quotes may be around a whole flag in `GOFLAGS`.
+/// Removes leading quotes: in `GOFLAGS` they may surround a whole flag.
 fn unquoted(word: &str) -> String {
     word.trim_start_matches(['\'', '"']).to_owned()
 }
 
-/// The value of `GOFLAGS` in the environment, or in the file that `go env -w` writes.
+/// Returns `GOFLAGS` from the environment, or from the file that `go env -w` writes.
 pub fn goflags() -> String {
     if let Ok(set) = std::env::var("GOFLAGS") {
         return set;
@@ -90,7 +91,7 @@ pub fn goflags() -> String {
     text.lines().find_map(|line| line.strip_prefix("GOFLAGS=")).unwrap_or_default().to_owned()
 }
 
-/// The file of the workspace that is used in this directory, as the go command finds it.
+/// Returns the workspace file in use in this directory, as the go command finds it.
 pub fn workspace(directory: &Path) -> Option<PathBuf> {
     match std::env::var_os("GOWORK").filter(|set| !set.is_empty()) {
         Some(set) if set == "off" => None,
@@ -101,8 +102,8 @@ pub fn workspace(directory: &Path) -> Option<PathBuf> {
     }
 }
 
-/// These questions, with the variables that decide what go builds. (Others may be secrets,
-/// which have no place on a command line.)
+/// Adds the variables that affect Go builds to these queries. Other variables may be secrets, and
+/// command lines are visible to other users.
 pub fn with_variables(questions: &[Question], variables: &[(String, String)]) -> Vec<Question> {
     let is_gos = |name: &str| name.starts_with("GO") || name.starts_with("CGO_") || name == "PATH";
     let words: Vec<OsString> = variables
@@ -123,8 +124,8 @@ pub fn with_variables(questions: &[Question], variables: &[(String, String)]) ->
     questions.iter().map(with).collect()
 }
 
-/// Asks these questions: what is the program built from? An answer that is missing is one that
-/// may lack anything.
+/// Runs these queries for the sources of the program. A query that fails makes the result
+/// incomplete.
 pub async fn sources(questions: Vec<Question>, ask: &impl Ask) -> Sources {
     let mut all: Option<Sources> = None;
     for question in questions {
@@ -141,7 +142,7 @@ pub async fn sources(questions: Vec<Question>, ask: &impl Ask) -> Sources {
     all.unwrap_or_else(|| Sources::unknown("nothing was asked".to_owned()))
 }
 
-/// The last line of an error, without the long command that it begins with.
+/// Returns the last line of an error, without the long command that precedes it.
 fn briefly(error: &Error) -> String {
     let text = error.to_string();
     let mut lines = text.lines().filter(|line| !line.starts_with("  ") && !line.is_empty());
@@ -151,9 +152,9 @@ fn briefly(error: &Error) -> String {
     reason.map_or(last, |(_, reason)| reason).to_owned()
 }
 
-// Which package is built
+// Choosing the package
 
-/// A package of the modules here.
+/// A package of the local modules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Package {
     name: String,
@@ -166,7 +167,7 @@ impl Package {
         self.name == "main"
     }
 
-    /// How the go command is told of it here.
+    /// The argument by which the go command finds it from this directory.
     fn label(&self, here: &Path) -> String {
         match self.directory.strip_prefix(here) {
             Ok(below) if below.as_os_str().is_empty() => ".".to_owned(),
@@ -175,8 +176,8 @@ impl Package {
         }
     }
 
-    /// What the go command calls the program: the last part of the import path that is no
-    /// version.
+    /// The name of the executable in the go command: the last element of the import path that is
+    /// not a version.
     fn program(&self) -> &str {
         let mut parts = self.import_path.rsplit('/');
         let last = parts.next().unwrap_or_default();
@@ -186,7 +187,7 @@ impl Package {
         if is_version { parts.next().unwrap_or(last) } else { last }
     }
 
-    /// A part of its path names it.
+    /// Whether a part of its path matches this name.
     fn is_called(&self, name: &str) -> bool {
         let end = format!("/{name}");
         self.program() == name || self.import_path.ends_with(&end) || self.directory.ends_with(name)
@@ -210,7 +211,7 @@ async fn package(place: Place<'_>, selection: &Selection, ask: &impl Ask) -> Res
             Some(clause) if clause == "main" => return Ok(as_path(name)),
             Some(clause) => other = Some(clause),
             None if is_path || name.contains("...") || command::is_go_file(name) => {
-                // The go command says what is wrong with it.
+                // The go command reports what is wrong with it.
                 return Ok(name.clone());
             }
             None => {}
@@ -234,7 +235,7 @@ async fn package(place: Place<'_>, selection: &Selection, ask: &impl Ask) -> Res
     }
 }
 
-/// What a person could have meant.
+/// Adds the available main packages to the error.
 fn offer(error: Error, packages: &[Package], here: &Path) -> Error {
     let mains = labels(packages.iter().filter(|package| package.is_main()), here);
     if mains.is_empty() { error } else { error.remedy(format!("available: {}", mains.join(", "))) }
@@ -246,7 +247,8 @@ fn labels<'a>(packages: impl Iterator<Item = &'a Package>, here: &Path) -> Vec<S
     labels
 }
 
-/// A directory as the go command wants it: it takes `services/api` for an import path.
+/// Returns a directory as a relative path: the go command would take `services/api` for an import
+/// path.
 fn as_path(written: &str) -> String {
     let written = written.trim_end_matches('/');
     match written {
@@ -256,7 +258,7 @@ fn as_path(written: &str) -> String {
     }
 }
 
-/// The patterns that match all packages of the module, or of the workspace.
+/// Returns the patterns that match all packages of the module, or of the workspace.
 async fn patterns(place: Place<'_>, all: bool, ask: &impl Ask) -> Result<Vec<OsString>> {
     let is_module = place.module.join("go.mod").is_file();
     if is_module && !(all && workspace(place.directory).is_some()) {
@@ -269,7 +271,7 @@ async fn patterns(place: Place<'_>, all: bool, ask: &impl Ask) -> Result<Vec<OsS
     Ok(modules.map(|module| format!("{module}/...").into()).collect())
 }
 
-/// All packages that these patterns match.
+/// Lists all packages that match these patterns.
 async fn list(patterns: &[OsString], here: &Path, ask: &impl Ask) -> Result<Vec<Package>> {
     if patterns.is_empty() {
         return Ok(Vec::new());
@@ -286,7 +288,7 @@ fn parse(line: &str) -> Option<Package> {
     let mut fields = line.split('\t');
     let (name, directory, import_path) = (fields.next()?, fields.next()?, fields.next()?);
     let directory = Path::new(directory);
-    // The go command believes the variable PWD, which may lead through links.
+    // The go command uses the variable PWD, which may contain symbolic links.
     let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
     (!name.is_empty()).then(|| Package {
         name: name.to_owned(),
@@ -295,7 +297,7 @@ fn parse(line: &str) -> Option<Package> {
     })
 }
 
-/// The package to build, where none is named.
+/// Chooses the package to build if none is named.
 fn choose(packages: &[Package], here: &Path) -> Result<String> {
     let mains = labels(packages.iter().filter(|package| package.is_main()), here);
     if mains.iter().any(|main| main == ".") {
@@ -313,7 +315,7 @@ fn choose(packages: &[Package], here: &Path) -> Result<String> {
     }
 }
 
-/// The main package of this name: a path, an import path, or the end of one.
+/// Finds the main package with this name: a path, an import path, or the end of one.
 fn named(packages: &[Package], name: &str, here: &Path, flag: &str) -> Result<String> {
     let wanted = name.trim_end_matches('/');
     let is_exactly = |package: &&Package| {
@@ -338,7 +340,7 @@ fn named(packages: &[Package], name: &str, here: &Path, flag: &str) -> Result<St
             let error = Error::usage(shown, format!("{label} is package {clause}, not main"));
             Err(offer(error, packages, here))
         }
-        // The import path of a module that is required, say.
+        // For example the import path of a required module.
         ([], None) if wanted.split('/').next().is_some_and(|first| first.contains('.')) => {
             Ok(wanted.to_owned())
         }
@@ -348,7 +350,8 @@ fn named(packages: &[Package], name: &str, here: &Path, flag: &str) -> Result<St
     }
 }
 
-/// The name in the package clause of the Go files in a directory; `main` if any has it.
+/// Returns the name in the package clauses of the Go files in a directory: `main` if any file has
+/// it.
 fn clause_at(directory: &Path) -> Option<String> {
     let mut clause = None;
     for entry in directory.read_dir().ok()?.flatten() {
@@ -367,7 +370,7 @@ fn clause_at(directory: &Path) -> Option<String> {
     clause
 }
 
-/// The name in the package clause; `None` for a file that is never built.
+/// Returns the name in the package clause; `None` for a file that is never built.
 fn clause_of(text: &str) -> Option<String> {
     let mut rest = text.trim_start_matches('\u{feff}').trim_start();
     loop {

@@ -1,5 +1,5 @@
-//! `go build` as people write it in a command for the shell: which packages it builds, and
-//! how.
+//! Finds `go build` and similar commands in the text of a shell command: the packages that they
+//! build, and how.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -31,11 +31,11 @@ const WITH_VALUE: [&str; 21] = [
     "toolexec",
     "vettool",
 ];
-/// Those of all its flags that decide which files are built.
+/// The flags that affect which files are built.
 const DECIDING: [&str; 8] =
     ["tags", "mod", "modfile", "overlay", "race", "msan", "asan", "compiler"];
 
-/// The name of a flag, and its value if that is in the same word.
+/// Returns the name of a flag, and its value if that is in the same word.
 fn flag(word: &str) -> Option<(&str, Option<&str>)> {
     let bare = word.strip_prefix("--").or_else(|| word.strip_prefix('-'))?;
     Some(match bare.split_once('=') {
@@ -44,17 +44,17 @@ fn flag(word: &str) -> Option<(&str, Option<&str>)> {
     })
 }
 
-/// Whether this names a file instead of a package.
+/// Whether this is a Go file instead of a package.
 pub(super) fn is_go_file(word: &str) -> bool {
     Path::new(word).extension().is_some_and(|end| end == "go")
 }
 
-/// Whether one of these words is the flag of this name.
+/// Whether these words contain the flag with this name.
 pub(super) fn has_flag(words: &[String], name: &str) -> bool {
     words.iter().filter_map(|word| flag(word)).any(|(one, _)| one == name)
 }
 
-/// Flags and packages behind `go build`, sorted by what they mean to `go list`.
+/// The arguments of `go build`, as `go list` needs them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Build {
     /// `-C`.
@@ -64,7 +64,8 @@ pub(super) struct Build {
 }
 
 impl Build {
-    /// `has_args`: what follows the first package is for the program (`go run`).
+    /// Parses the arguments. With `has_args`, words after the first package are for the program
+    /// (`go run`).
     pub(super) fn of(words: &[String], has_args: bool) -> Self {
         let mut build = Self::default();
         let mut words = words.iter();
@@ -97,7 +98,8 @@ impl Build {
         build
     }
 
-    /// Asks for all that these packages are built from. `variables` stand before the command.
+    /// Returns the query for all files that these packages are built from. The command is run with
+    /// these variables.
     pub(super) fn question(self, directory: &Path, variables: &[String]) -> Question {
         let mut argv: Vec<OsString> = Vec::new();
         if !variables.is_empty() {
@@ -117,8 +119,8 @@ impl Build {
     }
 }
 
-/// What to ask so as to learn what a command for the shell builds by `go build`, `go run` or
-/// `go install`; nothing where it does not.
+/// Returns the queries for what a shell command builds by `go build`, `go run` or `go install`;
+/// none if it does not use these.
 pub fn questions(text: &str, directory: &Path) -> Vec<Question> {
     let mut here: PathBuf = directory.to_owned();
     let mut found = Vec::new();
@@ -133,13 +135,13 @@ pub fn questions(text: &str, directory: &Path) -> Vec<Question> {
         match words {
             [cd, to] if cd == "cd" => here = here.join(to),
             [go, rest @ ..] if Path::new(go).file_name().is_some_and(|name| name == "go") => {
-                // `go -C dir build` is an error, but `go build -C dir` is none.
+                // `go build -C dir` is valid, while `go -C dir build` is an error.
                 let Some((what, rest)) = rest.split_first() else { continue };
                 if !["build", "run", "install"].contains(&what.as_str()) {
                     continue;
                 }
                 let build = Build::of(rest, what == "run");
-                // What the shell would put in is not known.
+                // The results of shell expansions are unknown.
                 let is_known = |word: &String| !word.contains(['$', '`']);
                 if build.packages.iter().chain(&build.flags).chain(&variables).all(is_known) {
                     found.push(build.question(&here, &variables));
@@ -151,9 +153,9 @@ pub fn questions(text: &str, directory: &Path) -> Vec<Question> {
     found
 }
 
-/// The simple commands in a text for the shell, as words.
+/// Splits shell text into simple commands, as words.
 fn commands(text: &str) -> Vec<Vec<String>> {
-    // Lines, and what stands between them, end a command, unless quoted.
+    // Line ends and operators separate commands, unless quoted.
     let mut parts = vec![String::new()];
     let mut quote = None;
     let mut chars = text.chars().peekable();

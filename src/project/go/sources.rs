@@ -1,4 +1,4 @@
-//! What a Go program is built from, as `go list` names it.
+//! The files that a Go program is built from, as reported by `go list`.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -7,22 +7,22 @@ use std::path::{Component, Path, PathBuf};
 use globset::{GlobBuilder, GlobMatcher};
 use serde::Deserialize;
 
-/// The fields of `go list -json` that are read. Their names are those of [`Listed`].
+/// The fields of `go list -json` that are read: those of [`Listed`].
 pub(super) const FIELDS: &str = "Dir,Standard,Module,GoFiles,CgoFiles,CFiles,CXXFiles,MFiles,\
                                  HFiles,FFiles,SFiles,SwigFiles,SwigCXXFiles,SysoFiles,\
                                  IgnoredGoFiles,EmbedPatterns,EmbedFiles,Error,DepsErrors,\
                                  Incomplete";
-/// The ends of the names of files that the go command compiles.
+/// Extensions of files that the go command compiles.
 const COMPILED: [&str; 21] = [
     "go", "c", "cc", "cpp", "cxx", "m", "h", "hh", "hpp", "hxx", "f", "F", "for", "f90", "s", "S",
     "sx", "swig", "swigcxx", "syso", "inc",
 ];
 /// Files that decide which modules are used.
 const MODULE_FILES: [&str; 4] = ["go.mod", "go.sum", "go.work", "go.work.sum"];
-/// Directories that can never be embedded.
+/// Directories that are never embedded.
 const NEVER_EMBEDDED: [&str; 4] = [".git", ".hg", ".svn", ".bzr"];
-/// Ends of file names by which the go command ignores a file on other systems: `x_windows.go`.
-/// Only read for files that `go list` has named as ignored.
+/// Suffixes of file names by which the go command ignores a file on other systems: `x_windows.go`.
+/// Used only for files that `go list` reports as ignored.
 const SYSTEMS: [&str; 38] = [
     "aix",
     "android",
@@ -64,22 +64,21 @@ const SYSTEMS: [&str; 38] = [
     "armbe",
 ];
 
-/// What a program is built from: packages of the main module, of other modules of a
-/// workspace, and of directories that take the place of modules. Not the standard library,
-/// and not what lies in the module cache.
+/// The sources of a program: packages of the main module, of other modules of a workspace, and of
+/// directories that replace modules. Without the standard library and the module cache.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sources {
-    /// Every file that was named.
+    /// Every reported file.
     files: BTreeSet<PathBuf>,
-    /// The directories of packages: a new Go file in one of them belongs to the program.
+    /// The directories of packages. A new Go file in one of them is part of the program.
     packages: BTreeSet<PathBuf>,
     /// The directories of modules.
     modules: BTreeSet<PathBuf>,
-    /// Files in these directories that are for other systems, by their names.
+    /// Files in the package directories that are for other systems, by their names.
     for_others: BTreeSet<PathBuf>,
-    /// What is embedded: new files that match belong to the program.
+    /// Embed patterns. New files that match are part of the program.
     embeds: Vec<Embed>,
-    /// Why this may not be everything. Then files are judged by their extension as well.
+    /// Why the sources may be incomplete. Then files are also judged by their extension.
     error: Option<String>,
 }
 
@@ -88,18 +87,17 @@ pub struct Sources {
 struct Embed {
     /// The directory of the package.
     package: PathBuf,
-    /// As written, without `all:`.
+    /// The pattern as written, without `all:`.
     pattern: String,
-    /// Files whose names begin with `.` or `_` are embedded, too.
+    /// Whether files are also embedded whose names begin with `.` or `_`.
     all: bool,
-    /// One for each part of the path.
+    /// One matcher per part of the path.
     parts: Vec<GlobMatcher>,
-    /// The directory that is to be watched with all below it; `None` where that is the
-    /// package's own.
+    /// The directory to watch recursively; `None` if it is the package's own directory.
     directory: Option<PathBuf>,
 }
 
-/// One package, as `go list` prints it.
+/// One package, as printed by `go list`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Listed {
@@ -149,11 +147,11 @@ struct Failure {
 }
 
 impl Listed {
-    /// It lies neither in the standard library nor in the module cache.
+    /// Whether the package is outside the standard library and the module cache.
     fn is_local(&self) -> bool {
         let Some(module) = &self.module else { return !self.standard };
         let is_replaced = module.replace.as_ref().is_some_and(|by| by.version.is_none());
-        // A vendored package has a module, but lies elsewhere.
+        // A vendored package has a module, but is outside the module's directory.
         let is_there = module.dir.as_ref().is_some_and(|place| self.dir.starts_with(place));
         !self.standard && (module.main || is_replaced || !is_there)
     }
@@ -186,7 +184,7 @@ impl Listed {
 }
 
 impl Sources {
-    /// Reads what `go list` printed. `workspace` is the `go.work` in use, if there is one.
+    /// Parses the output of `go list`. `workspace` is the `go.work` in use, if there is one.
     pub(super) fn read(answer: &[u8], workspace: Option<&Path>) -> Self {
         let mut sources = Self::default();
         let packages = serde_json::Deserializer::from_slice(answer).into_iter::<Listed>();
@@ -209,7 +207,7 @@ impl Sources {
         sources
     }
 
-    /// Nothing is known, for this reason.
+    /// Returns unknown sources, for this reason.
     pub(super) fn unknown(why: String) -> Self {
         Self { error: Some(why), ..Self::default() }
     }
@@ -221,7 +219,7 @@ impl Sources {
         if !package.is_local() || package.dir.as_os_str().is_empty() {
             return;
         }
-        // The go command believes the variable PWD, which may lead through links.
+        // The go command uses the variable PWD, which may contain symbolic links.
         let directory = package.dir.canonicalize().unwrap_or_else(|_| package.dir.clone());
         self.files.extend(package.files().map(|file| directory.join(file)));
         let is_for_others = |file: &&PathBuf| is_for_other_system(file);
@@ -235,7 +233,7 @@ impl Sources {
             let file = canonical_parent(file);
             if let Some(place) = file.parent().filter(|_| module.main || module.replace.is_some()) {
                 if module.main {
-                    // They may come into being, too.
+                    // These files may also be created later.
                     self.files.insert(place.join("go.sum"));
                     self.files.insert(place.join("go.work"));
                 }
@@ -245,7 +243,7 @@ impl Sources {
         }
     }
 
-    /// Both together. What may not be everything stays so.
+    /// Returns the union. It is incomplete if either of them is.
     #[must_use]
     pub fn and(mut self, other: &Self) -> Self {
         self.files.extend(other.files.iter().cloned());
@@ -261,8 +259,8 @@ impl Sources {
         self
     }
 
-    /// What is known now that these were listed after the former: a listing with an error may
-    /// lack anything, so that nothing is forgotten.
+    /// Returns the current knowledge after this listing. A listing with an error may be incomplete,
+    /// so the former sources are kept.
     #[must_use]
     pub fn after(self, former: Option<&Self>) -> Self {
         match former {
@@ -271,7 +269,7 @@ impl Sources {
         }
     }
 
-    /// Why this may not be everything.
+    /// Why the sources may be incomplete.
     pub fn error(&self) -> Option<&str> {
         self.error.as_deref()
     }
@@ -281,15 +279,14 @@ impl Sources {
         self.packages.iter()
     }
 
-    /// Whether a build reads this file: one that was named, or one that would be if it were
-    /// there.
+    /// Whether a build reads this file, or would read it if it existed.
     pub fn has(&self, path: &Path) -> bool {
         self.files.contains(path)
             || self.is_in_package(path)
             || self.embeds.iter().any(|embed| embed.has(path))
     }
 
-    /// Whether a build reads this file; `None` where that is not known.
+    /// Whether a build reads this file; `None` if that is unknown.
     pub fn judge(&self, path: &Path) -> Option<bool> {
         if self.has(path) {
             return Some(true);
@@ -298,7 +295,7 @@ impl Sources {
         (is_ours && self.error.is_none()).then_some(false)
     }
 
-    /// A file that is compiled as soon as it is in the directory of a package.
+    /// Whether this file is compiled because it is in the directory of a package.
     fn is_in_package(&self, path: &Path) -> bool {
         let name = path.file_name().unwrap_or_default().as_encoded_bytes();
         is_compiled(path)
@@ -309,7 +306,7 @@ impl Sources {
             && !self.for_others.contains(path)
     }
 
-    /// Whether something that a build reads lies, or may lie, in this directory or below it.
+    /// Whether files that a build reads may be in this directory or below it.
     pub fn leads_to(&self, directory: &Path) -> bool {
         self.packages.contains(directory)
             || has_below(&self.packages, directory)
@@ -317,18 +314,18 @@ impl Sources {
             || self.embeds.iter().any(|embed| embed.leads_to(directory))
     }
 
-    /// Whether the module in this directory is none that the program is built from.
+    /// Whether the program is not built from the module in this directory.
     pub fn is_foreign_module(&self, directory: &Path) -> bool {
         self.error.is_none() && !self.modules.contains(directory) && !self.leads_to(directory)
     }
 
-    /// The files, and the directories that are embedded.
+    /// The files, and the embedded directories.
     pub fn all(&self) -> impl Iterator<Item = &PathBuf> {
         self.files.iter().chain(self.embeds.iter().filter_map(|embed| embed.directory.as_ref()))
     }
 
-    /// Whether watching for these is the same as watching for the others: those that only one
-    /// of them names lie in directories that are watched for any Go file.
+    /// Whether both require the same watches: files that only one of them contains must be in
+    /// directories that are watched for any Go file.
     pub fn is_watched_as(&self, other: &Self) -> bool {
         let differ = self.files.symmetric_difference(&other.files);
         self.packages == other.packages
@@ -339,8 +336,8 @@ impl Sources {
             && differ.into_iter().all(|file| self.is_in_package(file))
     }
 
-    /// Whether a save of this file, or the coming or going of this directory, may change what
-    /// `go list` names.
+    /// Whether the output of `go list` may change when this file is saved, or this directory is
+    /// created or deleted.
     pub fn may_change_by(path: &Path) -> bool {
         is_compiled(path) || is_module_file(path) || path.extension().is_none() || !path.exists()
     }
@@ -354,7 +351,7 @@ impl Embed {
         };
         let pattern = pattern.trim_end_matches('/');
         let parts = pattern.split('/').filter(|part| *part != ".").map(|part| {
-            // Braces are nothing special to the go command.
+            // Braces have no special meaning in Go's patterns.
             let glob = part.replace('{', "[{]").replace('}', "[}]");
             let mut glob = GlobBuilder::new(&glob);
             let glob = glob.literal_separator(true).backslash_escape(true).build();
@@ -383,8 +380,8 @@ impl Embed {
         Some(parts.collect())
     }
 
-    /// The beginning of a path matches the beginning of the pattern, and what follows has
-    /// names that are embedded.
+    /// Whether the first parts of a path match the pattern, and the other parts have names that are
+    /// embedded.
     fn fits(&self, parts: &[&std::ffi::OsStr]) -> bool {
         let is_embedded = |part: &&std::ffi::OsStr| {
             let name = part.as_encoded_bytes();
@@ -402,7 +399,7 @@ impl Embed {
         })
     }
 
-    /// Something in this directory, or below it, may be embedded.
+    /// Whether files in this directory, or below it, may be embedded.
     fn leads_to(&self, directory: &Path) -> bool {
         self.package.starts_with(directory)
             || self.parts_of(directory).is_some_and(|parts| self.fits(&parts))
@@ -431,7 +428,7 @@ fn is_for_other_system(file: &Path) -> bool {
     stem.rsplit_once('_').is_some_and(|(_, end)| SYSTEMS.contains(&end))
 }
 
-/// A file in the directory that its own may be a link to.
+/// Returns the path of a file with the symbolic links of its directory resolved.
 fn canonical_parent(file: &Path) -> PathBuf {
     let parent = file.parent().and_then(|parent| parent.canonicalize().ok());
     match (parent, file.file_name()) {
@@ -440,7 +437,7 @@ fn canonical_parent(file: &Path) -> PathBuf {
     }
 }
 
-/// One of the paths lies below this directory.
+/// Whether one of the paths is below this directory.
 fn has_below(paths: &BTreeSet<PathBuf>, directory: &Path) -> bool {
     let after = (Bound::Excluded(directory), Bound::Unbounded);
     paths.range::<Path, _>(after).next().is_some_and(|next| next.starts_with(directory))

@@ -1,12 +1,12 @@
-//! What clients see while the program is rebuilt and replaced again and again:
-//! `cargo bench --bench downtime`.
+//! What clients see while the program is rebuilt and replaced repeatedly: `cargo bench --bench
+//! downtime`.
 //!
-//! A build takes 500 ms, the program 300 ms from its start until it serves, an answer 20 ms.
-//! Twenty clients open a connection for each request, twenty others keep theirs. A graceful
-//! program ends when it has answered whom it has let in; an abrupt one at once.
+//! A build takes 500 ms, the program 300 ms from its start until it serves, an answer 20 ms. Twenty
+//! clients open a connection for each request, twenty others keep theirs open. A graceful program
+//! exits when it has answered on all accepted connections; an abrupt one exits at once.
 
-#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "it prints, and stops if it cannot")]
-#![allow(dead_code, reason = "each benchmark uses a part of what they share")]
+#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "prints; panics on errors")]
+#![allow(dead_code, reason = "each benchmark uses only a part of `common`")]
 
 mod common;
 
@@ -31,10 +31,10 @@ const CLIENTS: usize = 20;
 const BUILD: &str = "sleep 0.5; cp src/version.txt out/version";
 const BOOT: Duration = Duration::from_millis(300);
 const ANSWER: Duration = Duration::from_millis(20);
-/// A graceful program goes on reading for so long from whom it has let in last.
-const LAST_LOOK: Duration = Duration::from_millis(100);
+/// Time for which a graceful program keeps reading from open connections before it exits.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// How the program is replaced, and the configuration that says so.
+/// How the program is replaced, and the configuration for it.
 const MODES: [(&str, &str); 3] = [
     ("it opens the port", ""),
     ("[[listen]], restart", "[[listen]]\naddress = PORT\n"),
@@ -68,7 +68,7 @@ fn main() {
 
 // The program
 
-/// Answers on descriptor 3, or on a port of its own, until it is asked to end.
+/// Answers on descriptor 3, or on a port of its own, until SIGTERM.
 fn serve(port: u16, is_graceful: bool) -> ! {
     let mut asked = SigSet::empty();
     asked.add(Signal::SIGTERM);
@@ -85,7 +85,7 @@ fn serve(port: u16, is_graceful: bool) -> ! {
     thread::sleep(BOOT);
     let inherited = ListenFd::from_env().take_tcp_listener(0).unwrap();
     let listener = inherited.unwrap_or_else(|| TcpListener::bind(("127.0.0.1", port)).unwrap());
-    // Another generation may be quicker, so that it must not wait in `accept`.
+    // Another generation may accept the connection first, so this one must not block in `accept`.
     listener.set_nonblocking(true).unwrap();
     if let Some(path) = std::env::var_os("NOTIFY_SOCKET") {
         UnixDatagram::unbound().unwrap().send_to(b"READY=1", path).unwrap();
@@ -110,14 +110,14 @@ fn serve(port: u16, is_graceful: bool) -> ! {
     std::process::exit(0)
 }
 
-/// Answers request after request on one connection; at the end, those that come at once.
+/// Answers requests on one connection. At the end, still answers those that arrive at once.
 fn converse(mut stream: TcpStream, is_over: &AtomicBool) {
     stream.set_nonblocking(true).unwrap();
     let mut end = None;
     let mut request = Vec::new();
     loop {
         if is_over.load(Ordering::Relaxed) {
-            let end = *end.get_or_insert_with(|| Instant::now() + LAST_LOOK);
+            let end = *end.get_or_insert_with(|| Instant::now() + DRAIN_TIMEOUT);
             if Instant::now() > end {
                 break;
             }
@@ -170,7 +170,7 @@ fn measure(config: &str, end: &str, cycles: u32) -> (Seen, Seen) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hotrun"));
     command.current_dir(&project.root).process_group(0);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let hotrun = Ended(command.spawn().unwrap());
+    let hotrun = Running(command.spawn().unwrap());
     while ask(&mut None, port, true).is_err() {
         thread::sleep(Duration::from_millis(10));
     }
@@ -213,7 +213,7 @@ fn request_until(is_over: &AtomicBool, port: u16, is_new: bool) -> Seen {
                 stream = None;
                 if error.kind() == ErrorKind::ConnectionRefused {
                     seen.refused += 1;
-                    // Who is refused asks again soon; faster would only count more of the same.
+                    // Retrying faster would only count the same failure more often.
                     thread::sleep(Duration::from_millis(10));
                 } else {
                     seen.reset += 1;
@@ -243,10 +243,10 @@ fn ask(stream: &mut Option<TcpStream>, port: u16, is_new: bool) -> io::Result<()
     Ok(())
 }
 
-/// hotrun, which is asked to end when this is dropped.
-struct Ended(Child);
+/// A running hotrun, which is stopped when this is dropped.
+struct Running(Child);
 
-impl Drop for Ended {
+impl Drop for Running {
     fn drop(&mut self) {
         let _ = kill(Pid::from_raw(self.0.id().try_into().unwrap()), Signal::SIGINT);
         let _ = self.0.wait();

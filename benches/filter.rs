@@ -1,7 +1,7 @@
-//! How many paths the filter judges in a second: `cargo bench --bench filter`.
+//! How many paths per second the filter judges: `cargo bench --bench filter`.
 
-#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "it prints, and stops if it cannot")]
-#![allow(dead_code, reason = "each benchmark uses a part of what they share")]
+#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "prints; panics on errors")]
+#![allow(dead_code, reason = "each benchmark uses only a part of `common`")]
 
 mod common;
 
@@ -14,10 +14,10 @@ use hotrun::error::{Error, Result};
 use hotrun::filter::{Filter, Verdict};
 use hotrun::project::{Ask, Question};
 
-/// The configurations have a `cmd`, so that nobody is asked.
-struct Nobody;
+/// Answers no queries: the configurations have a `cmd`, so there are none.
+struct NoAnswers;
 
-impl Ask for Nobody {
+impl Ask for NoAnswers {
     async fn ask(&self, question: Question) -> Result<Vec<u8>> {
         Err(Error::failed("the benchmark", format!("{:?} was asked for", question.argv)))
     }
@@ -47,7 +47,7 @@ fn main() {
         let options =
             Options { directory: place.clone(), config: Some(file.into()), ..Options::default() };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let config = runtime.block_on(config::load(&options, &Nobody)).unwrap();
+        let config = runtime.block_on(config::load(&options, &NoAnswers)).unwrap();
         std::fs::remove_dir_all(&place).unwrap();
         let filter = Filter::new(config.watch);
         let extensions = ["rs", "go", "html", "css", "o", "js"];

@@ -1,8 +1,8 @@
-//! What it costs when nothing happens: `cargo bench --bench idle`.
+//! The cost of running idle: `cargo bench --bench idle`.
 
-#![expect(clippy::print_stdout, reason = "it prints")]
-#![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on stops")]
-#![allow(dead_code, reason = "each benchmark uses a part of what they share")]
+#![expect(clippy::print_stdout, reason = "a benchmark prints")]
+#![expect(clippy::unwrap_used, reason = "a benchmark panics on errors")]
+#![allow(dead_code, reason = "each benchmark uses only a part of `common`")]
 
 mod common;
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::{Project, Tool, head, option, row, tools};
 
 fn main() {
-    common::be_what_was_asked_for();
+    common::run_as_helper();
     let seconds = option("seconds", 10);
     head(&format!("idle for {seconds} s"), &["cpu ms", "switches/s", "memory MiB"]);
     let all = [

@@ -1,10 +1,10 @@
 //! From a save to the new process, in milliseconds: `cargo bench --bench save`.
 //!
-//! All tools are up at once, each on a project of its own; save after save they take turns,
-//! so that a slow moment of the machine hits all alike.
+//! All tools run at the same time, each on its own project. They take turns after each save, so
+//! that a slow moment of the machine affects all of them.
 
-#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "it prints, and stops if it cannot")]
-#![allow(dead_code, reason = "each benchmark uses a part of what they share")]
+#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "prints; panics on errors")]
+#![allow(dead_code, reason = "each benchmark uses only a part of `common`")]
 
 mod common;
 
@@ -12,7 +12,7 @@ use std::fs;
 
 use common::{Project, Session, Tool, head, median, milliseconds, now, option, part, row, tools};
 
-/// A way of saving a version; it returns when.
+/// A way of saving a version. Returns the time.
 type Way = fn(&Project, &str) -> u64;
 
 const WAYS: [(&str, Way); 3] =
@@ -26,7 +26,8 @@ fn renamed(project: &Project, version: &str) -> u64 {
     at
 }
 
-/// A probe, the old file renamed to a backup, the new one written, the backup deleted.
+/// As vim saves: probes the directory, renames the old file to a backup, writes the new one,
+/// deletes the backup.
 fn vim(project: &Project, version: &str) -> u64 {
     let (probe, backup) =
         (project.source().with_file_name("4913"), project.source().with_extension("txt~"));
@@ -39,7 +40,7 @@ fn vim(project: &Project, version: &str) -> u64 {
 }
 
 fn main() {
-    common::be_what_was_asked_for();
+    common::run_as_helper();
     let rounds = option("saves", 20);
     let all = [
         Tool::Floor,

@@ -1,7 +1,7 @@
 //! `git checkout` of a branch in which thousands of files differ: `cargo bench --bench storm`.
 
-#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "it prints, and stops if it cannot")]
-#![allow(dead_code, reason = "each benchmark uses a part of what they share")]
+#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "prints; panics on errors")]
+#![allow(dead_code, reason = "each benchmark uses only a part of `common`")]
 
 mod common;
 
@@ -30,7 +30,7 @@ fn write(project: &Project, files: u32, version: &str) {
 }
 
 fn main() {
-    common::be_what_was_asked_for();
+    common::run_as_helper();
     let (rounds, files) = (option("rounds", 4), option("files", 10_000));
     head(
         &format!("checkout of {files} files ({rounds} rounds, medians)"),

@@ -1,7 +1,7 @@
-//! The start in large trees, four fifths of which are ignored: `cargo bench --bench trees`.
+//! Startup in large trees, four fifths of which are ignored: `cargo bench --bench trees`.
 
-#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "it prints, and stops if it cannot")]
-#![allow(dead_code, reason = "each benchmark uses a part of what they share")]
+#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "prints; panics on errors")]
+#![allow(dead_code, reason = "each benchmark uses only a part of `common`")]
 
 mod common;
 
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::{Project, Tool, head, median, milliseconds, option, row, tools};
 
-/// Out of ten directories.
+/// Shares of every ten directories.
 const SHARES: [(&str, u32, &str); 4] =
     [("src", 2, "txt"), ("node_modules", 5, "js"), ("target", 2, "o"), (".git", 1, "x")];
 
@@ -26,7 +26,7 @@ fn fill(project: &Project, directories: u32) {
     }
 }
 
-/// Saves until a save is seen: when that was.
+/// Saves until a save is detected; returns the time of the start that followed.
 fn seen(project: &Project, tool: Tool) -> Option<u64> {
     let until = Instant::now() + Duration::from_secs(60);
     let gap = if tool == Tool::Nodemon { 500 } else { 80 };
@@ -40,7 +40,7 @@ fn seen(project: &Project, tool: Tool) -> Option<u64> {
 }
 
 fn main() {
-    common::be_what_was_asked_for();
+    common::run_as_helper();
     let rounds = option("rounds", 3);
     let largest = option("largest", 50_000);
     let all = [Tool::Hotrun, Tool::Air, Tool::Wgo, Tool::Watchexec, Tool::Entr, Tool::Nodemon];

@@ -1,8 +1,8 @@
-//! A project, hotrun and its peers at work on it, and what they show. The floor is the least
-//! that can be done: one inotify watch, no filter, no debouncing.
+//! A project, hotrun and its peers running on it, and measurements of them. The floor is a minimal
+//! baseline: one inotify watch, no filter, no debouncing.
 //!
-//! The app of each project is the benchmark's own executable: it says when it was started
-//! and with which version, over a socket, by the clock that all processes share.
+//! The app of each project is the benchmark's own executable. It reports its start time and its
+//! version over a socket, by the monotonic clock, which all processes share.
 
 use std::ffi::OsString;
 use std::fs;
@@ -16,21 +16,22 @@ use nix::sys::signal::{Signal, kill};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
-/// Where an app says that it was started.
+/// The variable with the path of the socket on which an app reports its start.
 const SOCKET: &str = "HOTRUN_BENCH_SOCKET";
-/// Whatever a benchmark starts has this variable.
+/// The variable that marks all processes of a benchmark.
 const MARK: &str = "HOTRUN_BENCH_MARK";
-/// Nothing that is waited for takes this long.
+/// Timeout for every wait.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Nanoseconds by the clock that all processes share.
+/// Nanoseconds of the monotonic clock.
 pub(crate) fn now() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap();
     u64::try_from(now.tv_sec()).unwrap() * 1_000_000_000 + u64::try_from(now.tv_nsec()).unwrap()
 }
 
-/// Call this first: the same executable is the app, and the floor.
-pub(crate) fn be_what_was_asked_for() {
+/// Runs as the app or as the floor if the arguments say so. Must be called first, since all of them
+/// are the same executable.
+pub(crate) fn run_as_helper() {
     let began = now();
     let args: Vec<OsString> = std::env::args_os().collect();
     match args.get(1).and_then(|word| word.to_str()) {
@@ -47,7 +48,7 @@ pub(crate) fn be_what_was_asked_for() {
     }
 }
 
-/// Build and run once, and again whenever a file in the directory was written or renamed.
+/// Builds and runs once, and again whenever a file in the directory was written or renamed.
 #[cfg(target_os = "linux")]
 fn floor(args: &[OsString]) {
     use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
@@ -71,10 +72,10 @@ fn floor(args: &[OsString]) {
 #[cfg(not(target_os = "linux"))]
 fn floor(_: &[OsString]) {}
 
-/// A directory with sources in `src`, and what its app says.
+/// A directory with sources in `src`, and the socket on which its app reports.
 pub(crate) struct Project {
     pub(crate) root: PathBuf,
-    /// The build.
+    /// The build command.
     pub(crate) build: String,
     socket: UnixDatagram,
 }
@@ -87,7 +88,7 @@ pub(crate) struct Start {
 }
 
 impl Project {
-    /// In memory where there is a place for it: a disk has pauses of its own.
+    /// Created in memory if possible, since disks add delays of their own.
     pub(crate) fn new(name: &str) -> Self {
         let base = Some(PathBuf::from("/dev/shm")).filter(|place| place.is_dir());
         let base = base.unwrap_or_else(std::env::temp_dir);
@@ -107,7 +108,7 @@ impl Project {
         self.root.join("src/version.txt")
     }
 
-    /// Writes the version in place; when.
+    /// Overwrites the version file; returns the time.
     pub(crate) fn save(&self, version: &str) -> u64 {
         let mut file = fs::File::create(self.source()).unwrap();
         std::io::Write::write_all(&mut file, format!("{version}\n").as_bytes()).unwrap();
@@ -116,7 +117,7 @@ impl Project {
         at
     }
 
-    /// The next start of an app, if one comes within this time.
+    /// Returns the next start of an app within this time.
     pub(crate) fn next_start(&self, within: Duration) -> Option<Start> {
         let until = Instant::now() + within;
         let mut buffer = [0; 256];
@@ -130,7 +131,7 @@ impl Project {
         None
     }
 
-    /// The start of an app of this version.
+    /// Waits for the start of an app of this version.
     pub(crate) fn wait_for(&self, version: &str) -> Option<Start> {
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until {
@@ -142,7 +143,7 @@ impl Project {
         None
     }
 
-    /// Waits until no app was started for so long; how many were until then.
+    /// Waits until no app has started for this long. Returns the number of starts until then.
     pub(crate) fn settle(&self, quiet: Duration) -> usize {
         std::iter::from_fn(|| self.next_start(quiet)).count()
     }
@@ -159,12 +160,12 @@ impl Drop for Project {
     }
 }
 
-/// A tool, and how it is started.
+/// A tool to measure.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tool {
     Floor,
     Hotrun,
-    /// With a file as `air init` writes it: `delay = 1000`.
+    /// With a file as written by `air init`: `delay = 1000`.
     HotrunGenerated,
     Air,
     AirGenerated,
@@ -174,7 +175,7 @@ pub(crate) enum Tool {
     Nodemon,
 }
 
-/// What is installed here, hotrun first.
+/// Returns those of these tools that are installed.
 pub(crate) fn tools(wanted: &[Tool]) -> Vec<Tool> {
     wanted.iter().copied().filter(|tool| tool.program().is_some()).collect()
 }
@@ -211,7 +212,7 @@ impl Tool {
         std::env::split_paths(&path).map(|place| place.join(name)).find(|file| file.is_file())
     }
 
-    /// How long it may be silent and then still act.
+    /// How long the tool may be silent and still react later.
     pub(crate) fn settles_in(self) -> Duration {
         Duration::from_millis(match self {
             Tool::AirGenerated | Tool::HotrunGenerated => 1500,
@@ -274,7 +275,8 @@ impl Tool {
                     "find . -type d \\( {prune} \\) -prune -o -type f -name '*.txt' -print"
                 );
                 let quoted = shlex::try_quote(&chain).unwrap().into_owned();
-                // As its manual has it: it ends when there is a new file, to be started again.
+                // As its manual recommends: `entr -d` exits when a file is added, and is started
+                // again.
                 let entr = format!("{find} | {} -n -d -r sh -c {quoted}", program.display());
                 let ends = "case $? in 0|1[2-9]?) exit;; esac";
                 command = Command::new("sh");
@@ -296,7 +298,7 @@ impl Tool {
     }
 }
 
-/// A tool at work. It ends, with all that it started, when this is dropped.
+/// A running tool. It is stopped, with all processes that it started, when this is dropped.
 pub(crate) struct Session {
     pub(crate) tool: Tool,
     child: Child,
@@ -305,7 +307,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// The tool's own process: where a shell stands before it, the one below.
+    /// The tool's own process; below the shell, if a shell runs it.
     pub(crate) fn pid(&self) -> u32 {
         let pid = self.child.id();
         if self.tool != Tool::Entr {
@@ -319,7 +321,7 @@ impl Session {
         children.split_whitespace().filter_map(|pid| pid.parse().ok()).find(is_entr).unwrap_or(pid)
     }
 
-    /// Processor time of the tool itself, without builds and apps.
+    /// CPU time of the tool itself, without builds and apps.
     pub(crate) fn cpu(&self) -> Duration {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split(' ').collect();
@@ -327,7 +329,7 @@ impl Session {
         Duration::from_millis((ticks(12).unwrap_or(0) + ticks(13).unwrap_or(0)) * 10)
     }
 
-    /// How often its threads were switched to, of their own accord or not.
+    /// Number of context switches of its threads, voluntary or not.
     pub(crate) fn switches(&self) -> u64 {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).into_iter().flatten();
         tasks
@@ -350,7 +352,7 @@ impl Session {
         kib.unwrap_or(f64::NAN) / 1024.0
     }
 
-    /// How many inotify watches it has.
+    /// Number of its inotify watches.
     pub(crate) fn watches(&self) -> usize {
         let infos = fs::read_dir(format!("/proc/{}/fdinfo", self.pid())).into_iter().flatten();
         let texts = infos.flatten().map(|info| fs::read_to_string(info.path()).unwrap_or_default());
@@ -385,7 +387,7 @@ pub(crate) fn milliseconds(nanoseconds: u64) -> f64 {
     Duration::from_nanos(nanoseconds).as_secs_f64() * 1000.0
 }
 
-/// The value below which this part of them lies.
+/// Returns the value at this quantile.
 pub(crate) fn part(values: &[f64], part: f64) -> f64 {
     let mut sorted: Vec<f64> = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -398,7 +400,7 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     part(values, 0.5)
 }
 
-/// A line of a table: a name, then columns of twelve.
+/// Prints a row of a table: a name, then its columns.
 pub(crate) fn row(name: &str, columns: &[String]) {
     print!("{name:<22}");
     for column in columns {
@@ -412,7 +414,7 @@ pub(crate) fn head(title: &str, columns: &[&str]) {
     row("", &columns.iter().map(|column| (*column).to_owned()).collect::<Vec<_>>());
 }
 
-/// An option of the benchmark: `cargo bench --bench NAME -- --NAME VALUE`.
+/// Returns an option of the benchmark: `cargo bench --bench NAME -- --NAME VALUE`.
 pub(crate) fn option(name: &str, default: u32) -> u32 {
     let mut words = std::env::args().skip_while(|word| word.trim_start_matches("--") != name);
     words.nth(1).map_or(default, |value| value.parse().expect("a whole number"))

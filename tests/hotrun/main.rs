@@ -1,7 +1,7 @@
-//! Promises, held against real processes. Each file is about one of them; a test's name is
-//! a sentence. Nothing here sleeps: a test waits for a line.
+//! Tests of hotrun's promises with real processes. Each file covers one promise, and a test's name
+//! states it. No test sleeps: it waits for a line.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod sandbox;
 mod session;

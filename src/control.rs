@@ -34,7 +34,6 @@ const MAX_CLIENTS: usize = 16;
 /// Maximum size of a request, in bytes.
 const MAX_REQUEST: usize = 16 << 10;
 
-/// A request.
 #[derive(Debug, Serialize, Deserialize)]
 struct Question {
     /// The directory of the project that the request is for.
@@ -42,7 +41,6 @@ struct Question {
     order: Word,
 }
 
-/// The order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Word {
@@ -51,7 +49,6 @@ enum Word {
     Takeover(u32),
 }
 
-/// An answer.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Answer {

@@ -442,22 +442,19 @@ impl Ask for Helper {
 }
 
 /// A file lock that a command is waiting for.
-pub struct AwaitedLock {
-    /// The locked file.
-    pub file: String,
-    /// The process that holds the lock.
-    pub holder: Pid,
-    /// The command line of that process.
-    pub command: String,
+pub(crate) struct AwaitedLock {
+    pub(crate) file: String,
+    pub(crate) holder: Pid,
+    /// The command line of the holder.
+    pub(crate) command: String,
 }
 
 /// Returns the lock that this command, or a process of its group, is waiting for.
-pub fn awaited_lock(pid: Pid) -> Option<AwaitedLock> {
+pub(crate) fn awaited_lock(pid: Pid) -> Option<AwaitedLock> {
     platform::awaited_lock(pid)
 }
 
-/// Whether the process has not exited.
-pub fn is_running(pid: Pid) -> bool {
+pub(crate) fn is_running(pid: Pid) -> bool {
     platform::start_of(pid).is_some()
 }
 

@@ -75,12 +75,10 @@ fn floor(_: &[OsString]) {}
 /// A directory with sources in `src`, and the socket on which its app reports.
 pub(crate) struct Project {
     pub(crate) root: PathBuf,
-    /// The build command.
     pub(crate) build: String,
     socket: UnixDatagram,
 }
 
-/// The start of an app.
 #[derive(Clone, Debug)]
 pub(crate) struct Start {
     pub(crate) at: u64,
@@ -160,7 +158,6 @@ impl Drop for Project {
     }
 }
 
-/// A tool to measure.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tool {
     Floor,

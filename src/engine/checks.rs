@@ -26,9 +26,7 @@ pub(super) struct Checks {
     files: Vec<PathBuf>,
     /// Files that have changed since the last completed check.
     changed: BTreeSet<PathBuf>,
-    /// Files that have errors.
     failed: BTreeSet<PathBuf>,
-    /// Files that have passed.
     passed: BTreeSet<PathBuf>,
     /// How many checks in a row were slow.
     slow: u32,

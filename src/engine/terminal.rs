@@ -21,10 +21,10 @@ const BEFORE_STOP: Duration = Duration::from_millis(20);
 /// Ctrl-S may have stopped the terminal.
 const ANNOUNCEMENT: Duration = Duration::from_millis(100);
 /// Time for an app to stop reading when a build asks for input.
-const STOPS: Duration = Duration::from_millis(250);
+const STOP_READING_TIMEOUT: Duration = Duration::from_millis(250);
 /// Time for a new program to read the modes of the terminal. It ends early when the program is
 /// ready.
-const BEGINS: Duration = Duration::from_secs(1);
+const STARTUP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A build that asks for input while an app has the terminal.
 #[derive(Clone, Copy)]
@@ -162,7 +162,7 @@ impl Engine {
         terminal.show_modes_of_the_shell();
         let inbox = self.sender.clone();
         let beginning = spawn_local(async move {
-            tokio::time::sleep(BEGINS).await;
+            tokio::time::sleep(STARTUP_TIMEOUT).await;
             // The inbox closes when hotrun exits.
             let _ = inbox.send(Message::HasBegun);
         });
@@ -495,7 +495,8 @@ impl Engine {
             Message::LookAtTerminal => {
                 // The app may ignore SIGTTIN.
                 let borrower = self.seat.borrower;
-                if borrower.is_some_and(|borrower| borrower.since.elapsed() >= STOPS) {
+                if borrower.is_some_and(|borrower| borrower.since.elapsed() >= STOP_READING_TIMEOUT)
+                {
                     self.lend_terminal();
                 }
                 self.mend_terminal();
@@ -545,8 +546,8 @@ impl Engine {
     }
 }
 
-/// Whether a process was ended by a key: an app that has the terminal receives Ctrl-C and Ctrl-\
-/// itself.
+/// Whether a process was ended by a key: an app that has the terminal receives Ctrl-C and
+/// `Ctrl-\` itself.
 fn was_typed(ended: &Ended) -> bool {
     let [interrupt, quit] = [Signal::SIGINT, Signal::SIGQUIT].map(|signal| signal as i32);
     match ended {

@@ -23,7 +23,6 @@ use crate::event::Ended;
 /// reading ends of two outputs.
 const MAX_FDS: usize = 3 + MOST_LISTENERS + 2;
 
-/// A message to a guardian.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum ToGuardian {
     /// Run this command. The previous one has exited.
@@ -100,7 +99,6 @@ pub(super) enum Printed {
     Stderr,
 }
 
-/// A message from a guardian.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum FromGuardian {
     /// The command was started, with this pid.
@@ -139,7 +137,6 @@ pub(super) enum Step {
     Execute,
 }
 
-/// Encodes a message.
 pub(super) fn encode(message: &impl Serialize) -> io::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(message)?;
     line.push(b'\n');

@@ -167,7 +167,6 @@ fn by_children_files(root: Pid) -> Vec<Member> {
     found
 }
 
-/// All processes.
 pub(super) fn everybody() -> Vec<Member> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());

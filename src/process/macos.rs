@@ -131,7 +131,6 @@ pub(super) fn orphans(tag: &str, _own: impl Fn(Pid) -> bool) -> Vec<Member> {
     list("-E").into_iter().filter(|(_, text)| marked(text)).map(|(one, _)| one).collect()
 }
 
-/// All processes.
 pub(super) fn everybody() -> Vec<Member> {
     list("-w").into_iter().map(|(one, _)| one).collect()
 }

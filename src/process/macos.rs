@@ -258,7 +258,7 @@ fn read_line(line: &str) -> Option<(Member, String)> {
         .concat()
         .bytes()
         .fold(0, |sum: u64, byte| sum.wrapping_mul(257).wrapping_add(u64::from(byte)));
-    // `ps` reports sessions only as kernel addresses.
+    // `ps` does not report usable session ids.
     let session = nix::unistd::getsid(Some(pid)).unwrap_or(group);
     let text = words.collect::<Vec<_>>().join(" ");
     Some((Member { pid, parent, group, session, start, is_zombie }, text))

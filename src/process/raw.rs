@@ -106,7 +106,7 @@ pub(super) fn pidfd_send(process: &OwnedFd, signal: Signal) -> nix::Result<()> {
 }
 
 /// Exits from a forked child that could not execute its program. Skips destructors and exit
-/// handlers, so no buffer shared with the parent is flushed.
+/// handlers, so no copy of the parent's buffers is flushed.
 pub(super) fn exit_child() -> ! {
     // SAFETY: `_exit` accepts any number, and never returns.
     unsafe { libc::_exit(127) }

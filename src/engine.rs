@@ -313,7 +313,7 @@ struct Engine {
     printed: HashMap<Proc, Vec<u8>>,
     /// The executable that the last successful build named.
     executable: Option<PathBuf>,
-    /// What `cargo run` gives the program.
+    /// What `cargo run` would give the program.
     given: Given,
     /// The changed files, for the next builds and apps.
     changed: Vec<PathBuf>,

@@ -54,7 +54,7 @@ impl Holder {
         read.ok().and_then(|_| serde_json::from_slice(&text).ok()).unwrap_or_default()
     }
 
-    /// Its pid, as text.
+    /// Its pid, as text; empty if unknown.
     pub fn pid(&self) -> &str {
         self.owner.split('.').next().unwrap_or_default()
     }
@@ -195,7 +195,7 @@ fn take_at(path: PathBuf) -> Outcome {
         lock.write();
         return Outcome::Free(Some(lock));
     }
-    // The holder may run in another container, where it has no record that is seen here.
+    // The holder may run in another container, and have no record that is visible here.
     Outcome::Held(holder)
 }
 
@@ -205,12 +205,13 @@ fn without_lock(path: &Path, error: &dyn std::error::Error) -> Outcome {
     Outcome::Free(None)
 }
 
-/// The same for two command lines that build and run the same program.
+/// Returns the same value for two command lines that build and run the same program.
 fn identity(options: &Options) -> u64 {
     let canonical = |path: PathBuf| path.canonicalize().unwrap_or(path);
     let mut hasher = DefaultHasher::new();
     canonical(options.directory.clone()).hash(&mut hasher);
-    // One that is found by itself may be another by now, as `hotrun init` writes one.
+    // Ignore a configuration file that is found automatically: `hotrun init` may have created it
+    // since another hotrun started.
     let named = options.config.as_ref().and_then(|_| config::found(options)).map(canonical);
     let is_found_anyway = |named: &PathBuf| {
         let found = config::found(&Options { config: None, ..options.clone() });

@@ -256,7 +256,8 @@ impl Turn {
                 Phase::Idle { app: None }
                 | Phase::Waiting { app: None, due: Due::Restart(_) }
                 | Phase::Ruling { app: None, .. } => self.saved(phase, cause),
-                // It reads them, or what is under way does.
+                // The running app reads the files by itself; a build or start in progress reads
+                // them too.
                 _ => phase,
             },
             Event::Unbuilt => {

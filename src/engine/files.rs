@@ -68,7 +68,7 @@ impl Engine {
         }
     }
 
-    /// A build has succeeded: remembers the file that it was to make, if it has written it.
+    /// Records the artifact after a successful build, if that build has written it.
     pub(super) fn remember_what_was_written(&mut self) {
         let Some(artifact) = self.config.watch.artifact.clone() else { return };
         let began = self.window.map(|window| window.began_by_files);
@@ -79,7 +79,7 @@ impl Engine {
         }
     }
 
-    /// Keeps what a build said that failed, and nothing of one that succeeded.
+    /// Logs the output of a failed build. A successful build empties the log.
     pub(super) fn write_log(&mut self, said: &[u8], failed: bool) {
         let Some(log) = &self.config.log else { return };
         let is_there = log.path.exists();
@@ -153,7 +153,7 @@ impl Engine {
     }
 }
 
-/// Why a directory must not be deleted, whatever is in it. `kept` are directories that must stay.
+/// Why a directory must not be deleted, regardless of its contents. `kept` are directories that must stay.
 fn why_to_keep(directory: &Path, kept: &[&Path]) -> Option<String> {
     let is_link = directory.symlink_metadata().is_ok_and(|meta| meta.is_symlink());
     let Ok(real) = directory.canonicalize() else {
@@ -171,7 +171,7 @@ fn why_to_keep(directory: &Path, kept: &[&Path]) -> Option<String> {
     is_repository.then(|| "there is a repository in it".to_owned())
 }
 
-/// Deletes a directory that hotrun has made, or in which all is its own.
+/// Deletes a directory that hotrun has made, or that contains only files of its own.
 fn delete(
     directory: &Path,
     is_own: &dyn Fn(&Path, &std::fs::Metadata) -> bool,
@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(has_deleted(&theirs), not_ours);
         std::fs::write(theirs.join(".gitignore"), "*\n").unwrap();
         assert_eq!(has_deleted(&theirs), not_ours);
-        // All in it is what builds have made.
+        // It contains only build output.
         std::fs::remove_file(theirs.join("notes")).unwrap();
         std::fs::remove_file(theirs.join(".gitignore")).unwrap();
         std::fs::create_dir(theirs.join("bin")).unwrap();

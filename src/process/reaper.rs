@@ -17,8 +17,8 @@ use crate::event::Ended;
 #[derive(Clone)]
 pub(super) struct Reaper {
     registrations: mpsc::UnboundedSender<(Pid, oneshot::Sender<Ended>)>,
-    /// Children that were registered and have not been reaped. A child is among them from the
-    /// moment it is registered, as others take a child that is unknown for an orphan, and kill it.
+    /// Children that were registered and have not been reaped. `register` adds a child at once: an
+    /// unknown child would be taken for an orphan, and killed.
     known: watch::Sender<Vec<Pid>>,
 }
 
@@ -71,7 +71,7 @@ impl Reaper {
     pub(super) fn register(&self, pid: Pid) -> oneshot::Receiver<Ended> {
         let (exit, receiver) = oneshot::channel();
         self.known.send_modify(|known| known.push(pid));
-        // There is no reaper any more when hotrun ends by a panic.
+        // The reaper is gone when hotrun exits by a panic.
         let _ = self.registrations.send((pid, exit));
         receiver
     }
@@ -91,7 +91,7 @@ impl Reaper {
     /// Waits until all registered children have been reaped.
     pub(super) async fn until_nobody_is_left(&self) {
         let mut known = self.known.subscribe();
-        // The reaper ends with hotrun, and with it all interest.
+        // The reaper stops only when hotrun exits.
         let _ = known.wait_for(Vec::is_empty).await;
     }
 }

@@ -30,7 +30,7 @@ const MOST_SAVED: usize = 1000;
 const SCRIPT: [u8; 2] = *b"#!";
 
 /// Everything that was kept, and what may yet be. Dropped, it is deleted.
-pub struct Artifacts {
+pub(crate) struct Artifacts {
     /// Where the copies are: a directory of this hotrun's own.
     directory: PathBuf,
     /// That directory, locked. `None` before it is made, and where the file system has no locks.
@@ -59,7 +59,7 @@ pub struct Artifacts {
 
 /// A good artifact.
 #[derive(Clone, Debug)]
-pub struct Kept {
+pub(crate) struct Kept {
     number: u32,
     identity: Identity,
     /// Where it was, and as what it is started.
@@ -85,7 +85,7 @@ struct Candidate {
 
 impl Artifacts {
     /// None are kept yet. `owner` tells this hotrun from all others.
-    pub fn new(tmp_dir: &Path, owner: &str, inbox: UnboundedSender<Message>) -> Self {
+    pub(crate) fn new(tmp_dir: &Path, owner: &str, inbox: UnboundedSender<Message>) -> Self {
         Self {
             directory: tmp_dir.join(KEPT).join(owner),
             held: None,
@@ -107,7 +107,7 @@ impl Artifacts {
     /// # Errors
     ///
     /// It cannot be made.
-    pub fn claim(&mut self) -> io::Result<()> {
+    pub(crate) fn claim(&mut self) -> io::Result<()> {
         let made = make_directories(&self.directory.join("0").join("program"))?;
         self.made.extend(made);
         self.hold();
@@ -134,7 +134,7 @@ impl Artifacts {
     }
 
     /// True if another hotrun uses `tmp_dir`.
-    pub fn has_neighbours(&self, is_alive: impl Fn(&str) -> bool) -> bool {
+    pub(crate) fn has_neighbours(&self, is_alive: impl Fn(&str) -> bool) -> bool {
         self.owners().any(|entry| {
             let name = entry.file_name();
             Some(name.as_os_str()) != self.directory.file_name()
@@ -150,7 +150,7 @@ impl Artifacts {
     }
 
     /// Deletes what hotruns have left that were killed.
-    pub fn sweep(&self, is_alive: impl Fn(&str) -> bool) {
+    pub(crate) fn sweep(&self, is_alive: impl Fn(&str) -> bool) {
         for entry in self.owners() {
             let is_left = entry.file_name().to_str().is_some_and(|owner| !is_alive(owner));
             if is_left && !own_dir::is_held(&entry.path()) {
@@ -161,7 +161,12 @@ impl Artifacts {
     }
 
     /// An app is about to be started from this file. True when that has proven good before.
-    pub fn started(&mut self, proc: Proc, generation: u32, file: Result<&Path, String>) -> bool {
+    pub(crate) fn started(
+        &mut self,
+        proc: Proc,
+        generation: u32,
+        file: Result<&Path, String>,
+    ) -> bool {
         self.unfit = None;
         self.chosen = None;
         let opened = file.and_then(|path| {
@@ -208,7 +213,7 @@ impl Artifacts {
 
     /// A build has left this program as it was. It may have replaced the file, written it again
     /// or, as the go command does, set its time.
-    pub fn confirmed(&mut self, path: &Path) {
+    pub(crate) fn confirmed(&mut self, path: &Path) {
         let Some(now) = path.metadata().ok().map(|meta| Identity::of(&meta)) else { return };
         let is_newest = |kept: &Kept| kept.number == self.newest && kept.original == path;
         for candidate in self.candidates.iter_mut().filter(|one| is_newest(&one.kept)) {
@@ -223,12 +228,12 @@ impl Artifacts {
     }
 
     /// An app is about to be started from what was gone back to.
-    pub fn started_again(&mut self, proc: Proc) {
+    pub(crate) fn started_again(&mut self, proc: Proc) {
         self.runs(proc, self.current);
     }
 
     /// An app has ended, or was asked to: who was started before it, and runs, is the app now.
-    pub fn left(&mut self, proc: Proc) {
+    pub(crate) fn left(&mut self, proc: Proc) {
         self.candidates.retain(|one| one.proc != proc || one.is_being_copied);
         self.running.retain(|(one, _)| *one != proc);
         if let Some((_, number)) = self.running.last() {
@@ -243,7 +248,7 @@ impl Artifacts {
 
     /// An app has proven good: what it was started from is kept. How that went is told to
     /// the inbox.
-    pub fn keep(&mut self, proc: Proc) {
+    pub(crate) fn keep(&mut self, proc: Proc) {
         let Some(candidate) = self.candidates.iter_mut().find(|one| one.proc == proc) else {
             return;
         };
@@ -279,7 +284,7 @@ impl Artifacts {
     }
 
     /// Its copy is complete, or will never be.
-    pub fn copied(&mut self, number: u32, is_complete: bool) {
+    pub(crate) fn copied(&mut self, number: u32, is_complete: bool) {
         let place = self.candidates.iter().position(|one| one.kept.number == number);
         let Some(candidate) = place.map(|place| self.candidates.remove(place)) else { return };
         if !is_complete {
@@ -294,7 +299,7 @@ impl Artifacts {
     }
 
     /// These were saved, and are built now.
-    pub fn saved(&mut self, paths: &[PathBuf]) {
+    pub(crate) fn saved(&mut self, paths: &[PathBuf]) {
         let candidates = self.candidates.iter_mut().map(|one| &mut one.kept);
         for kept in self.kept.iter_mut().chain(candidates) {
             for path in paths {
@@ -306,13 +311,13 @@ impl Artifacts {
     }
 
     /// There is an older good artifact than the one that the app runs from.
-    pub fn has_earlier(&self) -> bool {
+    pub(crate) fn has_earlier(&self) -> bool {
         self.earlier().is_some()
     }
 
     /// From now on [`chosen`](Self::chosen) is the last good one before the one that the app runs
     /// from.
-    pub fn go_back(&mut self) {
+    pub(crate) fn go_back(&mut self) {
         if let Some(number) = self.earlier().map(|one| one.number) {
             self.current = number;
             self.chosen = Some(number);
@@ -320,12 +325,12 @@ impl Artifacts {
     }
 
     /// What was gone back to.
-    pub fn chosen(&self) -> Option<&Kept> {
+    pub(crate) fn chosen(&self) -> Option<&Kept> {
         self.kept.iter().find(|one| Some(one.number) == self.chosen)
     }
 
     /// Why there is nothing to go back to, for a person.
-    pub fn why_none(&self) -> String {
+    pub(crate) fn why_none(&self) -> String {
         let is_copying = |one: &Candidate| one.is_being_copied && one.kept.number < self.current;
         match &self.unfit {
             Some(why) => why.clone(),

@@ -68,7 +68,7 @@ impl Content {
 
 /// Where hotrun is when a file changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum During {
+pub(crate) enum During {
     /// No build runs, nor ran a moment ago.
     Rest,
     /// A `pre_cmd` runs: `cmd` has yet to read the sources.
@@ -83,7 +83,7 @@ pub enum During {
 
 /// A change of one file.
 #[derive(Clone, Debug)]
-pub struct Observed<'a> {
+pub(crate) struct Observed<'a> {
     /// The file.
     pub path: &'a Path,
     /// What it held at each completed write of the burst, in this order.
@@ -98,7 +98,7 @@ pub struct Observed<'a> {
 
 /// What follows from a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// A save: build, and cancel the build that runs.
     Save,
     /// A save; but the running build is let through first, since nothing newer has started for
@@ -122,7 +122,7 @@ pub enum Verdict {
 
 /// What a build left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// The program, byte for byte as it was.
     Same,
     /// Another program.
@@ -137,7 +137,7 @@ pub enum Outcome {
 
 /// What follows from the end of a build.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BuildEnd {
+pub(crate) struct BuildEnd {
     /// What is proven to be output now: files, and directories with all that is in them.
     pub proven: Vec<PathBuf>,
     /// What changed while it ran and may be its output: a verification is to follow.
@@ -206,7 +206,7 @@ struct Run {
 
 /// What is remembered of the files that changed.
 #[derive(Clone, Debug, Default)]
-pub struct Attribution {
+pub(crate) struct Attribution {
     /// What each file held when it was last looked at.
     held: HashMap<PathBuf, Content>,
     /// Every file that matters was looked at when hotrun began.
@@ -241,7 +241,7 @@ pub struct Attribution {
 
 impl Attribution {
     /// What the files held before anything of hotrun's ran. `is_all`: there are no others.
-    pub fn known(&mut self, files: Vec<(PathBuf, Content)>, is_all: bool) {
+    pub(crate) fn known(&mut self, files: Vec<(PathBuf, Content)>, is_all: bool) {
         for (path, content) in files {
             self.held.entry(path).or_insert(content);
         }
@@ -249,31 +249,31 @@ impl Attribution {
     }
 
     /// What a file holds now, whatever follows from it.
-    pub fn saw(&mut self, path: &Path, contents: &[Content]) {
+    pub(crate) fn saw(&mut self, path: &Path, contents: &[Content]) {
         if let Some(last) = contents.last() {
             self.held.insert(path.to_owned(), *last);
         }
     }
 
     /// A build begins. `verifies`: the files, which may be outputs, that alone have caused it.
-    pub fn build_began(&mut self, verifies: &[PathBuf], now: Instant) {
+    pub(crate) fn build_began(&mut self, verifies: &[PathBuf], now: Instant) {
         self.turns = if std::mem::take(&mut self.is_wanted) { 0 } else { self.turns + 1 };
         self.began(true, verifies, now);
     }
 
     /// The build was asked for by hand, or by a change of the configuration.
-    pub fn wanted(&mut self) {
+    pub(crate) fn wanted(&mut self) {
         self.is_wanted = true;
     }
 
     /// Rules begin to run.
-    pub fn rules_began(&mut self, now: Instant) {
+    pub(crate) fn rules_began(&mut self, now: Instant) {
         self.began(false, &[], now);
     }
 
     /// Decides whether the build that a save is about to cause is delayed, to find out whether
     /// another program writes these files. Returns the delay and the files.
-    pub fn test(&mut self, now: Instant) -> Option<(Duration, Vec<PathBuf>)> {
+    pub(crate) fn test(&mut self, now: Instant) -> Option<(Duration, Vec<PathBuf>)> {
         if self.testing.take().is_some() {
             return None;
         }
@@ -319,14 +319,14 @@ impl Attribution {
     }
 
     /// These directories have appeared.
-    pub fn directories_came(&mut self, directories: &[PathBuf]) {
+    pub(crate) fn directories_came(&mut self, directories: &[PathBuf]) {
         if let Some(run) = &mut self.run {
             run.new_directories.extend(directories.iter().cloned());
         }
     }
 
     /// True for a proven output.
-    pub fn is_output(&self, path: &Path) -> bool {
+    pub(crate) fn is_output(&self, path: &Path) -> bool {
         !self.edited.contains(path)
             && (self.outputs.contains(path)
                 || !self.directories.is_empty()
@@ -334,7 +334,7 @@ impl Attribution {
     }
 
     /// The build that runs, or ran last, has made it, or builds are proven to write it.
-    pub fn is_written(&self, path: &Path) -> bool {
+    pub(crate) fn is_written(&self, path: &Path) -> bool {
         !self.edited.contains(path)
             && (self.is_output(path)
                 || self.suspects.contains_key(&self.key(path))
@@ -342,18 +342,18 @@ impl Attribution {
     }
 
     /// Returns true for a file that did not exist when the current or last build started.
-    pub fn is_new(&self, path: &Path) -> bool {
+    pub(crate) fn is_new(&self, path: &Path) -> bool {
         self.run.as_ref().is_some_and(|run| run.began_with.get(path) == Some(&Content::Absent))
     }
 
     /// Returns true for a file that did not exist when it was last looked at.
-    pub fn is_gone(&self, path: &Path) -> bool {
+    pub(crate) fn is_gone(&self, path: &Path) -> bool {
         self.held.get(path) == Some(&Content::Absent)
     }
 
     /// What follows from the change of a file that a build reads, or (`is_source` false) a
     /// rule has.
-    pub fn judge(&mut self, change: &Observed<'_>, is_source: bool) -> Verdict {
+    pub(crate) fn judge(&mut self, change: &Observed<'_>, is_source: bool) -> Verdict {
         let path = change.path;
         let before = self.held.get(path).copied();
         self.saw(path, change.contents);
@@ -509,7 +509,7 @@ impl Attribution {
     }
 
     /// The running build was cancelled.
-    pub fn build_cancelled(&mut self) {
+    pub(crate) fn build_cancelled(&mut self) {
         if let Some(run) = &mut self.run {
             let (count, first) = self.cancelled.unwrap_or((0, run.began));
             self.cancelled = Some((count + 1, first));
@@ -518,7 +518,7 @@ impl Attribution {
     }
 
     /// A build came to its end.
-    pub fn build_ended(&mut self, outcome: Outcome, now: Instant) -> BuildEnd {
+    pub(crate) fn build_ended(&mut self, outcome: Outcome, now: Instant) -> BuildEnd {
         self.cancelled = None;
         self.triggers.clear();
         let Some(run) = &mut self.run else { return BuildEnd::default() };
@@ -706,7 +706,7 @@ fn is_same_time(one: Duration, other: Duration) -> bool {
 /// What files held for the last build that ended (air's `exclude_unchanged`). Only of files
 /// that were saved since hotrun began is anything known.
 #[derive(Clone, Debug, Default)]
-pub struct Fingerprints {
+pub(crate) struct Fingerprints {
     built: HashMap<PathBuf, Content>,
     /// Saved, and not yet built to the end.
     since: HashMap<PathBuf, Content>,
@@ -715,7 +715,7 @@ pub struct Fingerprints {
 impl Fingerprints {
     /// Does the file hold what it held for the last build that ended? Not if another content
     /// is on its way through a build.
-    pub fn is_unchanged(&mut self, path: &Path, now: Content) -> bool {
+    pub(crate) fn is_unchanged(&mut self, path: &Path, now: Content) -> bool {
         let is_a_file = matches!(now, Content::Hash(_));
         let same = is_a_file && self.built.get(path) == Some(&now);
         if same && !self.since.contains_key(path) {
@@ -726,7 +726,7 @@ impl Fingerprints {
     }
 
     /// A build ran to its end.
-    pub fn build_ended(&mut self) {
+    pub(crate) fn build_ended(&mut self) {
         self.built.extend(self.since.drain());
     }
 }

@@ -21,7 +21,7 @@ pub struct Proc(pub u32);
 
 /// What a process was started for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Role {
+pub(crate) enum Role {
     /// A build: its `pre_cmd`s, then its `cmd`.
     Build,
     /// The commands of rules.
@@ -144,7 +144,7 @@ impl fmt::Display for Ended {
 }
 
 /// A handful of changed paths, said in one breath: `src/main.rs and 2 more`.
-pub fn name_paths(paths: &[PathBuf], base: &Path) -> String {
+pub(crate) fn name_paths(paths: &[PathBuf], base: &Path) -> String {
     let name = |path: &Path| {
         let short = path.strip_prefix(base).unwrap_or(path);
         if short.as_os_str().is_empty() { ".".to_owned() } else { printable(short) }
@@ -157,13 +157,13 @@ pub fn name_paths(paths: &[PathBuf], base: &Path) -> String {
 }
 
 /// A word as a shell reads it back. (What no shell can read, a zero byte, stays as it is.)
-pub fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     shlex::try_quote(word).map_or_else(|_| word.to_owned(), Into::into)
 }
 
 /// A path as text for a terminal: control characters (an escape sequence, a line break)
 /// are shown, not obeyed.
-pub fn printable(path: &Path) -> String {
+pub(crate) fn printable(path: &Path) -> String {
     visible(&path.to_string_lossy()).replace('\n', "\\n")
 }
 

@@ -16,7 +16,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::event::{Key, Message};
 
 /// The keys and what they do, for people.
-pub const HELP: [(Key, char, &str); 7] = [
+pub(crate) const HELP: [(Key, char, &str); 7] = [
     (Key::Rebuild, 'r', "rebuild"),
     (Key::Restart, 's', "restart without a build"),
     (Key::Rollback, 'b', "go back to the last good build"),
@@ -37,7 +37,7 @@ const TOGETHER: Duration = Duration::from_millis(2);
 
 /// Keys are told as long as this lives.
 #[derive(Debug)]
-pub struct Keys {
+pub(crate) struct Keys {
     /// Closed when this is dropped.
     _stop: PipeWriter,
 }
@@ -45,7 +45,7 @@ pub struct Keys {
 impl Keys {
     /// Tells the inbox of every key. A thread waits for them, as a terminal cannot be read
     /// without waiting unless that is changed for everybody who has it open.
-    pub fn listen(terminal: OwnedFd, inbox: UnboundedSender<Message>) -> io::Result<Self> {
+    pub(crate) fn listen(terminal: OwnedFd, inbox: UnboundedSender<Message>) -> io::Result<Self> {
         let (stopped, stop) = io::pipe()?;
         thread::Builder::new().spawn(move || {
             loop {
@@ -96,7 +96,10 @@ fn can_be_read(source: &impl AsFd, stopped: &PipeReader, timeout: PollTimeout) -
 /// value lives. The kernel reports no change of the modes, but a program that has changed them
 /// asks its next question soon.
 #[cfg(target_os = "linux")]
-pub fn tell_of_use(terminal: &OwnedFd, inbox: UnboundedSender<Message>) -> io::Result<PipeWriter> {
+pub(crate) fn tell_of_use(
+    terminal: &OwnedFd,
+    inbox: UnboundedSender<Message>,
+) -> io::Result<PipeWriter> {
     let uses = Inotify::init(InitFlags::IN_CLOEXEC)?;
     let watch =
         |path: &Path| uses.add_watch(path, AddWatchFlags::IN_ACCESS | AddWatchFlags::IN_MODIFY);
@@ -150,7 +153,7 @@ fn shown(typed: &[u8]) -> usize {
 
 /// Tells the inbox when the terminal is closed. Not everybody whom it was the terminal of is
 /// told by a signal: under make, for one, nobody is.
-pub fn tell_when_closed(terminal: OwnedFd, inbox: UnboundedSender<Message>) {
+pub(crate) fn tell_when_closed(terminal: OwnedFd, inbox: UnboundedSender<Message>) {
     let wait = move || {
         loop {
             // Asked for nothing, it tells of this alone.

@@ -52,15 +52,15 @@ pub mod init;
 // The one loop; performs what was decided.
 pub mod engine;
 // Files become bursts of changed paths.
-pub mod watch;
+mod watch;
 // Does this path matter? Pure.
 pub mod filter;
 // Keys become messages.
-pub mod keys;
+mod keys;
 // Signals become messages.
-pub mod signal;
+mod signal;
 // Does the program write the files that restart it? Pure.
-pub mod own_writes;
+mod own_writes;
 // What to do about it. Pure.
 pub mod state;
 // Orders from another terminal become messages.
@@ -68,15 +68,15 @@ pub mod control;
 // One loop for each project and configuration.
 pub mod lock;
 // When does an app serve?
-pub mod ready;
+mod ready;
 // Spawn, stop, wait for a whole tree of processes; the terminal.
 pub mod process;
 // Sockets that outlive the program.
-pub mod listen;
+mod listen;
 // Good artifacts, kept to go back to.
-pub mod artifact;
+mod artifact;
 // Notices become lines on the terminal.
-pub mod report;
+mod report;
 // What a failed build reports. Pure.
 pub mod diagnostics;
 // TOML as written becomes a resolved configuration.
@@ -84,15 +84,15 @@ pub mod config;
 // What kind of project is this, and what does that say?
 pub mod project;
 // The nouns.
-pub mod event;
+mod event;
 // Who wrote this file, and what follows? Pure.
-pub mod attribution;
+mod attribution;
 // Input, reason, remedy, exit code.
 pub mod error;
 // Directories that hotrun may delete.
-pub mod own_dir;
+mod own_dir;
 // What others have chosen, shown and not obeyed. Pure.
-pub mod text;
+mod text;
 // Input that is almost right, for tests.
 #[cfg(test)]
-pub mod fuzz;
+mod fuzz;

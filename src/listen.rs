@@ -52,7 +52,7 @@ impl AsFd for Inherited {
 
 /// Why a socket could not be opened.
 #[derive(Debug)]
-pub struct NotOpened {
+pub(crate) struct NotOpened {
     /// Which one.
     pub address: Address,
     /// Why.
@@ -60,7 +60,7 @@ pub struct NotOpened {
 }
 
 /// All sockets that hotrun holds. Dropped, they are closed, and files of Unix sockets go.
-pub struct Listeners {
+pub(crate) struct Listeners {
     open: Vec<Open>,
     /// Open ahead of need: the next generation is to inherit them.
     ahead: Vec<Open>,
@@ -84,13 +84,13 @@ struct Open {
 
 impl Listeners {
     /// None are open yet.
-    pub fn new(inbox: UnboundedSender<Message>) -> Self {
+    pub(crate) fn new(inbox: UnboundedSender<Message>) -> Self {
         Self { open: Vec::new(), ahead: Vec::new(), retired: Vec::new(), inbox }
     }
 
     /// Opens what is new in these, so that [`hold`](Self::hold) will not fail later; what must
     /// wait until one that is held now is closed is left to that.
-    pub fn open_ahead(&mut self, wanted: &[Listen]) -> Result<(), NotOpened> {
+    pub(crate) fn open_ahead(&mut self, wanted: &[Listen]) -> Result<(), NotOpened> {
         self.ahead.retain(|one| wanted.iter().any(|listen| listen.address == one.listen.address));
         for listen in wanted {
             let retired = self.retired.iter().map(|(one, _)| one);
@@ -106,7 +106,7 @@ impl Listeners {
     /// Opens those of these that are not open, and closes all others as soon as none of these
     /// apps is left, which have them. Where one cannot be opened nothing is changed. True if
     /// something is.
-    pub fn hold(&mut self, wanted: &[Listen], holders: &[Proc]) -> Result<bool, NotOpened> {
+    pub(crate) fn hold(&mut self, wanted: &[Listen], holders: &[Proc]) -> Result<bool, NotOpened> {
         if wanted.iter().eq(self.open.iter().map(|one| &one.listen)) {
             self.ahead.clear();
             return Ok(false);
@@ -164,7 +164,7 @@ impl Listeners {
     }
 
     /// This app is gone, and holds nothing any more.
-    pub fn gone(&mut self, app: Proc) {
+    pub(crate) fn gone(&mut self, app: Proc) {
         for (_, holders) in &mut self.retired {
             holders.retain(|holder| *holder != app);
         }
@@ -177,17 +177,17 @@ impl Listeners {
     }
 
     /// What the next generation inherits, in this order.
-    pub fn inherit(&self) -> Vec<Rc<Inherited>> {
+    pub(crate) fn inherit(&self) -> Vec<Rc<Inherited>> {
         self.open.iter().map(|one| Rc::clone(&one.socket)).collect()
     }
 
     /// What they are bound to, each with its name.
-    pub fn addresses(&self) -> impl Iterator<Item = (&Address, Option<&str>)> {
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = (&Address, Option<&str>)> {
         self.open.iter().map(|one| (&one.bound, one.listen.name.as_deref()))
     }
 
     /// Nobody holds them: gives each the flags and the backlog that it had at first.
-    pub fn reset(&self) {
+    pub(crate) fn reset(&self) {
         for one in &self.open {
             if let Ok(flags) = fcntl(&one.socket, FcntlArg::F_GETFL) {
                 let flags = OFlag::from_bits_truncate(flags) - OFlag::O_NONBLOCK;
@@ -202,7 +202,7 @@ impl Listeners {
 
     /// Opens those again that a program has shut down, or whose file it has deleted. What is
     /// news of that.
-    pub fn repair(&mut self) -> Vec<(Address, Repair)> {
+    pub(crate) fn repair(&mut self) -> Vec<(Address, Repair)> {
         let mut news = Vec::new();
         for one in &mut self.open {
             let Some(repair) = one.repair() else { continue };

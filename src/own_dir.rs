@@ -38,13 +38,13 @@ fn proof(directory: &fs::Metadata) -> String {
 /// # Errors
 ///
 /// It cannot be written.
-pub fn mark(directory: &Path) -> io::Result<()> {
+pub(crate) fn mark(directory: &Path) -> io::Result<()> {
     let meta = fs::symlink_metadata(directory)?;
     fs::write(directory.join(PROOF), proof(&meta))
 }
 
 /// True for a directory, and no link to one, that holds the proof.
-pub fn is_own(directory: &Path) -> bool {
+pub(crate) fn is_own(directory: &Path) -> bool {
     open(AT_FDCWD, directory).is_ok_and(|opened| holds_proof(&opened))
 }
 
@@ -53,7 +53,7 @@ pub fn is_own(directory: &Path) -> bool {
 /// # Errors
 ///
 /// Something in it cannot be deleted.
-pub fn delete(directory: &Path) -> io::Result<bool> {
+pub(crate) fn delete(directory: &Path) -> io::Result<bool> {
     let opened = open(AT_FDCWD, directory)?;
     if !holds_proof(&opened) {
         return Ok(false);
@@ -69,13 +69,13 @@ pub fn delete(directory: &Path) -> io::Result<bool> {
 ///
 /// Another process has locked it, the file system has no locks, or something else lies at this path
 /// by now.
-pub fn hold(file: File, path: &Path) -> io::Result<Flock<File>> {
+pub(crate) fn hold(file: File, path: &Path) -> io::Result<Flock<File>> {
     let held = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| error)?;
     if is_same_file(&held, path) { Ok(held) } else { Err(io::Error::from(io::ErrorKind::NotFound)) }
 }
 
 /// Whether a process has locked this file or directory.
-pub fn is_held(path: &Path) -> bool {
+pub(crate) fn is_held(path: &Path) -> bool {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let Ok(file) = openat(AT_FDCWD, path, flags, Mode::empty()) else { return false };
     // Two processes that ask at the same time do not take each other for the holder.
@@ -84,7 +84,7 @@ pub fn is_held(path: &Path) -> bool {
 }
 
 /// Whether this opened file still lies at this path.
-pub fn is_same_file(file: &File, path: &Path) -> bool {
+pub(crate) fn is_same_file(file: &File, path: &Path) -> bool {
     let identity = |meta: fs::Metadata| (meta.dev(), meta.ino());
     match (file.metadata(), path.symlink_metadata()) {
         (Ok(ours), Ok(there)) => identity(ours) == identity(there),
@@ -97,7 +97,7 @@ pub fn is_same_file(file: &File, path: &Path) -> bool {
 /// # Errors
 ///
 /// Something in it cannot be deleted.
-pub fn delete_in(own: &Path, name: &str) -> io::Result<bool> {
+pub(crate) fn delete_in(own: &Path, name: &str) -> io::Result<bool> {
     let own = open(AT_FDCWD, own)?;
     if !holds_proof(&own) {
         return Ok(false);
@@ -116,7 +116,7 @@ pub fn delete_in(own: &Path, name: &str) -> io::Result<bool> {
 /// # Errors
 ///
 /// Something in it cannot be deleted, or it is another directory than was seen.
-pub fn delete_seen(
+pub(crate) fn delete_seen(
     directory: &Path,
     seen: &fs::Metadata,
     is_own: &dyn Fn(&Path, &fs::Metadata) -> bool,
@@ -183,7 +183,7 @@ impl Visit<'_> {
 
 /// By which a file is known to hold what it held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub(crate) struct Identity {
     device: u64,
     inode: u64,
     size: u64,
@@ -192,7 +192,7 @@ pub struct Identity {
 
 impl Identity {
     /// Of this file, now.
-    pub fn of(meta: &fs::Metadata) -> Self {
+    pub(crate) fn of(meta: &fs::Metadata) -> Self {
         Self {
             device: meta.dev(),
             inode: meta.ino(),
@@ -202,7 +202,7 @@ impl Identity {
     }
 
     /// The same file, whatever it holds.
-    pub fn is_file(self, other: Identity) -> bool {
+    pub(crate) fn is_file(self, other: Identity) -> bool {
         (self.device, self.inode) == (other.device, other.inode)
     }
 }

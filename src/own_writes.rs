@@ -33,7 +33,7 @@ const LATEST: Duration = Duration::from_secs(5);
 
 /// What follows from the save of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// Whatever follows from a save.
     Save,
     /// The same, after this delay.
@@ -64,7 +64,7 @@ struct Changes {
 
 /// What is remembered of the files that changed while the program ran.
 #[derive(Clone, Debug, Default)]
-pub struct OwnWrites {
+pub(crate) struct OwnWrites {
     generation: u32,
     started: Option<Instant>,
     files: HashMap<PathBuf, Changes>,
@@ -72,14 +72,14 @@ pub struct OwnWrites {
 
 impl OwnWrites {
     /// A generation of the program starts.
-    pub fn started(&mut self, now: Instant) {
+    pub(crate) fn started(&mut self, now: Instant) {
         self.generation += 1;
         self.started = Some(now);
     }
 
     /// What follows from the save of this file? `has_written`: the program has written to files
     /// since it started; `None` where that is not known.
-    pub fn judge(
+    pub(crate) fn judge(
         &mut self,
         path: &Path,
         now: Instant,

@@ -71,7 +71,7 @@ const LONGEST: usize = 64 << 10;
 
 /// What to wait for.
 #[derive(Clone, Debug)]
-pub struct Expected {
+pub(crate) struct Expected {
     /// As it is configured.
     pub ready: Ready,
     /// Whether another may be serving meanwhile.
@@ -85,7 +85,7 @@ pub struct Expected {
 
 /// Watches one app. Dropped, it is watched no more.
 #[derive(Debug)]
-pub struct Probe {
+pub(crate) struct Probe {
     facts: UnboundedSender<Fact>,
     task: JoinHandle<()>,
     socket: Option<PathBuf>,
@@ -106,7 +106,7 @@ impl Probe {
     /// # Errors
     ///
     /// There is no place for its socket; then it is watched without.
-    pub fn new(
+    pub(crate) fn new(
         proc: Proc,
         expected: Expected,
         inbox: UnboundedSender<Message>,
@@ -132,24 +132,24 @@ impl Probe {
     }
 
     /// The variable by which the app finds the socket.
-    pub fn variable(&self) -> Option<(OsString, OsString)> {
+    pub(crate) fn variable(&self) -> Option<(OsString, OsString)> {
         let path = self.socket.clone()?;
         Some(("NOTIFY_SOCKET".into(), path.into()))
     }
 
     /// Its first process has this pid, from the start or since another one has ended.
-    pub fn began(&self, pid: i32) {
+    pub(crate) fn began(&self, pid: i32) {
         // It is watched until this is dropped.
         let _ = self.facts.send(Fact::Began(pid));
     }
 
     /// It was stopped for so long, by Ctrl-Z: that is no time in which it could get ready.
-    pub fn was_stopped(&self, time: Duration) {
+    pub(crate) fn was_stopped(&self, time: Duration) {
         let _ = self.facts.send(Fact::Stopped(time));
     }
 
     /// It has printed what was waited for.
-    pub fn printed(&self) {
+    pub(crate) fn printed(&self) {
         let _ = self.facts.send(Fact::Printed);
     }
 }

@@ -16,14 +16,14 @@ use crate::error::Error;
 use crate::event::{Cause, Ended, Holder, Next, Notice, Proc, Remedy, Whose, name_paths};
 use crate::text::shown;
 
-pub mod console;
+pub(crate) mod console;
 mod layout;
 mod screen;
 mod serving;
 mod writers;
 
-pub use layout::wants_color;
-pub use serving::time_of_day;
+pub(crate) use layout::wants_color;
+pub(crate) use serving::time_of_day;
 
 use console::{Console, Stream};
 use layout::{duration, name_processes, short};
@@ -67,7 +67,7 @@ impl Tone {
 
 /// What is known of something that was started.
 #[derive(Clone, Debug)]
-pub struct Facts {
+pub(crate) struct Facts {
     /// Its pid, once it has one.
     pub pid: Option<i32>,
     /// When it was started.
@@ -104,7 +104,7 @@ pub struct Facts {
 
 /// What a build is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Purpose {
+pub(crate) enum Purpose {
     /// It makes what is run.
     #[default]
     Program,
@@ -116,7 +116,7 @@ pub enum Purpose {
 
 impl Facts {
     /// Something that starts now.
-    pub fn now() -> Self {
+    pub(crate) fn now() -> Self {
         Self {
             pid: None,
             began: Instant::now(),
@@ -139,7 +139,7 @@ impl Facts {
 }
 
 /// Prints what happened.
-pub struct Report {
+pub(crate) struct Report {
     quiet: bool,
     /// `--color`.
     chosen_color: Option<Color>,
@@ -160,7 +160,7 @@ pub struct Report {
 
 impl Report {
     /// Paths are printed relative to `base`. `chosen_color` overrides the configuration.
-    pub fn new(
+    pub(crate) fn new(
         quiet: bool,
         chosen_color: Option<Color>,
         talk: &Talk,
@@ -185,52 +185,52 @@ impl Report {
     }
 
     /// Applies another configuration.
-    pub fn configure(&mut self, talk: &Talk) {
+    pub(crate) fn configure(&mut self, talk: &Talk) {
         self.talk = talk.clone();
         self.color = wants_color(self.chosen_color.or(talk.color).unwrap_or_default());
     }
 
     /// Where it is printed.
-    pub fn console(&self) -> &Console {
+    pub(crate) fn console(&self) -> &Console {
         &self.console
     }
 
     /// Prints the text that the configuration wants at the start.
-    pub fn banner(&self, text: &str) {
+    pub(crate) fn banner(&self, text: &str) {
         if !self.quiet && self.talk.loudness != Loudness::Silent {
             self.write(&format!("{text}\n"));
         }
     }
 
     /// Prints an error that ends hotrun.
-    pub fn error(error: &Error) {
+    pub(crate) fn error(error: &Error) {
         write_at_once(&shown(&format!("hotrun: {error}\n")));
     }
 
     /// Prints a note about the command line, before hotrun starts.
-    pub fn note(text: &str) {
+    pub(crate) fn note(text: &str) {
         write_at_once(&shown(&format!("hotrun: {text}\n")));
     }
 
     /// Shows which keys there are.
-    pub fn keys(&self, keys: impl Iterator<Item = (char, &'static str)>) {
+    pub(crate) fn keys(&self, keys: impl Iterator<Item = (char, &'static str)>) {
         for (key, does) in keys {
             self.write(&format!("  {key}  {does}\n"));
         }
     }
 
     /// Clears the screen, as the key `c` does.
-    pub fn clear_screen(&self) {
+    pub(crate) fn clear_screen(&self) {
         self.write("\u{1b}[H\u{1b}[2J");
     }
 
     /// Removes what was typed from the screen.
-    pub fn erase(&self, places: usize) {
+    pub(crate) fn erase(&self, places: usize) {
         self.write(&"\u{8} \u{8}".repeat(places));
     }
 
     /// Prints that a command starts.
-    pub fn running(&self, word: &str, command: &str) {
+    pub(crate) fn running(&self, word: &str, command: &str) {
         let first = command.lines().next().unwrap_or_default();
         let more = if command.lines().count() > 1 { " …" } else { "" };
         self.line(Part::Build, Tone::Work, word, &format!("{first}{more}"));
@@ -238,13 +238,13 @@ impl Report {
     }
 
     /// Prints that a command failed without failing the build.
-    pub fn tolerated(&self, command: &str, ended: &Ended) {
+    pub(crate) fn tolerated(&self, command: &str, ended: &Ended) {
         let text = format!("{command}: {ended}; the build continues");
         self.line(Part::Main, Tone::Warn, "warning", &text);
     }
 
     /// Prints what happened.
-    pub fn say(&self, notice: &Notice) {
+    pub(crate) fn say(&self, notice: &Notice) {
         self.keep_last_line(notice);
         self.show_state(notice);
         match notice {
@@ -368,7 +368,7 @@ impl Report {
     }
 
     /// Reports that a build was cancelled by a newer save.
-    pub fn cancelled(&self, build: Proc) {
+    pub(crate) fn cancelled(&self, build: Proc) {
         let text = format!("after {}", self.took(build));
         self.line(Part::Build, Tone::Plain, "cancelled", &text);
     }
@@ -414,7 +414,7 @@ impl Report {
     }
 
     /// What a build is for.
-    pub fn purpose(&self, build: Proc) -> Purpose {
+    pub(crate) fn purpose(&self, build: Proc) -> Purpose {
         self.facts.get(&build).map(|facts| facts.purpose).unwrap_or_default()
     }
 
@@ -637,7 +637,7 @@ fn write_at_once(text: &str) {
 }
 
 /// The process that holds a port, and what was, or can be, done about it.
-pub fn who_holds(holder: &Holder) -> (String, &'static str) {
+pub(crate) fn who_holds(holder: &Holder) -> (String, &'static str) {
     let since = holder.age.map(|age| format!(", for {}", duration(age))).unwrap_or_default();
     let whose = match holder.whose {
         Whose::DeadHotruns => ", left behind by a hotrun that was killed",

@@ -33,7 +33,7 @@ enum Meaning {
 }
 
 /// Tells the inbox of every signal that means something.
-pub fn listen(inbox: &UnboundedSender<Message>) -> Result<()> {
+pub(crate) fn listen(inbox: &UnboundedSender<Message>) -> Result<()> {
     let kinds = [
         (Name::SIGINT, Meaning::CtrlC),
         (Name::SIGTERM, Meaning::End(1)),

@@ -21,7 +21,7 @@ fn is_unseen(c: char) -> bool {
 /// Control characters (an escape sequence, say) and those that are unseen or turn the direction are
 /// shown, not obeyed: no name and no value can hide, or look like, something else on a terminal.
 /// Line feeds stay.
-pub fn visible(text: &str) -> Cow<'_, str> {
+pub(crate) fn visible(text: &str) -> Cow<'_, str> {
     let is_obeyed = |c: char| c != '\n' && (c.is_control() || is_unseen(c));
     if !text.contains(is_obeyed) {
         return Cow::Borrowed(text);
@@ -114,7 +114,7 @@ fn assigned(text: &str, pattern: &Regex) -> Vec<(usize, usize)> {
 
 /// What looks like a secret is masked: a literal that is assigned to a variable or given to an
 /// option with such a name, and the password in an address or in a header.
-pub fn masked(text: &str) -> Cow<'_, str> {
+pub(crate) fn masked(text: &str) -> Cow<'_, str> {
     if !text.contains(['=', ':', '(']) && !text.contains("--") {
         return Cow::Borrowed(text);
     }
@@ -163,7 +163,7 @@ pub(crate) fn may_hold_secret(line: &str) -> bool {
 }
 
 /// Both: how everything is shown that may hold what others have chosen.
-pub fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     visible(&masked(text)).into_owned()
 }
 

@@ -33,7 +33,7 @@ mod snapshot;
 mod walk;
 mod watcher;
 
-pub use clock::{changed_at, coarse_now};
+pub(crate) use clock::{changed_at, coarse_now};
 use ignores::{Ignores, Scope};
 use native::Moment;
 use walk::{Companion, Counts, Listing, Look, Place, walk};
@@ -55,14 +55,14 @@ enum Input {
 }
 
 /// The running watch. It ends with hotrun.
-pub struct Watch {
+pub(crate) struct Watch {
     input: mpsc::Sender<Input>,
 }
 
 impl Watch {
     /// Begins to watch, and returns at once. Every save from now on is seen, though those of
     /// the first moments only when the whole tree is watched; [`Message::Watching`] says when.
-    pub fn start(watch: config::Watch, inbox: UnboundedSender<Message>) -> Result<Self> {
+    pub(crate) fn start(watch: config::Watch, inbox: UnboundedSender<Message>) -> Result<Self> {
         let began = clock::next_tick();
         let (input, inputs) = mpsc::channel();
         let to_self = input.clone();
@@ -85,7 +85,7 @@ impl Watch {
 
     /// Watches what this configuration says from now on. What has changed since this time, by
     /// the clock that files are stamped with, and did not matter before is found.
-    pub fn configure(&self, watch: config::Watch, since: SystemTime) {
+    pub(crate) fn configure(&self, watch: config::Watch, since: SystemTime) {
         // The thread has ended only if it failed, which it has told.
         let _ = self.input.send(Input::Configure(Box::new(watch), since));
     }
@@ -106,7 +106,7 @@ impl Drop for LastWord {
 
 /// A limit of the kernel's on file watches.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limit {
+pub(crate) struct Limit {
     /// The name of the setting.
     pub name: &'static str,
     /// How many watches each user may have.
@@ -114,7 +114,7 @@ pub struct Limit {
 }
 
 /// The limit that applies here; `None` where there is none of that kind.
-pub fn limit() -> Option<Limit> {
+pub(crate) fn limit() -> Option<Limit> {
     // In a container its own may be the lower one.
     ["fs.inotify.max_user_watches", "user.max_inotify_watches"]
         .into_iter()
@@ -127,7 +127,7 @@ pub fn limit() -> Option<Limit> {
 }
 
 /// What would be watched: the directories and the files that matter, without watching.
-pub fn survey(watch: &config::Watch) -> Found {
+pub(crate) fn survey(watch: &config::Watch) -> Found {
     struct Count(Found);
     impl Companion for Count {
         fn watch(&mut self, _: &mut Vec<Place>) {}
@@ -157,14 +157,14 @@ fn tops(watch: &config::Watch, ignores: &mut Ignores) -> Vec<Place> {
 
 /// The directory around this path, or the path itself, that is a cache, or a project that is no
 /// part of the program.
-pub fn foreign<'a>(path: &'a Path, filter: &Filter) -> Option<Reason<'a>> {
+pub(crate) fn foreign<'a>(path: &'a Path, filter: &Filter) -> Option<Reason<'a>> {
     let root = filter.watch().root_of(path)?;
     let around = path.ancestors().take_while(|place| *place != root);
     around.filter(|place| place.is_dir()).filter_map(|place| walk::foreign(place, filter)).last()
 }
 
 /// Would a save of this path be seen, and if not, is it a `.gitignore` that says so?
-pub fn is_gitignored(path: &Path, watch: &config::Watch) -> bool {
+pub(crate) fn is_gitignored(path: &Path, watch: &config::Watch) -> bool {
     if !watch.gitignore {
         return false;
     }

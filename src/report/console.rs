@@ -32,7 +32,7 @@ const MAX_HELD: usize = 8 << 20;
 
 /// Delay between a program leaving raw mode and the first line: many programs restore the modes
 /// before they leave the alternate screen.
-pub const LEAVES_SCREEN: Duration = Duration::from_millis(20);
+pub(crate) const LEAVES_SCREEN: Duration = Duration::from_millis(20);
 
 /// As many threads as hotrun needs when it begins, beside the one that writes.
 const THREADS: usize = 4;

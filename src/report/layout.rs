@@ -22,7 +22,7 @@ const MIN_WIDTH: usize = 50;
 
 /// Whether text on stderr is coloured. `NO_COLOR` and `TERM=dumb` turn colours off,
 /// `CLICOLOR_FORCE` and `FORCE_COLOR` turn them on where stderr is not a terminal.
-pub fn wants_color(color: Color) -> bool {
+pub(crate) fn wants_color(color: Color) -> bool {
     let is_set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
     let is_forced = |name: &str| is_set(name) && env::var_os(name).is_some_and(|one| one != "0");
     match color {
@@ -39,7 +39,7 @@ pub fn wants_color(color: Color) -> bool {
 impl Report {
     /// Variables by which cargo, Go's tools, npm and others follow `--color always` or `never`.
     /// Those that the user has set stay.
-    pub fn color_variables(&self) -> impl Iterator<Item = (OsString, OsString)> {
+    pub(crate) fn color_variables(&self) -> impl Iterator<Item = (OsString, OsString)> {
         let all: &[(&str, &str)] = match self.chosen_color {
             Some(Color::Always) => {
                 &[("CARGO_TERM_COLOR", "always"), ("CLICOLOR_FORCE", "1"), ("FORCE_COLOR", "1")]

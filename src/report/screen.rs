@@ -55,18 +55,18 @@ enum Mood {
 impl Report {
     /// Sets the greeting, which is printed when the number of watched files is known. All that is
     /// printed until then follows it; nothing that is run waits for it.
-    pub fn greet(&self, text: String) {
+    pub(crate) fn greet(&self, text: String) {
         self.console.pause();
         *self.greeting.borrow_mut() = Some(text);
     }
 
     /// Whether the greeting is still to be printed.
-    pub fn is_about_to_greet(&self) -> bool {
+    pub(crate) fn is_about_to_greet(&self) -> bool {
         self.greeting.borrow().is_some()
     }
 
     /// Prints the greeting, unless that was done. `files` is the number of watched files.
-    pub fn print_greeting(&self, files: Option<usize>) {
+    pub(crate) fn print_greeting(&self, files: Option<usize>) {
         let Some(text) = self.greeting.borrow_mut().take() else { return };
         let text = match files {
             Some(1) => text.replace("{files}", " · 1 file"),
@@ -84,7 +84,7 @@ impl Report {
 
     /// Shows how long a build has run that prints nothing. The line is erased before the next
     /// one. Not while a program runs, which may print at the place of the cursor at any time.
-    pub fn tick(&self, build: Proc, word: &str) {
+    pub(crate) fn tick(&self, build: Proc, word: &str) {
         let is_app_alive = self.facts.values().any(|facts| {
             facts.is_app && facts.pid.is_some() && facts.ended.is_none() && !facts.is_read
         });
@@ -142,7 +142,7 @@ impl Report {
     }
 
     /// Gives the window back the title that it had.
-    pub fn restore_title(&self) {
+    pub(crate) fn restore_title(&self) {
         if self.screen.has_title.replace(false) {
             self.write_codes(RESTORE_TITLE);
         }

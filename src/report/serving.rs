@@ -10,7 +10,7 @@ use crate::event::{Notice, Proc, Repair, WentBack, name_paths};
 
 impl Report {
     /// The address of an app, if it is known.
-    pub fn url(&self, app: Proc) -> Option<String> {
+    pub(crate) fn url(&self, app: Proc) -> Option<String> {
         self.facts.get(&app)?.address.map(|address| format!("http://{address}"))
     }
 
@@ -192,13 +192,13 @@ impl Report {
     }
 
     /// Reports why no rollback is possible.
-    pub fn no_rollback(&self, why: &str) {
+    pub(crate) fn no_rollback(&self, why: &str) {
         self.line(Part::Main, Tone::Warn, "note", &format!("cannot roll back: {why}"));
     }
 }
 
 /// A time of today, where the user is.
-pub fn time_of_day(time: SystemTime) -> String {
+pub(crate) fn time_of_day(time: SystemTime) -> String {
     let time = Timestamp::try_from(time).unwrap_or_else(|_| Timestamp::now());
     Zoned::new(time, TimeZone::system()).strftime("%H:%M:%S").to_string()
 }

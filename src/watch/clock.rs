@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 /// The clock that most files are stamped with: it stands still for a tick (4 ms, say) at a
 /// time. No later write gets an earlier stamp.
 #[cfg(target_os = "linux")]
-pub fn coarse_now() -> SystemTime {
+pub(crate) fn coarse_now() -> SystemTime {
     use nix::time::{ClockId, clock_gettime};
     let now = clock_gettime(ClockId::CLOCK_REALTIME_COARSE).map(Duration::from);
     now.map_or_else(|_| SystemTime::now(), |since| SystemTime::UNIX_EPOCH + since)
@@ -49,7 +49,7 @@ pub(super) fn next_tick() -> SystemTime {
 const LONGEST_TICK: Duration = Duration::from_millis(10);
 
 /// When a file was last written, renamed or otherwise changed (its ctime).
-pub fn changed_at(meta: &std::fs::Metadata) -> Option<SystemTime> {
+pub(crate) fn changed_at(meta: &std::fs::Metadata) -> Option<SystemTime> {
     let seconds = u64::try_from(meta.ctime()).ok()?;
     let nanos = u32::try_from(meta.ctime_nsec()).ok()?;
     Some(SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos))

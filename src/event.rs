@@ -1,4 +1,4 @@
-//! The nouns: processes, causes, events, notices. Everything above speaks in them.
+//! The vocabulary of all modules above: processes, causes, events, notices.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
@@ -14,8 +14,8 @@ use crate::attribution::Content;
 use crate::error::Error;
 use crate::text::visible;
 
-/// hotrun's own number for something it started. Unlike a pid it is never reused, so a
-/// late message cannot hit a successor.
+/// hotrun's own number for a process that it started. Unlike a pid it is never reused, so a late
+/// message cannot reach a successor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Proc(pub u32);
 
@@ -26,7 +26,6 @@ pub(crate) enum Role {
     Build,
     /// The commands of rules.
     Rules,
-    /// The supervised program.
     App,
     /// A `post_cmd`.
     Hook,
@@ -35,20 +34,18 @@ pub(crate) enum Role {
 /// Why a build was started.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
-    /// hotrun itself was started.
     Start,
-    /// Files were saved; their paths in the order of their first change.
+    /// Files were saved; their paths, in the order of their first change.
     Save(Vec<PathBuf>),
-    /// These files changed while a build ran, which may have written them itself.
+    /// Files that changed during a build, which may have written them itself.
     Written(Vec<PathBuf>),
-    /// The configuration was changed.
     Config,
-    /// Somebody asked for it.
+    /// The user requested a build, by a key or from another terminal.
     Order,
 }
 
 impl Cause {
-    /// Two causes of one build. Paths are kept, whatever they are joined with.
+    /// Merges the causes of one build. Paths are always kept.
     #[must_use]
     pub fn join(self, newer: Cause) -> Cause {
         match (self, newer) {
@@ -59,7 +56,7 @@ impl Cause {
             | (Cause::Written(paths), Cause::Save(more)) => {
                 Cause::Save(without_repeats(paths, more))
             }
-            // Somebody wants it: it is no verification.
+            // A requested build is more than a verification.
             (Cause::Written(paths), Cause::Start | Cause::Config | Cause::Order)
             | (Cause::Start | Cause::Config | Cause::Order, Cause::Written(paths)) => {
                 Cause::Save(paths)
@@ -69,7 +66,7 @@ impl Cause {
         }
     }
 
-    /// Joined to an older cause, if there is one.
+    /// Merges this cause into an older one, if there is one.
     #[must_use]
     pub fn after(self, older: Option<Cause>) -> Cause {
         match older {
@@ -93,29 +90,28 @@ fn without_repeats(mut paths: Vec<PathBuf>, more: Vec<PathBuf>) -> Vec<PathBuf> 
     paths
 }
 
-/// How a process ended.
+/// How a process exited.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Ended {
-    /// It returned this code.
+    /// It exited with this code.
     Code(i32),
-    /// A signal ended it.
     Signal {
         /// The signal's number.
         number: i32,
-        /// The kernel wrote a core dump.
+        /// Whether the kernel wrote a core dump.
         core: bool,
     },
-    /// It never ran, or what it made cannot be run: why.
+    /// It was never started, or the artifact cannot be run; the reason.
     NotStarted(String),
 }
 
 impl Ended {
-    /// True when it returned 0.
+    /// True if it exited with code 0.
     pub fn succeeded(&self) -> bool {
         *self == Ended::Code(0)
     }
 
-    /// The exit code that a shell would report: 128+n for a signal, 127 when it never ran.
+    /// Returns the exit code that a shell would report: 128+n for a signal, 127 if it never ran.
     pub fn exit_code(&self) -> u8 {
         match self {
             Ended::Code(code) => u8::try_from(*code).unwrap_or(1),
@@ -143,7 +139,7 @@ impl fmt::Display for Ended {
     }
 }
 
-/// A handful of changed paths, said in one breath: `src/main.rs and 2 more`.
+/// Names the first of several changed paths and counts the rest: `src/main.rs and 2 more`.
 pub(crate) fn name_paths(paths: &[PathBuf], base: &Path) -> String {
     let name = |path: &Path| {
         let short = path.strip_prefix(base).unwrap_or(path);
@@ -156,317 +152,303 @@ pub(crate) fn name_paths(paths: &[PathBuf], base: &Path) -> String {
     }
 }
 
-/// A word as a shell reads it back. (What no shell can read, a zero byte, stays as it is.)
+/// Quotes a word for a shell. A word with a zero byte, which no shell can read, stays as it is.
 pub(crate) fn quoted(word: &str) -> String {
     shlex::try_quote(word).map_or_else(|_| word.to_owned(), Into::into)
 }
 
-/// A path as text for a terminal: control characters (an escape sequence, a line break)
-/// are shown, not obeyed.
+/// Returns a path as text for a terminal: control characters, such as escape sequences and line
+/// breaks, are escaped.
 pub(crate) fn printable(path: &Path) -> String {
     visible(&path.to_string_lossy()).replace('\n', "\\n")
 }
 
-/// What a key asks for.
+/// What a key requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
-    /// Build again.
     Rebuild,
-    /// Start the app again.
     Restart,
     /// Start the last good artifact.
     Rollback,
-    /// Keep saves, or act on those that were kept.
+    /// Stop building on saves, or build the saves that came in while paused.
     Pause,
-    /// Clear the screen.
     Clear,
-    /// End hotrun.
     Quit,
-    /// Show the keys.
+    /// Show the list of keys.
     Help,
 }
 
-/// What can be asked for by hand.
+/// What a user can request, by a key or from another terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Order {
-    /// Start the app again from what was last built.
+    /// Restart the app from the current artifact.
     Restart,
-    /// Start the last good artifact before the one that runs.
+    /// Start the last good artifact before the running one.
     Rollback,
-    /// Send the app this signal.
+    /// Send this signal to the app.
     Signal(Signal),
-    /// Keep saves, do not act on them.
+    /// Collect saves without acting on them.
     Pause,
-    /// Act on what was kept.
+    /// Act on the collected saves.
     Resume,
-    /// The one of the two that is not so already.
+    /// Pause or resume, whichever applies.
     PauseOrResume,
 }
 
-/// Whether the old app is dismissed before the new one is started, or after it is ready.
+/// Whether the old app is stopped before the new one is started, or after the new one is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
-    /// Before: never two apps at once.
+    /// Before: there are never two apps at once.
     Restart,
-    /// After: the old app serves until the new one does.
+    /// After: the old app serves until the new one is ready.
     Handover,
 }
 
 /// What an app is started from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
-    /// What was last built.
+    /// The artifact of the last build.
     Built,
-    /// An artifact that was good, and of which a copy was kept.
+    /// The kept copy of a good artifact.
     Kept,
 }
 
-/// Why nothing older is started.
+/// Why a rollback is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
-    /// There is no older artifact that was good.
+    /// There is no older good artifact.
     NothingKept,
-    /// A build, or a rule, runs, and goes forward when it has ended.
+    /// A build or a rule is running; its result comes first.
     BuildUnderWay,
-    /// hotrun ends.
     Ending,
 }
 
-/// What follows when the app ends by itself.
+/// What follows when the app exits by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OnExit {
     /// Wait for a save.
     Wait,
-    /// Start it again, later each time.
+    /// Restart it, with a growing delay.
     Restart,
-    /// End hotrun with the app's exit code.
+    /// Exit with the app's exit code.
     Quit,
 }
 
-/// What the state machine needs to know of the configuration.
+/// The part of the configuration that the state machine uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Policy {
-    /// Restart or handover.
     pub mode: Mode,
-    /// What follows when the app ends by itself.
+    /// What follows when the app exits by itself.
     pub on_exit: OnExit,
-    /// A failed build dismisses the running app (air's `stop_on_error`).
+    /// Whether a failed build stops the running app (air's `stop_on_error`).
     pub stop_on_error: bool,
-    /// A failed start is followed by the last good artifact.
+    /// Whether a failed start is followed by the last good artifact.
     pub rollback: bool,
-    /// There is something to build.
+    /// Whether there is something to build.
     pub builds: bool,
-    /// There is something to run.
+    /// Whether there is something to run.
     pub runs: bool,
-    /// How many `post_cmd`s run when hotrun is asked to end.
+    /// How many `post_cmd`s run when hotrun shuts down.
     pub hooks: usize,
-    /// Builds keep a distance (`build.delay` is more than 0).
+    /// Whether `build.delay` sets a minimum time between the starts of builds.
     pub spaced: bool,
-    /// `--once`: a failed build ends hotrun too.
+    /// `--once`: a failed build ends hotrun, too.
     pub once: bool,
 }
 
-/// A deadline that the state machine asked for, named by the process that it follows, so
-/// that a late one is recognised.
+/// A deadline that the state machine asked for. It is named by the process that it follows, so that
+/// a late one can be recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Timer {
     /// `build.delay`, from the start of this build.
     Spacing(Proc),
-    /// The pause before an app is started again, from the end of this one.
+    /// The backoff before an app is restarted, from the exit of this one.
     Backoff(Proc),
 }
 
-/// All that can happen.
+/// An input of the state machine.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
-    /// Something that matters has changed.
+    /// A file changed that causes a build.
     Saved(Cause),
-    /// Something changed that builds read, and the running build is not cancelled for it: the
-    /// next one is to follow when what was built has had its start.
+    /// A file changed that builds read, but the running build is not cancelled for it. The next
+    /// build follows after the result of the running one was started.
     FollowUp(Cause),
-    /// Files changed that are not for the build but for the commands of rules.
+    /// Files changed that match rules, not the build.
     Ruled(Cause),
-    /// A build wrote such files; the rules are to run when it has ended.
+    /// A build wrote files that match rules. The rules run when the build has ended.
     RuledByBuild(Cause),
-    /// Files changed that only the running app reads: it is to be started again.
+    /// Files changed that only the running app reads. The app is restarted.
     AppInput(Cause),
-    /// Files changed that a running app reads by itself: it is started if none is running.
+    /// Files changed that a running app reads by itself. The app is started if none is running.
     Revival(Cause),
-    /// What was last built is there no more.
+    /// The last artifact does not exist any longer.
     Unbuilt,
-    /// Its first process ended (of a build: its last command).
+    /// The first process of this tree exited; for a build, its last command.
     Exited(Proc, Ended),
-    /// The build ended well, and has left the program as it was from which this app was
-    /// started: it needs no other.
+    /// The build succeeded and left the program unchanged that this app was started from. The app
+    /// keeps running.
     BuiltSame {
-        /// The build.
         build: Proc,
-        /// The app.
         app: Proc,
     },
-    /// No process of its tree is left. Always after `Exited`.
+    /// No process of this tree is left. Always after `Exited`.
     Gone(Proc),
-    /// It serves, on evidence.
+    /// The app serves, on evidence.
     Ready(Proc),
-    /// It has lived for a while, without evidence that it serves. `Ready` may follow.
+    /// The app has run for a while without evidence that it serves. `Ready` may follow.
     Running(Proc),
-    /// It did not serve in time.
+    /// The app did not become ready in time.
     Unready(Proc),
-    /// It was ready, and has lived long enough to be trusted.
+    /// The app was ready, and has run long enough to be trusted.
     Proven(Proc),
-    /// There is now, or is no more, an older good artifact to go back to.
+    /// Whether there is an older good artifact to roll back to.
     Fallback(bool),
-    /// It was asked to end, and its grace is over.
+    /// The grace period of a stopped process is over.
     Overdue(Proc),
-    /// A deadline has come.
+    /// A deadline has passed.
     Due(Timer),
-    /// Ctrl-C, or SIGTERM, or SIGHUP.
+    /// Ctrl-C, SIGTERM or SIGHUP.
     Interrupted,
-    /// Somebody asked for something.
+    /// The user requested something.
     Ordered(Order),
-    /// A new configuration was read, and it is good.
+    /// A new configuration was read, and it is valid.
     Reconfigured(Policy),
 }
 
-/// What arrives in the one inbox: events for the state machine, and facts that the engine
-/// turns into such events.
+/// What arrives in the inbox: events for the state machine, and facts that the engine turns into
+/// such events.
 #[derive(Debug)]
 pub enum Message {
-    /// For the state machine.
     Event(Event),
-    /// A burst of saves is over.
     Changed(Burst),
-    /// It is time for the saves that were put off.
+    /// The delay of postponed saves is over.
     ChangedLate,
-    /// What the files held before anything was run; and whether that is all of them.
+    /// What the files held before hotrun started anything, and whether these are all files.
     Known(Vec<(PathBuf, Content)>, bool),
-    /// Everything is watched now.
+    /// The whole tree is watched.
     Watching(Found),
-    /// A process has this pid now.
+    /// The process was spawned and has this pid.
     Spawned(Proc, i32),
-    /// Its first process was stopped, by this signal.
+    /// The first process was stopped by this signal.
     Stopped(Proc, Signal),
-    /// It has not become ready in time, for this reason.
+    /// The app did not become ready in time; the reason.
     Unready(Proc, String),
-    /// It counts as ready, as nothing says otherwise.
+    /// The app counts as ready, in a handover without any evidence.
     Assumed(Proc),
-    /// Its address, if that is known, and what is served by whom; `Ready` follows.
+    /// The address of the app, if known, and what its processes listen on. `Ready` follows.
     Serves(Proc, Option<SocketAddr>, Served),
-    /// It says that the process with this pid is its first one from now on (`MAINPID=`).
+    /// The app declares the process with this pid its main process (`MAINPID=`).
     MainPid(Proc, i32),
-    /// Its first process has ended, and the one with this pid, its descendant, goes on in that
-    /// one's place.
+    /// The first process exited, and its descendant with this pid takes its place.
     Succeeded(Proc, i32),
-    /// It has printed what was waited for.
+    /// The app printed the line that `ready.log` waits for.
     LogMatched(Proc),
-    /// What it says of its state.
+    /// What the app reports about its state (`STATUS=`).
     Status(Proc, String),
-    /// It says that it ends.
+    /// The app reports that it is stopping (`STOPPING=1`).
     Stopping(Proc),
-    /// It asks for so much more time, from now on.
+    /// The app asks for more time, counted from now (`EXTEND_TIMEOUT_USEC=`).
     Extend(Proc, Duration),
-    /// The artifact of this number was copied, or was not, for this reason.
+    /// Whether the artifact with this number was copied; otherwise the reason.
     Copied(u32, Result<(), String>),
-    /// It has said that an address is in use, perhaps with the port; its end follows.
+    /// The app reported an address in use, perhaps with the port. It is expected to exit.
     AddressInUse(Proc, BTreeSet<u16>),
-    /// It listens on these TCP ports.
+    /// The app listens on these TCP ports.
     Listens(Proc, BTreeSet<u16>),
-    /// SIGINT has not ended this app; its own signal is due.
+    /// The app has not exited after SIGINT; its configured signal is due.
     AskAgain(Proc),
     /// A command is about to run.
     Running {
-        /// As a part of this.
+        /// The process that it is a part of.
         proc: Proc,
-        /// What it is called in output.
+        /// Its name in the output.
         label: String,
-        /// Nothing runs after it.
+        /// Whether it is the last command.
         is_last: bool,
-        /// Dropped when the line about it is written; the command waits for that.
+        /// Dropped when its line is written; the command waits for that.
         announced: oneshot::Sender<()>,
     },
-    /// What a command of a build printed, where that was asked for.
+    /// Output of a build command, where the build captures it.
     Output(Proc, Vec<u8>),
-    /// The answer to the question behind a build, or why there is none.
+    /// The answer to the query after a build, or why there is none.
     Answered(Proc, Result<Vec<u8>, String>),
-    /// What a command of it printed for people, where that is kept.
+    /// Output of a build command that is also shown, where it is kept to find errors in it.
     Printed(Proc, Vec<u8>),
-    /// A command of a build failed, and the build goes on.
+    /// A build command failed without failing the build.
     Tolerated(Proc, String, Ended),
-    /// Something was typed.
+    /// Input from the terminal.
     Typed {
-        /// If it is a key: which.
+        /// The key, if it is one.
         key: Option<Key>,
-        /// So many places of the line show it.
+        /// How many columns its echo takes on the line.
         shown: usize,
     },
-    /// The window of the terminal was closed, or the line is cut.
+    /// The terminal's window was closed, or the connection is lost.
     TerminalClosed,
-    /// SIGINT, as by Ctrl-C.
+    /// SIGINT, as sent by Ctrl-C.
     CtrlC,
-    /// Ctrl-Z.
     Suspend,
-    /// hotrun goes on, or was put into the foreground or background.
+    /// hotrun was continued, or moved to the foreground or background.
     Continued,
-    /// The window has another size.
+    /// The terminal was resized.
     Resized,
-    /// Somebody asks for something, and waits for what hotrun says to it.
+    /// A request from another process, which waits for the answer.
     Asked(Order, oneshot::Sender<Result<String, String>>),
-    /// The hotrun with this pid is to run in place of this one.
+    /// The hotrun with this pid takes over from this one.
     TakenOver(u32),
-    /// Somebody has shut a listener down.
+    /// A process has shut a listener down.
     ListenerShut,
-    /// A build may have been silent for long.
+    /// A running build may have been silent for some time.
     Tick,
-    /// The greeting has waited long enough.
+    /// The greeting has waited long enough for the number of files.
     Introduce,
-    /// It is time to look at the modes of the terminal.
+    /// It is time to poll the terminal's modes.
     LookAtTerminal,
     /// A process has read from the terminal, or written to it.
     TerminalUsed,
     /// The line that reports that this process has the terminal is written.
     TerminalAnnounced(Proc),
-    /// A program that has begun has had time to look at the modes of the terminal.
+    /// A started program has had time to read the terminal's modes.
     HasBegun,
-    /// Something to say.
+    /// A notice to print.
     Say(Notice),
-    /// The configuration has been read again.
+    /// The configuration was read again.
     Loaded,
-    /// go has named what the program is built from.
+    /// `go list` has listed the program's source files.
     Listed,
-    /// A part of hotrun has failed; it cannot go on.
+    /// A part of hotrun failed, and it cannot continue.
     Broken(Error),
 }
 
-/// How much is watched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// Directories; each costs one watch of the operating system.
+    /// How many directories; each costs one watch of the operating system.
     pub directories: usize,
-    /// Files whose change matters.
+    /// How many files matter.
     pub files: usize,
 }
 
-/// Saves close together, acted on as one.
+/// Saves close together, handled as one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Burst {
-    /// What was saved, in the order of the first change.
+    /// The saves, in the order of their first change.
     pub saves: Vec<Save>,
     /// Directories that appeared since the last burst, and when.
     pub directories: Vec<(PathBuf, Instant)>,
     /// When the first of these saves was seen.
     pub first: Instant,
-    /// When the last event was.
+    /// When the last event was seen.
     pub last: Instant,
 }
 
 /// A file that was saved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Save {
-    /// Which.
     pub path: PathBuf,
-    /// What it held at each completed write, in this order; looked at when that was reported.
+    /// What it held at each completed write, in this order, as read when the write was reported.
     pub contents: Vec<Content>,
-    /// It was there before; `None` where that cannot be told.
+    /// Whether it existed before; `None` if that is not known.
     pub existed: Option<bool>,
 }
 
@@ -485,285 +467,261 @@ pub struct Served {
     pub holders: BTreeSet<i32>,
 }
 
-/// Somebody who listens on a port.
+/// A process that listens on a port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Holder {
-    /// The port.
     pub port: u16,
-    /// Its pid.
     pub pid: i32,
-    /// Its command line.
     pub command: String,
-    /// How long it has lived, where that is known.
+    /// Time since its start, if known.
     pub age: Option<Duration>,
-    /// Who has started it.
     pub whose: Whose,
     /// What was, or can be, done about it.
     pub remedy: Remedy,
 }
 
-/// Who has started somebody.
+/// Which supervisor started a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Whose {
     /// A hotrun that was killed.
     DeadHotruns,
-    /// A hotrun that runs.
+    /// Another running hotrun.
     AnotherHotruns,
-    /// Nobody that is known.
+    /// None that is known.
     Strangers,
 }
 
-/// What was, or can be, done about somebody who holds a port.
+/// What was, or can be, done about a process that holds a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Remedy {
-    /// It was ended.
+    /// The process was stopped.
     Ended,
-    /// `--free-port` would end it.
+    /// `--free-port` would stop it.
     Possible,
-    /// It was to be ended, but is another user's or another project's.
+    /// It is another user's or another project's, so `--free-port` leaves it alone.
     NotOurs,
-    /// It may stay: it only has the socket because a program has started it.
+    /// It may keep running (`spare`): it only inherited the socket from a program.
     Spared,
-    /// It was to be ended, and would not.
+    /// It could not be stopped.
     NotPossible,
     /// It is another user's or another project's.
     None,
 }
 
-/// What was done about a listener to which nobody could connect any more.
+/// How hotrun handled a listener that refused connections.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Repair {
-    /// It is listened on again, by whoever has it.
+    /// hotrun listens on the same socket again, for all processes that have it.
     Again,
-    /// Its file is there again.
+    /// The socket's file was restored.
     FileBack,
-    /// There is a new one, for the next program.
+    /// A new socket was opened for the next program.
     Anew,
-    /// Nothing could be done, for this reason; it is tried again when a program has ended.
+    /// Nothing could be done; the reason. hotrun tries again when a program exits.
     Failed(String),
 }
 
-/// A good artifact that was gone back to.
+/// A good artifact that was rolled back to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WentBack {
     /// The generation that proved it good.
     pub generation: u32,
     /// When it was built.
     pub built: SystemTime,
-    /// What was saved since, and is not in it.
+    /// Files that were saved since, and that it does not include.
     pub saved_since: Vec<PathBuf>,
 }
 
-/// What is said to the person.
+/// What is reported to the user.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Notice {
-    /// What changed.
     Changed(Cause),
-    /// A build has begun.
     Building(Proc),
-    /// A build has succeeded.
     Built(Proc),
-    /// A build has succeeded, and left the program as it was: it keeps running.
+    /// A build succeeded and left the program unchanged, which keeps running.
     SameProgram(Proc),
-    /// These were saved while a build ran that is let through; a newer build follows it.
+    /// Files saved during a build that is not cancelled. A newer build follows it.
     Finishing(Vec<PathBuf>),
-    /// These change each time that a build runs; the next build follows after this pause.
+    /// Files that change in each build. The next build follows after this delay.
     ChangesInBuilds(Vec<PathBuf>, Duration),
-    /// The build for these saves begins after this time, to see what else writes those files.
+    /// A build for the saves (first) is delayed, to see what else writes the files (second).
     Testing(Vec<PathBuf>, Vec<PathBuf>, Duration),
-    /// The program itself may have written these: what follows comes after this delay.
+    /// Files that the program itself may have written. What follows is delayed by this time.
     Late(Vec<PathBuf>, Duration),
-    /// These are proven to be written by the program itself, which they would restart.
+    /// Files proven to be written by the program itself, which they would restart.
     OwnWrites(Vec<PathBuf>),
-    /// These are proven to be written by builds, and start no more of them.
+    /// Files proven to be written by builds. They start no further builds.
     Outputs(Vec<PathBuf>),
-    /// A build has failed.
     BuildFailed {
-        /// The build.
         build: Proc,
-        /// How it ended.
         ended: Ended,
-        /// Who serves on.
+        /// The app that keeps running.
         app: Option<Proc>,
     },
     /// The commands of rules have succeeded.
     RulesDone(Proc),
     /// A command of a rule has failed.
     RulesFailed {
-        /// The rules.
         rules: Proc,
-        /// How it ended.
         ended: Ended,
-        /// Who serves on.
+        /// The app that keeps running.
         app: Option<Proc>,
     },
-    /// This many builds in a row were overtaken.
+    /// This many builds in a row were cancelled by newer saves.
     Overtaken(u32),
-    /// An app that was dismissed is gone.
+    /// A stopped app is gone.
     Stopped(Proc),
-    /// It was asked to end and did not; it is killed now.
+    /// A stopped process did not exit in time, and is killed now.
     Killing(Proc),
-    /// These, by pid and command line, have not ended.
+    /// Processes have not exited when stopped.
     Holding {
-        /// They.
+        /// Processes still running, as (pid, command line).
         who: Vec<(i32, String)>,
-        /// What asked them to.
+        /// The signal that was sent to stop them.
         signal: Signal,
-        /// When they are killed.
+        /// Time until they are killed.
         kill_in: Option<Duration>,
-        /// What decides that.
+        /// The configuration key that sets this time.
         key: &'static str,
     },
-    /// These have survived SIGKILL.
+    /// Processes, as (pid, command line), that survive SIGKILL.
     Unkillable(Vec<(i32, String)>),
-    /// An app has been started.
     Started(Proc),
     /// This process has the terminal from now on.
     TerminalGiven(Proc),
-    /// It wants the terminal, which the older app beside it has.
+    /// A process wants the terminal, which the older app beside it has.
     TerminalKept(Proc),
-    /// It wants the terminal, which is not hotrun's to give.
+    /// A process wants the terminal, but hotrun is not in the foreground.
     TerminalWanted(Proc),
-    /// An earlier hotrun had left these behind, by pid and command line; they are ended.
+    /// Processes, as (pid, command line), that an earlier hotrun left behind; they were killed.
     Swept(Vec<(i32, String)>),
-    /// So many apps in a row have ended soon after their start; the pause before the next.
+    /// This many apps in a row exited soon after their start; the delay before the next.
     CrashLoop(u32, Duration),
-    /// Somebody else listens on a port that the program needs.
+    /// Another process listens on a port that the program needs.
     PortHeld(Holder),
-    /// A build goes on, and listens on this port: it is a program that serves.
+    /// A build keeps running and listens on this port: it is a server itself.
     EndlessBuild {
-        /// The build.
         build: Proc,
-        /// The port.
         port: u16,
-        /// What to write into the configuration.
+        /// The configuration to use instead.
         remedy: String,
     },
     /// An app serves, on evidence.
     Ready(Proc),
-    /// It has lived for a while, without evidence that it serves.
+    /// An app has run for a while without evidence that it serves.
     Running(Proc),
-    /// It has lived for 1 s without such evidence, and takes the older one's place.
+    /// An app has run for 1 s without evidence, and replaces the old one.
     Assumed(Proc),
-    /// What it says of its state.
+    /// What an app reports about its state.
     Status(Proc, String),
-    /// It says that it ends.
+    /// An app reports that it is stopping.
     AppStopping(Proc),
-    /// The first process of this app had this pid and has ended well; another one goes on.
+    /// The first process of this app, which had this pid, exited with code 0. Another process
+    /// continues.
     Succeeded(Proc, Option<i32>),
-    /// It asks for so much more time, to end or to become ready.
+    /// An app asks for more time.
     Extended {
-        /// The app.
         app: Proc,
-        /// From now on.
+        /// How much, from now on.
         more: Duration,
-        /// It was asked to end.
+        /// Whether it is for stopping; otherwise for becoming ready.
         to_end: bool,
     },
-    /// hotrun listens on this address, for the program; the descriptor, and the name.
+    /// hotrun listens on an address for the program.
     Listening {
-        /// The address.
         address: String,
-        /// As which the program finds it.
+        /// The number of the descriptor that the program inherits.
         descriptor: usize,
-        /// By which it is told from others.
+        /// Distinguishes this listener from the others.
         name: Option<String>,
     },
-    /// Somebody has shut this listener down for all, or has deleted its file; what was done.
+    /// A process has shut this listener down for all processes, or deleted its file; the repair.
     ListenerShut(String, Repair),
-    /// An app has ended at once: it was run by this tool, which hands no sockets on.
+    /// An app exited at once. This tool ran it, and passes no sockets on.
     PassedOnByNobody(&'static str),
-    /// An app has ended at once: it may have listened on these addresses itself.
+    /// An app exited at once. It may have tried to bind these addresses itself.
     MayHaveBound {
-        /// The addresses.
         addresses: Vec<String>,
-        /// A shell stands between hotrun and the program.
+        /// Whether a shell runs the program.
         by_shell: bool,
     },
-    /// An app listens on the port of this listener by a socket of its own.
+    /// An app listens on the port of this listener with its own socket.
     BoundBeside(Proc, String),
-    /// So many connections wait on this listener, and nobody accepts them.
+    /// This many connections are queued on a listener, and the program accepts none.
     NobodyAccepts(usize, String),
-    /// An app has ended at once, beside another that listens on these ports.
+    /// An app exited at once, while the app beside it listens on these ports.
     PortNeedsHandover(Vec<u16>),
-    /// What was gone back to.
     RolledBack(WentBack),
-    /// An app has not become ready in time.
+    /// An app did not become ready in time.
     Unready {
         /// The app that was started.
         new: Proc,
-        /// Who serves on; nobody: `new` is given more time.
+        /// The app that keeps running; without one, `new` is given more time.
         app: Option<Proc>,
-        /// It is not: the last good artifact is started.
+        /// Whether `new` is replaced by the last good artifact instead.
         goes_back: bool,
     },
-    /// Somebody wants this one to serve on, not the one that was starting.
+    /// This app is kept on request, and the one that was starting is stopped.
     Kept(Proc),
-    /// Nothing older is started.
+    /// A rollback is refused.
     NoRollback(Refusal),
-    /// There is an older good artifact, which is started when somebody wants it.
+    /// There is an older good artifact, and a rollback to it can be requested.
     RollbackPossible,
-    /// What was last built is tried again, though what was gone back to serves.
+    /// The newest artifact is started again, although a rolled-back app serves.
     NewestAgain,
-    /// It is killed, as too many are leaving.
+    /// An app is killed, since too many apps are stopping.
     TooManyLeave(Proc),
-    /// An app ended by itself.
+    /// An app exited by itself.
     AppEnded {
-        /// The app.
         app: Proc,
-        /// How it ended.
         ended: Ended,
-        /// Who serves on.
+        /// The app that keeps running.
         serving: Option<Proc>,
-        /// What follows.
         next: Next,
     },
-    /// A `post_cmd` failed; those after it do not run.
+    /// A `post_cmd` failed; the ones after it do not run.
     HookFailed(Ended),
-    /// The configuration was found, and says this.
+    /// A configuration was found; its description.
     Reading(String),
-    /// What the project was taken for, and what is run.
+    /// The guessed kind of project and its program; the description.
     Guessed(String),
-    /// hotrun ends.
     Ending,
-    /// The hotrun with this pid is to run in place of this one.
+    /// The hotrun with this pid takes over from this one.
     TakenOver(u32),
-    /// Everything left is killed.
+    /// All remaining processes are killed.
     Forcing,
-    /// Saves are kept from now on.
+    /// Saves are collected from now on.
     Paused,
     /// Saves are acted on again.
     Resumed,
     /// There is nothing to restart.
     NothingBuilt,
-    /// The app was sent this signal.
+    /// This signal was sent to the app.
     Signalled(Proc, Signal),
-    /// There is no app to send this signal to.
+    /// No app is running that this signal could be sent to.
     NobodyToSignal(Signal),
-    /// These files hold what they held when they were last built.
+    /// These files hold the same content as when they were last built.
     Unchanged(Vec<PathBuf>),
-    /// These files changed, which only the browser reads.
+    /// Files changed that only the browser reads.
     ForBrowser {
-        /// The files.
         paths: Vec<PathBuf>,
-        /// They are style sheets, which can be loaded again in a page that stays.
+        /// Whether they are style sheets, which can be reloaded without reloading the page.
         css: bool,
     },
-    /// Something that the person should know and can do something about.
+    /// A problem that the user can fix.
     Warning(String),
 }
 
-/// What follows when an app ended by itself.
+/// What follows when an app exits by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Next {
     /// Nothing, until a save.
     Wait,
-    /// A build that is under way will start the next.
+    /// The running build starts the next app.
     Build,
-    /// It is started again after a pause.
+    /// It is restarted after a backoff.
     Restart,
     /// The last good artifact is started.
     Rollback,
-    /// hotrun ends.
     Quit,
 }

@@ -2,97 +2,99 @@
 //!
 //! # Follow a save
 //!
-//! 1. [`watch`] gets the event that a file was written and closed (or detects it by polling where
-//!    the file system sends no events, and by comparing timestamps where events were lost). The
-//!    [`filter`] says that it matters, [`watch`] notes what the file holds, and when the burst is
-//!    over, and git has finished what it was doing, one message goes into the inbox.
-//! 2. [`engine`] takes it out. [`own_writes`] confirms that the program did not write the file
-//!    itself, [`attribution`] that no build did; [`filter`], that it is a source file and matches
-//!    no rule.
-//! 3. [`state`] decides: *Idle* becomes *Building*; the build is spawned and reported. (A file
-//!    that matches a rule goes through *Ruling* first.)
-//! 4. [`process`] has a guardian run the build's commands (where nothing is built, a syntax check), their output going straight to the
-//!    terminal. The old app serves on.
-//!    In a Cargo project a question may follow: what does `cargo run` give the program
+//! 1. [`watch`] receives the event that a file was written and closed, or finds the change by
+//!    polling or by comparing timestamps. It polls where the file system sends no events, and
+//!    compares timestamps where events were lost. The [`filter`] decides that the file matters, and
+//!    [`watch`] reads what it holds. When the burst is over and git has finished its operation, one
+//!    message goes into the inbox.
+//! 2. [`engine`] takes the message out. [`own_writes`] confirms that the program did not write the
+//!    file itself, [`attribution`] that no build did, and [`filter`] that it is a source file and
+//!    matches no rule.
+//! 3. [`state`] decides: *Idle* becomes *Building*; the build is spawned and reported. A file that
+//!    matches a rule goes through *Ruling* first.
+//! 4. [`process`] has a guardian run the build's commands. Their output goes straight to the
+//!    terminal. Where there is nothing to build, a syntax check runs instead. The old app keeps
+//!    serving.
+//!    In a Cargo project a query may follow: which environment does `cargo run` give the program
 //!    ([`project::cargo::launch`])?
-//! 5. The build succeeds. If it has left the program as it was, and only the compiler reads what
-//!    changed, that is all. Otherwise [`state`] dismisses the old app and waits until it is gone,
-//!    then has the new one spawned; or, in a handover, has it spawned beside the old one. It
-//!    inherits what [`listen`] holds.
-//! 6. [`ready`] says that it serves. In a handover the old one is dismissed now. The phase is
-//!    *Idle* again. When the app has lived for a while, [`artifact`] keeps a copy of what it was
-//!    started from, to go back to.
-//! 7. [`report`] has said a line for each thing that happened.
+//! 5. The build succeeds. If it left the program unchanged, and only the compiler reads the changed
+//!    files, nothing follows. Otherwise [`state`] stops the old app, waits until it is gone, and
+//!    has the new one spawned. In a handover, the new app is spawned beside the old one. It
+//!    inherits the sockets that [`listen`] holds.
+//! 6. [`ready`] reports that the new app serves. In a handover the old one is stopped now. The
+//!    phase is *Idle* again. When the app has run for a while, [`artifact`] keeps a copy of its
+//!    artifact for a rollback.
+//! 7. [`report`] has printed a line for each of these steps.
 //!
 //! # The map
 //!
-//! Each module uses only modules below it; a test (`tests/hotrun/order.rs`) holds them to it. The
-//! list reads downward as the story of a save.
+//! Each module uses only modules below it; a test (`tests/hotrun/order.rs`) enforces this. The list
+//! reads downward as the story of a save.
 //!
-//! Invariants that no single module can hold:
+//! Invariants that span modules:
 //!
 //! - [`state`] is the only place that decides what happens next, and it is pure.
-//! - [`process`] is the only place that spawns or waits for a process, and signals one that
-//!   hotrun has started. All that it spawns itself are guardians: this program again, whose
-//!   `main` is [`process::guardian::main`].
-//! - Nothing but [`watch`], [`config`] and [`engine`] reads the project's files; [`project`] reads
-//!   cargo's configuration, what cargo says of a build, Go's package clauses and the files that
-//!   [`project::guess`] needs, [`artifact`] and [`engine`] what was built.
+//! - [`process`] is the only place that spawns a process, waits for one, or signals one that hotrun
+//!   started. It spawns only guardians itself: this executable again, whose `main` is
+//!   [`process::guardian::main`].
+//! - Only [`watch`], [`config`] and [`engine`] read the project's files, with two exceptions.
+//!   [`project`] reads cargo's configuration and its reports about a build, Go's package clauses,
+//!   and the files that [`project::guess`] needs. [`artifact`] and [`engine`] read build artifacts.
 //! - There is one inbox, so the order of events is total.
-//! - No directory is listed before it is watched, so that nothing appears in it unseen; none
-//!   that is ignored is either.
+//! - A directory is watched before it is listed, so that nothing appears in it unnoticed. An
+//!   ignored directory is neither watched nor listed.
 
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
 compile_error!("hotrun runs on Linux and macOS: it needs process groups and Unix signals");
 
-// The command line, its subcommands.
+// The command line and its subcommands.
 pub mod cli;
-// The first configuration of a project, also out of another tool's.
+// Writes a project's first configuration, also from another tool's configuration.
 pub mod init;
-// The one loop; performs what was decided.
+// The event loop: performs what the core has decided.
 pub mod engine;
 // Files become bursts of changed paths.
 mod watch;
-// Does this path matter? Pure.
+// Decides whether a path matters. Pure.
 pub mod filter;
 // Keys become messages.
 mod keys;
 // Signals become messages.
 mod signal;
-// Does the program write the files that restart it? Pure.
+// Detects a program that writes the files that restart it. Pure.
 mod own_writes;
-// What to do about it. Pure.
+// Decides what happens next. Pure.
 pub mod state;
-// Orders from another terminal become messages.
+// Requests from another terminal become messages.
 pub mod control;
-// One loop for each project and configuration.
+// One running hotrun for each project and configuration.
 pub mod lock;
-// When does an app serve?
+// Detects when an app serves.
 mod ready;
-// Spawn, stop, wait for a whole tree of processes; the terminal.
+// Spawns, stops and waits for whole process trees; hands over the terminal.
 pub mod process;
 // Sockets that outlive the program.
 mod listen;
-// Good artifacts, kept to go back to.
+// Copies of good artifacts, kept for a rollback.
 mod artifact;
 // Notices become lines on the terminal.
 mod report;
-// What a failed build reports. Pure.
+// Errors and warnings in the output of builds. Pure.
 pub mod diagnostics;
-// TOML as written becomes a resolved configuration.
+// TOML becomes a resolved configuration.
 pub mod config;
-// What kind of project is this, and what does that say?
+// Detects the kind of project, and what follows from it.
 pub mod project;
-// The nouns.
+// The vocabulary: types that all modules share.
 mod event;
-// Who wrote this file, and what follows? Pure.
+// Decides whether a build wrote a file, and what follows. Pure.
 mod attribution;
-// Input, reason, remedy, exit code.
+// Errors: input, reason, remedy, exit code.
 pub mod error;
 // Directories that hotrun may delete.
 mod own_dir;
-// What others have chosen, shown and not obeyed. Pure.
+// Text from outside hotrun, made safe for a terminal. Pure.
 mod text;
-// Input that is almost right, for tests.
+// Malformed input for tests.
 #[cfg(test)]
 mod fuzz;

@@ -1,10 +1,10 @@
-//! The last artifacts that were good, kept to go back to.
+//! Copies of the last good artifacts, kept for a rollback.
 //!
-//! An artifact has proven good when the app that was started from it was ready and has lived
-//! for a while. By then the next build may have replaced the file; so it is opened when the
-//! app starts, and copied when it has proven good, unless it was written over meanwhile.
+//! An artifact is good when the app that was started from it was ready and has run for a while. By
+//! then the next build may have replaced the file. So the file is opened when the app starts and
+//! copied when it has proven good, unless it was overwritten in between.
 //!
-//! Invariant: a copy is never a link to the file that builds write.
+//! Invariant: a copy is never a hard link to the file that builds write.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -22,34 +22,33 @@ use crate::config::KEPT;
 use crate::event::{Message, Proc};
 use crate::own_dir::{self, Identity};
 
-/// So many are kept.
-const MOST: usize = 3;
-/// The names of more changed files than this are not remembered.
-const MOST_SAVED: usize = 1000;
-/// A program begins with these if it is for an interpreter.
+/// Maximum number of copies.
+const MAX_KEPT: usize = 3;
+/// Maximum number of changed files remembered for each copy.
+const MAX_SAVED: usize = 1000;
+/// First bytes of a program for an interpreter.
 const SCRIPT: [u8; 2] = *b"#!";
 
-/// Everything that was kept, and what may yet be. Dropped, it is deleted.
+/// The kept artifacts, and those that may still prove good. Deletes the copies when dropped.
 pub(crate) struct Artifacts {
-    /// Where the copies are: a directory of this hotrun's own.
+    /// Directory of the copies; it belongs to this hotrun alone.
     directory: PathBuf,
     /// That directory, locked. `None` before it is made, and where the file system has no locks.
     held: Option<Flock<File>>,
-    /// Directories that were made for that one, the innermost first.
+    /// Parent directories that were created for it, the innermost first.
     made: Vec<PathBuf>,
     /// In the order in which they were built.
     kept: Vec<Kept>,
-    /// What apps were started from that may yet prove good.
+    /// Artifacts of started apps that may still prove good.
     candidates: Vec<Candidate>,
-    /// Why what was started last cannot be kept, if it cannot.
+    /// Why the artifact that was started last cannot be kept, if it cannot.
     unfit: Option<String>,
-    /// Who runs, and from the artifact of which number; in the order of their starts.
+    /// The running apps and the numbers of their artifacts, in the order of their starts.
     running: Vec<(Proc, u32)>,
-    /// The number of the artifact that the app runs from, or else ran from last.
+    /// The number of the artifact that the app runs from, or ran from last.
     current: u32,
-    /// The newest number.
     newest: u32,
-    /// The one that was gone back to.
+    /// The artifact that was rolled back to.
     chosen: Option<u32>,
     /// The files that builds of this hotrun, or this hotrun itself, are known to have written beside
     /// the copies, as they were then.
@@ -57,34 +56,32 @@ pub(crate) struct Artifacts {
     inbox: UnboundedSender<Message>,
 }
 
-/// A good artifact.
 #[derive(Clone, Debug)]
 pub(crate) struct Kept {
     number: u32,
     identity: Identity,
-    /// Where it was, and as what it is started.
+    /// Where the build wrote it; the app is started by this name.
     pub original: PathBuf,
-    /// Where it is.
+    /// The path of the copy.
     pub copy: PathBuf,
     /// The generation that proved it good.
     pub generation: u32,
-    /// When it was built.
     pub built: SystemTime,
-    /// What was saved since it was built.
+    /// Files that were saved since it was built.
     pub saved_since: Vec<PathBuf>,
 }
 
 struct Candidate {
     proc: Proc,
     file: File,
-    /// What `file` held when it was opened.
+    /// The state of `file` when it was opened.
     held: Identity,
     is_being_copied: bool,
     kept: Kept,
 }
 
 impl Artifacts {
-    /// None are kept yet. `owner` tells this hotrun from all others.
+    /// `owner` distinguishes this hotrun from all others.
     pub(crate) fn new(tmp_dir: &Path, owner: &str, inbox: UnboundedSender<Message>) -> Self {
         Self {
             directory: tmp_dir.join(KEPT).join(owner),
@@ -102,11 +99,7 @@ impl Artifacts {
         }
     }
 
-    /// Makes the directory, by which other hotruns see that `tmp_dir` is in use.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be made.
+    /// Creates the directory, which shows other hotruns that `tmp_dir` is in use.
     pub(crate) fn claim(&mut self) -> io::Result<()> {
         let made = make_directories(&self.directory.join("0").join("program"))?;
         self.made.extend(made);
@@ -133,7 +126,7 @@ impl Artifacts {
         }
     }
 
-    /// True if another hotrun uses `tmp_dir`.
+    /// Returns true if another hotrun uses `tmp_dir`.
     pub(crate) fn has_neighbours(&self, is_alive: impl Fn(&str) -> bool) -> bool {
         self.owners().any(|entry| {
             let name = entry.file_name();
@@ -142,25 +135,26 @@ impl Artifacts {
         })
     }
 
-    /// The directories of all hotruns that keep artifacts beside this one, by their owners.
+    /// Returns the directories of all hotruns that keep artifacts here, named after their owners.
     fn owners(&self) -> impl Iterator<Item = fs::DirEntry> {
         let all = self.directory.parent().filter(|all| !all.is_symlink());
         let entries = all.and_then(|all| fs::read_dir(all).ok());
         entries.into_iter().flatten().flatten()
     }
 
-    /// Deletes what hotruns have left that were killed.
+    /// Deletes what killed hotruns have left.
     pub(crate) fn sweep(&self, is_alive: impl Fn(&str) -> bool) {
         for entry in self.owners() {
             let is_left = entry.file_name().to_str().is_some_and(|owner| !is_alive(owner));
             if is_left && !own_dir::is_held(&entry.path()) {
-                // What hotrun has not made is left alone.
+                // Directories that hotrun did not create are left alone.
                 let _ = own_dir::delete(&entry.path());
             }
         }
     }
 
-    /// An app is about to be started from this file. True when that has proven good before.
+    /// Records that an app is about to be started from this file. Returns true if the file has
+    /// proven good before.
     pub(crate) fn started(
         &mut self,
         proc: Proc,
@@ -211,8 +205,8 @@ impl Artifacts {
         false
     }
 
-    /// A build has left this program as it was. It may have replaced the file, written it again
-    /// or, as the go command does, set its time.
+    /// Records that a build left this program unchanged. It may still have replaced or rewritten
+    /// the file or, as the go command does, set its time.
     pub(crate) fn confirmed(&mut self, path: &Path) {
         let Some(now) = path.metadata().ok().map(|meta| Identity::of(&meta)) else { return };
         let is_newest = |kept: &Kept| kept.number == self.newest && kept.original == path;
@@ -227,12 +221,13 @@ impl Artifacts {
         }
     }
 
-    /// An app is about to be started from what was gone back to.
+    /// Records that an app is about to be started from the artifact that was rolled back to.
     pub(crate) fn started_again(&mut self, proc: Proc) {
         self.runs(proc, self.current);
     }
 
-    /// An app has ended, or was asked to: who was started before it, and runs, is the app now.
+    /// Records that an app has exited, or is being stopped. The current app is now the running one
+    /// that was started before it.
     pub(crate) fn left(&mut self, proc: Proc) {
         self.candidates.retain(|one| one.proc != proc || one.is_being_copied);
         self.running.retain(|(one, _)| *one != proc);
@@ -246,8 +241,7 @@ impl Artifacts {
         self.current = number;
     }
 
-    /// An app has proven good: what it was started from is kept. How that went is told to
-    /// the inbox.
+    /// Keeps the artifact of an app that has proven good, and reports the result to the inbox.
     pub(crate) fn keep(&mut self, proc: Proc) {
         let Some(candidate) = self.candidates.iter_mut().find(|one| one.proc == proc) else {
             return;
@@ -259,7 +253,7 @@ impl Artifacts {
             Ok(made) => made,
             Err(error) => {
                 let why = format!("{}: {error}", self.directory.display());
-                // The inbox closes when hotrun ends.
+                // The inbox closes when hotrun exits.
                 let _ = self.inbox.send(Message::Copied(candidate.kept.number, Err(why)));
                 return;
             }
@@ -276,14 +270,14 @@ impl Artifacts {
             });
             let _ = inbox.send(Message::Copied(kept.number, outcome));
         };
-        // At a limit of the user's processes there is no thread for it.
+        // No thread can be started if the user's process limit is reached.
         if let Err(error) = thread::Builder::new().name("copy".to_owned()).spawn(copying) {
             let why = format!("no thread can be started to copy it: {error}");
             let _ = self.inbox.send(Message::Copied(number, Err(why)));
         }
     }
 
-    /// Its copy is complete, or will never be.
+    /// Records that the copy is complete, or failed.
     pub(crate) fn copied(&mut self, number: u32, is_complete: bool) {
         let place = self.candidates.iter().position(|one| one.kept.number == number);
         let Some(candidate) = place.map(|place| self.candidates.remove(place)) else { return };
@@ -292,31 +286,30 @@ impl Artifacts {
         }
         self.kept.push(candidate.kept);
         self.kept.sort_by_key(|one| one.number);
-        while self.kept.len() > MOST {
+        while self.kept.len() > MAX_KEPT {
             let oldest = self.kept.remove(0);
             delete_copy(&self.directory, oldest.number);
         }
     }
 
-    /// These were saved, and are built now.
+    /// Records saved files that are being built now.
     pub(crate) fn saved(&mut self, paths: &[PathBuf]) {
         let candidates = self.candidates.iter_mut().map(|one| &mut one.kept);
         for kept in self.kept.iter_mut().chain(candidates) {
             for path in paths {
-                if kept.saved_since.len() < MOST_SAVED && !kept.saved_since.contains(path) {
+                if kept.saved_since.len() < MAX_SAVED && !kept.saved_since.contains(path) {
                     kept.saved_since.push(path.clone());
                 }
             }
         }
     }
 
-    /// There is an older good artifact than the one that the app runs from.
+    /// Returns true if there is an older good artifact than the one that the app runs from.
     pub(crate) fn has_earlier(&self) -> bool {
         self.earlier().is_some()
     }
 
-    /// From now on [`chosen`](Self::chosen) is the last good one before the one that the app runs
-    /// from.
+    /// Makes the last good artifact before the running one the [`chosen`](Self::chosen) one.
     pub(crate) fn go_back(&mut self) {
         if let Some(number) = self.earlier().map(|one| one.number) {
             self.current = number;
@@ -324,12 +317,12 @@ impl Artifacts {
         }
     }
 
-    /// What was gone back to.
+    /// Returns the artifact that was rolled back to.
     pub(crate) fn chosen(&self) -> Option<&Kept> {
         self.kept.iter().find(|one| Some(one.number) == self.chosen)
     }
 
-    /// Why there is nothing to go back to, for a person.
+    /// Returns why no rollback is possible, for the user.
     pub(crate) fn why_none(&self) -> String {
         let is_copying = |one: &Candidate| one.is_being_copied && one.kept.number < self.current;
         match &self.unfit {
@@ -342,7 +335,8 @@ impl Artifacts {
     }
 
     fn earlier(&self) -> Option<&Kept> {
-        // Where nothing runs, the one that ran last will do, unless it was gone back to itself.
+        // If nothing is running, the one that ran last will do, unless it was itself rolled back
+        // to.
         let may_be_itself = self.running.is_empty() && self.chosen != Some(self.current);
         let is_earlier = |one: &&Kept| {
             let is_before = one.number < self.current;
@@ -355,18 +349,18 @@ impl Artifacts {
 impl Drop for Artifacts {
     fn drop(&mut self) {
         let _ = own_dir::delete(&self.directory);
-        // The hotrun that made it may have been killed.
+        // The hotrun that created it may have been killed.
         if let Some(all) = self.directory.parent() {
             let _ = fs::remove_dir(all);
         }
         for directory in &self.made {
-            // Others may be using it: then it is not empty.
+            // Fails if another hotrun uses it, since it is not empty then.
             let _ = fs::remove_dir(directory);
         }
     }
 }
 
-/// The file and what is known of it; `None` for a script.
+/// Opens the file; returns `None` for a script.
 fn open(path: &Path) -> io::Result<Option<(File, fs::Metadata)>> {
     let mut file = File::open(path)?;
     let meta = file.metadata()?;
@@ -375,8 +369,8 @@ fn open(path: &Path) -> io::Result<Option<(File, fs::Metadata)>> {
     Ok((!is_script).then_some((file, meta)))
 }
 
-/// Makes the directory of a copy, `tmp_dir/.hotrun/OWNER/NUMBER`, and those above it. Which of
-/// those above the owner's were not there, the innermost first.
+/// Creates the directory of a copy, `tmp_dir/.hotrun/OWNER/NUMBER`, and its parents. Returns those
+/// parents of the owner's directory that did not exist, the innermost first.
 fn make_directories(copy: &Path) -> io::Result<Vec<PathBuf>> {
     let [number, owner, all] = [1, 2, 3].map(|level| copy.ancestors().nth(level));
     let (Some(number), Some(owner), Some(all)) = (number, owner, all) else {
@@ -398,13 +392,14 @@ fn make_directories(copy: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(missing)
 }
 
-/// Deletes the copy with this number. A program that runs from it goes on: only its name is deleted.
+/// Deletes the copy with this number. A program that runs from it continues: only the file's name
+/// is deleted.
 fn delete_copy(directory: &Path, number: u32) {
-    // What cannot be deleted now is deleted at the end, with the rest.
+    // What cannot be deleted now is deleted when hotrun exits, with the rest.
     let _ = own_dir::delete_in(directory, &number.to_string());
 }
 
-/// Copies it; where the file system can share blocks between two files, it does.
+/// Copies the file, sharing blocks where the file system can.
 fn copy(file: &File, held: Identity, kept: &Kept) -> io::Result<()> {
     let mode = file.metadata()?.mode() & 0o777;
     let mut options = fs::OpenOptions::new();
@@ -445,7 +440,7 @@ mod tests {
             self.place.path().join("app")
         }
 
-        /// A build that makes this, and an app that is started from it.
+        /// Builds this program, and starts an app from it.
         fn start(&mut self, text: &str) -> (Proc, bool) {
             let _ = fs::remove_file(self.program());
             fs::write(self.program(), text).unwrap();
@@ -560,7 +555,7 @@ mod tests {
         project.artifacts.left(new);
         project.artifacts.go_back();
         assert_eq!(project.chosen(), "one");
-        // The old one may still prove good, whatever has been started beside it.
+        // The old app's artifact may still prove good, whatever was started beside it.
         let mut project = Project::new();
         let (old_again, _) = project.start("old");
         let (new, _) = project.start("new");

@@ -1,28 +1,29 @@
-//! Who wrote this file, and what follows? Pure: what was seen comes as data, and so does the
-//! time.
+//! Decides whether a build wrote a changed file, and what follows. Pure: observations come as data,
+//! and so does the time.
 //!
-//! The operating system does not report who wrote a file, so nothing here rests on a guess:
+//! The operating system does not report which process wrote a file, so nothing here rests on a
+//! guess:
 //!
-//! - A build is finished work only if nothing that it may have read has changed since it
-//!   began. Contents are compared with what the *running* build can have read, never with what
-//!   an earlier build left.
-//! - A file counts as the build's own output only if that has been proved. A changed file
-//!   without that proof is always built again.
+//! - The result of a build is current only if nothing that the build may have read has changed
+//!   since it started. Contents are compared with what the *running* build can have read, never
+//!   with what an earlier build left.
+//! - A file counts as the build's own output only if that has been proved. A change of any other
+//!   file is always built again.
 //! - The proof is a *verification*: a build caused by such files alone that leaves the program
-//!   as it was ([`Outcome::Same`]). One is enough if it writes the files again, at the same time
-//!   after its beginning. A generator that writes only what has changed needs
-//!   `CREDITS_NEEDED`, and a *test*: another program may react to the same save. So a build
-//!   that such a save causes begins later, once, and what is written before that is not the
-//!   build's.
-//! - A file that was ever saved while no build ran is a source: it is never an output.
+//!   unchanged ([`Outcome::Same`]). One is enough if it writes the files again, at the same time
+//!   after its start. A generator that writes only what has changed needs `CREDITS_NEEDED` of them,
+//!   and a *test*, since another program may react to the same save. In a test, the build that such
+//!   a save causes is delayed once; what is written before it starts was not written by the build.
+//! - A file that was ever saved while no build ran is a source. It is never an output.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Verifications without a contradiction that make a proof.
+/// Verifications without a contradiction that prove a file to be an output.
 const CREDITS_NEEDED: u32 = 3;
-/// Verifications in a row that each wrote the same files anew; it is they that write them.
+/// Verifications in a row, each of which wrote the same files again, that prove these to be
+/// outputs.
 const REPETITIONS_NEEDED: u32 = 3;
 /// Maximum number of tests of a file that changes in none of the tested builds.
 const MAX_TESTS: u32 = 3;
@@ -31,141 +32,137 @@ const TEST_DELAY: (Duration, u32) = (Duration::from_millis(200), 2);
 /// Maximum time from the start of a build to the change of a file that is tested. A file that
 /// changes later is proven only by being written again.
 const MAX_TESTED: Duration = Duration::from_secs(2);
-/// Builds in a row that are caused by what changed while the previous one ran, until they are
-/// spaced.
-const UNPACED: u32 = 5;
-/// Builds in a row in each of which an edited file changed once, at the same time: it may be the
-/// build that changes it, or a user who saves whenever the build starts.
+/// Builds in a row, each caused by a change during the previous one, before further ones are
+/// delayed.
+const MAX_UNDELAYED: u32 = 5;
+/// Builds in a row in each of which an edited file changed once, at the same time. Either the build
+/// changes the file, or a user saves whenever the build starts.
 const ENDLESS: u32 = 20;
-/// The first pause between such builds; it doubles up to 64 times as much.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// Two changes came at the same time after the beginning of their builds if the times differ
-/// by no more than this, or by this part of them.
+/// The first delay between such builds. It doubles, up to 64 times as much.
+const FIRST_DELAY: Duration = Duration::from_secs(1);
+/// Maximum difference between the times, after the start of two builds, at which a file changed, to
+/// count as the same time: this, or this fraction of the time.
 const SAME_TIME: (Duration, u32) = (Duration::from_millis(100), 5);
-/// Nothing newer may start for so long, however short builds are.
-const LEAST_WITHOUT_RESULT: Duration = Duration::from_millis(500);
-/// Cancelled builds in a row, while none has ever come to its end; and builds that a file
-/// cancels which was never seen to be edited outside of builds.
-const MOST_CANCELLED: u32 = 2;
+/// Minimum time for which newer saves may keep cancelling builds, however short builds are.
+const MIN_WITHOUT_RESULT: Duration = Duration::from_millis(500);
+/// Maximum number of cancelled builds in a row before one has ever finished. Also the maximum
+/// number of builds that a file may cancel that was never seen to change outside of builds.
+const MAX_CANCELLED: u32 = 2;
 
-/// What a file held when it was looked at.
+/// What a file held when it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Content {
-    /// There was no such file.
+    /// The file did not exist.
     Absent,
-    /// A hash of its content.
     Hash(u64),
-    /// Not known, or not for certain.
+    /// Not known, or not certain.
     Unknown,
 }
 
 impl Content {
-    /// Both are known, and the same.
+    /// Returns true if both are known and equal.
     pub fn is(self, other: Content) -> bool {
         self == other && self != Content::Unknown
     }
 }
 
-/// Where hotrun is when a file changes.
+/// Where hotrun is in its cycle when a file changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum During {
-    /// No build runs, nor ran a moment ago.
+    /// No build is running, or was running a moment ago.
     Rest,
-    /// A `pre_cmd` runs: `cmd` has yet to read the sources.
+    /// A `pre_cmd` is running: `cmd` has not read the sources yet.
     Before,
-    /// `cmd` runs.
+    /// `cmd` is running.
     Cmd,
-    /// A build ran, but has ended by now.
+    /// The last build has just ended.
     JustEnded,
-    /// A build ended in that moment: before the change or after it.
+    /// A build ended at about that time, before or after the change.
     Unsure,
 }
 
 /// A change of one file.
 #[derive(Clone, Debug)]
 pub(crate) struct Observed<'a> {
-    /// The file.
     pub path: &'a Path,
     /// What it held at each completed write of the burst, in this order.
     pub contents: &'a [Content],
-    /// It was there before the burst; `None` where that cannot be told.
+    /// Whether it existed before the burst; `None` if that is not known.
     pub existed: Option<bool>,
-    /// Where hotrun was.
     pub during: During,
-    /// When the burst began.
+    /// The start of the burst.
     pub at: Instant,
 }
 
 /// What follows from a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// A save: build, and cancel the build that runs.
+    /// A save: start a build, and cancel the running one.
     Save,
-    /// A save; but the running build is let through first, since nothing newer has started for
-    /// too long. It is cancelled all the same if it has not ended by then.
+    /// A save, but the running build may finish first, since newer saves have cancelled builds for
+    /// too long. It is cancelled if it does not end in time.
     Finish {
-        /// By then.
+        /// Time left to the running build.
         within: Duration,
     },
-    /// It may be the build's own output: [`Attribution::build_ended`] says what follows.
+    /// The file may be the build's own output. [`Attribution::build_ended`] decides what follows.
     Pending,
-    /// Likewise, but the build has ended already: a verification follows.
+    /// The file may be an output of a build that has already ended. A verification follows.
     Verify {
-        /// Not at once, since builds seem to cause each other.
+        /// Delay of the verification, if builds seem to cause each other.
         pause: Option<Duration>,
     },
-    /// As `Save`, but not at once, since builds seem to cause each other.
+    /// As `Save`, but delayed, since builds seem to cause each other.
     SaveLater(Duration),
-    /// Nothing.
     Nothing,
 }
 
-/// What a build left.
+/// What became of the program in a build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// The program, byte for byte as it was.
+    /// It is unchanged, byte for byte.
     Same,
-    /// Another program.
+    /// It has changed.
     Different,
-    /// Which file the program is, is not known; but whatever builds write is seen.
+    /// The program's file is not known, but all that builds write is seen.
     Unknown,
-    /// Nor that: a change need not have been seen.
+    /// The program's file is not known, and changes may go unseen.
     Unseen,
-    /// It failed.
+    /// The build failed.
     Failed,
 }
 
 /// What follows from the end of a build.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct BuildEnd {
-    /// What is proven to be output now: files, and directories with all that is in them.
+    /// Files newly proven to be outputs, and directories all of whose contents are.
     pub proven: Vec<PathBuf>,
-    /// What changed while it ran and may be its output: a verification is to follow.
+    /// Files that changed during the build and may be its outputs. A verification is to follow.
     pub verify: Vec<PathBuf>,
-    /// Known outputs that it has changed.
+    /// Known outputs that the build has changed.
     pub written: Vec<PathBuf>,
-    /// Not at once, since builds seem to cause each other.
+    /// Delay of the next build, if builds seem to cause each other.
     pub pause: Option<Duration>,
-    /// It was a verification, and has found that the build before it was made from the same.
+    /// Whether this was a verification, and found that the previous build had read the same
+    /// sources.
     pub confirms: bool,
 }
 
-/// What is known of a path, or of a directory that builds create, which may be an output.
+/// What is known of a possible output: a path, or a directory that builds create.
 #[derive(Clone, Debug, Default)]
 struct Suspect {
     /// Verifications without a contradiction.
     credits: u32,
     /// Verifications in a row in which it changed again.
     repetitions: u32,
-    /// In the last build, how long after its beginning it changed first, and how often it did.
+    /// In the last build: when it first changed, from the start of the build, and how often.
     last: Option<(Duration, u32)>,
     /// Maximum time from the start of a build to its first change.
     latest: Duration,
     /// The saves that caused the builds in which it changed.
     triggers: HashSet<PathBuf>,
-    /// How many tests it was part of.
     tests: u32,
-    /// Whether it changed in a delayed build, and not during the delay.
+    /// Whether it changed in a delayed build, but not during the delay.
     has_passed: bool,
     kind: Kind,
 }
@@ -174,42 +171,41 @@ struct Suspect {
 enum Kind {
     #[default]
     File,
-    /// All that is in it.
+    /// Everything in the directory.
     Directory,
     /// Files whose names differ only by numbers, such as `gen-#.txt`.
     Family,
 }
 
-/// The build, or the rules, that run or ran last.
+/// The running or last build, or run of rules.
 #[derive(Clone, Debug)]
 struct Run {
     is_build: bool,
-    /// It is caused by these alone, which may be outputs.
+    /// The possible outputs that alone have caused it. Empty if it is not a verification.
     verifies: BTreeSet<PathBuf>,
     /// Saves that caused it.
     triggers: HashSet<PathBuf>,
     /// The suspects that did not change while this build was delayed.
     tested: HashSet<PathBuf>,
     began: Instant,
-    /// What the files that have changed since held then.
+    /// What the files that have changed since then held at its start.
     began_with: HashMap<PathBuf, Content>,
-    /// Directories that appeared since.
+    /// Directories that appeared since its start.
     new_directories: BTreeSet<PathBuf>,
-    /// What was written since: how long after the beginning at first, and how often.
+    /// Files written since its start: when first, from the start, and how often.
     written: HashMap<PathBuf, (Duration, u32)>,
-    /// What changed since, may be its output, and awaits a verification.
+    /// Files changed since its start that may be its outputs and await a verification.
     pending: BTreeSet<PathBuf>,
-    /// Known outputs that have changed since.
+    /// Known outputs that have changed since its start.
     outputs: BTreeSet<PathBuf>,
     has_ended: bool,
 }
 
-/// What is remembered of the files that changed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Attribution {
-    /// What each file held when it was last looked at.
+    /// What each file held when it was last read.
     held: HashMap<PathBuf, Content>,
-    /// Every file that matters was looked at when hotrun began.
+    /// Whether every file that matters was read when hotrun started.
     knows_all: bool,
     /// Paths that changed while no build ran.
     edited: HashSet<PathBuf>,
@@ -217,9 +213,9 @@ pub(crate) struct Attribution {
     outputs: HashSet<PathBuf>,
     /// Proven output directories.
     directories: BTreeSet<PathBuf>,
-    /// Families of files of which builds are proven to make new ones.
+    /// Families of files of which builds are proven to create new members.
     families: HashSet<PathBuf>,
-    /// Directories in which builds are proven to make files that they delete again.
+    /// Directories in which builds are proven to create files that they delete again.
     scratch: HashSet<PathBuf>,
     suspects: HashMap<PathBuf, Suspect>,
     run: Option<Run>,
@@ -229,18 +225,18 @@ pub(crate) struct Attribution {
     testing: Option<(HashSet<PathBuf>, Instant)>,
     /// Builds in a row that were caused by what changed while the previous one ran.
     turns: u32,
-    /// Something that came while no build ran causes the next build.
+    /// Whether the next build has a cause from outside of builds.
     is_wanted: bool,
-    /// Cancelled builds in a row, and when the first of them began.
+    /// Cancelled builds in a row, and the start of the first one.
     cancelled: Option<(u32, Instant)>,
-    /// How often files that nobody edits have cancelled a build.
+    /// How often each file that was never edited outside of builds has cancelled a build.
     cancels: HashMap<PathBuf, u32>,
-    /// How long the last build took that came to its end.
+    /// Duration of the last build that finished.
     took: Option<Duration>,
 }
 
 impl Attribution {
-    /// What the files held before anything of hotrun's ran. `is_all`: there are no others.
+    /// Records what the files held before hotrun started anything. `is_all`: there are no others.
     pub(crate) fn known(&mut self, files: Vec<(PathBuf, Content)>, is_all: bool) {
         for (path, content) in files {
             self.held.entry(path).or_insert(content);
@@ -248,25 +244,24 @@ impl Attribution {
         self.knows_all = is_all;
     }
 
-    /// What a file holds now, whatever follows from it.
+    /// Records what a file holds now, whatever follows from it.
     pub(crate) fn saw(&mut self, path: &Path, contents: &[Content]) {
         if let Some(last) = contents.last() {
             self.held.insert(path.to_owned(), *last);
         }
     }
 
-    /// A build begins. `verifies`: the files, which may be outputs, that alone have caused it.
+    /// Records the start of a build. `verifies`: the possible outputs that alone have caused it.
     pub(crate) fn build_began(&mut self, verifies: &[PathBuf], now: Instant) {
         self.turns = if std::mem::take(&mut self.is_wanted) { 0 } else { self.turns + 1 };
         self.began(true, verifies, now);
     }
 
-    /// The build was asked for by hand, or by a change of the configuration.
+    /// Records that the build was requested, or caused by a new configuration.
     pub(crate) fn wanted(&mut self) {
         self.is_wanted = true;
     }
 
-    /// Rules begin to run.
     pub(crate) fn rules_began(&mut self, now: Instant) {
         self.began(false, &[], now);
     }
@@ -318,14 +313,13 @@ impl Attribution {
         });
     }
 
-    /// These directories have appeared.
     pub(crate) fn directories_came(&mut self, directories: &[PathBuf]) {
         if let Some(run) = &mut self.run {
             run.new_directories.extend(directories.iter().cloned());
         }
     }
 
-    /// True for a proven output.
+    /// Returns true for a proven output.
     pub(crate) fn is_output(&self, path: &Path) -> bool {
         !self.edited.contains(path)
             && (self.outputs.contains(path)
@@ -333,7 +327,8 @@ impl Attribution {
                     && path.ancestors().any(|one| self.directories.contains(one)))
     }
 
-    /// The build that runs, or ran last, has made it, or builds are proven to write it.
+    /// Returns true for a file that the running or last build created, or that builds are proven or
+    /// suspected to write.
     pub(crate) fn is_written(&self, path: &Path) -> bool {
         !self.edited.contains(path)
             && (self.is_output(path)
@@ -351,20 +346,20 @@ impl Attribution {
         self.held.get(path) == Some(&Content::Absent)
     }
 
-    /// What follows from the change of a file that a build reads, or (`is_source` false) a
-    /// rule has.
+    /// Decides what follows from the change of a file that a build reads or, if `is_source` is
+    /// false, that matches a rule.
     pub(crate) fn judge(&mut self, change: &Observed<'_>, is_source: bool) -> Verdict {
         let path = change.path;
         let before = self.held.get(path).copied();
         self.saw(path, change.contents);
         let last = change.contents.last().copied().unwrap_or(Content::Unknown);
         if change.during == During::Rest {
-            // A write that changed nothing.
+            // This write changed nothing.
             if self.is_output(path) && before.is_some_and(|before| before.is(last)) {
                 return Verdict::Nothing;
             }
             self.is_wanted = true;
-            // `make clean` says nothing about who writes the file.
+            // A deletion, as by `make clean`, does not show which process writes the file.
             if !(self.is_output(path) && last == Content::Absent) {
                 self.edit(path);
                 self.triggers.insert(path.to_owned());
@@ -382,10 +377,11 @@ impl Attribution {
         let began_with = *run.began_with.entry(path.to_owned()).or_insert(was);
         run.written.entry(path.to_owned()).or_insert((offset, 0)).1 += 1;
         let is_new = began_with == Content::Absent;
-        // Whatever runs has read this, and nothing else. (What came and went may have been read.)
+        // Builds and rules have read this content and no other. Content that came and went may have
+        // been read.
         if !is_new && change.contents.iter().all(|held| held.is(began_with)) {
             if run.is_build && !self.edited.contains(path) {
-                // It seems to be the build that writes it.
+                // Probably the build writes it.
                 self.suspects.entry(key).or_default();
             }
             return Verdict::Nothing;
@@ -412,14 +408,14 @@ impl Attribution {
         }
         let is_regular = is_edited && self.is_by_the_clock(&key, path);
         if is_regular && self.turns >= ENDLESS {
-            // No build is cancelled for it that takes no longer than others.
+            // Does not cancel a build that takes no longer than others.
             let end = self.let_through(change).unwrap_or_default();
-            return Verdict::SaveLater(end.max(FIRST_PAUSE));
+            return Verdict::SaveLater(end.max(FIRST_DELAY));
         }
         self.cancel(change)
     }
 
-    /// Was it there when the run began?
+    /// Returns whether the file existed when the run started.
     fn existed(&self, change: &Observed<'_>, before: Option<Content>) -> bool {
         let is_below_new = self.run.as_ref().is_some_and(|run| {
             !run.new_directories.is_empty()
@@ -433,18 +429,18 @@ impl Attribution {
         }
     }
 
-    /// A save cancels the running build, unless that would keep anything newer from starting
-    /// for longer than two builds take.
+    /// A save cancels the running build, unless nothing newer would start for longer than two
+    /// builds take.
     fn cancel(&mut self, change: &Observed<'_>) -> Verdict {
         if self.edited.contains(change.path) {
             self.triggers.insert(change.path.to_owned());
         }
         if !self.edited.contains(change.path) {
-            // The change of an unsure moment counts as nothing, but the file is no longer one
-            // that only a `pre_cmd` has ever changed.
+            // A change at an unsure time does not count, but from now on the file is not one that
+            // only a `pre_cmd` has ever changed.
             let cancels = self.cancels.entry(change.path.to_owned()).or_default();
             *cancels += u32::from(change.during != During::Unsure);
-            if *cancels > MOST_CANCELLED {
+            if *cancels > MAX_CANCELLED {
                 return self.pend(change.path);
             }
         }
@@ -455,9 +451,9 @@ impl Attribution {
         let is_enough = match self.took {
             Some(took) => {
                 let elapsed = change.at.saturating_duration_since(first);
-                count > 0 && elapsed > LEAST_WITHOUT_RESULT.max(took.mul_f32(0.8))
+                count > 0 && elapsed > MIN_WITHOUT_RESULT.max(took.mul_f32(0.8))
             }
-            None => count >= MOST_CANCELLED,
+            None => count >= MAX_CANCELLED,
         };
         if !is_enough {
             self.cancelled = Some((count, first));
@@ -469,14 +465,14 @@ impl Attribution {
         }
     }
 
-    /// How long the running build may still take, to be let through.
+    /// Returns the time for which the running build may continue instead of being cancelled.
     fn let_through(&self, change: &Observed<'_>) -> Option<Duration> {
         let run = self.run.as_ref().filter(|run| !run.has_ended)?;
-        let ends = run.began + LEAST_WITHOUT_RESULT.max(self.took.unwrap_or_default() * 2);
+        let ends = run.began + MIN_WITHOUT_RESULT.max(self.took.unwrap_or_default() * 2);
         ends.checked_duration_since(change.at)
     }
 
-    /// What may be an output awaits the end of the build.
+    /// Keeps a possible output for the end of the build.
     fn pend(&mut self, path: &Path) -> Verdict {
         let Some(run) = &mut self.run else { return Verdict::Save };
         run.pending.insert(path.to_owned());
@@ -487,7 +483,7 @@ impl Attribution {
         Verdict::Verify { pause: self.pause() }
     }
 
-    /// What changed in the build that ran last is a suspect from now on.
+    /// Makes a file that changed in the last build a suspect.
     fn suspect(&mut self, path: &Path) {
         let Some(run) = &self.run else { return };
         let is_new = run.began_with.get(path) == Some(&Content::Absent);
@@ -508,7 +504,6 @@ impl Attribution {
         suspect.last = suspect.last.min(when).or(suspect.last).or(when);
     }
 
-    /// The running build was cancelled.
     pub(crate) fn build_cancelled(&mut self) {
         if let Some(run) = &mut self.run {
             let (count, first) = self.cancelled.unwrap_or((0, run.began));
@@ -517,7 +512,7 @@ impl Attribution {
         }
     }
 
-    /// A build came to its end.
+    /// Records the end of a build that was not cancelled, and decides what follows.
     pub(crate) fn build_ended(&mut self, outcome: Outcome, now: Instant) -> BuildEnd {
         self.cancelled = None;
         self.triggers.clear();
@@ -549,7 +544,7 @@ impl Attribution {
         BuildEnd { proven: keys.into_iter().collect(), verify, written, pause, confirms }
     }
 
-    /// What the end of this verification says of a suspect. True: it is an output.
+    /// Evaluates the end of this verification for a suspect. Returns true if it is an output.
     fn verify(&mut self, key: &Path, run: &Run, outcome: Outcome) -> bool {
         let is_its = |path: &PathBuf| self.is_counted_as(path, key);
         let wrote = run.written.iter().filter(|(path, _)| is_its(path));
@@ -572,15 +567,15 @@ impl Attribution {
             Outcome::Failed | Outcome::Unseen if !is_changed && !is_regular => return false,
             Outcome::Failed if !is_changed => return false,
             Outcome::Same if is_regular => is_proven = true,
-            // It has written it again as it was.
+            // It wrote the same content again.
             Outcome::Unknown | Outcome::Unseen if !is_changed && is_regular => is_proven = true,
-            // In a directory that builds make, whenever they write.
+            // In a directory that builds create, whenever they write.
             Outcome::Same | Outcome::Unknown
                 if !is_changed || outcome == Outcome::Same && suspect.kind == Kind::Directory =>
             {
                 suspect.credits += 1;
             }
-            // It was somebody else's: the build before had not read it.
+            // Another program wrote it: the previous build had not read it.
             Outcome::Different if !is_changed => {
                 self.suspects.remove(key);
                 self.edited.extend(verified);
@@ -626,7 +621,7 @@ impl Attribution {
         }
     }
 
-    /// The file is edited by hand.
+    /// Records that the file is edited outside of builds.
     fn edit(&mut self, path: &Path) {
         self.edited.insert(path.to_owned());
         self.outputs.remove(path);
@@ -634,8 +629,8 @@ impl Attribution {
         self.cancels.remove(path);
     }
 
-    /// As which suspect the path counts: as itself, as the directory that builds create, or as
-    /// its family.
+    /// Returns the suspect that the path counts as: the path itself, a directory that builds
+    /// create, or its family.
     fn key(&self, path: &Path) -> PathBuf {
         let is = |one: &Path, kind| self.suspects.get(one).is_some_and(|one| one.kind == kind);
         if let Some(directory) = path.ancestors().find(|one| is(one, Kind::Directory)) {
@@ -644,21 +639,22 @@ impl Attribution {
         family(path).filter(|family| is(family, Kind::Family)).unwrap_or_else(|| path.to_owned())
     }
 
-    /// It is one of those of which builds make new ones.
+    /// Returns true for a member of a family of which builds create new members.
     fn is_of_family(&self, path: &Path) -> bool {
         !self.families.is_empty()
             && !self.edited.contains(path)
             && family(path).is_some_and(|family| self.families.contains(&family))
     }
 
-    /// It was made and deleted in this build, in a directory where builds do that.
+    /// Returns true if it was created and deleted in this build, in a directory where builds do
+    /// that.
     fn was_scratch(&self, path: &Path) -> bool {
         self.is_new(path)
             && self.is_gone(path)
             && path.parent().is_some_and(|parent| self.scratch.contains(parent))
     }
 
-    /// It changed once in this build, at the same time as in the build before.
+    /// Returns true if it changed once in this build, at the same time as in the previous one.
     fn is_by_the_clock(&mut self, key: &Path, path: &Path) -> bool {
         let now = self.run.as_ref().and_then(|run| run.written.get(path)).copied();
         let suspect = self.suspects.entry(key.to_owned()).or_default();
@@ -671,14 +667,14 @@ impl Attribution {
         is_so && once(before) && once(now)
     }
 
-    /// How long the next build waits that nothing but the previous one causes.
+    /// Returns the delay of the next build if only the previous one causes it.
     fn pause(&self) -> Option<Duration> {
-        let over = self.turns.checked_sub(UNPACED)?;
-        Some(FIRST_PAUSE * 2_u32.pow(over.min(6)))
+        let over = self.turns.checked_sub(MAX_UNDELAYED)?;
+        Some(FIRST_DELAY * 2_u32.pow(over.min(6)))
     }
 }
 
-/// The path with `#` for each number in the file's name; `None` where there is none.
+/// Returns the path with `#` for each number in the file's name; `None` if there is none.
 fn family(path: &Path) -> Option<PathBuf> {
     let name = path.file_name()?.to_str()?;
     let mut family = String::new();
@@ -694,7 +690,7 @@ fn family(path: &Path) -> Option<PathBuf> {
     had_number.then(|| path.with_file_name(family))
 }
 
-/// The topmost directory around it that appeared in this run.
+/// Returns the topmost parent directory that appeared in this run.
 fn topmost_new(path: &Path, run: &Run) -> Option<PathBuf> {
     path.ancestors().filter(|one| run.new_directories.contains(*one)).last().map(Path::to_owned)
 }
@@ -703,18 +699,18 @@ fn is_same_time(one: Duration, other: Duration) -> bool {
     one.abs_diff(other) <= SAME_TIME.0.max(one.max(other) / SAME_TIME.1)
 }
 
-/// What files held for the last build that ended (air's `exclude_unchanged`). Only of files
-/// that were saved since hotrun began is anything known.
+/// What files held for the last build that finished (air's `exclude_unchanged`). Covers only files
+/// that were saved since hotrun started.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fingerprints {
     built: HashMap<PathBuf, Content>,
-    /// Saved, and not yet built to the end.
+    /// Saved, but not yet in a finished build.
     since: HashMap<PathBuf, Content>,
 }
 
 impl Fingerprints {
-    /// Does the file hold what it held for the last build that ended? Not if another content
-    /// is on its way through a build.
+    /// Returns true if the file holds what it held for the last finished build. Returns false while
+    /// a build with another content of it is running.
     pub(crate) fn is_unchanged(&mut self, path: &Path, now: Content) -> bool {
         let is_a_file = matches!(now, Content::Hash(_));
         let same = is_a_file && self.built.get(path) == Some(&now);
@@ -725,7 +721,7 @@ impl Fingerprints {
         false
     }
 
-    /// A build ran to its end.
+    /// Records that a build finished.
     pub(crate) fn build_ended(&mut self) {
         self.built.extend(self.since.drain());
     }
@@ -739,14 +735,14 @@ mod tests {
 
     const VERIFY: Verdict = Verdict::Verify { pause: None };
 
-    /// A project while things happen to it, at times that are given in milliseconds.
+    /// A project to which things happen, at times in milliseconds.
     struct World {
         attribution: Attribution,
         now: Instant,
     }
 
     impl World {
-        /// These files hold 0, and there are no others.
+        /// Creates a project in which these files hold 0, and there are no others.
         fn new(files: &[&str]) -> Self {
             let mut attribution = Attribution::default();
             let known = files.iter().map(|file| (PathBuf::from(file), Content::Hash(0)));
@@ -764,7 +760,7 @@ mod tests {
             self.attribution.build_began(&paths, self.now);
         }
 
-        /// After so long the file holds this.
+        /// Writes this content to the file after this time.
         fn write(&mut self, after: u64, path: &str, content: u64, during: During) -> Verdict {
             self.see(after, path, &[Content::Hash(content)], during)
         }
@@ -786,7 +782,8 @@ mod tests {
             (names(end.proven), names(end.verify))
         }
 
-        /// The files for which the next build waits; it begins when that is over.
+        /// Returns the files for which the next build is delayed, and waits for the end of the
+        /// delay.
         fn test(&mut self) -> Vec<String> {
             let Some((pause, keys)) = self.attribution.test(self.now) else { return Vec::new() };
             self.now += pause;
@@ -811,7 +808,7 @@ mod tests {
         assert_eq!(world.write(5, "gen.go", 0, Cmd), Nothing);
         assert_eq!(world.end(Outcome::Different), none());
         assert_eq!(world.write(5, "gen.go", 0, JustEnded), Nothing);
-        // But at rest somebody wants it built.
+        // But at rest it is a save.
         assert_eq!(world.write(5_000, "gen.go", 0, Rest), Save);
     }
 
@@ -828,7 +825,7 @@ mod tests {
 
     #[test]
     fn contents_are_compared_with_what_the_running_build_can_have_read() {
-        // An external generator, and an undo while that builds.
+        // An external generator, and an undo while its output builds.
         let mut world = World::new(&["gen.go"]);
         world.begin();
         assert_eq!(world.end(Outcome::Different), none());
@@ -836,7 +833,7 @@ mod tests {
         world.begin();
         assert_eq!(world.write(50, "gen.go", 6, Cmd), Save);
         world.cancel();
-        // It is what the last finished build has read, but not this one.
+        // The last finished build has read this content, but not the running one.
         assert_eq!(world.write(50, "gen.go", 0, Cmd), Save);
         world.cancel();
         assert_eq!(world.end(Outcome::Same), none());
@@ -859,7 +856,7 @@ mod tests {
         assert_eq!(world.write(5, "build/a.o", 3, Cmd), Nothing);
         assert_eq!(world.write(5, "build/new.o", 3, Cmd), Nothing);
         assert_eq!(world.end(Outcome::Different), none());
-        // Somebody edits one of them.
+        // The user edits one of them.
         assert_eq!(world.write(5_000, "build/a.o", 4, Rest), Save);
         world.begin();
         assert_eq!(world.write(5, "build/new.o", 5, Cmd), Nothing);
@@ -979,7 +976,7 @@ mod tests {
         assert_eq!(world.write(0, "main.go", 1, Rest), Save);
         world.begin();
         assert_eq!(world.write(5, "gen.go", 1, Before), Pending);
-        // A formatter, or somebody who saves once more.
+        // A formatter, or a user who saves once more.
         assert_eq!(world.write(5, "main.go", 2, Before), Save);
     }
 
@@ -991,7 +988,7 @@ mod tests {
         assert_eq!(world.write(1, "main.go", 1, During::Unsure), Save);
         world.begin();
         assert_eq!(world.write(20, "main.go", 2, Before), Save);
-        // If it is a `pre_cmd` that writes it, that is found out as for any other file.
+        // If a `pre_cmd` writes it, that is detected as for any other file.
         world.cancel();
         assert_eq!(world.write(20, "main.go", 3, Before), Save);
         world.cancel();
@@ -1031,7 +1028,7 @@ mod tests {
         }
         world.begin();
         assert_eq!(world.write(5, "gen-77.txt", 1, Cmd), Nothing);
-        // One that was there is not new: somebody may have written it.
+        // A file that existed is not new: another program may have written it.
         world.cancel();
         assert_eq!(world.write(5, "gen-77.txt", 2, Cmd), Save);
     }
@@ -1052,7 +1049,7 @@ mod tests {
         world.begin();
         scratch(&mut world, "xyz");
         assert_eq!(world.end(Outcome::Different), none());
-        // A file that stays is another matter.
+        // A file that stays is not scratch.
         world.begin();
         assert_eq!(world.write(5, "stays", 1, Cmd), Pending);
         assert_eq!(world.end(Outcome::Different).1, ["stays"]);
@@ -1070,7 +1067,7 @@ mod tests {
         world.cancel();
         let verdict = world.write(700, "main.go", 3, Cmd);
         assert_eq!(verdict, Verdict::Finish { within: Duration::from_millis(2_300) });
-        // One that takes much longer than builds do is cancelled all the same.
+        // A build that takes much longer than others is cancelled.
         assert_eq!(world.write(2_400, "main.go", 4, Cmd), Save);
     }
 

@@ -288,10 +288,7 @@ pub enum Event {
     Exited(Proc, Ended),
     /// The build succeeded and left the program unchanged that this app was started from. The app
     /// keeps running.
-    BuiltSame {
-        build: Proc,
-        app: Proc,
-    },
+    BuiltSame { build: Proc, app: Proc },
     /// No process of this tree is left. Always after `Exited`.
     Gone(Proc),
     /// The app serves, on evidence.

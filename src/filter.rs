@@ -1,4 +1,4 @@
-//! Does this path matter? Pure: it never touches the disk.
+//! Decides whether a path matters. Pure: it never accesses the disk.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -8,92 +8,91 @@ use globset::GlobSet;
 
 use crate::config::{Globs, Rule, Watch};
 
-/// Decides about paths by what the configuration says.
+/// Decides about paths by the configuration.
 #[derive(Clone, Debug)]
 pub struct Filter {
     watch: Watch,
 }
 
-/// What is to be done about a path.
+/// What a change of a path means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It does not matter.
     Ignored,
-    /// It matters, unless a `.gitignore` names it.
+    /// It matters unless a `.gitignore` ignores it.
     Matters,
-    /// It matters whatever a `.gitignore` says: somebody named it.
+    /// It matters even if a `.gitignore` ignores it, since the configuration or a build names it.
     Named,
 }
 
-/// Which key, or which way of hotrun's, decides about a path.
+/// The configuration key or the rule of hotrun's that decides about a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason<'a> {
-    /// A file that is in use: the configuration, an env file, or a named one outside of
-    /// every root.
+    /// A file in use: the configuration, an env file, or a named file outside of every root.
     InUse,
-    /// It lies in no directory that is watched.
+    /// The path lies in no watched directory.
     Outside,
-    /// The build makes it, and the app is started from it.
+    /// The build creates it, and the app is started from it.
     Artifact,
-    /// `tmp_dir`, `testdata_dir`, or the log of builds.
+    /// `tmp_dir`, `testdata_dir`, or the build log.
     Never(&'a Path),
-    /// This directory is in `build.exclude_dir`, or the kind of project leaves it out.
+    /// This directory is in `build.exclude_dir`, or excluded for this kind of project.
     ExcludeDir(&'a Path),
     /// `watch.exclude`.
     Exclude(&'a Path),
-    /// This directory's name begins with a dot.
+    /// The name of this directory starts with a dot.
     Hidden(&'a Path),
     /// This directory holds installed packages, or what an interpreter compiles.
     Installed(&'a Path),
-    /// It lies in none of `build.include_dir`.
+    /// The path lies in none of the directories in `build.include_dir`.
     OutsideIncludeDir,
     /// `build.exclude_file`.
     ExcludeFile,
     /// `build.exclude_regex`.
     ExcludeRegex,
-    /// An editor leaves such files behind.
+    /// A temporary or backup file of an editor.
     Dropping,
-    /// This rule.
+    /// The path matches the rule with this index.
     Rule(usize),
     /// `build.include_file`.
     IncludeFile,
     /// `watch.include`.
     Include,
-    /// The last build said that it reads it.
+    /// The last build reported that it reads it.
     Input,
-    /// `go list` names it, or its package.
+    /// `go list` lists it or its package.
     Listed,
-    /// `go list` names neither it nor its package.
+    /// `go list` lists neither it nor its package.
     NotListed,
-    /// This directory holds a `CACHEDIR.TAG`, or what `CMake` or Meson builds.
+    /// This directory holds a `CACHEDIR.TAG`, or a build by `CMake` or Meson.
     Cache(&'a Path),
-    /// This directory holds a project of its own, which the program does not use.
+    /// This directory holds another project, which the program does not use.
     Foreign(&'a Path),
-    /// `build.include_ext` has its extension.
+    /// `build.include_ext` lists its extension.
     Extension,
     /// `run.revive_ext` has its extension.
     Revival,
-    /// `build.include_ext` has not.
+    /// `build.include_ext` does not list its extension.
     NoExtension,
 }
 
 impl Filter {
-    /// A filter for this configuration.
+    /// Creates a filter for this configuration.
     pub fn new(watch: Watch) -> Self {
         Self { watch }
     }
 
-    /// The configuration it was made from.
+    /// Returns the configuration that the filter was created from.
     pub fn watch(&self) -> &Watch {
         &self.watch
     }
 
-    /// Does a change of this file matter?
+    /// Returns whether a change of this file matters.
     pub fn file(&self, path: &Path) -> Verdict {
         self.judge(path).0
     }
 
-    /// Does a change of this file matter, and who says so?
+    /// Returns whether a change of this file matters, and why.
     pub fn judge<'a>(&self, path: &'a Path) -> (Verdict, Reason<'a>) {
         let watch = &self.watch;
         if watch.always.contains(path) {
@@ -169,7 +168,8 @@ impl Filter {
         }
     }
 
-    /// A file outside of every root matters if the build reads it and no list excludes it.
+    /// Judges a file outside of every root: it matters if the build reads it and no list excludes
+    /// it.
     fn judge_outside<'a>(&self, path: &'a Path) -> (Verdict, Reason<'a>) {
         let watch = &self.watch;
         if !watch.sources.as_ref().is_some_and(|sources| sources.has(path)) {
@@ -192,7 +192,7 @@ impl Filter {
         }
     }
 
-    /// Which list or glob excludes this file.
+    /// Returns the list or glob that excludes this file.
     fn excluded<'a>(&self, path: &'a Path, is_read: bool) -> Option<Reason<'a>> {
         let watch = &self.watch;
         let relative = watch.relative(path);
@@ -208,14 +208,14 @@ impl Filter {
         (!watch.exclude_regex.is_empty() && is_excluded()).then_some(Reason::ExcludeRegex)
     }
 
-    /// Whether the program is built from this file in a root; `None` where that is not known,
-    /// or does not count.
+    /// Returns whether the program is built from this file in a root; `None` if that is not known
+    /// or does not decide.
     fn listed(&self, path: &Path) -> Option<bool> {
         let sources = self.watch.sources.as_ref().filter(|_| self.watch.sources_decide);
         sources.and_then(|sources| sources.judge(path))
     }
 
-    /// Something that the program is built from lies, or may lie, in this directory.
+    /// Returns true if a source of the program lies, or may lie, below this directory.
     fn leads_to_listed(&self, directory: &Path) -> bool {
         let watch = &self.watch;
         watch.sources.as_ref().is_some_and(|sources| {
@@ -224,18 +224,18 @@ impl Filter {
         })
     }
 
-    /// True for a file or directory whose changes cause a build, as far as that is configured.
+    /// Returns true for a file or directory whose changes the configuration counts as saves.
     pub fn is_source(&self, path: &Path) -> bool {
         self.file(path) != Verdict::Ignored
     }
 
-    /// The rule below whose directories this one lay that is gone, with whatever was in it.
+    /// Returns the rule that has directories below this deleted one.
     pub fn rule_of_directory(&self, gone: &Path) -> Option<usize> {
         let has = |rule: &Rule| rule.include_dirs.iter().any(|dir| gone.starts_with(dir));
         self.watch.rules.iter().position(has)
     }
 
-    /// The first rule that a file fits.
+    /// Returns the first rule that a file matches.
     fn rule_of(&self, path: &Path) -> Option<usize> {
         self.watch.rules.iter().position(|rule| {
             let dirs = &rule.include_dirs;
@@ -250,19 +250,18 @@ impl Filter {
         })
     }
 
-    /// True when nothing in this directory matters, so that it is neither walked nor
-    /// watched.
+    /// Returns true if nothing in this directory matters, so that it is neither walked nor watched.
     pub fn prunes(&self, directory: &Path) -> bool {
         self.out(directory, Purpose::Watch).is_some()
     }
 
-    /// Why nothing in this directory matters.
+    /// Returns why nothing in this directory matters.
     fn out<'a>(&self, directory: &'a Path, purpose: Purpose) -> Option<Reason<'a>> {
         let watch = &self.watch;
         if watch.never.contains(directory) {
             return Some(Reason::Never(directory));
         }
-        // A rule opens a directory that the build leaves out (as in air), for itself alone.
+        // A rule opens an excluded directory for itself alone, as in air.
         let dirs_of_rules = || watch.rules.iter().flat_map(|rule| &rule.include_dirs);
         let opened =
             purpose == Purpose::Watch && dirs_of_rules().any(|dir| dir.starts_with(directory));
@@ -305,13 +304,13 @@ impl Filter {
         (!wanted).then_some(Reason::OutsideIncludeDir)
     }
 
-    /// The build reads this file, or all files in a directory that this lies in.
+    /// Returns true if the build reads this file, or all files in a directory around it.
     fn is_input(&self, path: &Path) -> bool {
         let inputs = &self.watch.inputs;
         !inputs.is_empty() && path.ancestors().any(|one| inputs.contains(one))
     }
 
-    /// The build reads all files in this directory, or something below it.
+    /// Returns true if the build reads all files in this directory, or something below it.
     fn leads_to_input(&self, directory: &Path) -> bool {
         let inputs = &self.watch.inputs;
         !inputs.is_empty() && (inputs.contains(directory) || has_below(inputs, directory))
@@ -322,7 +321,7 @@ impl Filter {
         dirs.is_empty() || dirs.iter().any(|included| path.starts_with(included))
     }
 
-    /// True when something that was named lies, or may lie, below this directory.
+    /// Returns true if a named path lies, or may lie, below this directory.
     pub fn leads_to_named(&self, directory: &Path) -> bool {
         let watch = &self.watch;
         let relative = watch.relative(directory);
@@ -341,13 +340,13 @@ impl Filter {
             || watch.rules.iter().any(by_rule)
     }
 
-    /// The directories that were named for what is in them.
+    /// Returns the directories that are named for all files in them.
     pub fn named_directories(&self) -> impl Iterator<Item = &PathBuf> {
         let of_rules = self.watch.rules.iter().flat_map(|rule| &rule.include_dirs);
         self.watch.include_dirs.iter().chain(of_rules).chain(&self.watch.inputs)
     }
 
-    /// A trigger file: `touch` alone is to be seen as a save.
+    /// Returns true for a trigger file, for which `touch` alone counts as a save.
     pub fn is_trigger(&self, path: &Path) -> bool {
         let literally = |pattern: &String| self.watch.base.join(pattern) == path;
         self.watch.include_files.contains(path)
@@ -356,8 +355,8 @@ impl Filter {
     }
 }
 
-/// What a directory is looked at for: to see whatever matters in it, only the sources, or
-/// only what the last build said it reads.
+/// The question asked about a directory: whether anything in it matters, whether sources do, or
+/// whether inputs that the last build reported do.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Purpose {
     Watch,
@@ -365,22 +364,21 @@ enum Purpose {
     Input,
 }
 
-/// A set without globs in it would still make the path ready to be matched.
+/// Matches a path. Without the check, even an empty set would prepare the path for matching.
 fn matches(globs: &GlobSet, path: &Path) -> bool {
     !globs.is_empty() && globs.is_match(path)
 }
 
-/// One of the paths lies below this directory. (Paths are sorted by their parts, so what lies
-/// below follows the directory.)
+/// Returns true if one of the paths lies below this directory. Paths are sorted by their parts, so
+/// those below a directory follow it.
 fn has_below(paths: &BTreeSet<PathBuf>, directory: &Path) -> bool {
     let after = (Bound::Excluded(directory), Bound::Unbounded);
     paths.range::<Path, _>(after).next().is_some_and(|next| next.starts_with(directory))
 }
 
-/// How the names of files end, or begin, that editors and file systems leave beside a file:
-/// backups; the swap files of Kate; what `JetBrains`' and Gnome's editors write first and then
-/// rename; deleted files that are still open, on NFS and FUSE; attributes that macOS keeps on
-/// other file systems.
+/// Suffixes and prefixes of files that editors and file systems leave beside a file: backups; swap
+/// files of Kate; files that `JetBrains`' and GNOME's editors write first and then rename; deleted
+/// but open files on NFS and FUSE; attributes that macOS keeps on other file systems.
 const DROPPING_ENDS: [&[u8]; 4] = [b"~", b".kate-swp", b"___jb_tmp___", b"___jb_old___"];
 const DROPPING_STARTS: [&[u8]; 5] = [b".#", b".goutputstream-", b".nfs0", b".fuse_hidden", b"._"];
 
@@ -408,7 +406,7 @@ fn is_compiled_settings(name: &[u8]) -> bool {
     name.ends_with("js") && COMPILED_SETTINGS.iter().any(|part| name.contains(part))
 }
 
-/// What editors leave beside a file while they save it: swap, lock, backup and probe files.
+/// Returns true for files that editors create while saving: swap, lock, backup and probe files.
 fn is_dropping(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
     let swap = name.starts_with(b".")
@@ -424,8 +422,8 @@ fn is_dropping(path: &Path) -> bool {
         || name == b".DS_Store"
 }
 
-/// vim asks with this number whether it may create files; if there is such a file, with one
-/// that is 123 higher, and so on.
+/// vim creates a file with this name to test whether it may create files. If it exists, vim adds
+/// 123, and so on.
 fn is_vims_probe(name: &[u8]) -> bool {
     let is_number = (4..=5).contains(&name.len()) && name.iter().all(u8::is_ascii_digit);
     let number = std::str::from_utf8(name).ok().and_then(|text| text.parse().ok());
@@ -438,8 +436,8 @@ mod tests {
     use super::*;
     use crate::config::tests::resolve;
 
-    /// What a configuration makes of paths below its root: `+` matters, `!` was named, `-`
-    /// is ignored, `x` is a directory that is pruned, a digit the rule that has it.
+    /// Checks what a configuration makes of paths below its root: `+` matters, `!` is named, `-` is
+    /// ignored, `x` is a directory that is pruned, a digit is the matching rule.
     #[track_caller]
     fn check(name: &str, text: &str, expected: &[(&str, char)]) {
         let config = resolve(name, text).unwrap();

@@ -1,11 +1,12 @@
-//! Sockets that outlive the program: opened once, held until hotrun ends, and inherited by
-//! every generation, so that whoever connects between two of them waits and is not refused.
+//! Sockets that outlive the program. They are opened once, held until hotrun exits, and inherited
+//! by every generation. So a client that connects between two generations waits instead of being
+//! refused.
 //!
-//! A socket is shared with whoever has inherited it, flags and all. What one program has
-//! changed is put right before the next inherits it.
+//! A socket is shared, with its flags, by all processes that inherited it. Changes that one program
+//! made are reset before the next one inherits it.
 //!
-//! Invariant: the flags of a socket are not touched while a generation holds it. (An event
-//! loop that finds it blocking would hang in `accept`.)
+//! Invariant: the flags of a socket are not changed while a generation holds it. An event loop
+//! whose socket suddenly blocks would hang in `accept`.
 
 use std::ffi::OsString;
 use std::fs;
@@ -29,17 +30,17 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::config::{Address, Listen};
 use crate::event::{Message, Proc, Repair};
 
-/// So many connections wait to be accepted, while nobody does.
+/// Maximum number of connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
-/// How a socket without a name is called in `LISTEN_FDNAMES`, as by systemd.
+/// Name of an unnamed socket in `LISTEN_FDNAMES`, as in systemd.
 const NO_NAME: &str = "unknown";
-/// The system is asked so often for a port that is still free when it is to be taken.
+/// Attempts to pick a port that is still free when it is bound.
 const PORT_TRIES: u32 = 10;
 
 /// One socket, as a program inherits it.
 #[derive(Debug)]
 pub struct Inherited {
-    /// By which the program can tell it from others.
+    /// Distinguishes this socket from others in the program.
     pub name: String,
     fd: OwnedFd,
 }
@@ -53,43 +54,41 @@ impl AsFd for Inherited {
 /// Why a socket could not be opened.
 #[derive(Debug)]
 pub(crate) struct NotOpened {
-    /// Which one.
     pub address: Address,
-    /// Why.
     pub error: io::Error,
 }
 
-/// All sockets that hotrun holds. Dropped, they are closed, and files of Unix sockets go.
+/// The sockets that hotrun holds. Closes them when dropped, and deletes the files of Unix sockets.
 pub(crate) struct Listeners {
     open: Vec<Open>,
-    /// Open ahead of need: the next generation is to inherit them.
+    /// Opened early, for the next generation to inherit.
     ahead: Vec<Open>,
-    /// Not wanted any more, and those who may hold them still: as long as one does, nobody else
-    /// can have the address.
+    /// No longer configured, and the apps that may still hold them. The address is in use while one
+    /// of these does.
     retired: Vec<(Open, Vec<Proc>)>,
     inbox: UnboundedSender<Message>,
 }
 
 struct Open {
     listen: Listen,
-    /// With the port that the system has chosen, where it was to choose.
+    /// The bound address, with the port that the system chose if none was configured.
     bound: Address,
     socket: Rc<Inherited>,
-    /// Of a Unix socket.
+    /// For a Unix socket.
     file: Option<SocketFile>,
-    /// Tells when somebody has shut the socket down.
+    /// Reports when a process shuts the socket down.
     alarm: Option<Alarm>,
     told: Option<Repair>,
 }
 
 impl Listeners {
-    /// None are open yet.
+    /// Creates an empty set.
     pub(crate) fn new(inbox: UnboundedSender<Message>) -> Self {
         Self { open: Vec::new(), ahead: Vec::new(), retired: Vec::new(), inbox }
     }
 
-    /// Opens what is new in these, so that [`hold`](Self::hold) will not fail later; what must
-    /// wait until one that is held now is closed is left to that.
+    /// Opens new sockets early, so that [`hold`](Self::hold) does not fail later. A socket whose
+    /// address is held by another one is left to `hold`.
     pub(crate) fn open_ahead(&mut self, wanted: &[Listen]) -> Result<(), NotOpened> {
         self.ahead.retain(|one| wanted.iter().any(|listen| listen.address == one.listen.address));
         for listen in wanted {
@@ -103,9 +102,9 @@ impl Listeners {
         Ok(())
     }
 
-    /// Opens those of these that are not open, and closes all others as soon as none of these
-    /// apps is left, which have them. Where one cannot be opened nothing is changed. True if
-    /// something is.
+    /// Opens the wanted sockets that are not open yet, and retires all others. Retired sockets are
+    /// closed when none of these holders is left. Changes nothing if a socket cannot be opened.
+    /// Returns true if something changed.
     pub(crate) fn hold(&mut self, wanted: &[Listen], holders: &[Proc]) -> Result<bool, NotOpened> {
         if wanted.iter().eq(self.open.iter().map(|one| &one.listen)) {
             self.ahead.clear();
@@ -119,7 +118,7 @@ impl Listeners {
         let again = again.into_iter().map(|(one, _)| one);
         let all = self.open.drain(..).chain(self.ahead.drain(..)).chain(again);
         let (mut kept, others): (Vec<Open>, Vec<Open>) = all.partition(is_wanted);
-        // Two of them may have the same address, where the system is to choose the port.
+        // Two sockets may have the same configured address, if the system chooses the ports.
         let mut there: Vec<&Address> = kept.iter().map(|one| &one.listen.address).collect();
         let mut is_open = |listen: &Listen| {
             let place = there.iter().position(|address| **address == listen.address);
@@ -163,7 +162,7 @@ impl Listeners {
         Ok(true)
     }
 
-    /// This app is gone, and holds nothing any more.
+    /// Records that this app is gone, and closes the retired sockets that it was the last to hold.
     pub(crate) fn gone(&mut self, app: Proc) {
         for (_, holders) in &mut self.retired {
             holders.retain(|holder| *holder != app);
@@ -176,22 +175,22 @@ impl Listeners {
         });
     }
 
-    /// What the next generation inherits, in this order.
+    /// Returns the sockets that the next generation inherits, in this order.
     pub(crate) fn inherit(&self) -> Vec<Rc<Inherited>> {
         self.open.iter().map(|one| Rc::clone(&one.socket)).collect()
     }
 
-    /// What they are bound to, each with its name.
+    /// Returns the bound addresses, each with its name.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = (&Address, Option<&str>)> {
         self.open.iter().map(|one| (&one.bound, one.listen.name.as_deref()))
     }
 
-    /// Nobody holds them: gives each the flags and the backlog that it had at first.
+    /// Restores the original flags and backlog of each socket. Only while no app holds them.
     pub(crate) fn reset(&self) {
         for one in &self.open {
             if let Ok(flags) = fcntl(&one.socket, FcntlArg::F_GETFL) {
                 let flags = OFlag::from_bits_truncate(flags) - OFlag::O_NONBLOCK;
-                // It can fail for nobody but who holds no descriptor.
+                // Fails only for an invalid descriptor.
                 let _ = fcntl(&one.socket, FcntlArg::F_SETFL(flags));
             }
             if !matches!(one.bound, Address::Udp(_)) {
@@ -200,8 +199,8 @@ impl Listeners {
         }
     }
 
-    /// Opens those again that a program has shut down, or whose file it has deleted. What is
-    /// news of that.
+    /// Reopens the sockets that a program has shut down, or whose file it has deleted. Returns what
+    /// is new since the last report.
     pub(crate) fn repair(&mut self) -> Vec<(Address, Repair)> {
         let mut news = Vec::new();
         for one in &mut self.open {
@@ -227,16 +226,16 @@ impl Drop for Listeners {
 }
 
 impl Open {
-    /// No program of hotrun's has it any more. A process that may outlive hotrun, such as a
-    /// browser, may have inherited it: its port is free all the same. (Only a socket that is
-    /// listened on can be shut down.)
+    /// Shuts the socket down, which no app holds any longer. A process that outlives hotrun, such
+    /// as a browser, may have inherited it; this frees its port. Only a listening socket can be
+    /// shut down.
     fn shut(&self) {
         if matches!(self.bound, Address::Tcp(_)) {
             let _ = shutdown(self.socket.fd.as_raw_fd(), Shutdown::Both);
         }
     }
 
-    /// What was done; `None` where there is nothing to do.
+    /// Returns what was done; `None` if the socket is intact.
     fn repair(&mut self) -> Option<Repair> {
         match &self.bound {
             Address::Udp(_) => None,
@@ -279,7 +278,7 @@ impl Open {
         }
     }
 
-    /// Tells the inbox when the socket is shut down.
+    /// Reports to the inbox when the socket is shut down.
     fn watch(&mut self, inbox: &UnboundedSender<Message>) {
         if self.alarm.is_none() && !matches!(self.bound, Address::Udp(_)) {
             self.alarm = Alarm::set(&self.socket, inbox.clone()).ok();
@@ -287,8 +286,8 @@ impl Open {
     }
 }
 
-/// The file of a Unix socket, and a second name by which it can be put back. Dropped, both are
-/// deleted, if they are still what they were.
+/// The file of a Unix socket, and a second name from which it can be restored. Deletes both when
+/// dropped, unless they were replaced.
 struct SocketFile {
     path: PathBuf,
     spare: PathBuf,
@@ -303,9 +302,9 @@ impl SocketFile {
         name.push(path.file_name().unwrap_or_default());
         name.push(".hotrun");
         let spare = path.with_file_name(name);
-        // Programs delete the file of a socket that they have inherited as if it were their
-        // own; asyncio does. Without the second name, as where there can be none, it is gone.
-        // A file of the user's that has this name stays, and there is no second name either.
+        // Programs delete the file of an inherited socket as if it were their own; asyncio does.
+        // The file can only be restored from the second name. Some file systems do not support one.
+        // Another file of the user's with this name is kept.
         if fs::symlink_metadata(&spare).is_ok_and(|meta| meta.file_type().is_socket()) {
             let _ = fs::remove_file(&spare);
         }
@@ -313,7 +312,7 @@ impl SocketFile {
         Ok(Self { path: path.to_owned(), spare, identity })
     }
 
-    /// The files are another's now, who may even have been given the same inode.
+    /// The files belong to another socket now, which may even have been given the same inode.
     fn forget(mut self) {
         (self.path, self.spare) = Default::default();
     }
@@ -333,11 +332,10 @@ impl Drop for SocketFile {
     }
 }
 
-/// Tells once when a socket is shut down, until it is dropped. (macOS refuses to shut down one
-/// that is listened on.) A thread waits for that: what waits in the loop would be woken by
-/// every connection, too.
+/// Reports once when a socket is shut down, until dropped. A thread polls for this, since a task in
+/// the loop would be woken by every connection, too. macOS refuses to shut down a listening socket.
 struct Alarm {
-    /// Closed, it stops the thread.
+    /// Stops the thread when closed.
     stop: Option<PipeWriter>,
     thread: Option<JoinHandle<()>>,
 }
@@ -348,7 +346,7 @@ impl Alarm {
         let (stopped, stop) = io::pipe()?;
         let thread = thread::Builder::new().spawn(move || {
             loop {
-                // Asked for nothing, it tells of the end alone, and of no connection.
+                // With no events requested, poll reports the shutdown, but no connections.
                 let mut fds = [
                     PollFd::new(socket.as_fd(), PollFlags::empty()),
                     PollFd::new(stopped.as_fd(), PollFlags::empty()),
@@ -359,7 +357,7 @@ impl Alarm {
                     _ => return,
                 }
             }
-            // The inbox closes when hotrun ends.
+            // The inbox closes when hotrun exits.
             let _ = inbox.send(Message::ListenerShut);
         })?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
@@ -367,7 +365,7 @@ impl Alarm {
 }
 
 impl Drop for Alarm {
-    /// The thread has the socket open, which is to be closed when this returns.
+    /// Waits for the thread, which has the socket open, so that the socket is closed on return.
     fn drop(&mut self) {
         self.stop = None;
         if let Some(thread) = self.thread.take() {
@@ -376,7 +374,7 @@ impl Drop for Alarm {
     }
 }
 
-/// Nobody can connect to it any more.
+/// Returns true if no process can connect to it.
 fn is_shut(socket: &impl AsFd) -> bool {
     let mut fds = [PollFd::new(socket.as_fd(), PollFlags::empty())];
     let has_ended = poll(&mut fds, PollTimeout::ZERO).is_ok() && fds[0].any() == Some(true);
@@ -410,8 +408,8 @@ fn inherited(listen: &Listen, fd: OwnedFd) -> Rc<Inherited> {
     Rc::new(Inherited { name, fd })
 }
 
-/// A socket that was bound to a port by its number can be listened on again when it was shut
-/// down; for one that the system had chosen, it would choose another.
+/// Opens a TCP socket by an explicit port number. When it was shut down, it can listen again on
+/// that number; with port 0 the system would choose another one.
 fn open_tcp(address: &mut SocketAddr) -> io::Result<TcpListener> {
     let mut tries = 0;
     loop {
@@ -425,7 +423,7 @@ fn open_tcp(address: &mut SocketAddr) -> io::Result<TcpListener> {
                 *address = wanted;
                 return Ok(listener);
             }
-            // Somebody else was given the same port in between.
+            // Another process was given the same port in between.
             Err(error)
                 if error.kind() == io::ErrorKind::AddrInUse
                     && address.port() == 0
@@ -438,7 +436,7 @@ fn open_tcp(address: &mut SocketAddr) -> io::Result<TcpListener> {
     }
 }
 
-/// A file that nobody listens on any more is replaced; the new one gets its mode.
+/// Opens a Unix socket. A file on which no process listens is replaced; the new file gets its mode.
 fn open_unix(path: &Path) -> io::Result<(OwnedFd, SocketFile)> {
     let mut mode = None;
     if let Ok(meta) = fs::symlink_metadata(path) {
@@ -448,7 +446,7 @@ fn open_unix(path: &Path) -> io::Result<(OwnedFd, SocketFile)> {
         }
         match connect(path) {
             Err(Errno::ECONNREFUSED) => {}
-            // It has no room for another connection, but somebody has it.
+            // `EAGAIN`: the backlog is full, so a process listens.
             Ok(()) | Err(Errno::EAGAIN) => return Err(io::ErrorKind::AddrInUse.into()),
             Err(errno) => return Err(errno.into()),
         }
@@ -463,8 +461,7 @@ fn open_unix(path: &Path) -> io::Result<(OwnedFd, SocketFile)> {
     Ok((listener.into(), SocketFile::new(path)?))
 }
 
-/// Connects to a Unix socket without waiting. `EAGAIN`: a process listens, and has no room for
-/// another connection.
+/// Connects to a Unix socket without waiting. `EAGAIN`: a process listens, but its backlog is full.
 pub(crate) fn connect(path: &Path) -> nix::Result<()> {
     let (stream, none) = (SockType::Stream, SockFlag::empty());
     let socket = nix::sys::socket::socket(AddressFamily::Unix, stream, none, None)?;

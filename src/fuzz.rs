@@ -1,9 +1,9 @@
-//! Input that is almost right: what others give to hotrun, with mistakes, is read without a panic.
+//! Fuzzing: malformed input from outside must be read without a panic.
 //!
-//! Each target begins with a small corpus, which is changed at random. In a run of all tests each
-//! takes a second, always with the same changes; `HOTRUN_FUZZ_SECONDS=3600 cargo test --lib fuzz`
-//! takes as long as that says for each, and others each time. What fails is printed as short as it
-//! can be made.
+//! Each target starts with a small corpus, which is mutated at random. In a run of all tests each
+//! target takes a second, always with the same mutations. `HOTRUN_FUZZ_SECONDS=3600 cargo test
+//! --lib fuzz` runs each for that time, with different mutations each time. A failing input is
+//! minimised and printed.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -12,15 +12,14 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 
-/// One change: of which kind, where, how much, and of what.
+/// One mutation: its kind, position, length and inserted word.
 type Change = (u8, u16, u8, u8);
 
-/// What is put in somewhere, beside the words of a target.
+/// Words that are inserted, beside those of a target.
 const WORDS: [&str; 12] =
     ["\0", "\n", "\"", "'", "\\", "=", "[", "]", "\u{202e}", "99999999999999999999", "-1", "é"];
 
-/// Has `check` look at the corpus, and at what changes make of it. `words` are those that the
-/// format knows.
+/// Runs `check` on the corpus and on mutations of it. `words` are those of the format.
 pub(crate) fn hammer(corpus: &[&str], words: &[&str], check: impl Fn(&[u8])) {
     let seconds = std::env::var("HOTRUN_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
     let until = Instant::now() + Duration::from_secs(seconds.unwrap_or(1));
@@ -71,7 +70,7 @@ fn changed(mut text: Vec<u8>, (kind, place, length, of): Change, words: &[&str])
         4 => text.iter_mut().skip(at).take(1).for_each(|byte| *byte = of),
         5 => text.truncate(at),
         _ => {
-            // A piece from elsewhere.
+            // Copies a piece from elsewhere.
             let from = usize::from(of) * text.len() / 256;
             let piece = text[from..(from + usize::from(length)).min(text.len())].to_vec();
             text.splice(at..end, piece).for_each(drop);

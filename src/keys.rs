@@ -1,4 +1,4 @@
-//! What is typed while the terminal is hotrun's, as messages.
+//! Input that is typed while hotrun has the terminal, as messages.
 
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,7 +15,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::event::{Key, Message};
 
-/// The keys and what they do, for people.
+/// The keys, and what each one does.
 pub(crate) const HELP: [(Key, char, &str); 7] = [
     (Key::Rebuild, 'r', "rebuild"),
     (Key::Restart, 's', "restart without a build"),
@@ -26,25 +26,24 @@ pub(crate) const HELP: [(Key, char, &str); 7] = [
     (Key::Help, 'h', "this list"),
 ];
 
-/// Between two characters that somebody types with two fingers passes more than this; what
-/// is pasted, or sent by an arrow, comes at once.
-const AT_ONCE: u16 = 10;
+/// Maximum time between characters that were pasted or sent by one key such as an arrow, in
+/// milliseconds. Characters typed by hand are further apart.
+const PASTE_INTERVAL: u16 = 10;
 
-/// What Ctrl-D sends where it does not end a line.
+/// The byte that Ctrl-D sends where it does not end a line.
 const END_OF_FILE: u8 = 4;
-/// Uses of the terminal within this time lead to one message.
-const TOGETHER: Duration = Duration::from_millis(2);
+/// Uses of the terminal within this time cause one message.
+const USE_INTERVAL: Duration = Duration::from_millis(2);
 
-/// Keys are told as long as this lives.
+/// Reports keys until dropped.
 #[derive(Debug)]
 pub(crate) struct Keys {
-    /// Closed when this is dropped.
     _stop: PipeWriter,
 }
 
 impl Keys {
-    /// Tells the inbox of every key. A thread waits for them, as a terminal cannot be read
-    /// without waiting unless that is changed for everybody who has it open.
+    /// Reports every key to the inbox. A thread waits for them: non-blocking mode would apply to
+    /// all processes that have the terminal open.
     pub(crate) fn listen(terminal: OwnedFd, inbox: UnboundedSender<Message>) -> io::Result<Self> {
         let (stopped, stop) = io::pipe()?;
         thread::Builder::new().spawn(move || {
@@ -53,17 +52,17 @@ impl Keys {
                 let mut timeout = PollTimeout::NONE;
                 while can_be_read(&terminal, &stopped, timeout) {
                     let mut more = [0; 256];
-                    // Nobody is stopped who reads in the background, as that signal is
-                    // blocked: it is an error, as is a terminal that is closed.
+                    // A background read does not stop hotrun, since SIGTTIN is blocked: it fails.
+                    // So does a read from a closed terminal.
                     match nix::unistd::read(&terminal, &mut more) {
-                        // Ctrl-D while the modes are the shell's, which is no key.
+                        // Ctrl-D while the shell's terminal modes apply; it is not a key.
                         Ok(0) if !is_closed(&terminal) => typed.push(END_OF_FILE),
                         Ok(0) | Err(_) => return,
                         Ok(count) => typed.extend_from_slice(&more[..count]),
                     }
-                    timeout = PollTimeout::from(AT_ONCE);
+                    timeout = PollTimeout::from(PASTE_INTERVAL);
                 }
-                // Dropped, or the inbox has: hotrun ends.
+                // Either `Keys` was dropped, or hotrun exits.
                 if typed.is_empty() || inbox.send(read(&typed)).is_err() {
                     return;
                 }
@@ -92,9 +91,9 @@ fn can_be_read(source: &impl AsFd, stopped: &PipeReader, timeout: PollTimeout) -
     }
 }
 
-/// Tells the inbox whenever a process has read from the terminal or written to it, as long as the
-/// value lives. The kernel reports no change of the modes, but a program that has changed them
-/// asks its next question soon.
+/// Reports to the inbox whenever a process has read from the terminal or written to it, until the
+/// returned value is dropped. The kernel reports no change of the modes, but a program that has
+/// changed them soon writes its next prompt.
 #[cfg(target_os = "linux")]
 pub(crate) fn tell_of_use(
     terminal: &OwnedFd,
@@ -104,7 +103,7 @@ pub(crate) fn tell_of_use(
     let watch =
         |path: &Path| uses.add_watch(path, AddWatchFlags::IN_ACCESS | AddWatchFlags::IN_MODIFY);
     watch(&nix::unistd::ttyname(terminal)?)?;
-    // Who opens it by this name is not seen by the other.
+    // A process that opens it by this name is not seen by the other watch.
     watch(Path::new("/dev/tty"))?;
     let (stopped, stop) = io::pipe()?;
     thread::Builder::new().spawn(move || {
@@ -112,20 +111,20 @@ pub(crate) fn tell_of_use(
             if uses.read_events().is_err() || inbox.send(Message::TerminalUsed).is_err() {
                 return;
             }
-            thread::sleep(TOGETHER);
+            thread::sleep(USE_INTERVAL);
         }
     })?;
     Ok(stop)
 }
 
-/// Elsewhere nothing tells of it.
+/// Only Linux reports uses of the terminal.
 #[cfg(not(target_os = "linux"))]
 pub fn tell_of_use(_: &OwnedFd, _: UnboundedSender<Message>) -> io::Result<PipeWriter> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// One character is a key, with Enter as well, which a line needs while the modes are the
-/// shell's; more at once are none.
+/// One character at a time is a key. So is one with Enter, which is needed while the shell's
+/// terminal modes apply.
 fn read(typed: &[u8]) -> Message {
     let key = match typed {
         [one] | [one, b'\n'] => {
@@ -137,12 +136,12 @@ fn read(typed: &[u8]) -> Message {
     Message::Typed { key, shown: shown(typed) }
 }
 
-/// How many places the terminal's echo has taken on the line; none where it is another line.
+/// Returns how many columns the terminal's echo takes on the line; 0 after a line break.
 fn shown(typed: &[u8]) -> usize {
     if typed.contains(&b'\n') {
         return 0;
     }
-    // `^[` for an escape; of a letter of several bytes the first.
+    // `^[` for an escape; for a character of several bytes, only the first counts.
     let places = |byte: &u8| match byte {
         0..0x20 | 0x7f => 2,
         0x80..0xc0 => 0,
@@ -151,12 +150,12 @@ fn shown(typed: &[u8]) -> usize {
     typed.iter().map(places).sum()
 }
 
-/// Tells the inbox when the terminal is closed. Not everybody whom it was the terminal of is
-/// told by a signal: under make, for one, nobody is.
+/// Reports to the inbox when the terminal is closed. Not every process of the terminal receives
+/// SIGHUP: under make, none does.
 pub(crate) fn tell_when_closed(terminal: OwnedFd, inbox: UnboundedSender<Message>) {
     let wait = move || {
         loop {
-            // Asked for nothing, it tells of this alone.
+            // With no events requested, poll reports only this.
             let mut fds = [PollFd::new(terminal.as_fd(), PollFlags::empty())];
             match poll(&mut fds, PollTimeout::NONE) {
                 Err(Errno::EINTR) => {}
@@ -164,10 +163,10 @@ pub(crate) fn tell_when_closed(terminal: OwnedFd, inbox: UnboundedSender<Message
                 Ok(_) => break,
             }
         }
-        // The inbox closes when hotrun ends.
+        // The inbox closes when hotrun exits.
         let _ = inbox.send(Message::TerminalClosed);
     };
-    // Without a thread, SIGHUP alone tells of it.
+    // Without a thread, only SIGHUP reports it.
     let _ = thread::Builder::new().spawn(wait);
 }
 

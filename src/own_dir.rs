@@ -1,8 +1,8 @@
-//! Directories that hotrun makes, and may delete with all that is in them.
+//! Directories that hotrun creates, and may delete with all their contents.
 //!
-//! Such a directory holds a file that proves it: it names the directory's own inode, so that a
-//! copy, a clone of a repository or a directory of the user's is none. It is looked at, and emptied,
-//! by the same descriptor, and no link is followed.
+//! Such a directory holds a proof: a file that names the directory's own inode. So a copy, a clone
+//! of a repository or a directory of the user's never qualifies. The proof is read through the same
+//! descriptor through which the directory is emptied, and no symbolic link is followed.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::{self, File};
@@ -19,10 +19,10 @@ use nix::fcntl::{AT_FDCWD, Flock, FlockArg, OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-/// The file that proves it; git does not see what is beside it.
+/// Name of the proof. As a `.gitignore`, it also hides the directory's contents from git.
 const PROOF: &str = ".gitignore";
 /// Maximum size of the proof, in bytes.
-const MOST: u64 = 256;
+const MAX_PROOF: u64 = 256;
 
 /// Returns the proof for this directory. File systems reuse inode numbers; the time of creation,
 /// where the file system keeps it, distinguishes the new directory from the deleted one.
@@ -33,26 +33,18 @@ fn proof(directory: &fs::Metadata) -> String {
     format!("# Made by hotrun, which may delete this directory (inode {inode}, {created}).\n*\n")
 }
 
-/// Writes the proof into a directory that has just been made.
-///
-/// # Errors
-///
-/// It cannot be written.
+/// Writes the proof into a directory that has just been created.
 pub(crate) fn mark(directory: &Path) -> io::Result<()> {
     let meta = fs::symlink_metadata(directory)?;
     fs::write(directory.join(PROOF), proof(&meta))
 }
 
-/// True for a directory, and no link to one, that holds the proof.
+/// Returns true for a directory that holds the proof. A link to one does not count.
 pub(crate) fn is_own(directory: &Path) -> bool {
     open(AT_FDCWD, directory).is_ok_and(|opened| holds_proof(&opened))
 }
 
-/// Deletes a directory if it holds the proof. False if it does not.
-///
-/// # Errors
-///
-/// Something in it cannot be deleted.
+/// Deletes a directory if it holds the proof. Returns false if it does not.
 pub(crate) fn delete(directory: &Path) -> io::Result<bool> {
     let opened = open(AT_FDCWD, directory)?;
     if !holds_proof(&opened) {
@@ -209,11 +201,11 @@ impl Identity {
 
 fn delete_opened(directory: &Path, opened: &OwnedFd) -> io::Result<()> {
     empty(opened)?;
-    // Only an empty one can be deleted in this way.
+    // Deletes only an empty directory.
     fs::remove_dir(directory)
 }
 
-/// A directory itself: behind a link there is another.
+/// Opens a directory, without following a link.
 fn open(parent: impl AsFd, path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     Ok(openat(parent, path, flags, Mode::empty())?)
@@ -224,13 +216,13 @@ fn holds_proof(directory: &OwnedFd) -> bool {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let file = File::from(openat(directory, PROOF, flags, Mode::empty())?);
         let mut text = String::new();
-        file.take(MOST).read_to_string(&mut text)?;
+        file.take(MAX_PROOF).read_to_string(&mut text)?;
         Ok(text == proof(&File::from(directory.try_clone()?).metadata()?))
     };
     read().unwrap_or(false)
 }
 
-/// Deletes everything in a directory. What is mounted there stays.
+/// Deletes everything in a directory. Fails at a mount point.
 fn empty(directory: &OwnedFd) -> io::Result<()> {
     let device = File::from(directory.try_clone()?).metadata()?.dev();
     let all = names(directory)?;
@@ -283,13 +275,13 @@ mod tests {
         fs::write(at("precious/photo"), "1").unwrap();
         symlink(at("precious"), own.join("a/link")).unwrap();
 
-        // A copy has the text, and is another directory.
+        // A copy has the same text, but is another directory.
         fs::create_dir(at("copy")).unwrap();
         fs::copy(own.join(PROOF), at("copy").join(PROOF)).unwrap();
         assert!(!is_own(&at("copy")) && !delete(&at("copy")).unwrap());
         assert!(!delete(&at("precious")).unwrap());
         assert!(!delete_in(&at("copy"), "a").unwrap());
-        // A link to one is none, and neither is a pipe in the place of the proof.
+        // A link to the directory does not qualify, and a pipe is not a proof.
         symlink(&own, at("link")).unwrap();
         assert!(!is_own(&at("link")) && delete(&at("link")).is_err());
         fs::create_dir(at("pipe")).unwrap();
@@ -398,7 +390,7 @@ mod tests {
             fs::create_dir(&own).unwrap();
             let before = fs::metadata(&own).unwrap();
             if before.created().is_err() {
-                // This file system does not keep the time.
+                // This file system does not record the creation time.
                 return;
             }
             mark(&own).unwrap();

@@ -1,68 +1,69 @@
-//! Does the program itself write the files whose saves restart it? Pure: time comes with what
-//! happened.
+//! Detects a program that itself writes the files whose saves restart it. Pure: time comes with
+//! what happened.
 //!
-//! A program may keep a log, a database or its state among the files that are watched, and would
-//! be restarted by each write for ever. That is proved by an experiment: if the same files
-//! change at the same age of several generations in a row, the next restarts come late, so late
-//! that a user who saves regularly would be seen at another age. If they change
-//! at that age all the same, and the kernel says that the program has written to files, it is
-//! the program that writes them. (A script may save as soon as it sees the program start.)
+//! A program may keep a log, a database or its state among the watched files. Each write would
+//! restart it, endlessly. The proof is an experiment. When the same files change at the same age of
+//! several generations in a row, the next restarts are delayed. The delay is so long that a user
+//! who saves regularly would be seen at another age. If the files still change at that age, and the
+//! kernel reports that the program has written to files, the program writes them. The last
+//! condition excludes a script that saves as soon as it sees the program start.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Generations in a row after which restarts come late, and after which it is proved.
+/// Generations in a row after which restarts are delayed, and after which the proof is complete.
 const SUSPICIOUS: u32 = 3;
 const PROVED: u32 = 5;
-/// A late restart comes this late at least.
-const LATE: Duration = Duration::from_millis(800);
-/// Two ages are the same if they differ by no more than this, or by this part of them; and by a
-/// small part of the pause between two changes, so that not every age is the same.
+/// Minimum delay of a delayed restart.
+const MIN_DELAY: Duration = Duration::from_millis(800);
+/// Maximum difference between two ages that count as the same: this, or this fraction of them. A
+/// fraction of the pause between two changes limits it, too, since otherwise every age might be the
+/// same.
 const SAME_AGE: (Duration, u32) = (Duration::from_millis(60), 5);
-/// By no more than this, however old the program is.
-const MOST_APART: Duration = Duration::from_millis(250);
-/// However small that part is.
-const LEAST_APART: Duration = Duration::from_millis(30);
-/// Programs that write at their start do so by then.
-const AT_THE_START: Duration = Duration::from_millis(100);
-/// A program that is older writes because of something else than its start.
-const OLDEST: Duration = Duration::from_secs(30);
-/// No restart comes later.
-const LATEST: Duration = Duration::from_secs(5);
+/// Upper limit of that difference, however old the program is.
+const MAX_AGE_DIFFERENCE: Duration = Duration::from_millis(250);
+/// Lower limit of that difference, however short the pause is.
+const MIN_AGE_DIFFERENCE: Duration = Duration::from_millis(30);
+/// Ages up to this one are the same: the program writes at its start.
+const START_AGE: Duration = Duration::from_millis(100);
+/// Maximum age at which a write is attributed to the start of the program.
+const MAX_AGE: Duration = Duration::from_secs(30);
+/// Maximum delay of a restart.
+const MAX_DELAY: Duration = Duration::from_secs(5);
 
-/// What follows from the save of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Whatever follows from a save.
+    /// Handle it as a save.
     Save,
-    /// The same, after this delay.
+    /// Handle it as a save, after this delay.
     Late(Duration),
-    /// Nothing: the program wrote it. This has just been proved, or was before.
+    /// Ignore it: the program wrote the file.
     Own {
-        /// For the first time.
+        /// Whether this was proved just now.
         is_news: bool,
     },
 }
 
-/// A file that changed while the program ran.
+/// What is known of a file that changed while the program ran.
 #[derive(Clone, Debug)]
 struct Changes {
-    /// The generation in which it changed last, and at which age it first did so then.
+    /// The last generation in which it changed, and its age at the first change.
     generation: u32,
     age: Duration,
     /// Generations in a row in which that age was the same.
     count: u32,
-    /// When it first changed in this generation, and how long after that in the one before.
+    /// When it first changed in this generation, and the time since the first change in the
+    /// previous one.
     first: Instant,
     turn: Duration,
-    /// When it changed last, and the longest pause between two changes in one generation.
+    /// When it last changed, and the longest pause between two changes in one generation.
     last: Instant,
     pause: Option<Duration>,
     is_own: bool,
 }
 
-/// What is remembered of the files that changed while the program ran.
+/// The files that changed while the program ran.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OwnWrites {
     generation: u32,
@@ -71,14 +72,14 @@ pub(crate) struct OwnWrites {
 }
 
 impl OwnWrites {
-    /// A generation of the program starts.
+    /// Records the start of a generation.
     pub(crate) fn started(&mut self, now: Instant) {
         self.generation += 1;
         self.started = Some(now);
     }
 
-    /// What follows from the save of this file? `has_written`: the program has written to files
-    /// since it started; `None` where that is not known.
+    /// Decides what follows from the save of this file. `has_written`: whether the program has
+    /// written to files since its start; `None` if that is not known.
     pub(crate) fn judge(
         &mut self,
         path: &Path,
@@ -87,7 +88,7 @@ impl OwnWrites {
     ) -> Verdict {
         let Some(started) = self.started else { return Verdict::Save };
         let age = now.saturating_duration_since(started);
-        if age > OLDEST && self.files.get(path).is_none_or(|changes| !changes.is_own) {
+        if age > MAX_AGE && self.files.get(path).is_none_or(|changes| !changes.is_own) {
             return Verdict::Save;
         }
         let new = Changes {
@@ -117,10 +118,10 @@ impl OwnWrites {
                 return Verdict::Own { is_news: false };
             }
             if is_first {
-                // The program has become another one: all is to be proved anew.
+                // The program behaves differently now: the proof starts again.
                 self.files.insert(path.to_owned(), new);
             }
-            // Otherwise another program wrote it; what the program writes next is its own again.
+            // Otherwise another program wrote it; later writes of the program are still its own.
             return Verdict::Save;
         }
         if !is_first {
@@ -154,26 +155,26 @@ impl OwnWrites {
 
 impl Changes {
     fn is_age(&self, age: Duration) -> bool {
-        if self.age.max(age) <= AT_THE_START {
+        if self.age.max(age) <= START_AGE {
             return true;
         }
-        let most = SAME_AGE.0.max(self.age.min(age) / SAME_AGE.1).min(MOST_APART);
-        let most = self.pause.map_or(most, |pause| most.min(LEAST_APART.max(pause / 4)));
+        let most = SAME_AGE.0.max(self.age.min(age) / SAME_AGE.1).min(MAX_AGE_DIFFERENCE);
+        let most = self.pause.map_or(most, |pause| most.min(MIN_AGE_DIFFERENCE.max(pause / 4)));
         self.age.abs_diff(age) <= most
     }
 
-    /// A late restart comes at half a turn, so that who saves once each turn is found out.
+    /// A delayed restart comes half a turn later, which exposes a user who saves once each turn.
     fn verdict(&self) -> Verdict {
         if self.count < SUSPICIOUS {
             return Verdict::Save;
         }
-        // The last turn was a late one itself.
-        let turn = self.turn.min(self.age * 2 + LATE).max(Duration::from_millis(1));
-        let turns = LATE.as_millis() / turn.as_millis();
+        // The last turn contained a delayed restart itself.
+        let turn = self.turn.min(self.age * 2 + MIN_DELAY).max(Duration::from_millis(1));
+        let turns = MIN_DELAY.as_millis() / turn.as_millis();
         let turns = u32::try_from(turns).unwrap_or(u32::MAX).min(10_000);
         let late = turn * turns + turn / 2;
-        // Without a proof it never stops, but ever more seldom.
-        Verdict::Late((late * 2_u32.pow(self.count.saturating_sub(PROVED).min(6))).min(LATEST))
+        // Without a proof the restarts continue, at growing intervals.
+        Verdict::Late((late * 2_u32.pow(self.count.saturating_sub(PROVED).min(6))).min(MAX_DELAY))
     }
 }
 
@@ -197,20 +198,20 @@ mod tests {
             world
         }
 
-        /// The file changes after so long.
+        /// Changes the file after this time.
         fn save(&mut self, after: u64) -> Verdict {
             self.now += Duration::from_millis(after);
             self.own.judge(Path::new(FILE), self.now, || self.has_written)
         }
 
-        /// The next generation starts after so long.
+        /// Starts the next generation after this time.
         fn start(&mut self, after: Duration) {
             self.now += after;
             self.own.started(self.now);
         }
 
-        /// A program that writes the file when it is this old: how many starts it takes until
-        /// that is known.
+        /// Simulates a program that writes the file at this age. Returns how many starts the proof
+        /// takes.
         fn starts_of(&mut self, age: u64) -> Option<u32> {
             for starts in 1..20 {
                 match self.save(age) {
@@ -228,7 +229,7 @@ mod tests {
         for age in [1, 30, 400, 2_000] {
             let mut world = World::new();
             assert_eq!(world.starts_of(age), Some(PROVED), "{age}");
-            // An edit by hand is none of its writes, and restarts it; what it writes then is.
+            // An edit by hand is not one of its writes, and restarts it; its next write is.
             assert_eq!(world.save(6_000), Verdict::Save, "{age}");
         }
     }
@@ -291,7 +292,7 @@ mod tests {
             assert_eq!(world.save(30), Verdict::Save, "{number}");
             world.start(Duration::from_millis(20));
         }
-        // Where nothing is known of its writes, restarts are put off, but never left out.
+        // If nothing is known of its writes, restarts are delayed, but never skipped.
         let mut world = World::new();
         world.has_written = None;
         assert_eq!(world.starts_of(30), None);

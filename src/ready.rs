@@ -1,12 +1,12 @@
-//! When does a new app serve, and what does it say of itself?
+//! Detects when a new app serves, and receives what it reports about itself.
 //!
-//! Each generation has a socket of its own to which it can send what systemd's services send
-//! (`sd_notify(3)`). So nobody has to be known by a pid, and it makes no difference how many
-//! shells stand between.
+//! Each generation has its own socket, to which it can send what services send to systemd
+//! (`sd_notify(3)`). So the sender need not be identified by its pid, and any number of shells may
+//! stand between hotrun and the app.
 //!
-//! Where nothing is configured, an app is ready when it sends `READY=1`, when it listens on a
-//! port of its own, or when it waits for connections on a socket that it has inherited. One
-//! that does none of this is *running* after 3 s, and not ready.
+//! Without configuration, an app is ready when it sends `READY=1`, when it listens on a port of its
+//! own, or when it waits for connections on an inherited socket. An app that does none of this
+//! counts as *running* after 3 s, not as ready.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
@@ -38,52 +38,53 @@ use crate::process::{self, at, ports};
 
 /// Time after which an app without evidence that it serves counts as running: alone, and beside
 /// another app that serves.
-const RUNS: Duration = Duration::from_secs(3);
-const RUNS_BESIDE: Duration = Duration::from_secs(1);
+const RUNNING_AFTER: Duration = Duration::from_secs(3);
+const RUNNING_AFTER_BESIDE: Duration = Duration::from_secs(1);
 /// Time after which sockets are no longer polled for that evidence.
 const MAX_POLLED: Duration = Duration::from_secs(300);
 /// Maximum wait for a port that an earlier app used, after this app has opened another port.
 const KNOWN_PORT_TIMEOUT: Duration = Duration::from_secs(1);
-/// One that is ready, or running, and has lived this long has proven good.
-const PROVEN: Duration = Duration::from_secs(2);
-/// Between two looks, or two tries: at first, and when a moment has passed.
-/// (On macOS a look takes the time of several programs.)
-const LOOK: Duration = Duration::from_millis(if cfg!(target_os = "macos") { 250 } else { 5 });
-const LAST_LOOK: Duration = Duration::from_millis(250);
-/// And when it is too late anyway.
-const LATE_LOOK: Duration = Duration::from_secs(5);
-/// An answer takes no longer than this.
-const ANSWER: Duration = Duration::from_secs(5);
-/// A try without an answer for this long replaces the reason of the try before it.
-const SLOW_ANSWER: Duration = Duration::from_millis(200);
-/// What an app says of its state is passed on no oftener than this.
-const STATUS_PAUSE: Duration = Duration::from_secs(1);
-/// An app is granted at most so much more time at once.
-const MOST_EXTENSION: Duration = Duration::from_secs(3600);
-/// Maximum number of messages that are read within [`QUOTA_TIME`]; then the app has to wait.
+/// Minimum time since its start after which a ready or running app has proven good.
+const PROVEN_AFTER: Duration = Duration::from_secs(2);
+/// Interval between polls or attempts: at first, and the maximum it grows to. On macOS, one poll
+/// takes as long as starting several programs.
+const POLL_INTERVAL: Duration =
+    Duration::from_millis(if cfg!(target_os = "macos") { 250 } else { 5 });
+const MAX_POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// Maximum interval after `ready.timeout`.
+const LATE_POLL_INTERVAL: Duration = Duration::from_secs(5);
+/// Timeout for connecting, and for an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time without an answer after which the reason of the previous attempt is replaced.
+const SLOW_ANSWER_DELAY: Duration = Duration::from_millis(200);
+/// Minimum interval between two reported states of an app.
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+/// Maximum time that an app is granted by one request.
+const MAX_EXTENSION: Duration = Duration::from_secs(3600);
+/// Maximum number of messages read within [`QUOTA_TIME`]. Beyond it, the app has to wait.
 const QUOTA: u32 = 100;
 const QUOTA_TIME: Duration = Duration::from_millis(100);
 /// Maximum number of descriptors in one message (`SCM_MAX_FD` on Linux).
 #[cfg(target_os = "linux")]
-const MOST_DESCRIPTORS: usize = 253;
-/// The longest message, in bytes; systemd's own are at most 4096.
-const LONGEST: usize = 64 << 10;
+const MAX_DESCRIPTORS: usize = 253;
+/// Maximum length of a message, in bytes. systemd's own are at most 4096 bytes long.
+const MAX_MESSAGE: usize = 64 << 10;
 
 /// What to wait for.
 #[derive(Clone, Debug)]
 pub(crate) struct Expected {
-    /// As it is configured.
+    /// The configuration, `[ready]`.
     pub ready: Ready,
-    /// Whether another may be serving meanwhile.
+    /// Whether another app may be serving meanwhile.
     pub mode: Mode,
     /// The port that it is configured to listen on.
     pub port: Option<u16>,
-    /// Ports on which it may be expected to listen, by its environment or since the app before
-    /// it did.
+    /// Ports on which it probably listens, since its environment names them or the previous app
+    /// used them.
     pub known: Vec<u16>,
 }
 
-/// Watches one app. Dropped, it is watched no more.
+/// Watches one app until dropped.
 #[derive(Debug)]
 pub(crate) struct Probe {
     facts: UnboundedSender<Fact>,
@@ -92,20 +93,17 @@ pub(crate) struct Probe {
 }
 
 enum Fact {
-    /// Its first process has this pid, as it begins, or after another one.
+    /// The first process has this pid, at the start or after a change.
     Began(i32),
-    /// It has printed what was waited for.
+    /// The app printed the line that `ready.log` waits for.
     Printed,
-    /// It was stopped for so long, with everything else.
+    /// The app was stopped for this time, with everything else.
     Stopped(Duration),
 }
 
 impl Probe {
-    /// Gets ready to watch an app that is yet to start. What is found is told to the inbox.
-    ///
-    /// # Errors
-    ///
-    /// There is no place for its socket; then it is watched without.
+    /// Prepares to watch an app that is yet to start, and reports to the inbox. The result tells
+    /// whether the app has a socket; without one it is watched all the same.
     pub(crate) fn new(
         proc: Proc,
         expected: Expected,
@@ -131,24 +129,24 @@ impl Probe {
         (Self { facts, task, socket: path }, outcome)
     }
 
-    /// The variable by which the app finds the socket.
+    /// Returns the variable that names the socket to the app.
     pub(crate) fn variable(&self) -> Option<(OsString, OsString)> {
         let path = self.socket.clone()?;
         Some(("NOTIFY_SOCKET".into(), path.into()))
     }
 
-    /// Its first process has this pid, from the start or since another one has ended.
+    /// Records the pid of the first process, at the start or after a change.
     pub(crate) fn began(&self, pid: i32) {
-        // It is watched until this is dropped.
+        // The receiver exists until this is dropped.
         let _ = self.facts.send(Fact::Began(pid));
     }
 
-    /// It was stopped for so long, by Ctrl-Z: that is no time in which it could get ready.
+    /// Records that the app was stopped by Ctrl-Z for this time, which does not count.
     pub(crate) fn was_stopped(&self, time: Duration) {
         let _ = self.facts.send(Fact::Stopped(time));
     }
 
-    /// It has printed what was waited for.
+    /// Records that the app printed the line that `ready.log` waits for.
     pub(crate) fn printed(&self) {
         let _ = self.facts.send(Fact::Printed);
     }
@@ -170,19 +168,19 @@ struct Watcher {
     socket: Option<UnixDatagram>,
 }
 
-/// What of all that is waited for has come.
+/// Which of the expected signs have been seen.
 #[derive(Clone, Copy, Default)]
 struct Seen {
     notified: bool,
     printed: bool,
-    /// Whatever can be found out from outside.
+    /// All checks from outside have passed.
     probed: bool,
-    /// It has said that it ends, or has asked for more time.
+    /// The app reported that it is stopping, or asked for more time.
     stopping: bool,
     extended: bool,
 }
 
-/// What an app says of its state: only what is new, and not in too quick a succession.
+/// The state that an app reports. Passes on only changes, and limits their rate.
 #[derive(Default)]
 struct Status {
     said: String,
@@ -195,9 +193,9 @@ impl Status {
         self.to_say = (text != self.said).then(|| text.to_owned());
     }
 
-    /// When it is to be said.
+    /// Returns when the next state is to be reported.
     fn due(&self) -> Option<Instant> {
-        let at = self.last.map_or_else(Instant::now, |last| last + STATUS_PAUSE);
+        let at = self.last.map_or_else(Instant::now, |last| last + STATUS_INTERVAL);
         self.to_say.is_some().then_some(at)
     }
 
@@ -209,8 +207,8 @@ impl Status {
     }
 }
 
-/// How many messages more are read at this time. The rest stays in the socket, and an app that
-/// sends without end waits until there is room: nothing here grows by it.
+/// Limits how many messages are read per interval. The rest stays in the socket, and a flooding app
+/// blocks until there is room, so that no queue grows in hotrun.
 #[derive(Default)]
 struct Quota {
     used: u32,
@@ -222,7 +220,7 @@ impl Quota {
         self.used >= QUOTA
     }
 
-    /// Ends when there is a new one, where this one is being used.
+    /// Waits for the end of the interval if messages were read in it.
     async fn renewed(&mut self) {
         if self.used == 0 {
             return pending().await;
@@ -233,7 +231,7 @@ impl Quota {
     }
 }
 
-/// A socket on which this user alone can send, and that tells who has sent.
+/// Opens a socket that only this user can send to, and that reports the sender's credentials.
 fn open_socket(path: &Path) -> io::Result<UnixDatagram> {
     let socket = UnixDatagram::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
@@ -242,15 +240,15 @@ fn open_socket(path: &Path) -> io::Result<UnixDatagram> {
     Ok(socket)
 }
 
-/// One message; `None` for one of another user's. (macOS does not tell whose it is: there the
-/// directory of the socket is all that keeps others out.)
+/// Receives one message; `None` for one of another user. macOS does not report the sender, so there
+/// only the directory's mode keeps other users out.
 fn receive(socket: &UnixDatagram) -> io::Result<Option<Vec<u8>>> {
-    let mut message = vec![0; LONGEST];
+    let mut message = vec![0; MAX_MESSAGE];
     #[cfg(target_os = "linux")]
     let (count, is_ours) = {
         use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg};
         let mut parts = [io::IoSliceMut::new(&mut message)];
-        let mut control = nix::cmsg_space!(UnixCredentials, [RawFd; MOST_DESCRIPTORS]);
+        let mut control = nix::cmsg_space!(UnixCredentials, [RawFd; MAX_DESCRIPTORS]);
         let fd = socket.as_raw_fd();
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
         let received = recvmsg::<()>(fd, &mut parts, Some(&mut control), flags)?;
@@ -260,7 +258,8 @@ fn receive(socket: &UnixDatagram) -> io::Result<Option<Vec<u8>>> {
                 ControlMessageOwned::ScmCredentials(sender) => {
                     is_ours = process::may_give_orders(sender.uid());
                 }
-                // Nothing here stores them, as systemd does (FDSTORE=1): they are closed.
+                // Descriptors are closed; storing them, as systemd does (`FDSTORE=1`), is not
+                // supported.
                 ControlMessageOwned::ScmRights(fds) => {
                     fds.into_iter().map(process::own).for_each(drop);
                 }
@@ -317,7 +316,7 @@ impl Watcher {
                 self.tell(Event::Ready(self.proc).into());
             }
             let lives = is_ready || runs.is_none() && !is_configured;
-            let proven = (lives && !is_proven).then_some(began + PROVEN);
+            let proven = (lives && !is_proven).then_some(began + PROVEN_AFTER);
             tokio::select! {
                 biased;
                 fact = facts.recv() => match fact {
@@ -352,7 +351,7 @@ impl Watcher {
                     }
                 }
                 () = quota.renewed() => {}
-                // After the clocks, which an app that never stops talking would hold up.
+                // After the timers, which an app that floods the socket would otherwise delay.
                 text = self.hear(), if !quota.is_used_up() => {
                     quota.used += 1;
                     self.take_in(&text, &mut seen, &mut status, &mut deadline);
@@ -362,10 +361,10 @@ impl Watcher {
     }
 
     fn runs_after(&self) -> Duration {
-        if self.expected.mode == Mode::Handover { RUNS_BESIDE } else { RUNS }
+        if self.expected.mode == Mode::Handover { RUNNING_AFTER_BESIDE } else { RUNNING_AFTER }
     }
 
-    /// Everything that one message says. Of what it says again, the last counts.
+    /// Handles everything in one message. The last of repeated assignments counts.
     fn take_in(
         &self,
         message: &str,
@@ -392,7 +391,7 @@ impl Watcher {
         if let Some(pid) = main_pid {
             self.tell(Message::MainPid(self.proc, pid));
         }
-        let Some(more) = extension.map(|more| more.min(MOST_EXTENSION)) else { return };
+        let Some(more) = extension.map(|more| more.min(MAX_EXTENSION)) else { return };
         let later = Instant::now() + more;
         if let Some(deadline) = deadline.as_mut().filter(|at| **at < later) {
             *deadline = later;
@@ -413,7 +412,7 @@ impl Watcher {
         is_notified && (ready.log.is_none() || seen.printed) && seen.probed
     }
 
-    /// What has not come, for a person.
+    /// Returns what is missing, for the user.
     fn missing(&self, seen: Seen, why: &str) -> String {
         let ready = &self.expected.ready;
         let mut missing = Vec::new();
@@ -432,7 +431,7 @@ impl Watcher {
         missing.join("; ")
     }
 
-    /// The next message. Waits for ever where there is no socket.
+    /// Returns the next message. Never returns if there is no socket.
     async fn hear(&self) -> String {
         let Some(socket) = &self.socket else { return pending().await };
         loop {
@@ -441,7 +440,7 @@ impl Watcher {
             }
             match socket.try_io(Interest::READABLE, || receive(socket)) {
                 Ok(Some(message)) => return String::from_utf8_lossy(&message).into_owned(),
-                // A stranger's, or it was read already.
+                // Another user's message, or it was read already.
                 Ok(None) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return pending().await,
@@ -449,8 +448,8 @@ impl Watcher {
         }
     }
 
-    /// Ends when all is so that can be found out from outside. `why`: what is not, for a person.
-    /// `found`: where the app listens, if that was looked for.
+    /// Waits until all checks from outside pass. `why`: what has failed last, for the user.
+    /// `found`: where the app listens, if that was checked.
     async fn probe(
         &self,
         pid: &Cell<i32>,
@@ -479,14 +478,14 @@ impl Watcher {
     /// Polls, at growing intervals, until it listens.
     async fn until_it_listens(&self, pid: &Cell<i32>, began: Instant) -> ports::Found {
         let mut first = None;
-        let mut pause = LOOK;
+        let mut pause = POLL_INTERVAL;
         while began.elapsed() < MAX_POLLED {
             sleep(pause).await;
             let found = ports::of_app(pid.get());
             if self.is_served(&found, &mut first) {
                 return found;
             }
-            pause = (pause * 2).min(LAST_LOOK.max(began.elapsed() / 8));
+            pause = (pause * 2).min(MAX_POLL_INTERVAL.max(began.elapsed() / 8));
         }
         pending().await
     }
@@ -520,7 +519,7 @@ impl Watcher {
         own.copied().or_else(|| Some(SocketAddr::from(([127, 0, 0, 1], found.inherited?))))
     }
 
-    /// Tries again and again until it is good; `what` is what a person calls it.
+    /// Tries until it succeeds. `what`: the name of the check, for the user.
     async fn until(
         &self,
         pid: &Cell<i32>,
@@ -530,14 +529,14 @@ impl Watcher {
         why: &RefCell<String>,
     ) {
         let began = Instant::now();
-        let mut pause = LOOK;
+        let mut pause = POLL_INTERVAL;
         loop {
             let tried = match self.is_its_own(pid.get(), target) {
                 Ok(()) => {
                     let mut trying = pin!(good());
                     tokio::select! {
                         tried = &mut trying => tried,
-                        () = sleep(SLOW_ANSWER) => {
+                        () = sleep(SLOW_ANSWER_DELAY) => {
                             *why.borrow_mut() = format!("{what}: no answer yet");
                             trying.await
                         }
@@ -547,8 +546,8 @@ impl Watcher {
             };
             let Err(failure) = tried else { return };
             *why.borrow_mut() = format!("{what}: {}", failure.why);
-            // What will hardly change is told at once.
-            if pause == LOOK && failure.is_unknown_name {
+            // A problem that will hardly resolve itself is reported at once.
+            if pause == POLL_INTERVAL && failure.is_unknown_name {
                 self.tell(Message::Say(Notice::Warning(format!(
                     "[ready] {what}: the host name {} cannot be resolved, so the program may never be ready",
                     target.host
@@ -556,11 +555,11 @@ impl Watcher {
             }
             sleep(pause).await;
             let is_late = began.elapsed() > self.expected.ready.timeout;
-            pause = (pause * 2).min(if is_late { LATE_LOOK } else { LAST_LOOK });
+            pause = (pause * 2).min(if is_late { LATE_POLL_INTERVAL } else { MAX_POLL_INTERVAL });
         }
     }
 
-    /// In a handover the old one may be who answers.
+    /// Checks that the new app is the one that would answer. In a handover the old one may be.
     fn is_its_own(&self, pid: i32, target: &Target) -> Result<(), Failure> {
         if self.expected.mode != Mode::Handover || !target.is_local() {
             return Ok(());
@@ -570,15 +569,15 @@ impl Watcher {
     }
 
     fn tell(&self, message: Message) {
-        // The inbox closes when hotrun ends.
+        // The inbox closes when hotrun exits.
         let _ = self.inbox.send(message);
     }
 }
 
-/// Why something is not good yet.
+/// Why a check has failed.
 struct Failure {
     why: String,
-    /// Nobody knows the machine that is asked for by its name.
+    /// Whether the host name cannot be resolved.
     is_unknown_name: bool,
 }
 
@@ -588,11 +587,11 @@ impl Failure {
     }
 }
 
-/// The name is looked up as long as that takes: it cannot be stopped, and must not be done
-/// twice at a time.
+/// Connects to the target. The lookup of the name has no timeout: it cannot be cancelled, and must
+/// not run twice at a time.
 async fn connect(target: &Target) -> Result<TcpStream, Failure> {
     let addresses: Vec<SocketAddr> = if target.host == "localhost" {
-        // Looking a name up takes a thread, which there may be none for.
+        // A lookup needs a thread, which may not be available.
         let both = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
         both.map(|address| SocketAddr::new(address, target.port)).into()
     } else {
@@ -600,7 +599,7 @@ async fn connect(target: &Target) -> Result<TcpStream, Failure> {
         let unknown = |error| Failure { is_unknown_name: true, ..Failure::of(error) };
         found.map_err(unknown)?.collect()
     };
-    match timeout(ANSWER, TcpStream::connect(&*addresses)).await {
+    match timeout(ANSWER_TIMEOUT, TcpStream::connect(&*addresses)).await {
         Ok(connected) => connected.map_err(Failure::of),
         Err(_) => Err(Failure::of(io::Error::from(io::ErrorKind::TimedOut))),
     }
@@ -612,7 +611,7 @@ async fn is_answered(http: &Http) -> Result<(), Failure> {
     is_good.then_some(()).ok_or_else(|| Failure::of(format!("answers {status}")))
 }
 
-/// The status of the answer.
+/// Returns the status of the answer.
 async fn ask(http: &Http) -> Result<StatusCode, Failure> {
     let stream = connect(&http.target).await?;
     let (mut sender, connection) =
@@ -633,7 +632,7 @@ async fn ask(http: &Http) -> Result<StatusCode, Failure> {
             }
         }
     };
-    match timeout(ANSWER, asking).await {
+    match timeout(ANSWER_TIMEOUT, asking).await {
         Ok(answer) => answer.map(|answer| answer.status()).map_err(Failure::of),
         Err(_) => Err(Failure::of("does not answer")),
     }
@@ -661,7 +660,7 @@ mod tests {
                         tcp: None,
                         log: None,
                         after: None,
-                        timeout: RUNS,
+                        timeout: RUNNING_AFTER,
                     },
                     mode: Mode::Restart,
                     port: None,
@@ -676,7 +675,7 @@ mod tests {
                     &mut status,
                     &mut deadline,
                 );
-                let latest = Instant::now() + MOST_EXTENSION;
+                let latest = Instant::now() + MAX_EXTENSION;
                 assert!(deadline.is_some_and(|at| at <= latest));
                 let count = std::iter::from_fn(|| told.try_recv().ok()).count();
                 assert!(count <= 4, "{count}");

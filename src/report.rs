@@ -1,5 +1,5 @@
-//! Notices, as lines on the terminal: one for each thing that happened, to stderr, since
-//! stdout belongs to the app.
+//! Prints notices as lines, one for each thing that happened. They go to stderr, since stdout
+//! belongs to the app.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
@@ -29,7 +29,7 @@ use console::{Console, Stream};
 use layout::{duration, name_processes, short};
 use screen::Screen;
 
-/// What a line is about (in air's words).
+/// The topic of a line, in air's categories.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
     Main,
@@ -38,7 +38,7 @@ enum Part {
     Runner,
 }
 
-/// The meaning of a line, as a colour.
+/// The severity of a line, which determines its colour.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Tone {
     Plain,
@@ -59,63 +59,61 @@ impl Tone {
         }
     }
 
-    /// Printed even with `-q`.
+    /// Returns true for a line that is printed even with `-q`.
     fn is_urgent(self) -> bool {
         matches!(self, Tone::Warn | Tone::Bad)
     }
 }
 
-/// What is known of something that was started.
+/// What is known of a started process.
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
-    /// Its pid, once it has one.
     pub pid: Option<i32>,
-    /// When it was started.
     pub began: Instant,
-    /// When it was asked to end.
+    /// When it was asked to stop.
     pub dismissed: Option<Instant>,
-    /// When its first process ended.
+    /// When its first process exited.
     pub ended: Option<Instant>,
-    /// How long it may take to end, and by which signal it is asked.
+    /// Its grace period, and the name of the signal that stops it.
     pub grace: Option<(Duration, String)>,
-    /// Where it is reached, once it is ready and if that is known.
+    /// Its address, once it is ready and if that is known.
     pub address: Option<SocketAddr>,
-    /// It was reported as running.
+    /// Whether it was reported as running.
     pub is_running: bool,
-    /// What it prints passes through hotrun.
+    /// Whether its output passes through hotrun.
     pub is_read: bool,
-    /// It has said that an address is in use, with these ports.
+    /// The ports, if known, that it reported to be in use.
     pub taken: Option<BTreeSet<u16>>,
     /// Why it was not ready in time.
     pub unready: Option<String>,
-    /// It has asked for more time to end, and got it.
+    /// Whether it asked for more time to stop, and was granted it.
     pub extended: bool,
-    /// The signal that a rule has sent to it last.
+    /// The last signal that a rule has sent to it.
     pub signalled: Option<Signal>,
-    /// What it means for a build to succeed.
+    /// The purpose of a build.
     pub purpose: Purpose,
     /// Whether it is the program.
     pub is_app: bool,
-    /// The command line of a program, for people.
+    /// The command line of the program, as shown to the user.
     pub label: String,
-    /// The errors and warnings of a build that has failed.
+    /// The errors and warnings of a failed build.
     pub diagnostics: Diagnostics,
 }
 
-/// What a build is for.
+/// The purpose of a build.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// It makes what is run.
+    /// It builds the program.
     #[default]
     Program,
-    /// It checks a library, of which nothing is run.
+    /// It checks a library; there is no program to run.
     Library,
-    /// It checks the syntax of sources that are run as they are. Only errors are reported.
+    /// It checks the syntax of sources that are run directly. Only errors are reported.
     Syntax,
 }
 
 impl Facts {
-    /// Something that starts now.
+    /// Returns the facts of a process that starts now.
     pub(crate) fn now() -> Self {
         Self {
             pid: None,
@@ -138,10 +136,10 @@ impl Facts {
     }
 }
 
-/// Prints what happened.
+/// Prints notices.
 pub(crate) struct Report {
     quiet: bool,
-    /// `--color`.
+    /// The value of `--color`.
     chosen_color: Option<Color>,
     color: bool,
     talk: Talk,
@@ -154,7 +152,7 @@ pub(crate) struct Report {
     greeting: RefCell<Option<String>>,
     /// Whether only builds are configured, and no program.
     pub runs_nothing: bool,
-    /// What the lines about a process need to know.
+    /// What is known of the processes that lines are about.
     pub facts: HashMap<Proc, Facts>,
 }
 
@@ -190,19 +188,19 @@ impl Report {
         self.color = wants_color(self.chosen_color.or(talk.color).unwrap_or_default());
     }
 
-    /// Where it is printed.
+    /// Returns the console that lines are printed on.
     pub(crate) fn console(&self) -> &Console {
         &self.console
     }
 
-    /// Prints the text that the configuration wants at the start.
+    /// Prints the configured banner.
     pub(crate) fn banner(&self, text: &str) {
         if !self.quiet && self.talk.loudness != Loudness::Silent {
             self.write(&format!("{text}\n"));
         }
     }
 
-    /// Prints an error that ends hotrun.
+    /// Prints a fatal error.
     pub(crate) fn error(error: &Error) {
         write_at_once(&shown(&format!("hotrun: {error}\n")));
     }
@@ -212,7 +210,7 @@ impl Report {
         write_at_once(&shown(&format!("hotrun: {text}\n")));
     }
 
-    /// Shows which keys there are.
+    /// Prints the list of keys.
     pub(crate) fn keys(&self, keys: impl Iterator<Item = (char, &'static str)>) {
         for (key, does) in keys {
             self.write(&format!("  {key}  {does}\n"));
@@ -224,7 +222,7 @@ impl Report {
         self.write("\u{1b}[H\u{1b}[2J");
     }
 
-    /// Removes what was typed from the screen.
+    /// Erases typed characters from the screen.
     pub(crate) fn erase(&self, places: usize) {
         self.write(&"\u{8} \u{8}".repeat(places));
     }
@@ -243,13 +241,13 @@ impl Report {
         self.line(Part::Main, Tone::Warn, "warning", &text);
     }
 
-    /// Prints what happened.
+    /// Prints the line for a notice.
     pub(crate) fn say(&self, notice: &Notice) {
         self.keep_last_line(notice);
         self.show_state(notice);
         match notice {
             Notice::Changed(cause) => self.changed(cause),
-            // Of this the reason is not known here.
+            // The reasons for these are known only to the engine.
             Notice::Building(_) | Notice::NoRollback(_) => {}
             Notice::Built(_) | Notice::SameProgram(_) | Notice::BuildFailed { .. } => {
                 self.about_build(notice);
@@ -316,7 +314,7 @@ impl Report {
             }
             Notice::Ending => {
                 if std::io::stderr().is_terminal() {
-                    // The terminal has just shown `^C` at the start of this line.
+                    // The terminal has just echoed `^C` at the start of this line.
                     self.write("\r");
                 }
                 self.line(Part::Main, Tone::Plain, "stopping", "press Ctrl-C again to kill");
@@ -345,7 +343,7 @@ impl Report {
         }
     }
 
-    /// What a command printed last stays when it has ended, even without a line feed.
+    /// Keeps the last line that a command printed, even without a line feed, once it has exited.
     fn keep_last_line(&self, notice: &Notice) {
         if let Notice::Built(_)
         | Notice::SameProgram(_)
@@ -357,7 +355,7 @@ impl Report {
         }
     }
 
-    /// A program starts. With pids, when it has one.
+    /// Prints that a program starts. With pids, it is called when the pid is known.
     fn started(&self, app: Proc) {
         let text = if self.talk.pids {
             self.name(app)
@@ -373,7 +371,7 @@ impl Report {
         self.line(Part::Build, Tone::Plain, "cancelled", &text);
     }
 
-    /// Reports how a build has ended.
+    /// Prints the result of a build.
     fn about_build(&self, notice: &Notice) {
         match notice {
             Notice::Built(build) => {
@@ -393,7 +391,7 @@ impl Report {
         }
     }
 
-    /// The errors and the place of the first one, or else how the command exited.
+    /// Prints the errors and the place of the first one, or else how the command exited.
     fn build_failed(&self, build: Proc, ended: &Ended, app: Option<Proc>) {
         let (what, follows) = match self.purpose(build) {
             Purpose::Program => ("", self.serving(app)),
@@ -413,12 +411,12 @@ impl Report {
         self.line(Part::Build, Tone::Bad, "failed", &text);
     }
 
-    /// What a build is for.
+    /// Returns the purpose of a build.
     pub(crate) fn purpose(&self, build: Proc) -> Purpose {
         self.facts.get(&build).map(|facts| facts.purpose).unwrap_or_default()
     }
 
-    /// What hotrun waits for, and what holds something that the program needs.
+    /// Prints lines about processes that hotrun waits for, or that hold what the program needs.
     fn about_others(&self, notice: &Notice) {
         match notice {
             Notice::Holding { who, signal, kill_in, key } => {
@@ -434,7 +432,7 @@ impl Report {
             }
             Notice::TerminalGiven(proc) => {
                 if std::io::stderr().is_terminal() {
-                    // The question that was asked stays as it is.
+                    // The prompt of the program stays on its line.
                     self.write("\n");
                     self.may_show_bar.set(false);
                 }
@@ -580,7 +578,7 @@ impl Report {
         }
     }
 
-    /// The name of a process in a line.
+    /// Returns the name of a process for a line.
     fn name(&self, proc: Proc) -> String {
         let Some(facts) = self.facts.get(&proc) else { return "a process".to_owned() };
         match facts.pid {
@@ -591,7 +589,7 @@ impl Report {
         }
     }
 
-    /// The program, or which of two.
+    /// Returns the name of the program, and which one it is while there are two.
     fn name_of_app(&self, facts: &Facts) -> String {
         let is_alive = |one: &&Facts| one.is_app && one.ended.is_none() && one.pid.is_some();
         let others = self.facts.values().filter(is_alive).map(|one| one.began);
@@ -614,7 +612,7 @@ impl Report {
 
     /// Clears the screen before a build or a restart, if that is configured. Not in a pipe.
     fn clear(&self) {
-        // Home, then the screen, then what has scrolled out of it.
+        // Moves home, clears the screen, then the scrollback.
         let codes = match self.talk.clear {
             Clear::Never => return,
             Clear::Screen => "\u{1b}[H\u{1b}[2J",
@@ -625,18 +623,18 @@ impl Report {
         }
     }
 
-    /// Writes in one piece, so that lines of the program do not get between.
+    /// Writes a line in one piece, so that output of the program does not get between.
     fn write(&self, text: &str) {
         self.console.say(Stream::Stderr, text.as_bytes());
     }
 }
 
-/// A closed stderr is not an error.
+/// Ignores errors: a closed stderr is not a failure.
 fn write_at_once(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
-/// The process that holds a port, and what was, or can be, done about it.
+/// Returns a description of the process that holds a port, and what was, or can be, done about it.
 pub(crate) fn who_holds(holder: &Holder) -> (String, &'static str) {
     let since = holder.age.map(|age| format!(", for {}", duration(age))).unwrap_or_default();
     let whose = match holder.whose {

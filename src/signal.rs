@@ -15,30 +15,27 @@ use crate::process::is_ignored;
 #[cfg(target_os = "linux")]
 use crate::process::watch_signals;
 
-/// What one signal means.
 #[derive(Clone, Copy)]
 enum Meaning {
-    /// hotrun is asked to end, so many times.
+    /// A request to shut down, this many times.
     End(usize),
-    /// Ctrl-C.
     CtrlC,
-    /// Ctrl-Z.
     Suspend,
-    /// `fg`, `bg`.
+    /// `fg` or `bg`.
     Continue,
-    /// The window has another size.
+    /// The terminal was resized.
     Resize,
-    /// It is meant for the app.
+    /// The signal is forwarded to the app.
     ForApp(Name),
 }
 
-/// Tells the inbox of every signal that means something.
+/// Reports every signal that hotrun handles to the inbox.
 pub(crate) fn listen(inbox: &UnboundedSender<Message>) -> Result<()> {
     let kinds = [
         (Name::SIGINT, Meaning::CtrlC),
         (Name::SIGTERM, Meaning::End(1)),
         (Name::SIGHUP, Meaning::End(1)),
-        // Ctrl-\: as if asked twice, everything is killed.
+        // Ctrl-\: counts as two requests, so everything is killed.
         (Name::SIGQUIT, Meaning::End(2)),
         (Name::SIGTSTP, Meaning::Suspend),
         (Name::SIGCONT, Meaning::Continue),
@@ -47,8 +44,8 @@ pub(crate) fn listen(inbox: &UnboundedSender<Message>) -> Result<()> {
         (Name::SIGUSR2, Meaning::ForApp(Name::SIGUSR2)),
     ];
     for (name, meaning) in kinds {
-        // Who was started by `nohup` is not to hear that the terminal is closed; who was
-        // started where Ctrl-Z means nothing is not to be stopped by it.
+        // Under `nohup`, hotrun must ignore SIGHUP. Where Ctrl-Z is ignored, it must not stop
+        // hotrun.
         if matches!(name, Name::SIGHUP | Name::SIGTSTP) && is_ignored(name) {
             continue;
         }
@@ -75,7 +72,7 @@ fn tell_of_pending(name: Name, meaning: Meaning, inbox: UnboundedSender<Message>
     let pending = watch_signals(pending).map_err(failed)?;
     tokio::spawn(async move {
         while let Ok(mut is_pending) = pending.readable().await {
-            // Until it is sent again: nothing reads it.
+            // Becomes ready again when the signal is sent again, since nothing reads it.
             is_pending.clear_ready();
             if inbox.send(message(meaning)).is_err() {
                 return;

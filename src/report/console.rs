@@ -1,10 +1,10 @@
-//! hotrun's own stdout and stderr. Whoever reads them may be slow, may have stopped the
-//! terminal with Ctrl-S, or may have gone: none of these holds hotrun up.
+//! hotrun's own stdout and stderr. Their reader may be slow, may have paused the terminal with
+//! Ctrl-S, or may be gone. None of this blocks hotrun.
 //!
-//! What can be written at once is; the rest is queued for a thread that may wait.
+//! What can be written at once is written. The rest is queued for a thread that may block.
 //!
-//! While a program draws on the whole screen, lines of hotrun and of builds are kept until it has
-//! left it: they would spoil the picture, and be lost with it.
+//! While a program uses the whole screen, lines of hotrun and of builds are held back until it
+//! leaves the screen. They would garble the picture, and be lost with it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -22,10 +22,10 @@ use tokio::sync::watch;
 
 use crate::error::{Error, Result};
 
-/// As many bytes as a pipe that is writable takes without waiting (`PIPE_BUF` on Linux).
+/// Bytes that a writable pipe takes without blocking (`PIPE_BUF` on Linux).
 const PIECE: usize = 4096;
-/// With more bytes than this queued, nothing more is read that is only to be written.
-const MOST_QUEUED: usize = 1 << 20;
+/// Maximum size of the queue, in bytes. Above it, output that is only copied is no longer read.
+const MAX_QUEUED: usize = 1 << 20;
 
 /// Maximum size of the lines that are held back, in bytes; the newest are kept.
 const MAX_HELD: usize = 8 << 20;
@@ -34,23 +34,23 @@ const MAX_HELD: usize = 8 << 20;
 /// before they leave the alternate screen.
 pub(crate) const LEAVES_SCREEN: Duration = Duration::from_millis(20);
 
-/// As many threads as hotrun needs when it begins, beside the one that writes.
+/// Number of threads that hotrun needs at its start, beside the one that writes.
 const THREADS: usize = 4;
 
-/// Which of hotrun's own streams.
+/// One of hotrun's own streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
-    /// The app's.
+    /// Carries the app's stdout.
     Stdout,
-    /// hotrun's.
+    /// Carries hotrun's lines.
     Stderr,
 }
 
-/// Writes to both streams, in the order in which it is told to.
+/// Writes to both streams, in the order of the calls.
 #[derive(Clone, Debug)]
 pub struct Console {
     queue: mpsc::Sender<(Stream, Vec<u8>)>,
-    /// So many bytes are queued, or being written.
+    /// How many bytes are queued or being written.
     queued: watch::Sender<usize>,
     held: Rc<Held>,
     shown: Rc<Shown>,
@@ -63,23 +63,23 @@ type Pieces = Vec<(Stream, Vec<u8>)>;
 /// What is on the terminal.
 #[derive(Debug)]
 struct Shown {
-    /// The current line was written by [`Console::show_for_now`].
+    /// Whether the current line was written by [`Console::show_for_now`].
     is_for_now: Cell<bool>,
-    /// When something was written last.
+    /// When something was last written.
     last: Cell<Instant>,
 }
 
 /// Returns to the first column, and erases the line.
 const ERASE_LINE: &[u8] = b"\r\x1b[K";
 
-/// What is written when the screen is free.
+/// Lines that are held back while a program uses the whole screen.
 #[derive(Debug, Default)]
 struct Held {
-    /// A program of hotrun's has the terminal.
+    /// Whether the app has the terminal, so that it may use the whole screen.
     is_possible: Cell<bool>,
     pieces: RefCell<VecDeque<(Stream, Vec<u8>)>>,
     size: Cell<usize>,
-    /// When the program was first seen to have put the modes back.
+    /// When the program was first seen to have restored the modes.
     left: Cell<Option<Instant>>,
 }
 
@@ -88,8 +88,8 @@ impl Console {
     ///
     /// # Errors
     ///
-    /// Not as many threads can be started as hotrun needs. (The one that reads file events would
-    /// fail without a word.)
+    /// Fails if not enough threads can be started for all of hotrun. Without this check, the thread
+    /// that reads file events would fail silently.
     pub fn new() -> Result<Self> {
         Self::start().map_err(|error| {
             Error::failed("no thread can be started", error)
@@ -101,7 +101,7 @@ impl Console {
         let (ended, end) = io::pipe()?;
         for _ in 0..THREADS {
             let mut ended = ended.try_clone()?;
-            // It ends when the other end is closed.
+            // The thread exits when the other end is closed.
             thread::Builder::new().spawn(move || ended.read(&mut [0]))?;
         }
         drop(end);
@@ -119,7 +119,7 @@ impl Console {
         Ok(Self { queue, queued, held, shown: Rc::new(shown), paused })
     }
 
-    /// Writes, now or soon.
+    /// Writes at once if possible, or soon.
     pub fn write(&self, stream: Stream, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
@@ -145,21 +145,21 @@ impl Console {
         }
     }
 
-    /// How long nothing has been written.
+    /// Returns the time since something was last written.
     pub fn silence(&self) -> Duration {
         self.shown.last.get().elapsed()
     }
 
     fn enqueue(&self, stream: Stream, bytes: &[u8]) {
         let mut rest = bytes;
-        // A terminal says that it is writable when it has room for a single byte.
+        // A terminal is reported writable when it has room for a single byte.
         let may_write = *self.queued.borrow() == 0 && !is_terminal(stream);
         while !rest.is_empty() && may_write && is_writable(stream) {
             match write(stream, &rest[..rest.len().min(PIECE)]) {
                 Ok(count) => rest = &rest[count..],
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => break,
-                // Whoever reads has gone: that is no reason to stop.
+                // The reader is gone, which must not stop hotrun.
                 Err(_) => return,
             }
         }
@@ -167,11 +167,11 @@ impl Console {
             return;
         }
         self.queued.send_modify(|queued| *queued += rest.len());
-        // The thread ends with hotrun.
+        // The thread runs until hotrun exits.
         let _ = self.queue.send((stream, rest.to_vec()));
     }
 
-    /// Writes what hotrun or a build has to say, when the screen is free.
+    /// Writes output of hotrun or a build once no program uses the whole screen.
     pub fn say(&self, stream: Stream, bytes: &[u8]) {
         self.release();
         let is_raw = is_raw(stream);
@@ -179,14 +179,14 @@ impl Console {
         if others_wait || (is_raw && self.held.is_possible.get()) {
             self.held.push(stream, bytes);
         } else if is_raw {
-            // The terminal itself does not return the cursor to the first column.
+            // In this mode the terminal does not return the cursor to the first column.
             self.write(stream, &with_carriage_returns(bytes));
         } else {
             self.write(stream, bytes);
         }
     }
 
-    /// From now on a program of hotrun's has the terminal, or has it no longer.
+    /// Sets whether the app has the terminal, so that it may use the whole screen.
     pub fn hold(&self, is_possible: bool) {
         self.held.is_possible.set(is_possible);
         self.release();
@@ -215,7 +215,7 @@ impl Console {
         }
     }
 
-    /// Whether lines wait for a program that seems to have left the screen.
+    /// Returns true while lines wait for a program that seems to have left the screen.
     pub fn is_about_to_release(&self) -> bool {
         self.held.left.get().is_some() && !self.held.pieces.borrow().is_empty()
     }
@@ -235,19 +235,19 @@ impl Console {
         }
     }
 
-    /// Waits until there is room for more.
+    /// Waits until the queue has room.
     pub async fn room(&self) {
-        self.below(MOST_QUEUED).await;
+        self.below(MAX_QUEUED).await;
     }
 
-    /// Waits until all is written, but not longer than this.
+    /// Waits until everything is written, at most for this time.
     pub async fn flush(&self, most: Duration) {
         let _ = tokio::time::timeout(most, self.below(1)).await;
     }
 
     async fn below(&self, limit: usize) {
         if *self.queued.borrow() >= limit {
-            // The sender is here, so that there is no error to be had.
+            // `self` holds a sender, so this cannot fail.
             let _ = self.queued.subscribe().wait_for(|queued| *queued < limit).await;
         }
     }
@@ -267,7 +267,7 @@ impl Held {
     }
 }
 
-/// True for a terminal that leaves line ends as they are: a program on the whole screen has it.
+/// Returns true for a terminal that does not process output: a program uses the whole screen.
 fn is_raw(stream: Stream) -> bool {
     let modes = match stream {
         Stream::Stdout => tcgetattr(io::stdout()),
@@ -293,7 +293,7 @@ fn write_all(stream: Stream, bytes: &[u8]) {
         match write(stream, rest) {
             Ok(count) => rest = &rest[count..],
             Err(Errno::EINTR) => {}
-            // Somebody who shares the stream, such as node, has made it non-blocking.
+            // Another process that shares the stream, such as node, has made it non-blocking.
             Err(Errno::EAGAIN) => {
                 let _ = is_ready(stream, PollTimeout::NONE);
             }

@@ -1,4 +1,4 @@
-//! How lines look: colours, columns, widths, and the numbers in them.
+//! The layout of lines: colours, columns, widths, and the format of numbers.
 
 use std::env;
 use std::ffi::OsString;
@@ -9,18 +9,18 @@ use super::{Part, Report, Tone};
 use crate::config::{Color, Loudness};
 use crate::text::shown;
 
-/// Maximum length of a text that others have chosen, in characters.
+/// Maximum length of text from outside hotrun, in characters.
 const MAX_SHOWN: usize = 60;
 
-/// Width of the words at the beginning of lines, in columns; where the time of day, which is two
-/// columns wider, is in the place of `hotrun`, less.
+/// Width of the first word of a line, in columns. It is smaller after the time of day, which is two
+/// columns wider than `hotrun`.
 pub(super) const WORD: usize = 9;
 const WORD_BESIDE_TIME: usize = 7;
 
-/// A terminal narrower than this is not wrapped to, in columns.
+/// Minimum width of a terminal for which lines are wrapped, in columns.
 const MIN_WIDTH: usize = 50;
 
-/// Whether text on stderr is coloured. `NO_COLOR` and `TERM=dumb` turn colours off,
+/// Returns whether text on stderr is coloured. `NO_COLOR` and `TERM=dumb` turn colours off;
 /// `CLICOLOR_FORCE` and `FORCE_COLOR` turn them on where stderr is not a terminal.
 pub(crate) fn wants_color(color: Color) -> bool {
     let is_set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
@@ -37,8 +37,8 @@ pub(crate) fn wants_color(color: Color) -> bool {
 }
 
 impl Report {
-    /// Variables by which cargo, Go's tools, npm and others follow `--color always` or `never`.
-    /// Those that the user has set stay.
+    /// Returns variables that pass `--color always` or `never` on to cargo, Go's tools, npm and
+    /// others. Variables that the user has set are kept.
     pub(crate) fn color_variables(&self) -> impl Iterator<Item = (OsString, OsString)> {
         let all: &[(&str, &str)] = match self.chosen_color {
             Some(Color::Always) => {
@@ -58,8 +58,8 @@ impl Report {
         self.print(&self.lead(), (Some(part), tone), (word, WORD), text);
     }
 
-    /// A line that starts a new paragraph on a terminal: an empty line, and the time of day in the
-    /// place of the program's name.
+    /// Prints a line that starts a new paragraph on a terminal: after an empty line, and with the
+    /// time of day in place of `hotrun`.
     pub(super) fn first_line(&self, part: Part, tone: Tone, word: &str, text: &str) {
         if !self.is_printed(part, tone) {
             return;
@@ -75,7 +75,7 @@ impl Report {
         self.print(&time, (Some(part), tone), (word, WORD_BESIDE_TIME), text);
     }
 
-    /// The line in compact mode that says what became of a save.
+    /// Prints the outcome of a save in compact mode.
     pub(super) fn compact_line(&self, tone: Tone, sign: char, text: &str) {
         if self.talk.compact && !self.quiet && self.talk.loudness != Loudness::Silent {
             let sign = if self.color {
@@ -94,7 +94,7 @@ impl Report {
             Loudness::MainOnly => tone.is_urgent() || part == Part::Main,
             Loudness::All => true,
         };
-        // In compact mode one line says what became of a save.
+        // In compact mode one line reports the outcome of a save.
         let is_detail = self.talk.compact && part != Part::Main;
         is_wanted && (tone.is_urgent() || !self.quiet && !is_detail)
     }
@@ -107,7 +107,7 @@ impl Report {
         }
     }
 
-    /// A progress bar of the build may be on the current line.
+    /// Erases the current line, if a build's progress bar may be on it.
     fn erase_bar(&self) {
         if self.may_show_bar.get() && std::io::stderr().is_terminal() {
             self.write("\r\u{1b}[K");
@@ -166,13 +166,13 @@ impl Report {
     }
 }
 
-/// The text broken at blanks so that no line is wider than `width`, with `indent` columns before
-/// all lines but the first. Lines of the text stay lines.
+/// Breaks the text at blanks so that no line is wider than `width`, and indents all lines but the
+/// first. Existing line breaks stay.
 fn wrapped(text: &str, indent: usize, width: usize) -> String {
     let room = width.saturating_sub(indent).max(1);
     let mut lines = Vec::new();
     for line in text.split('\n') {
-        // An excerpt keeps its columns.
+        // An excerpt of a file keeps its columns.
         if line.chars().count() <= room || line.starts_with(' ') {
             lines.push(line.to_owned());
             continue;
@@ -193,7 +193,7 @@ fn wrapped(text: &str, indent: usize, width: usize) -> String {
     lines.join(&format!("\n{}", " ".repeat(indent)))
 }
 
-/// A text that others have chosen, in one line of limited length.
+/// Returns text from outside hotrun as one line of limited length.
 pub(super) fn short(text: &str) -> String {
     let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if text.chars().count() <= MAX_SHOWN {
@@ -202,7 +202,7 @@ pub(super) fn short(text: &str) -> String {
     text.chars().take(MAX_SHOWN).chain(['…']).collect()
 }
 
-/// `"sleep 1000" (pid 7) and 2 more`.
+/// Names the first of several processes: `"sleep 1000" (pid 7) and 2 more`.
 pub(super) fn name_processes(all: &[(i32, String)]) -> String {
     let Some(((pid, command), rest)) = all.split_first() else { return String::new() };
     let short = short(command);
@@ -210,7 +210,7 @@ pub(super) fn name_processes(all: &[(i32, String)]) -> String {
     format!("\"{short}\" (pid {pid}){more}")
 }
 
-/// A duration in three digits: `12 ms`, `1.24 s`, `3 min 5 s`.
+/// Formats a duration with three digits: `12 ms`, `1.24 s`, `3 min 5 s`.
 pub(super) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     if seconds < 0.9995 {
@@ -244,7 +244,7 @@ mod tests {
         assert_eq!(wrapped("one two three", 4, 12), "one two\n    three");
         assert_eq!(wrapped("one two", 4, 12), "one two");
         assert_eq!(wrapped("averylongword is here", 2, 10), "averylongword\n  is here");
-        // Lines stay lines, and an excerpt keeps its columns.
+        // Line breaks stay, and an excerpt keeps its columns.
         assert_eq!(wrapped("a\n    = \"x y z w\"", 2, 8), "a\n      = \"x y z w\"");
         assert_eq!(wrapped("", 4, 12), "");
     }

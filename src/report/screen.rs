@@ -1,5 +1,5 @@
-//! What a terminal shows beside lines: its title, a bell, desktop notifications, the time that a
-//! silent build has taken so far; and in compact mode the one line for each save.
+//! What a terminal shows beside lines: its title, a bell, desktop notifications, and the elapsed
+//! time of a silent build. Also the line for each save in compact mode.
 
 use std::cell::{Cell, RefCell};
 use std::io::IsTerminal;
@@ -11,23 +11,23 @@ use super::{Report, Tone};
 use crate::config::Loudness;
 use crate::event::{Cause, Ended, Next, Notice, Proc, name_paths};
 
-/// Silence of a build after which the time it has taken is shown.
+/// Silence of a build after which its elapsed time is shown.
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// Pushes and pops the title of the window (xterm's window operations 22 and 23).
+/// Push and pop the title of the window (xterm's window operations 22 and 23).
 const SAVE_TITLE: &str = "\u{1b}[22;2t";
 const RESTORE_TITLE: &str = "\u{1b}[23;2t";
 
 /// What was shown last.
 #[derive(Default)]
 pub(super) struct Screen {
-    /// A line was printed.
+    /// Whether a line was printed.
     has_printed: Cell<bool>,
-    /// The last build, start or program failed.
+    /// Whether the last build, start or program failed.
     is_failing: Cell<bool>,
-    /// The title was changed.
+    /// Whether the title was changed.
     has_title: Cell<bool>,
-    /// In compact mode: the saves of the update under way, and how long its build took.
+    /// In compact mode: the saves of the current update, and how long its build took.
     saved: RefCell<Vec<PathBuf>>,
     built_in: Cell<Option<Duration>>,
 }
@@ -42,13 +42,12 @@ impl Screen {
     }
 }
 
-/// What a notice means for the whole.
+/// The state that a notice leads to.
 enum Mood {
-    /// A build runs.
     Building,
-    /// A failure that the user has to fix, in a few words.
+    /// A failure that the user has to fix; a short description.
     Failed(&'static str),
-    /// What was asked for is done.
+    /// A success; a short description.
     Good(&'static str),
 }
 
@@ -60,7 +59,7 @@ impl Report {
         *self.greeting.borrow_mut() = Some(text);
     }
 
-    /// Whether the greeting is still to be printed.
+    /// Returns true until the greeting is printed.
     pub(crate) fn is_about_to_greet(&self) -> bool {
         self.greeting.borrow().is_some()
     }
@@ -82,8 +81,8 @@ impl Report {
         self.console.resume(line.as_bytes());
     }
 
-    /// Shows how long a build has run that prints nothing. The line is erased before the next
-    /// one. Not while a program runs, which may print at the place of the cursor at any time.
+    /// Shows the elapsed time of a silent build, on a line that is erased before the next one. Not
+    /// while a program runs, which may print at the cursor's position at any time.
     pub(crate) fn tick(&self, build: Proc, word: &str) {
         let is_app_alive = self.facts.values().any(|facts| {
             facts.is_app && facts.pid.is_some() && facts.ended.is_none() && !facts.is_read
@@ -101,7 +100,7 @@ impl Report {
         self.console.show_for_now(&format!("{word}  {time}"));
     }
 
-    /// Shows what a notice means in the title of the terminal, by its bell, as a desktop
+    /// Shows the state that a notice leads to: in the terminal's title, by its bell, as a desktop
     /// notification, and in compact mode as a line.
     pub(super) fn show_state(&self, notice: &Notice) {
         self.note_for_compact(notice);
@@ -124,7 +123,7 @@ impl Report {
             Mood::Failed(_) => (self.screen.is_failing.replace(true), true),
             Mood::Good(_) => (self.screen.is_failing.replace(false), false),
         };
-        // A failure each time; that all is well again only after one.
+        // Every failure is signalled; a success only after a failure.
         if !is_failing && !was_failing {
             return;
         }
@@ -141,7 +140,7 @@ impl Report {
         }
     }
 
-    /// Gives the window back the title that it had.
+    /// Restores the previous title of the window.
     pub(crate) fn restore_title(&self) {
         if self.screen.has_title.replace(false) {
             self.write_codes(RESTORE_TITLE);

@@ -9,7 +9,7 @@ use super::{Part, Report, Tone, duration, short};
 use crate::event::{Notice, Proc, Repair, WentBack, name_paths};
 
 impl Report {
-    /// The address of an app, if it is known.
+    /// Returns the URL of an app, if its address is known.
     pub(crate) fn url(&self, app: Proc) -> Option<String> {
         self.facts.get(&app)?.address.map(|address| format!("http://{address}"))
     }
@@ -197,7 +197,7 @@ impl Report {
     }
 }
 
-/// A time of today, where the user is.
+/// Formats a time of today in the user's time zone.
 pub(crate) fn time_of_day(time: SystemTime) -> String {
     let time = Timestamp::try_from(time).unwrap_or_else(|_| Timestamp::now());
     Zoned::new(time, TimeZone::system()).strftime("%H:%M:%S").to_string()

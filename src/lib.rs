@@ -44,6 +44,9 @@
 //! - A directory is watched before it is listed, so that nothing appears in it unnoticed. An
 //!   ignored directory is neither watched nor listed.
 
+// The documentation is for contributors, and is built with `--document-private-items`.
+#![allow(rustdoc::private_intra_doc_links)]
+
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
 compile_error!("hotrun runs on Linux and macOS: it needs process groups and Unix signals");
 

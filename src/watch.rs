@@ -1,12 +1,12 @@
-//! From files to changed paths. It watches the directories that matter, one by one, and
-//! sends each burst of saves as one [`Message::Changed`].
+//! Turns file events into changed paths. Watches the directories that matter, one by one, and sends
+//! each burst of saves as one [`Message::Changed`].
 //!
-//! It is never blind. While the tree is still being watched, after events were lost, or when
-//! a directory was replaced, what changed unseen is found by comparing the files' own stamps
-//! with the time up to which everything was seen. Where a file system has no events, or the
-//! system grants no more watches, files are polled.
+//! No change is missed. Changes may go unseen while the tree is still being watched, after events
+//! were lost, or when a directory was replaced. They are found by comparing the files' timestamps
+//! with the time up to which everything was seen. Where a file system has no events, or the watch
+//! limit is reached, files are polled.
 //!
-//! It knows nothing about builds.
+//! This module knows nothing about builds.
 
 use std::path::Path;
 use std::sync::mpsc;
@@ -39,29 +39,29 @@ use native::Moment;
 use walk::{Companion, Counts, Listing, Look, Place, walk};
 use watcher::Watcher;
 
-/// What the watching thread is told.
+/// What the watching thread receives.
 #[derive(Debug)]
 enum Input {
-    /// By the operating system.
+    /// An event of the operating system.
     Raw(Moment, notify::Result<notify::Event>),
-    /// By the debouncer: nothing has happened since so many events.
+    /// From the debouncer: nothing has happened since this many events.
     Quiet(usize),
-    /// By the kernel: what is mounted has changed.
+    /// From the kernel: the table of mounts has changed.
     Mounts,
-    /// By the operating system: a directory around what is watched was deleted or moved.
+    /// From the operating system: a directory above the watched ones was deleted or moved.
     Above,
-    /// By the engine; what has changed since is to be found.
+    /// From the engine: the new configuration, and the time since which changes are to be found.
     Configure(Box<config::Watch>, SystemTime),
 }
 
-/// The running watch. It ends with hotrun.
+/// The running watch. It runs until hotrun exits.
 pub(crate) struct Watch {
     input: mpsc::Sender<Input>,
 }
 
 impl Watch {
-    /// Begins to watch, and returns at once. Every save from now on is seen, though those of
-    /// the first moments only when the whole tree is watched; [`Message::Watching`] says when.
+    /// Starts to watch, and returns at once. Every save from now on is seen. Saves of the first
+    /// moments are reported only when the whole tree is watched, as [`Message::Watching`] reports.
     pub(crate) fn start(watch: config::Watch, inbox: UnboundedSender<Message>) -> Result<Self> {
         let began = clock::next_tick();
         let (input, inputs) = mpsc::channel();
@@ -83,15 +83,15 @@ impl Watch {
         Ok(Self { input })
     }
 
-    /// Watches what this configuration says from now on. What has changed since this time, by
-    /// the clock that files are stamped with, and did not matter before is found.
+    /// Applies this configuration. Finds files that have changed since this time, by the clock of
+    /// file timestamps, and that did not matter before.
     pub(crate) fn configure(&self, watch: config::Watch, since: SystemTime) {
-        // The thread has ended only if it failed, which it has told.
+        // The thread has exited only after a failure, which it has reported.
         let _ = self.input.send(Input::Configure(Box::new(watch), since));
     }
 }
 
-/// Without its watch hotrun would be deaf, and nobody would know.
+/// Reports a panic of the watching thread, since hotrun would otherwise miss all changes silently.
 struct LastWord(UnboundedSender<Message>);
 
 impl Drop for LastWord {
@@ -104,18 +104,17 @@ impl Drop for LastWord {
     }
 }
 
-/// A limit of the kernel's on file watches.
+/// A kernel limit on file watches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Limit {
-    /// The name of the setting.
     pub name: &'static str,
     /// How many watches each user may have.
     pub value: u64,
 }
 
-/// The limit that applies here; `None` where there is none of that kind.
+/// Returns the limit that applies; `None` if there is none of that kind.
 pub(crate) fn limit() -> Option<Limit> {
-    // In a container its own may be the lower one.
+    // In a container, the limit of its user namespace may be the lower one.
     ["fs.inotify.max_user_watches", "user.max_inotify_watches"]
         .into_iter()
         .filter_map(|name| {
@@ -126,7 +125,7 @@ pub(crate) fn limit() -> Option<Limit> {
         .min_by_key(|limit| limit.value)
 }
 
-/// What would be watched: the directories and the files that matter, without watching.
+/// Counts the directories and files that would be watched, without watching them.
 pub(crate) fn survey(watch: &config::Watch) -> Found {
     struct Count(Found);
     impl Companion for Count {
@@ -145,7 +144,7 @@ pub(crate) fn survey(watch: &config::Watch) -> Found {
     count.0
 }
 
-/// Where walks begin: the directories that are there to be watched.
+/// Returns where walks start: the existing directories that are to be watched.
 fn tops(watch: &config::Watch, ignores: &mut Ignores) -> Vec<Place> {
     let all = watch.roots.iter().chain(watch.outside());
     let tops = all.filter(|path| path.is_dir()).map(|path| {
@@ -155,15 +154,15 @@ fn tops(watch: &config::Watch, ignores: &mut Ignores) -> Vec<Place> {
     tops.collect()
 }
 
-/// The directory around this path, or the path itself, that is a cache, or a project that is no
-/// part of the program.
+/// Returns why this path lies in a cache or in a project that the program does not use. The reason
+/// names the topmost such directory, which may be the path itself.
 pub(crate) fn foreign<'a>(path: &'a Path, filter: &Filter) -> Option<Reason<'a>> {
     let root = filter.watch().root_of(path)?;
     let around = path.ancestors().take_while(|place| *place != root);
     around.filter(|place| place.is_dir()).filter_map(|place| walk::foreign(place, filter)).last()
 }
 
-/// Would a save of this path be seen, and if not, is it a `.gitignore` that says so?
+/// Returns true if a save of this path is ignored because of a `.gitignore`.
 pub(crate) fn is_gitignored(path: &Path, watch: &config::Watch) -> bool {
     if !watch.gitignore {
         return false;

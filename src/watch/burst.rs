@@ -1,4 +1,4 @@
-//! When are changes a save, and when is a burst of them over? Pure: time comes with the
+//! Decides which changes are saves, and when a burst of them is over. Pure: time comes with the
 //! changes.
 
 use std::collections::HashMap;
@@ -10,23 +10,23 @@ use super::content::Look;
 use crate::attribution::Content;
 use crate::event;
 
-/// A burst of one file is over after this, once a closing write or a rename completed it.
+/// Quiet time after which a burst of one file is over, once the file was closed or renamed.
 pub(crate) const QUIET_AFTER_ONE: Duration = Duration::from_millis(1);
-/// A burst of many files is over after this.
+/// Quiet time after which a burst of many files is over.
 const QUIET_AFTER_MANY: Duration = Duration::from_millis(25);
-/// So many files are many.
+/// Above this many files a burst is a bulk change, such as a checkout, not one person's save.
 const MANY: usize = 20;
-/// No more directories that appeared are remembered between two bursts.
-const MOST_DIRECTORIES: usize = 4096;
-/// A file that is written and not closed counts when nobody wrote to it for so long.
-const UNCLOSED: Duration = Duration::from_millis(500);
-/// A touch closes the file this soon after it changed its times.
-const TOUCH: Duration = Duration::from_millis(500);
+/// Maximum number of new directories remembered between two bursts.
+const MAX_DIRECTORIES: usize = 4096;
+/// Time without a write after which an open file counts as saved.
+const UNCLOSED_TIMEOUT: Duration = Duration::from_millis(500);
+/// Maximum time from the change of a file's times to its close, in a touch.
+const MAX_TOUCH: Duration = Duration::from_millis(500);
 
 /// What happened to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// It is there; whoever made it may still be writing.
+    /// It was created, and may still be written to.
     Created,
     /// It was found in a directory that has just appeared, or is a link.
     Appeared,
@@ -34,7 +34,7 @@ pub(crate) enum Change {
     Written,
     /// Its owner, mode or times changed.
     Attributes,
-    /// Somebody who could write to it closed it.
+    /// A process that had it open for writing closed it.
     Closed,
     /// It was renamed to this name.
     Arrived,
@@ -42,16 +42,16 @@ pub(crate) enum Change {
     Gone,
 }
 
-/// What is known of a path within one burst.
+/// What is known of a path in one burst.
 #[derive(Clone, Debug, Default)]
 struct Facts {
-    /// It was there when the burst began, or was renamed to this name.
+    /// Whether it existed when the burst began, or was renamed to this name.
     was_there: bool,
-    /// The first that happened to it was that it was renamed to this name.
+    /// Whether the first change was a rename to this name.
     arrived: bool,
     /// What it held at each completed write.
     looks: Vec<Look>,
-    /// When its attributes changed, if it was not closed since.
+    /// When its attributes changed, unless it was closed since.
     attributes: Option<Instant>,
     is_save: bool,
     is_gone: bool,
@@ -63,8 +63,8 @@ impl Facts {
         !self.was_there && self.is_gone
     }
 
-    /// The contents that it had one after the other. Where two looks found the file in one and
-    /// the same state, the first of them came too late, and what it was to see is not known.
+    /// Returns the contents that it had, in order. If two reads found the file in the same state,
+    /// the first one came too late, and the content at that time is unknown.
     fn contents(&self) -> Vec<Content> {
         let mut looks = self.looks.iter().peekable();
         let mut contents = Vec::new();
@@ -78,14 +78,14 @@ impl Facts {
     }
 }
 
-/// The burst under way, and the files that are being written.
+/// The current burst, and the files that are being written.
 #[derive(Debug)]
 pub(crate) struct Burst {
     debounce: Duration,
     max_wait: Duration,
-    /// Written and not closed, with the time of the last write.
+    /// Files written and not closed, with the time of the last write.
     open: HashMap<PathBuf, Instant>,
-    /// By path. (As text: a path is slow to hash, part by part.)
+    /// Facts by path. The key is text, since hashing a path part by part is slow.
     facts: HashMap<OsString, Facts>,
     order: Vec<PathBuf>,
     directories: Vec<(PathBuf, Instant)>,
@@ -107,9 +107,8 @@ impl Burst {
         }
     }
 
-    /// Takes in a change of a file that matters. `is_recent` says whether the file was
-    /// modified within the last second; `is_trigger`, whether a touch is enough; `look`, what it
-    /// holds now.
+    /// Records a change of a file that matters. `is_recent`: whether the file was modified within
+    /// the last second. `is_trigger`: whether a touch counts as a save. `look`: reads its content.
     pub(crate) fn see(
         &mut self,
         path: &Path,
@@ -136,11 +135,11 @@ impl Burst {
                 false
             }
             Change::Closed if was_open => true,
-            // A touch: the attributes change, then it is closed without a write.
-            Change::Closed if facts.attributes.take().is_some_and(|then| then + TOUCH > at) => {
+            // A touch changes the attributes, then closes the file without a write.
+            Change::Closed if facts.attributes.take().is_some_and(|then| then + MAX_TOUCH > at) => {
                 is_trigger()
             }
-            // A write through a mapping is not told, only the close that follows it.
+            // Only the close is reported after a write through a memory mapping.
             Change::Closed => !facts.is_save && is_recent(),
             Change::Appeared | Change::Arrived | Change::Gone => true,
         };
@@ -150,7 +149,8 @@ impl Burst {
             self.open.remove(path);
             self.save(path, at, look);
         } else if self.first.is_some() {
-            // Whatever matters is about to follow, such as the second close of a write.
+            // A change that matters is probably about to follow, such as the second close of a
+            // write.
             self.last = self.last.max(Some(at));
         }
     }
@@ -158,38 +158,38 @@ impl Burst {
     fn save(&mut self, path: &Path, at: Instant, look: impl FnOnce() -> Look) {
         let is_small = self.order.len() <= MANY;
         let facts = self.facts.entry(path.into()).or_default();
-        // Reading many files would hold up the burst.
+        // Reading many files would delay the burst.
         facts.looks.push(if is_small { look() } else { Look::NONE });
         if !std::mem::replace(&mut facts.is_save, true) {
             self.order.push(path.to_owned());
         }
-        // What was found by comparing happened before it was found.
+        // A change found by comparing happened before it was found.
         self.first = Some(self.first.map_or(at, |first| first.min(at)));
         self.last = self.last.max(Some(at));
     }
 
-    /// Other quiet times from now on.
+    /// Applies new quiet times.
     pub(crate) fn configure(&mut self, debounce: Duration, max_wait: Duration) {
         self.debounce = debounce;
         self.max_wait = max_wait;
     }
 
-    /// Should it go again within this burst, then nothing has happened.
+    /// Records a new directory. If it is deleted within this burst, nothing has happened.
     pub(crate) fn directory_came(&mut self, directory: &Path) {
-        // There may be no save at all.
-        if self.directories.len() == MOST_DIRECTORIES {
+        // No save may ever follow, so the list is limited.
+        if self.directories.len() == MAX_DIRECTORIES {
             self.directories.clear();
         }
         self.directories.push((directory.to_owned(), Instant::now()));
         self.facts.entry(directory.into()).or_default();
     }
 
-    /// True from the first save to the end of the burst.
+    /// Returns true from the first save to the end of the burst.
     pub(crate) fn is_under_way(&self) -> bool {
         self.first.is_some()
     }
 
-    /// When the burst is over if nothing more happens; `None`: there is none.
+    /// Returns when the burst is over if nothing more happens; `None` if there is none.
     pub(crate) fn ends_at(&self) -> Option<Instant> {
         let (first, last) = (self.first?, self.last?);
         let quiet = if self.is_large() {
@@ -205,7 +205,7 @@ impl Burst {
         Some((last + quiet).min(first + self.max_wait))
     }
 
-    /// More files were saved in this burst than a person saves at a time.
+    /// Returns true if more files were saved in this burst than a person saves at a time.
     pub(crate) fn is_large(&self) -> bool {
         let came_and_went = |path: &PathBuf| self.facts(path).is_some_and(Facts::came_and_went);
         self.order.len() > MANY
@@ -216,37 +216,37 @@ impl Burst {
         self.facts.get(path.as_os_str())
     }
 
-    /// True for a file that something has happened to in this burst.
+    /// Returns true for a file that changed in this burst.
     pub(crate) fn knows(&self, path: &Path) -> bool {
         self.first.is_some() && self.facts(path).is_some()
     }
 
-    /// When it began, and what was saved in it; `None`: there is none.
+    /// Returns when the burst began, and the saved paths; `None` if there is none.
     pub(crate) fn so_far(&self) -> Option<(Instant, impl Iterator<Item = &Path>)> {
         Some((self.first?, self.order.iter().map(PathBuf::as_path)))
     }
 
-    /// How many paths it names.
+    /// Returns how many paths were saved.
     pub(crate) fn len(&self) -> usize {
         self.order.len()
     }
 
-    /// When the burst is over though things go on happening; `None`: there is none.
+    /// Returns when the burst is over even if more changes follow; `None` if there is none.
     pub(crate) fn ends_at_most(&self) -> Option<Instant> {
         self.first.map(|first| first + self.max_wait)
     }
 
-    /// When a file that is being written will count, though nobody closed it.
+    /// Returns when the first open file will count as saved without a close.
     pub(crate) fn unclosed_at(&self) -> Option<Instant> {
-        self.open.values().min().map(|last| *last + UNCLOSED)
+        self.open.values().min().map(|last| *last + UNCLOSED_TIMEOUT)
     }
 
-    /// Counts the files that nobody has written to for too long to wait for their close.
+    /// Counts open files as saved that were not written to for [`UNCLOSED_TIMEOUT`].
     pub(crate) fn count_unclosed(&mut self, now: Instant, look: impl Fn(&Path) -> Look) {
         let mut overdue: Vec<(Instant, PathBuf)> = self
             .open
             .iter()
-            .filter(|(_, last)| **last + UNCLOSED <= now)
+            .filter(|(_, last)| **last + UNCLOSED_TIMEOUT <= now)
             .map(|(path, last)| (*last, path.clone()))
             .collect();
         overdue.sort();
@@ -259,7 +259,7 @@ impl Burst {
         }
     }
 
-    /// The burst is over: what was saved in it. What came and went within it is nothing.
+    /// Ends the burst, and returns what was saved. Files that came and went within it do not count.
     pub(crate) fn finish(&mut self) -> Option<event::Burst> {
         let (first, last) = (self.first.take()?, self.last.take()?);
         let mut facts = std::mem::take(&mut self.facts);
@@ -280,31 +280,31 @@ impl Burst {
         Some(event::Burst { saves, directories, first, last })
     }
 
-    /// Forgets the touches and the like of a moment that was no burst.
+    /// Forgets touches and the like outside of a burst.
     pub(crate) fn forget(&mut self) {
         if self.first.is_none() {
             self.facts.clear();
         }
     }
 
-    /// Events were lost: no close can be relied on any more.
+    /// Records that events were lost: closes may be missing.
     pub(crate) fn lose(&mut self) {
         self.open.clear();
     }
 
-    /// Files below a directory that is gone are not written any more.
+    /// Records that files below a deleted directory are no longer written to.
     pub(crate) fn lose_below(&mut self, directory: &Path) {
         self.open.retain(|path, _| !path.starts_with(directory));
     }
 
-    /// What was saved below a directory that is gone as a whole is no news any more.
+    /// Drops saves below a directory that was deleted as a whole.
     pub(crate) fn drop_below(&mut self, directory: &Path) {
         self.lose_below(directory);
         self.order.retain(|path| !path.starts_with(directory));
         self.facts.retain(|path, _| !Path::new(path).starts_with(directory));
     }
 
-    /// True when something below this directory was saved in this burst.
+    /// Returns true if something below this directory was saved in this burst.
     pub(crate) fn names_below(&self, directory: &Path) -> bool {
         self.order.iter().any(|path| path.starts_with(directory))
     }
@@ -321,7 +321,7 @@ mod tests {
         trigger: bool,
     }
 
-    /// When the burst ends (ms from the first change), and what was saved.
+    /// Returns when the burst ends, in ms from the first change, and what was saved.
     fn run(lines: &Lines) -> (Option<u64>, Vec<String>) {
         let start = Instant::now();
         let mut burst = Burst::new(Duration::from_millis(10), Duration::from_secs(2));

@@ -1,4 +1,4 @@
-//! What a file holds, as far as it must be told from another content.
+//! Reads the content of files as far as it is needed to detect a change.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Read;
@@ -10,23 +10,24 @@ use super::clock::changed_at;
 use crate::attribution::Content;
 use crate::filter::Filter;
 
-/// Of a larger file, in bytes, size and time stand for the content.
-const MOST_READ: u64 = 8 << 20;
+/// Maximum size of a file that is read, in bytes. For a larger one, metadata stands for its
+/// content.
+const MAX_READ: u64 = 8 << 20;
 
-/// A look at a file.
+/// The state of a file when it was read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Look {
     pub(super) content: Content,
-    /// When it had last been changed then.
+    /// The time of its last change.
     pub(super) changed: Option<SystemTime>,
 }
 
 impl Look {
-    /// Nothing is known of it.
+    /// Nothing is known of the file.
     pub(super) const NONE: Self = Self { content: Content::Unknown, changed: None };
 }
 
-/// Looks at a file. One whose mere touch is a save is never the same after one.
+/// Reads the state of a file. A trigger file has another content after each touch.
 pub(super) fn look(path: &Path, filter: &Filter) -> Look {
     let Ok(meta) = path.metadata() else {
         return Look { content: Content::Absent, changed: None };
@@ -36,16 +37,16 @@ pub(super) fn look(path: &Path, filter: &Filter) -> Look {
         return Look { content: Content::Unknown, changed };
     }
     let mut hasher = DefaultHasher::new();
-    if meta.len() > MOST_READ || filter.is_trigger(path) {
-        // Two files that were written in one tick of the clock have the same times.
+    if meta.len() > MAX_READ || filter.is_trigger(path) {
+        // Two files that were written in the same tick of the clock have the same times.
         (meta.dev(), meta.ino(), meta.len()).hash(&mut hasher);
         (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()).hash(&mut hasher);
         return Look { content: Content::Hash(hasher.finish()), changed };
     }
-    // It may have grown meanwhile.
+    // The file may have grown since.
     let mut bytes = Vec::new();
     let read =
-        std::fs::File::open(path).and_then(|file| file.take(MOST_READ).read_to_end(&mut bytes));
+        std::fs::File::open(path).and_then(|file| file.take(MAX_READ).read_to_end(&mut bytes));
     let content = match read {
         Ok(_) => {
             bytes.hash(&mut hasher);

@@ -1,50 +1,50 @@
-//! Is git at work on these files? What it has written half is not built.
+//! Detects git operations, so that no half-finished checkout is built.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-/// The pause between two looks at git's own marks, while a burst waits for it.
-const PAUSE: Duration = Duration::from_millis(10);
-/// Longest wait, in multiples of `watch.max_wait`.
-const MOST_WAIT: u32 = 5;
-/// An operation of several steps marks its steps at least this often, unless it has stopped to
-/// let somebody resolve a conflict.
-const STEP: Duration = Duration::from_secs(1);
-/// The directories of no more files are looked at.
-const MOST_DIRECTORIES: usize = 64;
-/// What git keeps in its directory during an operation of several steps.
+/// Interval between two polls of git's marks while a burst waits.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+/// Maximum wait for git, in multiples of `watch.max_wait`.
+const MAX_WAIT_FACTOR: u32 = 5;
+/// Maximum age of the marks of an operation in progress. Older ones mean that it has stopped to let
+/// the user resolve a conflict.
+const MAX_STEP_AGE: Duration = Duration::from_secs(1);
+/// Maximum number of files whose directories are checked.
+const MAX_FILES: usize = 64;
+/// Files and directories that git keeps during an operation of several steps.
 const MARKS: [&str; 4] = ["rebase-merge", "rebase-apply", "sequencer", "MERGE_HEAD"];
 
-/// A burst that waits for git.
+/// The wait of a burst for git.
 #[derive(Debug, Default)]
 pub(super) struct Git {
-    /// By directory: the directories of git's that belong to the repositories around it.
+    /// The git directories of all repositories around a directory.
     known: HashMap<PathBuf, Vec<PathBuf>>,
     next_look: Option<Instant>,
-    /// The last look found git at rest: the events of its last writes may still be on their way.
+    /// Whether the last poll found git at rest. Events of its last writes may still be pending.
     is_at_rest: bool,
 }
 
 impl Git {
-    /// When to look again, if a burst waits.
+    /// Returns when to poll again, if a burst waits.
     pub(super) fn next_look(&self) -> Option<Instant> {
         self.next_look
     }
 
-    /// True if this burst, which would be over, is to wait; it has lasted since `first`.
+    /// Returns true if this burst, which would be over, is to wait. It began at `first`.
     pub(super) fn holds<'a>(
         &mut self,
         paths: impl Iterator<Item = &'a Path>,
         (first, now): (Instant, Instant),
         max_wait: Duration,
     ) -> bool {
-        let most = max_wait * MOST_WAIT;
+        let most = max_wait * MAX_WAIT_FACTOR;
         let is_busy = now < first + most && self.is_busy(paths, most);
         let was_held = self.next_look.is_some();
         let goes_on = is_busy || was_held && !self.is_at_rest && now < first + most;
         self.is_at_rest = !is_busy;
-        self.next_look = goes_on.then(|| now + PAUSE);
+        self.next_look = goes_on.then(|| now + POLL_INTERVAL);
         if !goes_on {
             self.known.clear();
             self.is_at_rest = false;
@@ -53,8 +53,7 @@ impl Git {
     }
 
     fn is_busy<'a>(&mut self, paths: impl Iterator<Item = &'a Path>, oldest: Duration) -> bool {
-        let directories: BTreeSet<&Path> =
-            paths.filter_map(Path::parent).take(MOST_DIRECTORIES).collect();
+        let directories: BTreeSet<&Path> = paths.filter_map(Path::parent).take(MAX_FILES).collect();
         directories.into_iter().any(|directory| {
             let repositories = self
                 .known
@@ -65,20 +64,20 @@ impl Git {
     }
 }
 
-/// A lock that is older was left behind by a git that has died.
+/// Returns true during a git operation. An older lock was left by a git process that has died.
 fn is_at_work(git: &Path, oldest: Duration) -> bool {
     age(&git.join("index.lock")).is_some_and(|age| age < oldest)
-        || MARKS.iter().any(|mark| age(&git.join(mark)).is_some_and(|age| age < STEP))
+        || MARKS.iter().any(|mark| age(&git.join(mark)).is_some_and(|age| age < MAX_STEP_AGE))
 }
 
 fn age(path: &Path) -> Option<Duration> {
     let modified = path.symlink_metadata().and_then(|meta| meta.modified()).ok()?;
-    // A stamp from the future is one of just now.
+    // A timestamp in the future counts as now.
     Some(SystemTime::now().duration_since(modified).unwrap_or_default())
 }
 
-/// The directory in which git keeps what belongs to the work tree whose top this is. (In a
-/// worktree or a submodule `.git` is a file that names it.)
+/// Returns the git directory of the work tree with this top directory. In a worktree or a
+/// submodule, `.git` is a file that names it.
 fn git_directory(top: &Path) -> Option<PathBuf> {
     let git = top.join(".git");
     let meta = git.symlink_metadata().ok()?;

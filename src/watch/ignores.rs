@@ -1,9 +1,9 @@
-//! `.gitignore`, `.ignore`, `info/exclude` and the global excludes, as they lie on disk. What
-//! the patterns mean is the `ignore` crate's business.
+//! `.gitignore`, `.ignore`, `info/exclude` and the global excludes, as read from disk. The `ignore`
+//! crate interprets the patterns.
 //!
-//! Of a directory that has such files, or is the top of a repository, a [`Scope`] is kept.
-//! Scopes are linked upwards and never change, so that several threads may walk with them;
-//! when a file changes, all are read anew.
+//! A [`Scope`] is kept for each directory that has such files or is the top of a repository. Scopes
+//! are linked upwards and immutable, so several threads may walk with them. When one of the files
+//! changes, all are read again.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -17,28 +17,27 @@ const IGNORE: &str = ".ignore";
 const GITIGNORE: &str = ".gitignore";
 const GIT: &str = ".git";
 
-/// What the files of one directory say, and those above it.
+/// The patterns for one directory, and those above it.
 #[derive(Debug)]
 pub(super) struct Scope {
     directory: PathBuf,
     ignore: Option<Gitignore>,
     gitignore: Option<Gitignore>,
-    /// At the top of a repository.
+    /// Present at the top of a repository.
     top: Option<Top>,
     above: Option<Arc<Scope>>,
 }
 
-/// The top of a repository, beyond which its `.gitignore`s are not looked for.
+/// The top of a repository, above which its `.gitignore` files are not searched.
 #[derive(Debug)]
 struct Top {
     exclude: Option<Gitignore>,
-    /// The user's own, for all repositories.
+    /// The user's global patterns, for all repositories.
     global: Option<Gitignore>,
 }
 
 impl Scope {
-    /// Reads the files of a directory that has these names in it; `None` if it has none that
-    /// say something.
+    /// Reads the patterns of a directory that contains these names; `None` if it has none.
     pub(super) fn read(
         directory: &Path,
         names: impl Fn(&OsStr) -> bool,
@@ -55,11 +54,12 @@ impl Scope {
         Some(Arc::new(Scope { directory: directory.to_owned(), ignore, gitignore, top, above }))
     }
 
-    /// Is this path, which lies below, ignored? The nearest file that says something decides;
-    /// any `.ignore` beats any `.gitignore`, and both beat what holds for the repository.
+    /// Returns true if this path, which lies below, is ignored. The nearest file with a matching
+    /// pattern decides. Any `.ignore` overrides any `.gitignore`, and both override the excludes of
+    /// the whole repository.
     pub(super) fn ignores(&self, path: &Path, is_directory: bool) -> bool {
         let scopes = || std::iter::successors(Some(self), |scope| scope.above.as_deref());
-        // A directory's files speak of what is in it.
+        // The files of a directory apply to what is in it.
         let around = || scopes().filter(|scope| scope.is_above(path));
         let mut verdicts = around().filter_map(|scope| scope.ignore.as_ref());
         if let Some(verdict) = verdicts.find_map(|one| matched(one, path, is_directory)) {
@@ -84,7 +84,7 @@ impl Scope {
 }
 
 impl Top {
-    /// `None` where `.git` is something else.
+    /// Returns `None` if `.git` is something else.
     fn read(directory: &Path) -> Option<Self> {
         let exclude = exclude_file(directory)?;
         let global = gitconfig_excludes_path().and_then(|file| read(directory, &file));
@@ -92,7 +92,7 @@ impl Top {
     }
 }
 
-/// Patterns that are relative to this directory, of this file, if there are any.
+/// Reads a file of patterns that are relative to this directory; `None` if there are none.
 fn read(directory: &Path, file: &Path) -> Option<Gitignore> {
     if !file.is_file() {
         return None;
@@ -105,8 +105,8 @@ fn read(directory: &Path, file: &Path) -> Option<Gitignore> {
     built.ok().filter(|patterns| !patterns.is_empty())
 }
 
-/// What these patterns say of a path. A directory that is taken back in says nothing of what
-/// is in it: others may still ignore that.
+/// Returns what these patterns decide about a path. Whitelisting a directory does not whitelist its
+/// contents, which other patterns may still ignore.
 fn matched(patterns: &Gitignore, path: &Path, is_directory: bool) -> Option<bool> {
     match patterns.matched_path_or_any_parents(path, is_directory) {
         Match::Ignore(_) => Some(true),
@@ -115,7 +115,8 @@ fn matched(patterns: &Gitignore, path: &Path, is_directory: bool) -> Option<bool
     }
 }
 
-/// Where a repository keeps its `info/exclude`: for a worktree, in the one that it belongs to.
+/// Returns the path of a repository's `info/exclude`. A worktree uses the one of its main
+/// repository.
 fn exclude_file(top: &Path) -> Option<PathBuf> {
     let git = top.join(GIT);
     let meta = git.metadata().ok()?;
@@ -133,13 +134,13 @@ fn exclude_file(top: &Path) -> Option<PathBuf> {
     Some(directory.join("info/exclude"))
 }
 
-/// What has been read so far.
+/// The patterns read so far.
 #[derive(Debug)]
 pub(super) struct Ignores {
     enabled: bool,
-    /// By directory. (As text: a path is slow to hash, part by part.)
+    /// Scopes by directory. The key is text, since hashing a path part by part is slow.
     scopes: HashMap<OsString, Arc<Scope>>,
-    /// Files outside of the tree that say something as well.
+    /// Pattern files outside of the tree.
     outside: Vec<PathBuf>,
 }
 
@@ -152,7 +153,7 @@ impl Ignores {
         self.enabled
     }
 
-    /// Reads what lies above a root, up to the top of its repository.
+    /// Reads the patterns above a root, up to the top of its repository.
     pub(super) fn read_above(&mut self, root: &Path) {
         if !self.enabled {
             return;
@@ -169,7 +170,7 @@ impl Ignores {
         }
     }
 
-    /// Keeps what was read of a directory.
+    /// Keeps the patterns of a directory.
     pub(super) fn keep(&mut self, scope: Option<Arc<Scope>>) {
         let Some(scope) = scope else { return };
         if scope.top.is_some() {
@@ -187,7 +188,7 @@ impl Ignores {
         }
     }
 
-    /// What is said of the things in this directory by those around it.
+    /// Returns the scope that applies to this directory.
     pub(super) fn around(&self, directory: &Path) -> Option<&Arc<Scope>> {
         if self.scopes.is_empty() {
             return None;
@@ -195,7 +196,7 @@ impl Ignores {
         directory.ancestors().skip(1).find_map(|place| self.scopes.get(place.as_os_str()))
     }
 
-    /// True for a file whose change changes what is ignored.
+    /// Returns true for a file whose change affects what is ignored.
     pub(super) fn depends_on(&self, path: &Path) -> bool {
         let is_one = |name: &OsStr| [IGNORE, GITIGNORE, GIT].iter().any(|one| name == *one);
         self.enabled
@@ -203,13 +204,13 @@ impl Ignores {
                 || self.outside.iter().any(|one| one.as_os_str() == path.as_os_str()))
     }
 
-    /// Files outside of the tree that say something as well, whether they exist or not.
+    /// Returns pattern files outside of the tree, whether they exist or not.
     pub(super) fn outside(&self) -> &[PathBuf] {
         &self.outside
     }
 }
 
-/// True where a directory with these names in it has something to say.
+/// Returns true if one of these names is a pattern file, or marks a repository.
 pub(super) fn says_something(names: &[OsString]) -> bool {
     names.iter().any(|name| [IGNORE, GITIGNORE, GIT].iter().any(|one| name == *one))
 }

@@ -1,30 +1,30 @@
-//! Which file systems tell of no change that is made elsewhere: on a server, on the host of a
-//! virtual machine, in another container.
+//! Detects file systems that send no events for changes made elsewhere: on a server, on the host of
+//! a virtual machine, or in another container.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// By device: what it is called, if no events arrive there.
+/// The name of each device's file system, if it sends no events.
 #[derive(Debug, Default)]
 pub(super) struct Mounts {
     silent: HashMap<u64, Option<&'static str>>,
 }
 
 impl Mounts {
-    /// What the file system is called that this directory, of this device, lies in, if it
-    /// tells of no events. Asked once for each device.
+    /// Returns the name of the file system of this directory, on this device, if it sends no
+    /// events. Asks the system once for each device.
     pub(super) fn silent(&mut self, device: u64, directory: &Path) -> Option<&'static str> {
         *self.silent.entry(device).or_insert_with(|| silent(directory))
     }
 
-    /// What is mounted has changed: a device's number may mean another one now.
+    /// Forgets all devices: after a change of mounts, a number may mean another device.
     pub(super) fn forget(&mut self) {
         self.silent.clear();
     }
 }
 
-/// The file systems by the numbers that `statfs` has for them (`linux/magic.h` and the file
-/// systems' own headers). WSL shows Windows' drives as 9p, and virtiofs is FUSE's kind.
+/// File systems by their `statfs` numbers, from `linux/magic.h` and the file systems' own headers.
+/// WSL mounts Windows drives as 9p, and virtiofs may appear as FUSE.
 #[cfg(target_os = "linux")]
 const SILENT: [(u64, &str); 15] = [
     (0x0102_1997, "9p"),
@@ -47,7 +47,7 @@ const SILENT: [(u64, &str); 15] = [
 #[cfg(target_os = "linux")]
 fn silent(directory: &Path) -> Option<&'static str> {
     let number = nix::sys::statfs::statfs(directory).ok()?.filesystem_type().0;
-    // The kernel's type is signed on some machines; the number is one of 32 bits.
+    // The kernel's type is signed on some machines, but the number has 32 bits.
     let number = u64::try_from(number & 0xffff_ffff).ok()?;
     SILENT.iter().find(|(one, _)| *one == number).map(|(_, name)| *name)
 }
@@ -58,15 +58,15 @@ fn silent(directory: &Path) -> Option<&'static str> {
     ["nfs", "smbfs", "afpfs", "webdav", "osxfuse", "macfuse"].into_iter().find(|one| found == *one)
 }
 
-/// A mount, and what is mounted there: by its number. (The kernel may give the next one the
-/// same; that something was unmounted is an event, too.)
+/// A mount point, and the number of its mount. The kernel may give the next mount the same number;
+/// an unmount also causes a file event.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Mount {
     pub(super) place: PathBuf,
     number: u32,
 }
 
-/// What is mounted at the directories that `matters` says yes to. Empty on other systems.
+/// Returns the mounts at the directories that `matters` accepts. Empty on other systems than Linux.
 pub(super) fn mounted(matters: impl Fn(&Path) -> bool) -> Vec<Mount> {
     let text = std::fs::read(TABLE).unwrap_or_default();
     let mut found: Vec<Mount> = text
@@ -78,11 +78,11 @@ pub(super) fn mounted(matters: impl Fn(&Path) -> bool) -> Vec<Mount> {
     found
 }
 
-/// The kernel's table of mounts.
+/// The kernel's table of mounts (`proc_pid_mountinfo(5)`).
 const TABLE: &str = "/proc/self/mountinfo";
 
-/// Says so whenever something is mounted or unmounted, which no file event tells, until
-/// nobody listens any more. Only Linux tells.
+/// Calls `changed` whenever something is mounted or unmounted, for which there are no file events,
+/// until it returns false. Only on Linux.
 pub(super) fn tell(mut changed: impl FnMut() -> bool) {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use std::os::fd::AsFd;
@@ -97,7 +97,7 @@ pub(super) fn tell(mut changed: impl FnMut() -> bool) {
     }
 }
 
-/// A line of the table: number, parent, device, root, place, and more.
+/// Parses a line of the table: number, parent, device, root, mount point, and more.
 fn parse(line: &[u8]) -> Option<Mount> {
     use std::os::unix::ffi::OsStringExt;
     let mut words = line.split(|byte| *byte == b' ');
@@ -106,7 +106,7 @@ fn parse(line: &[u8]) -> Option<Mount> {
     Some(Mount { place: std::ffi::OsString::from_vec(place).into(), number })
 }
 
-/// Blanks and the like are written as `\040`.
+/// Replaces escapes: a blank, for example, is written as `\040`.
 fn unescaped(word: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(word.len());
     let mut rest = word;

@@ -1,4 +1,4 @@
-//! The watcher of the operating system, directory by directory.
+//! The operating system's watcher, one watch for each directory.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use notify::{ErrorKind, PathOp, RecommendedWatcher, RecursiveMode, Watcher as _}
 
 use super::Input;
 
-/// The event kinds that are used; the kernel is asked for no others.
+/// Returns the event kinds that are used; the kernel sends no others.
 fn event_kinds() -> EventKindMask {
     EventKindMask::CREATE
         | EventKindMask::REMOVE
@@ -21,7 +21,7 @@ fn event_kinds() -> EventKindMask {
         | EventKindMask::ACCESS_CLOSE
 }
 
-/// When an event was read, by two clocks.
+/// When an event was read, by the monotonic clock and by the wall clock.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
     pub(super) at: Instant,
@@ -34,13 +34,13 @@ impl Moment {
     }
 }
 
-/// What became of the wish to watch a directory.
+/// The result of an attempt to watch a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Watched,
-    /// The system's limit of watches is reached.
+    /// The watch limit of the system is reached.
     OverLimit,
-    /// It is not there any more, or not to be read.
+    /// The directory no longer exists, or cannot be read.
     Failed,
 }
 
@@ -54,38 +54,39 @@ impl Outcome {
     }
 }
 
-/// Those of many directories that are not watched.
+/// The directories out of a batch that are not watched.
 #[derive(Debug, Default)]
 pub(super) struct Refused {
     pub(super) over_limit: HashSet<PathBuf>,
     pub(super) failed: HashSet<PathBuf>,
 }
 
-/// How fast events are read.
+/// Limits how often the reader of events wakes up.
 ///
-/// In a storm the reader is woken by each single event, which costs more than reading it. So
-/// when it has read all there is, it lets some more come together first. It never pauses
-/// while something is left to be read, so that the kernel's queue does not run over for it.
+/// In a storm of events every single one wakes the reader, which costs more than reading it. So
+/// after reading all pending events, the reader pauses until more have come in. It never pauses
+/// while events are pending, so that the kernel's queue does not overflow because of it.
 #[derive(Debug, Default)]
 struct Pace {
     last: Option<Instant>,
     in_a_row: u32,
 }
 
-const PAUSE: Duration = Duration::from_millis(1);
-/// So many events, none of them so long after the one before it, are a storm.
+const STORM_PAUSE: Duration = Duration::from_millis(1);
+/// More than this many events in a row, each within this time after the previous one, are a storm.
 const STORM: u32 = 200;
 const STORM_GAP: Duration = Duration::from_millis(5);
-/// Between two events that were read together less time passes than this.
-const TOGETHER: Duration = Duration::from_micros(15);
+/// Minimum time between two events that were not pending together.
+const PENDING_GAP: Duration = Duration::from_micros(15);
 
 impl Pace {
-    /// True when this event of a storm, read at this time, had to be waited for.
+    /// Returns true if the reader had to wait for this event of a storm, which was read at this
+    /// time.
     fn is_ahead(&mut self, now: Instant) -> bool {
         let gap = self.last.map_or(STORM_GAP, |last| now.duration_since(last));
         self.last = Some(now);
         self.in_a_row = if gap < STORM_GAP { self.in_a_row.saturating_add(1) } else { 0 };
-        self.in_a_row > STORM && gap > TOGETHER
+        self.in_a_row > STORM && gap > PENDING_GAP
     }
 }
 
@@ -98,10 +99,10 @@ impl Native {
         let mut pace = Pace::default();
         let handler = move |event| {
             let now = Moment::now();
-            // The watching thread has ended only if hotrun ends.
+            // The watching thread exits only when hotrun does.
             let _ = input.send(Input::Raw(now, event));
             if pace.is_ahead(now.at) {
-                thread::sleep(PAUSE);
+                thread::sleep(STORM_PAUSE);
                 pace.last = Some(Instant::now());
             }
         };
@@ -109,7 +110,7 @@ impl Native {
         Ok(Self { watcher: RecommendedWatcher::new(handler, settings)? })
     }
 
-    /// Watches a directory or a file, and nothing below it.
+    /// Watches a directory or a file, but nothing below it.
     pub(super) fn watch(&mut self, path: &Path) -> Outcome {
         match self.watcher.watch(path, RecursiveMode::NonRecursive) {
             Ok(()) => Outcome::Watched,
@@ -117,7 +118,6 @@ impl Native {
         }
     }
 
-    /// Watches many directories at once.
     pub(super) fn watch_all<'a>(&mut self, all: impl Iterator<Item = &'a PathBuf>) -> Refused {
         let mut refused = Refused::default();
         let mut left: Vec<PathOp> = all.map(PathOp::watch_non_recursive).collect();
@@ -138,29 +138,29 @@ impl Native {
         refused
     }
 
-    /// Does not watch it any more. (With many other watches this takes long: `notify` goes
-    /// through all of them.)
+    /// Removes a watch. With many other watches this is slow, since `notify` goes through all of
+    /// them.
     pub(super) fn unwatch(&mut self, path: &Path) {
-        // Mostly the operating system has done so already.
+        // Usually the operating system has already removed it.
         let _ = self.watcher.unwatch(path);
     }
 
-    /// Returns when all that has happened so far has been read.
+    /// Returns when all events so far have been read.
     pub(super) fn drain(&mut self) {
         let _ = self.watcher.update_paths(Vec::new());
     }
 }
 
-/// Hears of it when one of the directories around something is deleted or moved. What lies in
-/// it does not hear of that: not at all if it is moved with them, and if it is deleted, not
-/// before the last program that works there has ended.
+/// Reports when one of the directories above some places is deleted or moved. The places themselves
+/// get no event if they are moved along. If they are deleted, they get one only after the last
+/// program that works in them has exited.
 pub(super) struct Above {
     _watcher: RecommendedWatcher,
 }
 
 impl Above {
-    /// Watches what is around these places. Only those two kinds of events are asked for: of
-    /// what else happens in such busy directories as the temporary one nobody is woken.
+    /// Watches the directories above these places. Only those two kinds of events are requested, so
+    /// that other events in busy directories such as `/tmp` wake no thread.
     pub(super) fn new<'a>(
         places: impl Iterator<Item = &'a PathBuf>,
         input: mpsc::Sender<Input>,
@@ -179,7 +179,7 @@ impl Above {
         let settings = notify::Config::default().with_event_kinds(kinds);
         let mut watcher = RecommendedWatcher::new(handler, settings)?;
         for directory in around {
-            // One that cannot be read is not watched; there is no other way to hear of it.
+            // A directory that cannot be read is not watched; there is no other source of events.
             if let Err(error) = watcher.watch(&directory, RecursiveMode::NonRecursive) {
                 tracing::debug!(%error, "cannot watch {}", directory.display());
             }

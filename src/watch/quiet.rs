@@ -1,13 +1,13 @@
-//! notify-debouncer-full as the judge of quiet: it drops duplicates and joins renames within
-//! a burst, and hands over what is left once nothing has happened for its timeout.
+//! Detects quiet with notify-debouncer-full. It drops duplicates, joins renames within a burst, and
+//! emits the remaining events once nothing has happened for its timeout.
 //!
-//! What it hands over names no burst by itself: joining hides the deletion of a file that
-//! was renamed before it was removed. So the burst keeps its own account of every event,
-//! and this says when it is complete.
+//! Its events do not describe a burst: joining hides the deletion of a file that was renamed before
+//! it was removed. So the burst records every event itself, and the debouncer reports only when it
+//! is complete.
 //!
-//! Its thread wakes at every tick for as long as it lives (0.8.0-rc.2), so one lives only as
-//! long as a burst. Events reach it through a [`Tap`], a watcher that watches nothing: the
-//! real one stays ours, so that every event is timed before it is delayed.
+//! The debouncer's thread wakes at every tick as long as it exists (0.8.0-rc.2). So each burst has
+//! its own. Events reach it through a [`Tap`], a watcher that watches nothing. The real watcher
+//! remains outside of the debouncer, so that every event is timed before it is delayed.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -21,20 +21,20 @@ use notify_debouncer_full::{DebounceEventResult, Debouncer, NoCache, new_debounc
 use super::Input;
 use super::burst::QUIET_AFTER_ONE;
 
-/// How late the word about quiet may come.
+/// Maximum delay of the report about quiet.
 const TICK: Duration = Duration::from_micros(100);
-/// The path of the mark that follows every event. Duplicates are dropped, so the mark comes
-/// out once, when all is quiet, together with or after everything that was fed.
+/// The path of the mark that follows every event. Duplicates are dropped, so the mark is emitted
+/// once, when all is quiet, together with or after all fed events.
 const MARK: &str = "\u{0}quiet";
 
 thread_local! {
-    /// `new_debouncer_opt` builds its watcher itself, by `Tap::new`, and gives no other way
-    /// to reach the handler. On this one thread the handler is put down here and picked up
-    /// at once.
+    /// Passes the event handler out of [`Tap::new`]. `new_debouncer_opt` creates its watcher
+    /// itself, and offers no other way to reach the handler. It is taken out at once, on the same
+    /// thread.
     static HANDLER: RefCell<Option<Box<dyn EventHandler>>> = const { RefCell::new(None) };
 }
 
-/// A watcher that watches nothing and only hands over the debouncer's event handler.
+/// A watcher that watches nothing, and only hands over the debouncer's event handler.
 struct Tap;
 
 impl Watcher for Tap {
@@ -70,7 +70,7 @@ impl Quiet {
             let events = result.unwrap_or_default();
             let mark = events.iter().find(|event| event.paths.iter().any(|path| path == MARK));
             if let Some(fed) = mark.and_then(|mark| mark.tracker()) {
-                // The watcher may have ended before its last burst did.
+                // The watcher may have exited before its last burst ended.
                 let _ = input.send(Input::Quiet(fed));
             }
         };
@@ -85,7 +85,7 @@ impl Quiet {
         Ok(Self { _debouncer: debouncer, handler, fed: 0, confirmed: false })
     }
 
-    /// Feeds an event, and the mark behind it.
+    /// Feeds an event, followed by the mark.
     pub(super) fn feed(&mut self, event: Event) {
         self.fed += 1;
         self.confirmed = false;
@@ -96,12 +96,12 @@ impl Quiet {
         self.handler.handle_event(Ok(mark));
     }
 
-    /// Takes the word that nothing has happened since so many events.
+    /// Records the report that nothing has happened since this many events.
     pub(super) fn confirm(&mut self, fed: usize) {
         self.confirmed = fed == self.fed;
     }
 
-    /// True when nothing has happened since the last event.
+    /// Returns true if nothing has happened since the last event.
     pub(super) fn is_confirmed(&self) -> bool {
         self.confirmed
     }

@@ -1,8 +1,8 @@
-//! Polling: what a directory held is compared with what it holds.
+//! Polling: compares the contents of directories with earlier ones.
 //!
-//! One scanner goes through all that is polled, a few milliseconds at a time so that events
-//! are not held up, and then pauses: so long that looking costs a small part of the time,
-//! however large the tree.
+//! One scanner goes through all polled directories, a few milliseconds at a time, so that events
+//! are not delayed. Between two scans it pauses. The pause is long enough that scanning takes a
+//! small part of the time, however large the tree.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -13,84 +13,84 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-/// A look is interrupted after so long.
+/// Time after which a scan is interrupted.
 const SLICE: Duration = Duration::from_millis(5);
-/// The pause between two looks, where nobody has chosen one: the shortest and the longest.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// The pause is so many times as long as the look.
-const PAUSE_FOR_LOOK: u32 = 19;
-/// As above, where somebody has chosen the pause.
-const CHOSEN_PAUSE_FOR_LOOK: u32 = 4;
-/// Contents up to this size are compared, in bytes.
-const MOST_READ: u64 = 8 << 20;
-/// A stamp may stand for two contents if it is so young: it stands still for a tick.
+/// Minimum and maximum pause between two scans, if none is configured.
+const MIN_PAUSE: Duration = Duration::from_millis(100);
+const MAX_PAUSE: Duration = Duration::from_secs(2);
+/// Ratio of the pause to the duration of a scan.
+const PAUSE_RATIO: u32 = 19;
+/// The same ratio, if a pause is configured.
+const CHOSEN_PAUSE_RATIO: u32 = 4;
+/// Maximum size of files whose contents are compared, in bytes.
+const MAX_READ: u64 = 8 << 20;
+/// Maximum age of a timestamp that two contents may share, since the clock advances in ticks.
 const TICK: Duration = Duration::from_millis(50);
-/// The same for a file system that counts in seconds, or in two.
+/// The same for file systems whose timestamps count in seconds, or in units of two seconds.
 const COARSE_TICK: Duration = Duration::from_secs(3);
-/// Who has written so recently may be about to go on: it is looked at again after as long.
-const SETTLES: Duration = Duration::from_millis(20);
+/// Time since the last write within which more writes are expected. The file is polled again after
+/// it.
+const SETTLE_DELAY: Duration = Duration::from_millis(20);
 
-/// Who knows what matters.
+/// Decides what matters.
 pub(super) trait Judge {
-    /// Does a change of this file matter? It is asked when its name is new.
+    /// Returns whether a change of this file matters. Asked about each new name.
     fn matters(&self, file: &Path) -> bool;
-    /// Is this directory one that nobody has heard of, though it matters?
+    /// Returns whether this directory matters, but is not known yet.
     fn is_new(&self, directory: &Path) -> bool;
 }
 
-/// What a look has found.
+/// A difference that a scan has found.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Seen {
-    /// A file is new or holds something else.
+    /// A file is new, or its content has changed.
     Changed(PathBuf),
     Gone(PathBuf),
     DirectoryCame(PathBuf),
     DirectoryWent(PathBuf),
 }
 
-/// All that is polled.
 #[derive(Debug, Default)]
 pub(super) struct Scanner {
     interval: Option<Duration>,
     places: BTreeMap<PathBuf, Snapshot>,
-    /// Those to be looked at first, and since when.
+    /// Directories to be scanned next, and when.
     hints: BTreeSet<PathBuf>,
     hinted: Option<Instant>,
-    /// The look under way.
+    /// The current scan.
     under_way: Option<Under>,
     due: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
 struct Under {
-    /// The last directory that was looked at.
+    /// The directory that was scanned last.
     after: Option<PathBuf>,
     took: Duration,
 }
 
-/// What a directory held.
+/// The previous contents of a directory.
 #[derive(Debug, Default)]
 struct Snapshot {
     own: Option<Stamp>,
     files: BTreeMap<OsString, Stamp>,
-    /// Something in it was being written when it was looked at last.
+    /// Whether something in it was being written in the last scan.
     is_unsettled: bool,
 }
 
-/// What a file was, as far as that is known without reading it.
+/// What is known of a file without reading it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Stamp {
     size: u64,
     modified: (i64, i64),
     changed: (i64, i64),
-    /// Mode, owner, group, links: what changes the second time but no content.
+    /// Mode, owner, group, links: a change of these changes ctime without changing the content.
     attributes: (u32, u32, u32, u64),
-    /// Its content may change once more without changing any of that.
+    /// Whether the content may change once more without changing any of these.
     is_young: bool,
-    /// It was written only just now.
+    /// Whether it was written only just now.
     is_unsettled: bool,
-    /// What it held: of files that are young, or were reported once.
+    /// A hash of its content; only for files that were young, or were reported before.
     content: Option<u64>,
 }
 
@@ -104,12 +104,12 @@ impl Stamp {
             changed: (meta.ctime(), meta.ctime_nsec()),
             attributes: (meta.mode(), meta.uid(), meta.gid(), meta.nlink()),
             is_young: age.is_none_or(|age| age < tick),
-            is_unsettled: age.is_some_and(|age| age < SETTLES),
+            is_unsettled: age.is_some_and(|age| age < SETTLE_DELAY),
             content: None,
         }
     }
 
-    /// Takes this for what the file is now, unless it is still being written.
+    /// Replaces this state by the current one, unless the file is still being written.
     fn replace(&mut self, path: &Path, mut now: Stamp) -> Outcome {
         let looks_same = self.size == now.size && self.modified == now.modified;
         let is_touched = self.changed != now.changed && self.attributes == now.attributes;
@@ -124,11 +124,11 @@ impl Stamp {
         }
         now.content = content(path, now.size);
         let differs = match (self.content, now.content) {
-            // A save of the same content is a save, as where events tell of it. (A write stamps both
-            // times alike; to set the first one is a touch.)
+            // A save of the same content is a save, as it is with events. A write sets both times
+            // alike; setting only the first one is a touch.
             _ if !looks_same && now.modified == now.changed => true,
             (Some(before), Some(now)) => before != now,
-            // Nobody had looked.
+            // The earlier content is not known.
             _ => !looks_same || is_touched,
         };
         *self = now;
@@ -136,17 +136,17 @@ impl Stamp {
     }
 }
 
-/// What a second look at a file has shown.
+/// The result of comparing a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Same,
     Changed,
-    /// It has changed, and may go on changing.
+    /// It has changed, and may change again soon.
     Unsettled,
 }
 
 fn content(path: &Path, size: u64) -> Option<u64> {
-    if size > MOST_READ {
+    if size > MAX_READ {
         return None;
     }
     let mut hasher = DefaultHasher::new();
@@ -155,15 +155,15 @@ fn content(path: &Path, size: u64) -> Option<u64> {
 }
 
 impl Snapshot {
-    /// What a directory holds now.
+    /// Returns the current contents of a directory.
     fn take(directory: &Path, judge: &impl Judge) -> Self {
         let mut snapshot = Snapshot::default();
-        // All that is there is found, and nothing of it is news.
+        // Everything is new to the snapshot, so the differences are discarded.
         snapshot.look(directory, judge, &mut Vec::new());
         snapshot
     }
 
-    /// Compares, and takes what there is now for what it held. False: it is there no more.
+    /// Compares with the current contents, and keeps these. Returns false if the directory is gone.
     fn look(&mut self, directory: &Path, judge: &impl Judge, seen: &mut Vec<Seen>) -> bool {
         let Ok(meta) = directory.metadata() else { return false };
         if !meta.is_dir() {
@@ -225,7 +225,7 @@ impl Snapshot {
             } else if (meta.is_file() || meta.is_symlink()) && judge.matters(&path) {
                 let mut stamp = Stamp::of(&meta);
                 if stamp.is_unsettled && !is_first {
-                    // As if it were new the next time.
+                    // It counts as new in the next scan.
                     self.is_unsettled = true;
                     continue;
                 }
@@ -242,21 +242,21 @@ impl Snapshot {
 }
 
 impl Scanner {
-    /// The pause between two looks; `None`: by how long a look takes.
+    /// Sets the pause between two scans; `None`: depending on the duration of a scan.
     pub(super) fn configure(&mut self, interval: Option<Duration>) {
         self.interval = interval;
     }
 
-    /// Polls a directory from now on, if it does not yet: what it holds now is known.
+    /// Polls a directory from now on, comparing with its current contents, unless it is polled
+    /// already.
     pub(super) fn adopt(&mut self, directory: &Path, judge: &impl Judge) {
         if !self.places.contains_key(directory) {
             self.places.insert(directory.to_owned(), Snapshot::take(directory, judge));
-            self.due
-                .get_or_insert_with(|| Instant::now() + self.interval.unwrap_or(SHORTEST_PAUSE));
+            self.due.get_or_insert_with(|| Instant::now() + self.interval.unwrap_or(MIN_PAUSE));
         }
     }
 
-    /// This file has begun to matter: what it is now is known, if its directory is polled.
+    /// Records the current state of a file that matters from now on, if its directory is polled.
     pub(super) fn know(&mut self, file: &Path) {
         let place = file.parent().and_then(|directory| self.places.get_mut(directory));
         if let (Some(place), Some(name), Ok(meta)) =
@@ -270,13 +270,13 @@ impl Scanner {
         }
     }
 
-    /// Polls none but these any more.
+    /// Stops polling all directories but these.
     pub(super) fn retain(&mut self, keep: impl Fn(&Path) -> bool) {
         self.places.retain(|directory, _| keep(directory));
         self.rest();
     }
 
-    /// This directory and those below it are not polled any more.
+    /// Stops polling this directory and all below it.
     pub(super) fn forget_below(&mut self, directory: &Path) {
         let from = (Bound::Included(directory), Bound::Unbounded);
         let below = self.places.range::<Path, _>(from).map(|(place, _)| place);
@@ -288,13 +288,13 @@ impl Scanner {
         self.rest();
     }
 
-    /// This directory alone is not polled any more.
+    /// Stops polling this directory alone.
     pub(super) fn forget(&mut self, directory: &Path) {
         self.places.remove(directory);
         self.rest();
     }
 
-    /// Looks at everything a last time; then nothing is polled any more.
+    /// Scans everything a last time, and stops polling.
     pub(super) fn clear(&mut self, judge: &impl Judge) -> Vec<Seen> {
         let places: Vec<PathBuf> = self.places.keys().cloned().collect();
         let seen = places.iter().flat_map(|place| self.look_at(place, judge)).collect();
@@ -313,23 +313,23 @@ impl Scanner {
         self.places.contains_key(directory)
     }
 
-    /// Something has happened in this directory: it is looked at next.
+    /// Records that something has happened in this directory, which is scanned next.
     pub(super) fn hint(&mut self, directory: &Path) {
         self.hints.insert(directory.to_owned());
         self.hinted = Some(Instant::now());
     }
 
-    /// When to look.
+    /// Returns when to scan.
     pub(super) fn due(&self) -> Option<Instant> {
         [self.hinted, self.due].into_iter().flatten().min()
     }
 
-    /// True between the beginning and the end of a look at everything.
+    /// Returns true during a scan of everything.
     pub(super) fn is_looking(&self) -> bool {
         self.under_way.is_some()
     }
 
-    /// Looks at one directory.
+    /// Scans one directory.
     pub(super) fn look_at(&mut self, directory: &Path, judge: &impl Judge) -> Vec<Seen> {
         let mut seen = Vec::new();
         let Some(snapshot) = self.places.get_mut(directory) else { return seen };
@@ -338,12 +338,12 @@ impl Scanner {
             seen.push(Seen::DirectoryWent(directory.to_owned()));
         } else if snapshot.is_unsettled {
             self.hints.insert(directory.to_owned());
-            self.hinted = Some(Instant::now() + SETTLES);
+            self.hinted = Some(Instant::now() + SETTLE_DELAY);
         }
         seen
     }
 
-    /// Looks at as much as a slice of time allows, if it is time to.
+    /// Continues the scan for a slice of time, if it is due.
     pub(super) fn look(&mut self, now: Instant, judge: &impl Judge) -> Vec<Seen> {
         let mut seen = Vec::new();
         if self.hinted.take_if(|at| *at <= now).is_some() {
@@ -370,11 +370,11 @@ impl Scanner {
         seen
     }
 
-    /// The next look comes after a pause that fits this one.
+    /// Sets the time of the next scan, after a pause that depends on the duration of this one.
     fn pause(&mut self, took: Duration) {
         let pause = match self.interval {
-            Some(chosen) => chosen.max(took * CHOSEN_PAUSE_FOR_LOOK),
-            None => (took * PAUSE_FOR_LOOK).clamp(SHORTEST_PAUSE, LONGEST_PAUSE.max(took)),
+            Some(chosen) => chosen.max(took * CHOSEN_PAUSE_RATIO),
+            None => (took * PAUSE_RATIO).clamp(MIN_PAUSE, MAX_PAUSE.max(took)),
         };
         self.due = (!self.places.is_empty()).then(|| Instant::now() + pause);
     }
@@ -386,7 +386,7 @@ mod tests {
 
     use super::*;
 
-    /// Text files matter; directories are never new.
+    /// Text files matter; directories named `new` are new.
     struct Texts;
 
     impl Judge for Texts {
@@ -419,7 +419,7 @@ mod tests {
             self.root.path().join(name)
         }
 
-        /// Saves a file, and lets some time pass.
+        /// Saves a file, and dates the save back by more than `SETTLE_DELAY`.
         fn save(&self, name: &str, text: &str) -> PathBuf {
             let path = self.path(name);
             fs::write(&path, text).unwrap();
@@ -456,7 +456,7 @@ mod tests {
     fn a_write_that_leaves_size_and_time_as_they_were_is_found() {
         let mut polled = Polled::new(&[("a.txt", "one")]);
         let path = polled.path("a.txt");
-        // A file system that counts in seconds.
+        // As on a file system that counts in seconds.
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
         let second = SystemTime::UNIX_EPOCH + Duration::from_secs(now.as_secs());
         let stamp = |path: &Path| {
@@ -493,7 +493,7 @@ mod tests {
         fs::write(polled.path("a.txt"), "").unwrap();
         fs::write(polled.path("b.txt"), "half").unwrap();
         polled.finds(&[]);
-        assert!(polled.scanner.due().is_some_and(|due| due <= Instant::now() + SETTLES));
+        assert!(polled.scanner.due().is_some_and(|due| due <= Instant::now() + SETTLE_DELAY));
         let (a, b) = (polled.save("a.txt", "whole"), polled.save("b.txt", "whole"));
         let mut found = polled.scanner.look_at(polled.root.path(), &Texts);
         found.sort_by_key(|seen| format!("{seen:?}"));

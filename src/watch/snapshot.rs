@@ -1,5 +1,5 @@
-//! What the files held before hotrun ran anything, so that a build that writes a file again as
-//! it was is told from one that changes it.
+//! The content of files before hotrun started anything. It shows whether a build that writes a file
+//! changes it.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -9,12 +9,12 @@ use super::content;
 use crate::attribution::Content;
 use crate::filter::Filter;
 
-/// In a larger project, by the number of its files, no file is looked at.
-const MOST_FILES: usize = 4096;
-/// Reading takes no longer, however slow the file system is.
-const MOST_TIME: Duration = Duration::from_millis(500);
+/// Maximum number of files in a project; in a larger one, no file is read.
+const MAX_FILES: usize = 4096;
+/// Maximum time for reading, however slow the file system is.
+const READ_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The files that matter, as they were found.
+/// The files that matter, as found by the first walk.
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
     files: Vec<PathBuf>,
@@ -23,7 +23,7 @@ pub(super) struct Snapshot {
 
 impl Snapshot {
     pub(super) fn add(&mut self, files: Vec<PathBuf>) {
-        self.is_too_much |= self.files.len() + files.len() > MOST_FILES;
+        self.is_too_much |= self.files.len() + files.len() > MAX_FILES;
         if self.is_too_much {
             self.files = Vec::new();
         } else {
@@ -31,7 +31,7 @@ impl Snapshot {
         }
     }
 
-    /// What they held at that time; and whether every file is among them that was there.
+    /// Returns what they held at that time, and whether every file that existed is included.
     pub(super) fn take(
         self,
         filter: &Filter,
@@ -41,7 +41,7 @@ impl Snapshot {
         let mut is_all = !self.is_too_much;
         let mut known = Vec::new();
         for path in self.files {
-            if started.elapsed() > MOST_TIME {
+            if started.elapsed() > READ_TIMEOUT {
                 is_all = false;
                 break;
             }
@@ -53,7 +53,7 @@ impl Snapshot {
     }
 }
 
-/// What a file held then; `None`: it was not there.
+/// Returns what a file held at that time; `None` if it did not exist.
 fn content_before(path: &Path, filter: &Filter, began: SystemTime) -> Option<Content> {
     let is_older = |meta: &std::fs::Metadata| changed_at(meta).is_some_and(|at| at < began);
     let look = content::look(path, filter);

@@ -1,9 +1,9 @@
-//! The walk through the directories that matter, on as many threads as there are processors.
+//! The walk through the directories that matter, with several threads.
 //!
-//! It goes by batches: the directories of a batch are watched first, all at once, and listed
-//! then, so that what appears in them later is an event. What they hold that is ignored is
-//! neither listed nor watched. (The `ignore` crate's own walk lists a directory before
-//! anybody can have it watched, and knows nothing of what beats a `.gitignore` here.)
+//! The walk goes by batches. The directories of a batch are first watched, all at once, and then
+//! listed, so that whatever appears in them later is an event. Ignored directories are neither
+//! listed nor watched. The `ignore` crate's walk lists a directory before it can be watched, and
+//! does not know what overrides a `.gitignore` here.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -22,41 +22,40 @@ use super::ignores::{Scope, says_something};
 use crate::config::{CACHE_TAG, CMAKE_CACHE, ENVIRONMENT};
 use crate::filter::{Filter, Reason, Verdict};
 
-/// So many directories are watched at once.
+/// Maximum number of directories watched at once.
 const BATCH: usize = 256;
-/// A thread more is worth its start for so many.
-const WORTH_A_THREAD: usize = 16;
-/// More threads only wait for the same disk.
-const MOST_THREADS: usize = 8;
+/// Minimum number of directories for which another thread is started.
+const MIN_PER_THREAD: usize = 16;
+/// Maximum number of threads; more would only wait for the same disk.
+const MAX_THREADS: usize = 8;
 
-/// What is known of a directory that is to be walked.
+/// A directory that is to be walked.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub(super) path: PathBuf,
-    /// What is said of the things in it by the directories around it.
+    /// The patterns of the directories above it.
     pub(super) scope: Option<Arc<Scope>>,
-    /// All that it holds counts as changed.
+    /// Whether everything in it counts as changed.
     pub(super) is_whole: bool,
 }
 
-/// Which of the files that are found count as changed.
+/// Which of the files found count as changed.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Counts<'a> {
-    /// None.
     Nothing,
     /// All: they have just appeared.
     All,
-    /// Those that changed since, before they were watched.
+    /// Files changed since this time, which may be before they were watched.
     Since(SystemTime),
-    /// Those that changed since, unless they mattered before by this filter, and lie in one of
-    /// the directories that were watched: these were seen.
+    /// Files changed since this time, except those that were seen: they lie in one of these
+    /// directories, which were watched, and mattered by this filter.
     New(SystemTime, &'a BTreeSet<PathBuf>, &'a Filter),
-    /// Those that changed since, where events were lost; all in a directory that is not among
-    /// those that were watched.
+    /// Files changed since this time, when events were lost, and all files in other directories
+    /// than these, which were watched.
     Lost(SystemTime, &'a BTreeSet<PathBuf>),
 }
 
-/// How a walk looks at things.
+/// How a walk judges what it finds.
 #[derive(Clone, Copy)]
 pub(super) struct Look<'a> {
     pub(super) filter: &'a Filter,
@@ -64,49 +63,49 @@ pub(super) struct Look<'a> {
     pub(super) counts: Counts<'a>,
 }
 
-/// What a directory holds.
+/// The contents of a directory.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     pub(super) path: PathBuf,
-    /// The file system that it lies in; `None`: it cannot be read.
+    /// The device of its file system; `None` if the directory cannot be read.
     pub(super) device: Option<u64>,
-    /// What its own files say.
+    /// Its own patterns.
     pub(super) scope: Option<Arc<Scope>>,
     /// How many of its files matter.
     pub(super) files: usize,
-    /// Which those are, where it is walked for the first time.
+    /// The paths of these files, on the first walk.
     pub(super) names: Vec<PathBuf>,
-    /// What counts as changed: of these files, and the directory itself for what is in it no
-    /// more.
+    /// Changed files. Also the directory itself, if something in it is gone.
     pub(super) changed: Vec<(PathBuf, Option<SystemTime>)>,
-    /// Sockets, pipes and devices: they have no content that could be saved.
+    /// Sockets, pipes and devices, whose content cannot be saved.
     pub(super) special: Vec<PathBuf>,
-    /// Files that are links, and where these lead.
+    /// Links to files, and their targets.
     pub(super) links: Vec<(PathBuf, PathBuf)>,
     below: Vec<Place>,
-    /// Links to directories that are to be followed, and where they lead.
+    /// Links to directories that are to be followed, and their targets.
     followed: Vec<(Place, PathBuf)>,
 }
 
 impl Listing {
-    /// The links to directories that are followed, and where they lead.
+    /// Returns the links to directories that are followed, and their targets.
     pub(super) fn followed(&self) -> impl Iterator<Item = (&Path, &Path)> {
         self.followed.iter().map(|(place, target)| (place.path.as_path(), target.as_path()))
     }
 }
 
-/// Whoever goes along.
+/// Receives what a walk finds.
 pub(super) trait Companion {
-    /// These directories are about to be listed; those that are taken out are not.
+    /// Watches these directories, which are about to be listed. Those removed from the batch are
+    /// not.
     fn watch(&mut self, batch: &mut Vec<Place>);
-    /// This is what one of them holds. Each comes before those in it.
+    /// Takes the contents of a directory. It comes before the directories in it.
     fn see(&mut self, listing: Listing);
 }
 
-/// Walks through these directories and all below them that is not ignored.
+/// Walks through these directories and all below them that are not ignored.
 pub(super) fn walk(tops: Vec<Place>, look: Look<'_>, companion: &mut impl Companion) {
     let mut stack = tops;
-    // Directories that link to each other are entered once.
+    // Each target is entered once, even if directories link to each other.
     let mut followed = BTreeSet::new();
     while !stack.is_empty() {
         let mut batch = stack.split_off(stack.len().saturating_sub(BATCH));
@@ -120,10 +119,10 @@ pub(super) fn walk(tops: Vec<Place>, look: Look<'_>, companion: &mut impl Compan
     }
 }
 
-/// Lists these directories, some on each thread.
+/// Lists these directories, a part on each thread.
 fn list_all(batch: &[Place], look: Look<'_>) -> Vec<Listing> {
-    let processors = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
-    let threads = processors.min(batch.len() / WORTH_A_THREAD).max(1);
+    let processors = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
+    let threads = processors.min(batch.len() / MIN_PER_THREAD).max(1);
     let list_some =
         |some: &[Place]| -> Vec<Listing> { some.iter().map(|place| list(place, look)).collect() };
     if threads == 1 {
@@ -135,7 +134,7 @@ fn list_all(batch: &[Place], look: Look<'_>) -> Vec<Listing> {
         let others: Vec<_> = parts.map(|part| (part, scope.spawn(|| list_some(part)))).collect();
         let mut listings = list_some(own);
         for (part, other) in others {
-            // Should a thread have failed, its part is listed here, and fails here.
+            // If a thread has failed, its part is listed here, and fails here.
             listings.extend(other.join().unwrap_or_else(|_| list_some(part)));
         }
         listings
@@ -173,7 +172,7 @@ fn list(place: &Place, look: Look<'_>) -> Listing {
     visit.listing
 }
 
-/// A directory while it is listed.
+/// A directory that is being listed.
 struct Visit<'a> {
     place: &'a Place,
     look: Look<'a>,
@@ -226,7 +225,7 @@ impl Visit<'_> {
             || match self.look.counts {
                 Counts::Nothing | Counts::All => false,
                 Counts::New(_, before, _) if before.contains(&path) => false,
-                // Whoever moves it changes it, but nothing in it.
+                // Moving a directory changes its ctime, but nothing in it.
                 Counts::Since(cut) | Counts::New(cut, ..) => entry.metadata().is_ok_and(|meta| {
                     is_since(&meta, cut) && meta.modified().is_ok_and(|at| at < cut)
                 }),
@@ -244,7 +243,7 @@ impl Visit<'_> {
         is_left_out(directory, self.look.filter, self.scope.as_deref())
     }
 
-    /// Notes a file that matters, if it has changed.
+    /// Records a file that matters, if it has changed.
     fn count(&mut self, path: PathBuf, meta: impl FnOnce() -> Option<Metadata>) {
         let cut = match self.look.counts {
             Counts::Nothing => return,
@@ -260,17 +259,17 @@ impl Visit<'_> {
             }
         };
         let Some(cut) = cut else {
-            // It changed when it appeared, whatever its stamp says.
+            // It changed when it appeared, whatever its timestamp.
             self.listing.changed.push((path, None));
             return;
         };
-        // What is gone is the directory's change.
+        // A deleted file counts as a change of the directory.
         if let Some(meta) = meta().filter(|meta| is_since(meta, cut)) {
             self.listing.changed.push((path, changed_at(&meta)));
         }
     }
 
-    /// The directory's own stamp says that something in it came or went.
+    /// Records the directory itself, if its timestamp shows that an entry came or went.
     fn count_itself(&mut self, own: &Metadata, entries: &[DirEntry]) {
         let (cut, explained) = match self.look.counts {
             Counts::New(_, before, _) if before.contains(&self.place.path) => return,
@@ -282,8 +281,8 @@ impl Visit<'_> {
         if self.place.is_whole || at < cut {
             return;
         }
-        // Builds make files as soon as hotrun has begun: if there is something new, nothing
-        // need have gone.
+        // Builds create files as soon as hotrun has started. A new entry explains the timestamp, so
+        // nothing need have gone.
         let is_new = |entry: &DirEntry| entry.metadata().is_ok_and(|meta| is_since(&meta, cut));
         if !(explained && entries.iter().any(is_new)) {
             self.listing.changed.push((self.place.path.clone(), Some(at)));
@@ -291,7 +290,7 @@ impl Visit<'_> {
     }
 }
 
-/// True for what changed at this time or later.
+/// Returns true for what changed at this time or later.
 fn is_since(meta: &Metadata, cut: SystemTime) -> bool {
     changed_at(meta).is_some_and(|at| at >= cut)
 }
@@ -300,10 +299,10 @@ fn is_special(kind: FileType) -> bool {
     !kind.is_file() && !kind.is_symlink() && !kind.is_dir()
 }
 
-/// How the tag in a directory of caches begins: <https://bford.info/cachedir/>.
+/// Start of the tag in a cache directory: <https://bford.info/cachedir/>.
 const CACHE_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
 
-/// Why a directory below the roots is none of the program's, by a file that it holds.
+/// Returns why a directory below the roots does not belong to the program, judging by a file in it.
 pub(super) fn foreign<'a>(directory: &'a Path, filter: &Filter) -> Option<Reason<'a>> {
     let watch = filter.watch();
     let is_cache =
@@ -314,7 +313,7 @@ pub(super) fn foreign<'a>(directory: &'a Path, filter: &Filter) -> Option<Reason
     if !has_tag && !is_project() {
         return None;
     }
-    // What the configuration names, or a build reads, is watched all the same.
+    // A directory that the configuration names, or that a build reads, is watched all the same.
     let is_root = watch.root_of(directory).is_none_or(|root| root == directory);
     let is_named = || filter.named_directories().any(|named| directory.starts_with(named));
     if is_root || filter.leads_to_named(directory) || is_named() {
@@ -325,7 +324,7 @@ pub(super) fn foreign<'a>(directory: &'a Path, filter: &Filter) -> Option<Reason
 
 fn has_cache_tag(directory: &Path) -> bool {
     let mut start = [0; CACHE_SIGNATURE.len()];
-    // A pipe of this name is not waited for.
+    // Opening a pipe of this name must not block.
     let tag = directory.join(CACHE_TAG);
     let is_read = tag.is_file()
         && File::options()
@@ -336,7 +335,7 @@ fn has_cache_tag(directory: &Path) -> bool {
     is_read && start == *CACHE_SIGNATURE
 }
 
-/// True for a directory in which `CMake` or Meson builds, and that holds no sources beside that.
+/// Returns true for a build directory of `CMake` or Meson that holds no sources.
 fn is_built_in(directory: &Path) -> bool {
     let is_file = |name: &str| directory.join(name).is_file();
     is_file(CMAKE_CACHE) && !is_file("CMakeLists.txt")
@@ -357,8 +356,8 @@ pub(super) fn makes_foreign(path: &Path, filter: &Filter) -> bool {
         && path.parent().is_some_and(|place| foreign(place, filter).is_some())
 }
 
-/// Nothing in this directory matters, or a `.gitignore` names it and nothing below it was
-/// named here.
+/// Returns true if nothing in this directory matters. That includes a directory that a `.gitignore`
+/// ignores, unless the configuration names something below it.
 pub(super) fn is_left_out(directory: &Path, filter: &Filter, scope: Option<&Scope>) -> bool {
     filter.prunes(directory)
         || foreign(directory, filter).is_some()
@@ -368,7 +367,7 @@ pub(super) fn is_left_out(directory: &Path, filter: &Filter, scope: Option<&Scop
             && !is_opened(directory, filter, scope)
 }
 
-/// Does a save of this file matter? `scope` is that of the directories around it.
+/// Returns whether a save of this file matters. `scope`: the patterns of the directories above it.
 pub(super) fn matters(path: &Path, filter: &Filter, scope: Option<&Scope>) -> bool {
     match filter.file(path) {
         Verdict::Ignored => false,
@@ -379,15 +378,15 @@ pub(super) fn matters(path: &Path, filter: &Filter, scope: Option<&Scope>) -> bo
     }
 }
 
-/// True below a directory that was named although a `.gitignore` names it too.
+/// Returns true below a directory that is named although a `.gitignore` ignores it.
 fn is_opened(path: &Path, filter: &Filter, scope: Option<&Scope>) -> bool {
     filter.named_directories().any(|named| {
         path.starts_with(named) && scope.is_some_and(|scope| scope.ignores(named, true))
     })
 }
 
-/// Where a link leads to a directory that is to be watched as if it lay here: not to one that
-/// is watched anyway, and not to one that the link itself lies in.
+/// Returns the target of a directory link that is to be followed. Targets that are watched anyway,
+/// or that contain the link, are not.
 pub(super) fn leads_out(link: &Path, filter: &Filter) -> Option<PathBuf> {
     let watch = filter.watch();
     if !watch.follow_symlink || !link.is_dir() {
@@ -399,8 +398,8 @@ pub(super) fn leads_out(link: &Path, filter: &Filter) -> Option<PathBuf> {
     is_outside.then_some(target)
 }
 
-/// The links that are passed on the way to where this path leads, itself excepted: a directory
-/// link that is re-pointed makes it another file.
+/// Returns the links on the way to the target of this path, except itself. Re-pointing one of these
+/// directory links makes the path another file.
 pub(super) fn waypoints(path: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut place = PathBuf::new();
@@ -414,7 +413,7 @@ pub(super) fn waypoints(path: &Path) -> Vec<PathBuf> {
         if place != path {
             found.push(place.clone());
         }
-        // As many as the kernel follows.
+        // The limit of the kernel.
         if found.len() > 40 {
             break;
         }
@@ -424,7 +423,7 @@ pub(super) fn waypoints(path: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The file that this link leads to, if saves of that file are to be seen here.
+/// Returns the target of this link, if saves of the target count as saves of the link.
 pub(super) fn followed_file(link: &Path, filter: &Filter) -> Option<PathBuf> {
     let watch = filter.watch();
     let is_named = watch.always.contains(link)

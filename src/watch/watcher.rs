@@ -1,4 +1,4 @@
-//! The thread that watches: events become changes, and changes bursts.
+//! The watching thread: events become changes, and changes become bursts.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -30,64 +30,64 @@ mod poll;
 mod rescue;
 mod tree;
 
-/// A file that was only closed is a save if it was modified this recently.
+/// Maximum age of the last modification for a mere close to count as a save.
 const RECENT: Duration = Duration::from_secs(1);
-/// So many inputs are taken before anything else is looked at.
-const AT_A_TIME: usize = 1024;
+/// Maximum number of inputs handled before deadlines are checked.
+const MAX_INPUTS: usize = 1024;
 
-/// The thread that watches.
+/// The state of the watching thread.
 pub(super) struct Watcher {
-    /// The operating system's events; `None`: everything is polled.
+    /// The operating system's watcher; `None`: everything is polled.
     native: Option<Native>,
     reading: Reading,
-    /// Shared with the walk under way, which changes all else here.
+    /// Shared with a running walk, which changes all other fields.
     filter: Arc<Filter>,
     ignores: Ignores,
-    /// Every directory in which changes are seen, one way or the other.
+    /// Every watched or polled directory.
     tree: BTreeSet<PathBuf>,
-    /// Those of them in which there never was a file that matters: their end is no news.
+    /// Directories of the tree without any file that matters: their deletion is not reported.
     empty: HashSet<PathBuf>,
     scanner: Scanner,
-    /// Those of them that are polled for want of watches.
+    /// Directories polled because the watch limit was reached.
     over_limit: BTreeSet<PathBuf>,
     mounts: Mounts,
     mounted: Vec<Mount>,
-    /// The roots, and where single files lie: which directory that is.
+    /// The roots and the directories of single files, with their identities.
     anchors: BTreeMap<PathBuf, Option<Identity>>,
     above: Option<Above>,
-    /// Roots and single files that are not there, and what is watched to see them come.
+    /// Roots and single files that do not exist, and the directories watched for them to appear.
     absent: BTreeSet<PathBuf>,
     outposts: BTreeSet<PathBuf>,
     look_for_absent: Option<Instant>,
-    /// Where links to files lead, and the links.
+    /// The targets of links to files, and the links.
     links: BTreeMap<PathBuf, PathBuf>,
-    /// Links that are passed on the way there.
+    /// Directory links on the way to those targets.
     waypoints: BTreeSet<PathBuf>,
-    /// Where links to directories lead that are followed, and the links.
+    /// The targets of directory links that are followed, and the links.
     followed: BTreeMap<PathBuf, PathBuf>,
-    /// Directories that are watched for certain files in them alone.
+    /// Directories that are watched only for certain files in them.
     beside: BTreeSet<PathBuf>,
-    /// What is ignored has changed at this time, and is to be read again.
+    /// The time since which the ignore patterns are outdated. They are to be read again.
     stale_since: Option<SystemTime>,
     /// Where file systems were unmounted.
     unmounted: BTreeSet<PathBuf>,
-    /// Sockets and the like that have been seen: their coming and going is no save.
+    /// Sockets, pipes and devices seen so far: their creation and deletion is not a save.
     special: BTreeSet<PathBuf>,
     burst: Burst,
     quiet: Option<Quiet>,
-    /// What the burst waits for when it would be over.
+    /// Delays the end of a burst during a git operation.
     git: Git,
     to_self: mpsc::Sender<Input>,
     inbox: UnboundedSender<Message>,
-    /// The files whose content is to be known from the beginning.
+    /// The files whose content is read at the start.
     snapshot: Option<Snapshot>,
     told: Told,
 }
 
-/// Which directory it is, whatever it is called: its device and number.
+/// The device and inode of a directory, which a rename does not change.
 type Identity = (u64, u64);
 
-/// What was said, and need not be said again.
+/// What was reported, and is not to be repeated.
 #[derive(Debug, Default)]
 struct Told {
     limit: bool,
@@ -135,7 +135,7 @@ impl Watcher {
         }
     }
 
-    /// Watches everything, and finds what has changed since hotrun began.
+    /// Watches everything, and finds what has changed since hotrun started.
     pub(super) fn begin(&mut self, began: SystemTime) {
         self.mounted = mounts::mounted(|place| self.concerns(place));
         self.renew_native();
@@ -155,7 +155,7 @@ impl Watcher {
                 let (known, is_all) = snapshot.take(&filter, began);
                 let _ = inbox.send(Message::Known(known, is_all));
             };
-            // Without it only the files that are saved are known.
+            // Without it only the content of saved files is known.
             if let Err(error) = std::thread::Builder::new().name("snapshot".into()).spawn(take) {
                 tracing::warn!(%error, "no snapshot of the files");
             }
@@ -180,9 +180,9 @@ impl Watcher {
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,
             }
-            // A storm of events must not keep the deadlines waiting, nor be slowed down by
-            // their being asked for after each.
-            for input in inputs.try_iter().take(AT_A_TIME) {
+            // A storm of events must not delay the deadlines, nor be slowed down by checking them
+            // after each event.
+            for input in inputs.try_iter().take(MAX_INPUTS) {
                 self.hear(input);
             }
             if self.inbox.is_closed() {
@@ -232,8 +232,8 @@ impl Watcher {
             self.look_for_absent();
         }
         if self.is_polled(&path) {
-            // Whoever writes here on this machine is seen at once; the scanner alone says
-            // what has changed, so that nothing is said twice.
+            // A write on this machine triggers a scan at once. Only the scanner reports changes, so
+            // that none is reported twice.
             if !matches!(event.kind, EventKind::Modify(ModifyKind::Data(_))) {
                 let directory = path.parent().filter(|parent| self.scanner.polls(parent));
                 self.scanner.hint(&directory.map_or(path.clone(), Path::to_owned));
@@ -252,12 +252,12 @@ impl Watcher {
                 return self.directory_came(event);
             }
             EventKind::Remove(RemoveKind::Folder) => return self.directory_went(event, at),
-            // FSEvents says `Any` of the old name and of the new.
+            // FSEvents reports `Any` for the old and the new name.
             EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Any))
                 if is_directory(&path) =>
             {
                 self.reread_if_needed(&path, moment.wall);
-                // It may have been renamed over another one.
+                // It may have been renamed over another directory.
                 if self.tree.contains(&path) {
                     for directory in self.forget(&path) {
                         self.unwatch(&directory);
@@ -270,7 +270,7 @@ impl Watcher {
             {
                 return self.directory_went(event, at);
             }
-            // A directory's own word that it moved; its parent has said so.
+            // The moved directory's own event; the event of its parent is handled.
             EventKind::Modify(ModifyKind::Name(RenameMode::From))
                 if cfg!(target_os = "linux")
                     && event.tracker().is_none()
@@ -278,12 +278,12 @@ impl Watcher {
             {
                 return;
             }
-            // It was unmounted, and something else may be mounted there already.
+            // It was unmounted, and something else may already be mounted there.
             EventKind::Remove(RemoveKind::Other) => {
                 self.unmounted.insert(path);
                 return;
             }
-            // Both names have been told already.
+            // Both names have been reported already.
             EventKind::Modify(ModifyKind::Name(RenameMode::Both | RenameMode::Other)) => return,
             EventKind::Create(_) => Change::Created,
             EventKind::Modify(ModifyKind::Name(RenameMode::To)) => Change::Arrived,
@@ -297,14 +297,14 @@ impl Watcher {
                     Change::Gone
                 }
             }
-            // A directory may be readable now that was not when it appeared.
+            // A directory that was unreadable when it appeared may be readable now.
             EventKind::Modify(ModifyKind::Metadata(_))
                 if !self.tree.contains(&path) && is_directory(&path) =>
             {
                 return self.directory_came(event);
             }
             EventKind::Modify(ModifyKind::Metadata(_)) => Change::Attributes,
-            // Only Linux tells when a file is closed.
+            // Only Linux reports when a file is closed.
             EventKind::Modify(_) if !cfg!(target_os = "linux") => Change::Arrived,
             EventKind::Modify(_) => Change::Written,
             EventKind::Access(AccessKind::Close(AccessMode::Write)) => Change::Closed,
@@ -320,7 +320,7 @@ impl Watcher {
             self.see(&link, change, at);
             matters = true;
         }
-        // A file that mattered a moment ago matters now.
+        // A file that mattered earlier in this burst still matters.
         if (self.burst.knows(&path) || self.matters(&path))
             && let Some(change) = self.kind_of_change(&path, change)
         {
@@ -336,19 +336,20 @@ impl Watcher {
         }
     }
 
-    /// A file changed at this time by which it may be decided what is ignored.
+    /// Marks the ignore patterns as outdated, if this file, which changed at this time, affects
+    /// them.
     fn reread_if_needed(&mut self, path: &Path, at: SystemTime) {
         if !self.ignores.depends_on(path) && !walk::makes_foreign(path, &self.filter) {
             return;
         }
-        // The event may have been read late; the file itself knows better, but for a tick.
+        // The event may have been read late. The file's own timestamp is accurate to a tick.
         let stamp = path.symlink_metadata().ok().and_then(|meta| changed_at(&meta));
         let at = stamp.map_or(at, |stamp| stamp.min(at));
         let at = at.checked_sub(tick()).unwrap_or(at);
         self.stale_since = Some(self.stale_since.map_or(at, |since| since.min(at)));
     }
 
-    /// A link to a file, or a file that a link leads to, came or went.
+    /// Updates the links when a link to a file, or its target, came or went.
     fn link_may_have_changed(&mut self, path: &Path, change: Change) {
         if self.links.is_empty() {
             return;
@@ -358,7 +359,7 @@ impl Watcher {
             && let Some(target) = walk::followed_file(&link, &self.filter)
             && target != path
         {
-            // The link's own way leads elsewhere now.
+            // The link has another target now.
             self.links.remove(path);
             self.follow(&link, &target);
             self.see(&link, Change::Arrived, Instant::now());
@@ -368,8 +369,8 @@ impl Watcher {
         }
     }
 
-    /// A directory link on the way to followed files has changed: counts those as saved that
-    /// are other files now. True if there are any.
+    /// Follows a change of a directory link on the way to followed files. Counts those as saved
+    /// that are other files now. Returns true if there are any.
     fn links_lead_elsewhere(&mut self, at: Instant) -> bool {
         let known: Vec<(PathBuf, PathBuf)> =
             self.links.iter().map(|(target, link)| (target.clone(), link.clone())).collect();
@@ -392,20 +393,20 @@ impl Watcher {
             && !self.was_left_behind(path)
     }
 
-    /// News from a directory that was watched until it turned out to be none of the program's.
+    /// Returns true for changes in a directory that turned out not to belong to the program.
     fn was_left_behind(&self, path: &Path) -> bool {
         path.parent().is_some_and(|place| !self.needs(place))
             && super::foreign(path, &self.filter).is_some()
     }
 
-    /// True for what lies in a directory that is polled, and for such a directory.
+    /// Returns true for a polled directory and the paths in it.
     fn is_polled(&self, path: &Path) -> bool {
         let polls = |directory: &Path| self.scanner.polls(directory);
-        // What is watched by events in a directory that is polled speaks for itself.
+        // A watched directory in a polled one has its own events.
         polls(path) || path.parent().is_some_and(polls) && !self.tree.contains(path)
     }
 
-    /// A link to a directory came, went, or leads elsewhere now.
+    /// Handles the event if a link to a directory came, went, or has another target now.
     fn link_changed(&mut self, event: &notify::Event, at: Instant) -> bool {
         let path = &event.paths[0];
         match event.kind {
@@ -429,8 +430,8 @@ impl Watcher {
         }
     }
 
-    /// What a file is, it is from the moment in which it gets its name: only then the disk is
-    /// asked. `None` for sockets and the like.
+    /// Returns the change, refined by the type of the file; `None` for sockets and the like. The
+    /// type can change only with the name, so the disk is accessed only for those changes.
     fn kind_of_change(&mut self, path: &Path, change: Change) -> Option<Change> {
         match change {
             Change::Written | Change::Attributes | Change::Closed => {
@@ -458,7 +459,7 @@ impl Watcher {
         let filter = &self.filter;
         let look = || content::look(path, filter);
         self.burst.see(path, change, at, || is_recent(path), || filter.is_trigger(path), look);
-        // A touch leaves nothing behind that could be taken for a part of the next save.
+        // The facts of a touch must not be taken for a part of the next save.
         if change == Change::Closed {
             self.burst.forget();
         }
@@ -468,8 +469,8 @@ impl Watcher {
         if !self.burst.is_under_way() {
             return;
         }
-        // The debouncer goes through all that it was fed at each tick; the quiet that ends a
-        // storm is longer than its own, and the burst measures it as well.
+        // The debouncer goes through all its events at each tick, which is slow in a storm. The
+        // quiet after a storm is longer than its timeout, and the burst measures it, too.
         if self.burst.is_large() {
             self.quiet = None;
             return;
@@ -486,7 +487,7 @@ impl Watcher {
         }
     }
 
-    /// When the burst is over: by its own rules, once the debouncer has found it quiet.
+    /// Returns when the burst is over: by its own rules, once the debouncer has found it quiet.
     fn burst_ends_at(&self) -> Option<Instant> {
         if let Some(look) = self.git.next_look() {
             return Some(look);
@@ -498,7 +499,7 @@ impl Watcher {
         }
     }
 
-    /// A deadline may have come.
+    /// Handles the deadlines that have passed.
     fn wake(&mut self, now: Instant) {
         self.look(now);
         if self.look_for_absent.is_some_and(|at| at <= now) {
@@ -538,7 +539,7 @@ fn is_directory(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir())
 }
 
-/// A link, symbolic or hard, has its content from the first moment: no close will follow.
+/// A link, symbolic or hard, has its content at once: no close follows.
 fn is_complete_at_once(meta: &std::fs::Metadata) -> bool {
     use std::os::unix::fs::MetadataExt;
     !cfg!(target_os = "linux") || meta.is_symlink() || meta.nlink() > 1

@@ -1,4 +1,4 @@
-//! A project in a directory of its own, and hotrun at work on it.
+//! A project in its own directory, and a hotrun that runs there.
 
 use std::ffi::OsString;
 use std::fs;
@@ -17,15 +17,15 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-/// Nothing that a test waits for takes this long, on the slowest machine.
+/// Timeout of every wait in tests; enough for the slowest machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
-/// Everything that a sandbox starts has this variable, with the sandbox's own value.
+/// Marks everything that a sandbox starts: the name of a variable with the sandbox's own value.
 const MARK: &str = "HOTRUN_TEST_SANDBOX";
 
-/// What hotrun's guardians are called.
+/// Start of the command lines of hotrun's guardians.
 pub(crate) const GUARDIAN: &str = "hotguard ";
 
-/// The app of most tests: it says which version it is, and lives until it is told to go.
+/// The app of most tests: prints its version, and runs until it is stopped.
 pub(crate) const APP: &str = "echo serving $(cat built) as $$\nexec sleep 1000\n";
 /// Builds [`APP`]'s version from `source.txt`.
 pub(crate) const CONFIG: &str = "[build]\ncmd = \"cp source.txt built\"\nentrypoint = [\"./app\"]\n\
@@ -35,32 +35,31 @@ pub(crate) fn config_to_run(words: &[&str]) -> String {
     CONFIG.replace("[\"./app\"]", &format!("{words:?}"))
 }
 
-/// Most apps of tests listen on no port, and are to be ready all the same.
+/// Most test apps listen on no port, so they count as ready after this time.
 pub(crate) const SOON_READY: &str = "--ready.after=100ms";
-/// Lines name the program by its pid.
+/// Makes lines name the program by its pid.
 pub(crate) const PIDS: &str = "--log.pids=true";
-/// Builds what all sources say, in the order of their names.
+/// Concatenates all sources, in the order of their names.
 pub(crate) const ALL: &str = "cat $(find . -name '*.txt' | sort) | tr '\\n' '-' > built";
 
-/// A project.
 pub(crate) struct Sandbox {
     dir: TempDir,
     env: Vec<(OsString, OsString)>,
 }
 
 impl Sandbox {
-    /// An empty directory.
+    /// Creates an empty directory.
     pub(crate) fn empty() -> Self {
         let dir = TempDir::with_prefix("hotrun-test-").unwrap();
         Self { dir, env: Vec::new() }
     }
 
-    /// A project with [`CONFIG`] and [`APP`], whose source says `one`.
+    /// Creates a project with [`CONFIG`] and [`APP`], whose source is `one`.
     pub(crate) fn new() -> Self {
         Self::empty().file("hotrun.toml", CONFIG).script("app", APP).file("source.txt", "one\n")
     }
 
-    /// Its directory, as hotrun will call it.
+    /// Returns its directory, as hotrun resolves it.
     pub(crate) fn root(&self) -> PathBuf {
         self.dir.path().canonicalize().unwrap()
     }
@@ -79,7 +78,7 @@ impl Sandbox {
         self
     }
 
-    /// Holds an example of this project, as it is in a fresh clone.
+    /// Adds an example of this repository, as in a fresh clone.
     pub(crate) fn of_example(self, name: &str) -> Self {
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
         self.sh(&format!("cp -r {}/. . && rm -rf target tmp", example.display()));
@@ -92,57 +91,57 @@ impl Sandbox {
         self
     }
 
-    /// Writes a file, as an editor that truncates does.
+    /// Writes a file, like an editor that truncates it.
     pub(crate) fn save(&self, name: &str, text: &str) {
         let path = self.root().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
 
-    /// A command that runs hotrun here.
+    /// Returns a command that runs hotrun here.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         self.command_of(env!("CARGO_BIN_EXE_hotrun"), args)
     }
 
     fn command_of(&self, program: &str, args: &[&str]) -> Command {
         let mut command = self.program(program, args);
-        // A Ctrl-C in the terminal of the tests is for the tests.
+        // A Ctrl-C in the terminal of the tests must not reach hotrun.
         command.process_group(0);
         command
     }
 
-    /// A program that runs here, and may run hotrun.
+    /// Returns a command for a program that runs here, and may run hotrun.
     pub(crate) fn program(&self, program: &str, args: &[&str]) -> Command {
         let mut command = Command::new(program);
         command.current_dir(self.root()).args(args).stdin(Stdio::null());
         for name in ["CARGO", "HOTRUN_LOG", "MAKEFLAGS", "CARGO_TARGET_DIR", "RUSTFLAGS"] {
             command.env_remove(name);
         }
-        // With it Python writes each word of a line by itself, and hotrun's lines get between.
+        // With it, Python writes each word of a line separately, and hotrun's lines get between.
         command.env_remove("PYTHONUNBUFFERED");
         command.env(MARK, self.root()).envs(self.env.iter().cloned());
         command
     }
 
-    /// Starts hotrun, to which an app is ready after a moment.
+    /// Starts hotrun so that an app counts as ready after a moment.
     #[track_caller]
     pub(crate) fn start(&self, args: &[&str]) -> Hotrun {
         self.start_plain(&[&[SOON_READY], args].concat())
     }
 
-    /// Starts hotrun, which decides itself when an app is ready.
+    /// Starts hotrun with its default readiness checks.
     #[track_caller]
     pub(crate) fn start_plain(&self, args: &[&str]) -> Hotrun {
         self.start_bare(&[&[PIDS], args].concat())
     }
 
-    /// Starts hotrun with these arguments alone.
+    /// Starts hotrun with only these arguments.
     #[track_caller]
     pub(crate) fn start_bare(&self, args: &[&str]) -> Hotrun {
         self.start_with(self.command(args))
     }
 
-    /// Starts hotrun behind a script that has it executed: `exec "$@"`.
+    /// Starts hotrun through a script that executes it: `exec "$@"`.
     #[track_caller]
     pub(crate) fn start_by(&self, script: &str) -> Hotrun {
         let mut command = self.command_of("sh", &["-c", script, "sh"]);
@@ -150,9 +149,9 @@ impl Sandbox {
         self.start_with(command)
     }
 
-    /// Starts hotrun by such a command.
+    /// Starts hotrun with a command.
     pub(crate) fn start_with(&self, mut command: Command) -> Hotrun {
-        // One pipe for both, so that the order of lines is that of what happened.
+        // One pipe for both streams keeps their lines in order.
         let (reader, writer) = std::io::pipe().unwrap();
         let child = command.stdout(writer.try_clone().unwrap()).stderr(writer).spawn().unwrap();
         drop(command);
@@ -161,7 +160,7 @@ impl Sandbox {
         Hotrun { child, lines, seen: 0, root: self.root() }
     }
 
-    /// Runs hotrun to its end: its exit code, its stdout and its stderr.
+    /// Runs hotrun until it exits, and returns its exit code, stdout and stderr.
     #[track_caller]
     pub(crate) fn run(&self, args: &[&str]) -> (i32, String, String) {
         let output = self.command(args).output().unwrap();
@@ -172,7 +171,7 @@ impl Sandbox {
         (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
     }
 
-    /// Runs a program here, which must succeed.
+    /// Runs a shell script here, which must succeed.
     #[track_caller]
     pub(crate) fn sh(&self, script: &str) {
         let status = Command::new("sh").arg("-c").arg(script).current_dir(self.root()).status();
@@ -206,7 +205,7 @@ impl Lines {
     }
 }
 
-/// hotrun at work.
+/// A running hotrun.
 pub(crate) struct Hotrun {
     child: Child,
     lines: Arc<Lines>,
@@ -215,14 +214,13 @@ pub(crate) struct Hotrun {
 }
 
 impl Hotrun {
-    /// Waits for a line that holds this text, after the one that was waited for last.
+    /// Waits for a line that contains this text, after the last line waited for.
     #[track_caller]
     pub(crate) fn wait_for(&mut self, text: &str) -> String {
         self.wait_until(text, |line| line.contains(text))
     }
 
-    /// Waits for lines that hold these texts, in any order, after the one that was waited for
-    /// last.
+    /// Waits for lines that contain these texts, in any order, after the last line waited for.
     #[track_caller]
     pub(crate) fn wait_for_all(&mut self, texts: &[&str]) {
         let (first, mut last) = (self.seen, self.seen);
@@ -234,7 +232,7 @@ impl Hotrun {
         self.seen = last;
     }
 
-    /// Waits for a line that is this text.
+    /// Waits for a line that equals this text.
     #[track_caller]
     pub(crate) fn wait_for_line(&mut self, text: &str) {
         self.wait_until(text, |line| line == text);
@@ -262,12 +260,12 @@ impl Hotrun {
         pid_in(&line)
     }
 
-    /// All lines so far.
+    /// Returns all lines so far.
     pub(crate) fn output(&self) -> String {
         self.lines.all.lock().unwrap().join("\n")
     }
 
-    /// How many lines so far hold this text.
+    /// Returns how many lines so far contain this text.
     pub(crate) fn count(&self, text: &str) -> usize {
         self.lines.all.lock().unwrap().iter().filter(|line| line.contains(text)).count()
     }
@@ -291,17 +289,17 @@ impl Hotrun {
         kill(self.pid(), signal).unwrap();
     }
 
-    /// Its stdin, where that is a pipe.
+    /// Returns its stdin, if that is a pipe.
     pub(crate) fn stdin(&mut self) -> &mut impl Write {
         self.child.stdin.as_mut().unwrap()
     }
 
-    /// hotrun's own pid.
+    /// Returns hotrun's own pid.
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id().try_into().unwrap())
     }
 
-    /// Waits for hotrun's end.
+    /// Waits until hotrun exits.
     #[track_caller]
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let until = Instant::now() + PATIENCE;
@@ -314,23 +312,23 @@ impl Hotrun {
         }
     }
 
-    /// True as long as hotrun has not ended.
+    /// Returns true until hotrun has exited.
     pub(crate) fn is_running(&self) -> bool {
         is_alive(self.pid())
     }
 
-    /// Waits for the end of one of several hotruns in this sandbox; the others go on. Its exit
-    /// code (-1 after a signal), and its lines.
+    /// Waits until one of several hotruns in this sandbox exits, while the others continue. Returns
+    /// its exit code (-1 after a signal) and its lines.
     #[track_caller]
     pub(crate) fn ended(mut self) -> (i32, String) {
         let status = self.wait();
         let output = self.output();
-        // To drop it would end all that this sandbox has started.
+        // Dropping it would kill everything that this sandbox has started.
         std::mem::forget(self);
         (status.code().unwrap_or(-1), output)
     }
 
-    /// Asks hotrun to end, and sees that it ends well and leaves nothing behind.
+    /// Stops hotrun, and checks that it exits with code 0 and leaves no process behind.
     #[track_caller]
     pub(crate) fn end(mut self) -> String {
         self.signal(Signal::SIGINT);
@@ -340,7 +338,7 @@ impl Hotrun {
         self.output()
     }
 
-    /// Nothing that this sandbox started is alive.
+    /// Checks that no process of this sandbox is running.
     #[track_caller]
     pub(crate) fn leaves_nobody(&self) {
         let left = marked(&self.root);
@@ -352,13 +350,13 @@ impl Hotrun {
         for (pid, words) in self.everybody() {
             if words.starts_with(GUARDIAN) {
                 let sent = kill(pid, signal);
-                // It may have ended by itself.
+                // It may have exited by itself.
                 assert!(matches!(sent, Ok(()) | Err(Errno::ESRCH)), "{pid}: {sent:?}");
             }
         }
     }
 
-    /// Kills hotrun and its guardians in the same instant: none of them sees another's end.
+    /// Kills hotrun and its guardians at once, so that none of them can react.
     pub(crate) fn kill_with_guardians(&mut self) {
         self.signal(Signal::SIGSTOP);
         self.signal_guardians(Signal::SIGKILL);
@@ -366,12 +364,12 @@ impl Hotrun {
         self.wait();
     }
 
-    /// All that this sandbox has started and that is alive, with the command lines.
+    /// Returns all running processes of this sandbox, with their command lines.
     pub(crate) fn everybody(&self) -> Vec<(Pid, String)> {
         marked(&self.root)
     }
 
-    /// Those alive that this sandbox started, hotrun itself and its guardians left out.
+    /// Returns the running processes of this sandbox, except hotrun itself and its guardians.
     pub(crate) fn children(&self) -> Vec<Pid> {
         let own = self.pid();
         let all = marked(&self.root).into_iter();
@@ -390,14 +388,15 @@ impl Drop for Hotrun {
     }
 }
 
-/// The living processes with a sandbox's mark in their environment, and their command lines.
+/// Returns the running processes with a sandbox's mark in their environment, and their command
+/// lines.
 pub(crate) fn marked(root: &Path) -> Vec<(Pid, String)> {
     let mark = format!("{MARK}={}", root.display());
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let mut found = Vec::new();
     for entry in entries.flatten() {
         let Ok(pid) = entry.file_name().to_string_lossy().parse() else { continue };
-        // Where the main thread has ended, another knows.
+        // If the main thread has exited, another thread's files are readable.
         let read = |name: &str| {
             let threads = fs::read_dir(entry.path().join("task")).into_iter().flatten().flatten();
             let of_threads = threads.map(|thread| thread.path());
@@ -414,22 +413,22 @@ pub(crate) fn marked(root: &Path) -> Vec<(Pid, String)> {
     found
 }
 
-/// True while the process runs (a zombie does not, unless it has threads beside the main one).
+/// Returns true while the process runs. A zombie counts only if it has threads beside the main one.
 pub(crate) fn is_alive(pid: Pid) -> bool {
     let fields = stat(pid);
     let threads = fields.get(17).and_then(|threads| threads.parse().ok()).unwrap_or(0_u32);
     fields.first().is_some_and(|state| !matches!(state.as_str(), "Z" | "X") || threads > 1)
 }
 
-/// What the system tells of a process behind its name: its state, its parent and so on;
-/// nothing when it is gone.
+/// Returns the fields of `/proc/PID/stat` after the name: state, parent and so on. Empty if the
+/// process is gone.
 pub(crate) fn stat(pid: Pid) -> Vec<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let fields = stat.rsplit(')').next().unwrap_or_default();
     fields.split_whitespace().map(String::from).collect()
 }
 
-/// Those that have ended and that this process has not waited for.
+/// Returns the children of this process that have exited and were not waited for.
 pub(crate) fn zombies_of(parent: Pid) -> Vec<Pid> {
     let parent = parent.to_string();
     let all = fs::read_dir("/proc").unwrap().flatten();
@@ -439,7 +438,7 @@ pub(crate) fn zombies_of(parent: Pid) -> Vec<Pid> {
     pids.map(Pid::from_raw).filter(is_one).collect()
 }
 
-/// Waits until this is so.
+/// Waits until this condition is true.
 #[track_caller]
 pub(crate) fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     let until = Instant::now() + PATIENCE;
@@ -449,13 +448,13 @@ pub(crate) fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// The pid at the end of a line.
+/// Returns the pid at the end of a line.
 #[track_caller]
 pub(crate) fn pid_in(line: &str) -> Pid {
     Pid::from_raw(line.rsplit(' ').next().unwrap().parse().unwrap())
 }
 
-/// True when these programs are here; else says by name what is skipped.
+/// Returns true if these programs are installed; otherwise reports what is skipped.
 pub(crate) fn has(test: &str, programs: &[&str]) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let missing: Vec<_> = programs
@@ -468,7 +467,7 @@ pub(crate) fn has(test: &str, programs: &[&str]) -> bool {
     missing.is_empty()
 }
 
-/// True when this script succeeds; else says by name what is skipped.
+/// Returns true if this script succeeds; otherwise reports what is skipped.
 pub(crate) fn can(test: &str, script: &str) -> bool {
     let output = Command::new("sh").arg("-c").arg(script).output().unwrap();
     if !output.status.success() {
@@ -477,13 +476,13 @@ pub(crate) fn can(test: &str, script: &str) -> bool {
     output.status.success()
 }
 
-/// The number in this variable, by which a test is made longer or repeated, or this one.
+/// Returns the number in this variable, which makes a test longer or repeats it, or a default.
 #[track_caller]
 pub(crate) fn number_in(variable: &str, otherwise: u64) -> u64 {
     std::env::var(variable).map_or(otherwise, |number| number.parse().unwrap())
 }
 
-/// True when a test may fetch packages; else says by name what is skipped.
+/// Returns true if a test may download packages; otherwise reports what is skipped.
 pub(crate) fn may_fetch(test: &str) -> bool {
     let may = std::env::var_os("HOTRUN_TEST_ONLINE").is_some();
     if !may {
@@ -492,24 +491,24 @@ pub(crate) fn may_fetch(test: &str) -> bool {
     may
 }
 
-/// Says aloud, past the test runner's capture, that a test is skipped.
+/// Reports that a test is skipped, on the real stderr, which the test runner does not capture.
 pub(crate) fn skip(test: &str, why: &str) {
     let _ = std::io::stderr().write_all(format!("SKIPPED {test}: {why}\n").as_bytes());
 }
 
-/// What the files say that hotruns keep, where `XDG_RUNTIME_DIR` is this.
+/// Returns the contents of the files that running hotruns keep, if this is `XDG_RUNTIME_DIR`.
 pub(crate) fn runtime_files(runtime: &Path) -> Vec<String> {
     let files = fs::read_dir(runtime.join("hotrun")).unwrap().flatten();
     files.filter_map(|file| fs::read_to_string(file.path()).ok()).collect()
 }
 
-/// A port that is free now.
+/// Returns a port that is free now.
 pub(crate) fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
 }
 
-/// What a server on this port answers to `GET path`, as soon as there is one.
+/// Returns the answer of a server on this port to `GET path`, as soon as there is one.
 #[track_caller]
 pub(crate) fn get(port: u16, path: &str) -> String {
     let until = Instant::now() + PATIENCE;

@@ -1,4 +1,4 @@
-//! A terminal session, as a person types it: a real pseudoterminal.
+//! A terminal session on a real pseudoterminal, with input as typed by a user.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -17,18 +17,18 @@ use crate::sandbox::{
     PATIENCE, PIDS, SOON_READY, Sandbox, has, is_alive, marked, stat, wait_until,
 };
 
-/// What has been shown so far.
+/// The output so far.
 #[derive(Default)]
 struct Screen {
     text: Mutex<String>,
     changed: Condvar,
 }
 
-/// What runs on a terminal of its own.
+/// A process on its own terminal.
 pub(crate) struct Session {
     child: Child,
     keyboard: File,
-    /// The other side, by which the modes are read, and the window is resized.
+    /// The terminal's side, for reading its modes.
     terminal: File,
     screen: Arc<Screen>,
     seen: usize,
@@ -36,12 +36,12 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// hotrun, alone on a terminal.
+    /// Starts hotrun alone on a terminal.
     pub(crate) fn of_hotrun(project: &Sandbox) -> Self {
         Self::start(project, &[env!("CARGO_BIN_EXE_hotrun"), SOON_READY, PIDS])
     }
 
-    /// A shell with job control, in which `hotrun` is a command.
+    /// Starts a shell with job control, in which `hotrun` is a command.
     pub(crate) fn of_shell(project: &Sandbox, shell: &[&str]) -> Self {
         let mut session = Self::start(project, shell);
         let hotrun = env!("CARGO_BIN_EXE_hotrun");
@@ -52,8 +52,8 @@ impl Session {
         session
     }
 
-    /// Has the shell bring hotrun to the foreground. What is typed before the shell says so may be
-    /// for its own next line (zsh reads ahead).
+    /// Makes the shell bring hotrun to the foreground. Input typed before the shell confirms this
+    /// may reach the shell itself, since zsh reads ahead.
     #[track_caller]
     pub(crate) fn foreground(&mut self) {
         self.send("fg\n");
@@ -66,7 +66,7 @@ impl Session {
         let mut command = project.program("setsid", &["--ctty", "--wait"]);
         command.args(words).env("TERM", "xterm-256color");
         let side = || pty.slave.try_clone().unwrap();
-        // Of a session of its own it becomes the leader, so it must not lead a group.
+        // It becomes the leader of its own session, so it must not lead a process group.
         let child = command.stdin(side()).stdout(side()).stderr(side()).spawn().unwrap();
         let screen = Arc::new(Screen::default());
         let (shown, mut master) = (Arc::clone(&screen), File::from(pty.master));
@@ -88,8 +88,7 @@ impl Session {
         self.keyboard.write_all(text.as_bytes()).unwrap();
     }
 
-    /// Waits until this is shown, after what was waited for last. What was shown up to its
-    /// end.
+    /// Waits for this text, after the last text waited for. Returns the output up to its end.
     #[track_caller]
     pub(crate) fn wait_for(&mut self, text: &str) -> String {
         let until = Instant::now() + PATIENCE;
@@ -106,7 +105,7 @@ impl Session {
         }
     }
 
-    /// The number at the end of what this begins.
+    /// Returns the number between this text and the end of the line.
     #[track_caller]
     pub(crate) fn pid_after(&mut self, text: &str) -> Pid {
         self.wait_for(text);
@@ -122,7 +121,7 @@ impl Session {
         wait_for_state(Pid::from_raw(pid), 'S');
     }
 
-    /// Ends the shell, when what runs in it has ended.
+    /// Exits the shell, once the program that runs in it has exited.
     #[track_caller]
     pub(crate) fn leave_shell(&mut self) {
         self.wait_for("$ ");
@@ -130,7 +129,7 @@ impl Session {
         self.ends_with(0);
     }
 
-    /// hotrun, in a shell.
+    /// Returns the pid of hotrun, in a shell.
     pub(crate) fn hotrun(&self) -> Pid {
         let hotrun = env!("CARGO_BIN_EXE_hotrun");
         marked(&self.root).iter().find(|(_, words)| words.starts_with(hotrun)).unwrap().0
@@ -140,7 +139,7 @@ impl Session {
         self.screen.text.lock().unwrap().clone()
     }
 
-    /// Waits for the end of what was started, and sees that nobody and nothing is left.
+    /// Waits until the process exits with this code, and checks that nothing is left behind.
     #[track_caller]
     pub(crate) fn ends_with(&mut self, code: i32) {
         let until = Instant::now() + PATIENCE;
@@ -157,7 +156,7 @@ impl Session {
         assert!(left.is_empty(), "{left:?}\n{}", self.shown());
     }
 
-    /// The terminal has the modes in which a shell leaves it to a program.
+    /// Checks that the terminal has the modes that a shell sets for a program.
     #[track_caller]
     pub(crate) fn is_as_it_was(&self) {
         let modes = tcgetattr(&self.terminal).unwrap().local_flags;
@@ -165,7 +164,7 @@ impl Session {
         assert!(modes.contains(usual), "{modes:?}\n{}", self.shown());
     }
 
-    /// Waits until the modes are those.
+    /// Waits until the terminal is in canonical mode, or no longer is.
     #[track_caller]
     pub(crate) fn wait_for_modes(&self, is_canonical: bool) {
         let until = Instant::now() + PATIENCE;
@@ -195,7 +194,7 @@ impl Drop for Session {
     }
 }
 
-/// True when the programs of a session are here; else says by name what is skipped.
+/// Returns true if the programs of a session are installed; otherwise reports what is skipped.
 pub(crate) fn can(test: &str) -> bool {
     has(test, &["setsid", "bash", "stty"])
 }

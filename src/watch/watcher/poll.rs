@@ -16,11 +16,11 @@ use crate::watch::native::{Moment, Outcome};
 use crate::watch::scanner::{Judge, Scanner, Seen};
 use crate::watch::walk;
 
-/// A look comes so much later than what it finds.
-const LATE: Duration = Duration::from_secs(3);
+/// Maximum delay between a change and the scan that finds it.
+const MAX_SCAN_DELAY: Duration = Duration::from_secs(3);
 
 impl Watcher {
-    /// Says once of each kind of file system that it tells of no changes.
+    /// Returns true if the file system sends no events. Reports each kind of file system once.
     pub(super) fn is_silent(&mut self, directory: &Path) -> bool {
         use std::os::unix::fs::MetadataExt;
         let Ok(meta) = directory.metadata() else { return false };
@@ -42,7 +42,7 @@ impl Watcher {
         true
     }
 
-    /// The scanner asks what matters.
+    /// Lends the scanner the state that decides what matters.
     pub(super) fn with_scanner<T>(
         &mut self,
         look: impl FnOnce(&mut Scanner, &Judging<'_>) -> T,
@@ -91,7 +91,7 @@ impl Watcher {
     }
 
     fn see_polled(&mut self, path: &Path, change: Change, at: Instant) {
-        self.reread_if_needed(path, Moment::now().wall - LATE);
+        self.reread_if_needed(path, Moment::now().wall - MAX_SCAN_DELAY);
         if self.waypoints.contains(path) {
             self.links_lead_elsewhere(at);
         }
@@ -105,7 +105,8 @@ impl Watcher {
         }
     }
 
-    /// The limit may have been raised, or another program may have ended.
+    /// Watches directories beyond the limit, which may have been raised, or freed by another
+    /// program.
     fn watch_over_limit(&mut self) {
         while let Some(directory) = self.over_limit.first().cloned() {
             if self.watch(&directory) == Outcome::OverLimit {
@@ -141,7 +142,7 @@ impl Watcher {
     }
 }
 
-/// What the scanner asks.
+/// Decides for the scanner what matters.
 pub(super) struct Judging<'a> {
     filter: &'a Filter,
     ignores: &'a Ignores,
@@ -161,7 +162,7 @@ impl Judge for Judging<'_> {
     }
 
     fn is_new(&self, directory: &Path) -> bool {
-        // A directory that is watched for some of its files says nothing of those in it.
+        // A directory that is watched for certain files does not make its subdirectories matter.
         let is_in_tree = directory.parent().is_some_and(|around| self.tree.contains(around));
         let scope = self.ignores.around(directory).map(Arc::as_ref);
         is_in_tree

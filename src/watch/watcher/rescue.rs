@@ -1,5 +1,5 @@
-//! What was not seen is found: by comparing times after events were lost, and by waiting
-//! for what is not there.
+//! Finds changes that were not seen: by comparing times after events were lost, and by waiting for
+//! directories that do not exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
@@ -17,18 +17,17 @@ use crate::watch::mounts;
 use crate::watch::native::{Above, Outcome};
 use crate::watch::walk::{Counts, Place};
 
-/// How often it is looked whether a directory is back, where no event will tell.
-const LOOK_FOR_ABSENT: Duration = Duration::from_secs(1);
+/// Interval for polling a missing directory where no event reports it.
+const ABSENT_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Watcher {
-    /// Something happened that nobody told. Watches what is there now, and finds by the
-    /// files' own stamps what has changed since `cut`: so many paths.
+    /// Recovers from changes without events. Watches everything again, and finds by timestamps what
+    /// has changed since `cut`. Returns the number of changed paths.
     pub(super) fn recover(&mut self, cut: SystemTime) -> usize {
         self.burst.lose();
         self.ignores = Ignores::new(self.filter.watch().gitignore);
         let before = std::mem::take(&mut self.tree);
-        // A directory may have been replaced unseen, and what watches it would be taken for
-        // alive.
+        // A directory may have been replaced, and its watch would wrongly count as working.
         self.renew_native();
         let known = self.burst.len();
         self.stand(Counts::Lost(cut, &before));
@@ -38,7 +37,7 @@ impl Watcher {
         self.burst.len() - known
     }
 
-    /// True for a mount that lies in what is watched, or around it.
+    /// Returns true for a mount inside or above what is watched.
     pub(super) fn concerns(&self, mount: &Path) -> bool {
         let watch = self.filter.watch();
         let all = watch.roots.iter().chain(watch.outside());
@@ -58,7 +57,7 @@ impl Watcher {
         self.is_another_file_system(&changed);
     }
 
-    /// File systems were unmounted; the table of mounts may look as it did before.
+    /// Handles unmounted file systems, for which the table of mounts may look unchanged.
     pub(super) fn look_at_unmounted(&mut self) {
         let places = std::mem::take(&mut self.unmounted);
         let is_top = |place: &PathBuf| !place.ancestors().skip(1).any(|one| places.contains(one));
@@ -79,7 +78,7 @@ impl Watcher {
             let was_watched = self.tree.contains(place);
             concerned |= !self.forget(place).is_empty()
                 || self.absent.iter().any(|one| one.starts_with(place));
-            // What was in it is not there any more.
+            // The previous contents of the mount point are gone.
             if was_watched && !self.filter.watch().roots.contains(place) {
                 self.see(place, Change::Gone, Instant::now());
             }
@@ -92,7 +91,8 @@ impl Watcher {
         }
     }
 
-    /// Where the roots and single files lie is remembered, and watched from above.
+    /// Records the identities of the roots and the directories of single files, and watches the
+    /// directories above them.
     pub(super) fn set_anchors(&mut self) {
         let filter = Arc::clone(&self.filter);
         let watch = filter.watch();
@@ -114,7 +114,7 @@ impl Watcher {
         }
     }
 
-    /// Something around may have been deleted, moved or replaced.
+    /// Handles a possible deletion, move or replacement of a directory above the watched ones.
     pub(super) fn look_at_anchors(&mut self) {
         let is_other =
             |(place, before): &(&PathBuf, &Option<Identity>)| identity(place) != **before;
@@ -129,7 +129,7 @@ impl Watcher {
         }
         let cut = coarse_now();
         self.drain();
-        // What it watched has gone with them.
+        // The directories that it watched are gone.
         self.above = None;
         self.recover(cut);
         let roots = &self.filter.watch().roots;
@@ -142,7 +142,7 @@ impl Watcher {
         self.tell_absent();
     }
 
-    // What is not there
+    // Missing paths
 
     pub(super) fn tell_absent(&self) {
         for root in self.filter.watch().roots.iter().filter(|root| self.absent.contains(*root)) {
@@ -150,7 +150,7 @@ impl Watcher {
         }
     }
 
-    /// Watches the nearest directories around what is not there.
+    /// Watches the nearest existing directories above the missing paths.
     pub(super) fn watch_for_absent(&mut self) {
         let wanted = self.absent.iter().filter_map(|path| around(path));
         let wanted: BTreeSet<PathBuf> = wanted.map(Path::to_owned).collect();
@@ -163,19 +163,19 @@ impl Watcher {
         for outpost in wanted {
             is_watched &= self.watch(&outpost) == Outcome::Watched && !self.is_silent(&outpost);
         }
-        // It may have come before its surroundings were watched, or cannot be watched.
+        // It may have appeared before the directory was watched, or cannot be watched.
         is_watched &= !self.absent.iter().any(|path| path.exists());
-        self.look_for_absent = (!is_watched).then(|| Instant::now() + LOOK_FOR_ABSENT);
+        self.look_for_absent = (!is_watched).then(|| Instant::now() + ABSENT_POLL_INTERVAL);
     }
 
-    /// This may be news of something that is not there.
+    /// Returns true if an event for this path may concern a missing path.
     pub(super) fn concerns_absent(&self, path: &Path) -> bool {
         !self.absent.is_empty()
             && (path.parent().is_some_and(|parent| self.outposts.contains(parent))
                 || self.outposts.contains(path))
     }
 
-    /// Is something there again?
+    /// Checks whether missing paths exist again.
     pub(super) fn look_for_absent(&mut self) {
         let back: Vec<PathBuf> = self.absent.iter().filter(|path| path.exists()).cloned().collect();
         for path in &back {
@@ -189,7 +189,7 @@ impl Watcher {
             let scope = self.ignores.around(path).cloned();
             let place = Place { path: path.clone(), scope, is_whole: false };
             self.adopt(vec![place], Counts::All);
-            // It may be gone again, or closed to us.
+            // It may be gone again, or unreadable.
             if self.is_there(path) {
                 self.absent.remove(path);
                 let path = printable(path);
@@ -212,7 +212,7 @@ impl Watcher {
     }
 }
 
-/// The nearest directory around something that is not there.
+/// Returns the nearest existing directory above a missing path.
 fn around(path: &Path) -> Option<&Path> {
     path.ancestors().skip(1).find(|place| place.is_dir())
 }

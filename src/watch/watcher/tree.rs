@@ -1,4 +1,4 @@
-//! The tree: which directories are watched, and how they come to be.
+//! The tree: adds and removes watched directories.
 
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
@@ -16,11 +16,11 @@ use crate::watch::native::{Native, Outcome, Refused};
 use crate::watch::walk::{self, Companion, Counts, Listing, Look, Place, walk};
 use crate::watch::{mounts, tops};
 
-/// More watches than these are not taken away one by one.
-const MOST_UNWATCHED: usize = 64;
+/// Maximum number of watches that are removed one by one.
+const MAX_UNWATCHED: usize = 64;
 
 impl Watcher {
-    /// Watches all that is to be watched.
+    /// Watches everything that is configured.
     pub(super) fn stand(&mut self, counts: Counts<'_>) -> Found {
         let filter = Arc::clone(&self.filter);
         let watch = filter.watch();
@@ -41,7 +41,7 @@ impl Watcher {
         for file in watch.outside().filter(|file| file.exists() && !file.is_dir()) {
             self.watch_file(file, counts);
         }
-        // One that is reached through a link to a directory is not found by walking.
+        // A file that is reached through a link to a directory is not found by the walk.
         let rules = watch.rules.iter().flat_map(|rule| &rule.include_files);
         for file in watch.include_files.iter().chain(rules).filter(|file| file.exists()) {
             self.follow_file(file);
@@ -60,12 +60,12 @@ impl Watcher {
         found
     }
 
-    /// True for a single file that exists, and a directory that is watched.
+    /// Returns true for a single file that exists, and for a directory that is watched.
     pub(super) fn is_there(&self, path: &Path) -> bool {
         if path.is_dir() { self.tree.contains(path) } else { path.exists() }
     }
 
-    /// A single file, wherever it lies.
+    /// Watches a single file, wherever it lies.
     pub(super) fn watch_file(&mut self, file: &Path, counts: Counts<'_>) {
         if let Some(directory) = file.parent() {
             self.watch_beside(directory);
@@ -87,7 +87,8 @@ impl Watcher {
         }
     }
 
-    /// Files that came into a package's directory, outside of every root, after it was listed.
+    /// Counts files as changed that were added to a package's directory, outside of every root,
+    /// after it was listed.
     fn count_new_files(&mut self, directory: &Path, counts: Counts<'_>) {
         let cut = match counts {
             Counts::Since(cut) | Counts::New(cut, ..) | Counts::Lost(cut, _) => cut,
@@ -104,7 +105,7 @@ impl Watcher {
         }
     }
 
-    /// A directory that is watched for certain files in it alone.
+    /// Watches a directory only for certain files in it.
     fn watch_beside(&mut self, directory: &Path) {
         if self.tree.contains(directory) {
             return;
@@ -115,7 +116,7 @@ impl Watcher {
         }
     }
 
-    /// If this is a link whose file is to be seen here: saves of that file are.
+    /// Counts saves of the target as saves of this link, if it is a link to follow.
     pub(super) fn follow_file(&mut self, link: &Path) {
         if let Some(target) = walk::followed_file(link, &self.filter) {
             self.follow(link, &target);
@@ -123,12 +124,12 @@ impl Watcher {
     }
 
     pub(super) fn follow(&mut self, link: &Path, target: &Path) {
-        // Before its directory is looked at for the first time, if that is polled.
+        // Comes before the first scan of its directory, if that is polled.
         self.links.insert(target.to_owned(), link.to_owned());
         for waypoint in walk::waypoints(link) {
             let base = &self.filter.watch().base;
             let Some(directory) = waypoint.parent().map(Path::to_owned) else { continue };
-            // What lies above the project does not change while it is worked on.
+            // Directories above the project are not expected to change.
             if directory == *base || !base.starts_with(&directory) {
                 self.watch_beside(&directory);
                 self.scanner.know(&waypoint);
@@ -141,8 +142,8 @@ impl Watcher {
         }
     }
 
-    /// A file that lies in a directory which is followed is told by the name that it has
-    /// there: of several names of one directory the system knows only one.
+    /// Maps files in a followed directory to their configured names. The system reports a
+    /// directory's events under only one of its names.
     fn know_aliases(&mut self) {
         if self.followed.is_empty() {
             return;
@@ -164,7 +165,7 @@ impl Watcher {
         self.links.extend(aliases);
     }
 
-    /// Watches these directories and all below them, and notes what counts as changed.
+    /// Watches these directories and all below them, and records what counts as changed.
     pub(super) fn adopt(&mut self, tops: Vec<Place>, counts: Counts<'_>) -> Found {
         let filter = Arc::clone(&self.filter);
         let look = Look { filter: &filter, gitignore: self.ignores.is_enabled(), counts };
@@ -212,7 +213,7 @@ impl Watcher {
             return self.look_at_anchors();
         }
         self.directory_disappeared(&directory, at);
-        // Another may be in its place already.
+        // Another directory may already be in its place.
         if is_directory(&directory) {
             self.unwatch(&directory);
             self.directory_appeared(&directory);
@@ -220,7 +221,7 @@ impl Watcher {
         self.feed(event);
     }
 
-    /// Counts as all the files in it, whose names nobody knows any more: it is named itself.
+    /// Counts the directory as saved, in place of its files, whose names are no longer known.
     pub(super) fn directory_disappeared(&mut self, directory: &Path, at: Instant) {
         let below = self.forget(directory);
         self.burst.lose_below(directory);
@@ -233,8 +234,9 @@ impl Watcher {
         }
     }
 
-    /// The directory and all below it are not watched any more: which were. (The operating
-    /// system, and `notify` with it, knows of what was deleted or moved away.)
+    /// Removes the directory and all below it from the tree, and returns which they were. The
+    /// operating system and `notify` have already removed the watches if it was deleted or moved
+    /// away.
     pub(super) fn forget(&mut self, directory: &Path) -> Vec<PathBuf> {
         let from = (Bound::Included(directory), Bound::Unbounded);
         let below = self.tree.range::<Path, _>(from);
@@ -250,9 +252,9 @@ impl Watcher {
         below
     }
 
-    /// What is ignored has changed at this time: watches what is to be watched now, and no
-    /// more, and finds what has changed since and would not have mattered before: by this
-    /// filter, if it is another one.
+    /// Adapts to changed ignore patterns, or to another filter. Adds and removes watches, and finds
+    /// what has changed since `cut` and did not matter before, by the `former` filter if there is
+    /// one.
     pub(super) fn watch_anew(&mut self, cut: SystemTime, former: Option<&Filter>) {
         self.look_a_last_time();
         self.ignores = Ignores::new(self.filter.watch().gitignore);
@@ -266,12 +268,12 @@ impl Watcher {
         let removed: Vec<&PathBuf> =
             before.iter().filter(|directory| !self.needs(directory)).collect();
         for directory in removed.iter().copied() {
-            // What was just written there is none of the program's, as it turns out.
+            // Its recent changes turned out not to belong to the program.
             if walk::foreign(directory, &self.filter).is_some() {
                 self.burst.drop_below(directory);
             }
         }
-        if removed.len() <= MOST_UNWATCHED {
+        if removed.len() <= MAX_UNWATCHED {
             for directory in removed {
                 self.unwatch(directory);
             }
@@ -286,14 +288,14 @@ impl Watcher {
         self.stand(Counts::Since(cut));
     }
 
-    /// True for a directory that is watched for whatever reason.
+    /// Returns true for a directory that is watched for any reason.
     pub(super) fn needs(&self, directory: &Path) -> bool {
         self.tree.contains(directory)
             || self.beside.contains(directory)
             || self.outposts.contains(directory)
     }
 
-    /// What is polled may be others from now on: finds what has changed among those so far.
+    /// Scans all polled directories once more, before others are polled.
     fn look_a_last_time(&mut self) {
         let seen = self.with_scanner(|scanner, judge| scanner.clear(judge));
         self.over_limit.clear();
@@ -315,16 +317,16 @@ impl Watcher {
         self.mounted = mounts::mounted(|place| self.concerns(place));
     }
 
-    /// All that has happened so far has been read, or else there is nothing to read.
+    /// Waits until all events so far have been read.
     pub(super) fn drain(&mut self) {
         if let Some(native) = &mut self.native {
             native.drain();
         }
     }
 
-    /// A new watcher of the operating system, which watches nothing yet.
+    /// Replaces the operating system's watcher by a new one, which watches nothing yet.
     pub(super) fn renew_native(&mut self) {
-        // The old one goes first: both together may be more than the limit.
+        // The old one is dropped first, since both together may exceed the limit.
         self.native = None;
         self.outposts.clear();
         if self.filter.watch().backend == Backend::Poll {
@@ -344,10 +346,10 @@ impl Watcher {
     }
 }
 
-/// Goes along when a tree is adopted.
+/// Watches the directories of a walk, and records what it finds.
 struct Adopting<'a> {
     watcher: &'a mut Watcher,
-    /// It has just appeared.
+    /// Whether the tree has just appeared.
     is_new: bool,
     refused: Refused,
     found: Found,
@@ -393,7 +395,7 @@ impl Companion for Adopting<'_> {
             watcher.over_limit.insert(listing.path.clone());
         }
         watcher.special.extend(listing.special);
-        // Before the first look at the directory, if it is polled.
+        // Comes before the first scan of the directory, if it is polled.
         for (link, target) in listing.links {
             watcher.follow(&link, &target);
         }

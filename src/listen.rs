@@ -78,7 +78,7 @@ struct Open {
     file: Option<SocketFile>,
     /// Reports when a process shuts the socket down.
     alarm: Option<Alarm>,
-    told: Option<Repair>,
+    reported: Option<Repair>,
 }
 
 impl Listeners {
@@ -209,8 +209,8 @@ impl Listeners {
             if !matches!(repair, Repair::Failed(_)) {
                 one.watch(&self.inbox);
             }
-            if one.told.as_ref() != Some(&repair) {
-                one.told = Some(repair.clone());
+            if one.reported.as_ref() != Some(&repair) {
+                one.reported = Some(repair.clone());
                 news.push((one.bound.clone(), repair));
             }
         }
@@ -400,7 +400,7 @@ fn open(listen: &Listen) -> Result<Open, NotOpened> {
     let (fd, file) =
         opened().map_err(|error| NotOpened { address: listen.address.clone(), error })?;
     let socket = inherited(listen, fd);
-    Ok(Open { listen: listen.clone(), bound, socket, file, alarm: None, told: None })
+    Ok(Open { listen: listen.clone(), bound, socket, file, alarm: None, reported: None })
 }
 
 fn inherited(listen: &Listen, fd: OwnedFd) -> Rc<Inherited> {

@@ -309,11 +309,11 @@ impl Watcher {
                 (deadline, runs) = (None, None);
                 let found = found.take().unwrap_or_else(|| ports::of_app(pid.get()));
                 if !found.own.is_empty() {
-                    self.tell(Message::Listens(self.proc, found.ports()));
+                    self.send(Message::Listens(self.proc, found.ports()));
                 }
                 let address = self.address(&found);
-                self.tell(Message::Serves(self.proc, address, found.served()));
-                self.tell(Event::Ready(self.proc).into());
+                self.send(Message::Serves(self.proc, address, found.served()));
+                self.send(Event::Ready(self.proc).into());
             }
             let lives = is_ready || runs.is_none() && !is_configured;
             let proven = (lives && !is_proven).then_some(began + PROVEN_AFTER);
@@ -332,29 +332,29 @@ impl Watcher {
                 () = at(deadline) => {
                     deadline = None;
                     let missing = self.missing(seen, &why.borrow());
-                    self.tell(Message::Unready(self.proc, missing));
+                    self.send(Message::Unready(self.proc, missing));
                 }
                 () = at(runs) => {
                     runs = None;
                     if self.expected.mode == Mode::Handover {
-                        self.tell(Message::Assumed(self.proc));
+                        self.send(Message::Assumed(self.proc));
                     }
-                    self.tell(Event::Running(self.proc).into());
+                    self.send(Event::Running(self.proc).into());
                 }
                 () = at(proven) => {
                     is_proven = true;
-                    self.tell(Event::Proven(self.proc).into());
+                    self.send(Event::Proven(self.proc).into());
                 }
                 () = at(status.due()) => {
                     if let Some(text) = status.take() {
-                        self.tell(Message::Status(self.proc, text));
+                        self.send(Message::Status(self.proc, text));
                     }
                 }
                 () = quota.renewed() => {}
                 // After the timers, which an app that floods the socket would otherwise delay.
-                text = self.hear(), if !quota.is_used_up() => {
+                text = self.next_message(), if !quota.is_used_up() => {
                     quota.used += 1;
-                    self.take_in(&text, &mut seen, &mut status, &mut deadline);
+                    self.handle_message(&text, &mut seen, &mut status, &mut deadline);
                 }
             }
         }
@@ -365,7 +365,7 @@ impl Watcher {
     }
 
     /// Handles everything in one message. The last of repeated assignments counts.
-    fn take_in(
+    fn handle_message(
         &self,
         message: &str,
         seen: &mut Seen,
@@ -380,7 +380,7 @@ impl Watcher {
                 Some(("MAINPID", pid)) => main_pid = pid.parse().ok(),
                 Some(("STOPPING", "1")) if !seen.stopping => {
                     seen.stopping = true;
-                    self.tell(Message::Stopping(self.proc));
+                    self.send(Message::Stopping(self.proc));
                 }
                 Some(("EXTEND_TIMEOUT_USEC", more)) => {
                     extension = more.parse().ok().map(Duration::from_micros);
@@ -389,7 +389,7 @@ impl Watcher {
             }
         }
         if let Some(pid) = main_pid {
-            self.tell(Message::MainPid(self.proc, pid));
+            self.send(Message::MainPid(self.proc, pid));
         }
         let Some(more) = extension.map(|more| more.min(MAX_EXTENSION)) else { return };
         let later = Instant::now() + more;
@@ -397,10 +397,10 @@ impl Watcher {
             *deadline = later;
             if !std::mem::replace(&mut seen.extended, true) {
                 let notice = Notice::Extended { app: self.proc, more, to_end: false };
-                self.tell(Message::Say(notice));
+                self.send(Message::Say(notice));
             }
         }
-        self.tell(Message::Extend(self.proc, more));
+        self.send(Message::Extend(self.proc, more));
     }
 
     fn is_enough(&self, seen: Seen) -> bool {
@@ -432,7 +432,7 @@ impl Watcher {
     }
 
     /// Returns the next message. Never returns if there is no socket.
-    async fn hear(&self) -> String {
+    async fn next_message(&self) -> String {
         let Some(socket) = &self.socket else { return pending().await };
         loop {
             if socket.readable().await.is_err() {
@@ -548,7 +548,7 @@ impl Watcher {
             *why.borrow_mut() = format!("{what}: {}", failure.why);
             // A problem that will hardly resolve itself is reported at once.
             if pause == POLL_INTERVAL && failure.is_unknown_name {
-                self.tell(Message::Say(Notice::Warning(format!(
+                self.send(Message::Say(Notice::Warning(format!(
                     "[ready] {what}: the host name {} cannot be resolved, so the program may never be ready",
                     target.host
                 ))));
@@ -568,7 +568,7 @@ impl Watcher {
         is_its_own.then_some(()).ok_or_else(|| Failure::of("the new program does not listen there"))
     }
 
-    fn tell(&self, message: Message) {
+    fn send(&self, message: Message) {
         // The inbox closes when hotrun exits.
         let _ = self.inbox.send(message);
     }
@@ -669,7 +669,7 @@ mod tests {
                 let watcher = Watcher { proc: Proc(1), expected, inbox, socket: None };
                 let (mut seen, mut status) = (Seen::default(), Status::default());
                 let mut deadline = Some(Instant::now());
-                watcher.take_in(
+                watcher.handle_message(
                     &String::from_utf8_lossy(text),
                     &mut seen,
                     &mut status,

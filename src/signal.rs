@@ -51,19 +51,19 @@ pub(crate) fn listen(inbox: &UnboundedSender<Message>) -> Result<()> {
         }
         #[cfg(target_os = "linux")]
         if name == Name::SIGTSTP {
-            tell_of_pending(name, meaning, inbox.clone())?;
+            forward_pending(name, meaning, inbox.clone())?;
             continue;
         }
         let signals = signal(SignalKind::from_raw(name as i32))
             .map_err(|error| Error::failed("cannot listen for signals", error))?;
-        tokio::spawn(tell(signals, meaning, inbox.clone()));
+        tokio::spawn(forward(signals, meaning, inbox.clone()));
     }
     Ok(())
 }
 
 /// Reports a blocked signal, and leaves it pending.
 #[cfg(target_os = "linux")]
-fn tell_of_pending(name: Name, meaning: Meaning, inbox: UnboundedSender<Message>) -> Result<()> {
+fn forward_pending(name: Name, meaning: Meaning, inbox: UnboundedSender<Message>) -> Result<()> {
     let failed = |error| Error::failed("cannot listen for signals", error);
     let mut signals = SigSet::empty();
     signals.add(name);
@@ -82,7 +82,7 @@ fn tell_of_pending(name: Name, meaning: Meaning, inbox: UnboundedSender<Message>
     Ok(())
 }
 
-async fn tell(mut signals: Signal, meaning: Meaning, inbox: UnboundedSender<Message>) {
+async fn forward(mut signals: Signal, meaning: Meaning, inbox: UnboundedSender<Message>) {
     while signals.recv().await.is_some() {
         let times = if let Meaning::End(times) = meaning { times } else { 1 };
         for _ in 0..times {

@@ -70,7 +70,7 @@ impl Watch {
         let on_mount = move || mounts.send(Input::Mounts).is_ok();
         let thread = |name: &str| thread::Builder::new().name(name.to_owned());
         thread("mounts")
-            .spawn(move || mounts::tell(on_mount))
+            .spawn(move || mounts::report_changes(on_mount))
             .and_then(|_| {
                 thread("watch").spawn(move || {
                     let _last_word = LastWord(inbox.clone());

@@ -83,7 +83,7 @@ const TABLE: &str = "/proc/self/mountinfo";
 
 /// Calls `changed` whenever something is mounted or unmounted, for which there are no file events,
 /// until it returns false. Only on Linux.
-pub(super) fn tell(mut changed: impl FnMut() -> bool) {
+pub(super) fn report_changes(mut changed: impl FnMut() -> bool) {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use std::os::fd::AsFd;
     let Ok(table) = std::fs::File::open(TABLE) else { return };

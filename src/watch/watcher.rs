@@ -81,7 +81,7 @@ pub(super) struct Watcher {
     inbox: UnboundedSender<Message>,
     /// The files whose content is read at the start.
     snapshot: Option<Snapshot>,
-    told: Told,
+    reported: Reported,
 }
 
 /// The device and inode of a directory, which a rename does not change.
@@ -89,7 +89,7 @@ type Identity = (u64, u64);
 
 /// What was reported, and is not to be repeated.
 #[derive(Debug, Default)]
-struct Told {
+struct Reported {
     limit: bool,
     silent: HashSet<&'static str>,
 }
@@ -131,7 +131,7 @@ impl Watcher {
             to_self,
             inbox,
             snapshot: None,
-            told: Told::default(),
+            reported: Reported::default(),
         }
     }
 
@@ -140,7 +140,7 @@ impl Watcher {
         self.mounted = mounts::mounted(|place| self.concerns(place));
         self.renew_native();
         self.snapshot = Some(Snapshot::default());
-        let found = self.stand(Counts::Since(began));
+        let found = self.watch_everything(Counts::Since(began));
         if self.tree.is_empty() {
             let base = self.filter.watch().base.display();
             let error = Error::failed(base, "nothing here can be watched")
@@ -176,14 +176,14 @@ impl Watcher {
                 Some(at) => inputs.recv_timeout(at.saturating_duration_since(now)),
             };
             match received {
-                Ok(input) => self.hear(input),
+                Ok(input) => self.handle(input),
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,
             }
             // A storm of events must not delay the deadlines, nor be slowed down by checking them
             // after each event.
             for input in inputs.try_iter().take(MAX_INPUTS) {
-                self.hear(input);
+                self.handle(input);
             }
             if self.inbox.is_closed() {
                 return;
@@ -197,7 +197,7 @@ impl Watcher {
         }
     }
 
-    fn hear(&mut self, input: Input) {
+    fn handle(&mut self, input: Input) {
         match input {
             Input::Raw(moment, Ok(event)) => {
                 self.reading.saw(moment.wall);
@@ -524,7 +524,7 @@ impl Watcher {
 
     fn fail(&mut self, error: &notify::Error) {
         if matches!(error.kind, ErrorKind::MaxFilesWatch) {
-            self.tell_limit();
+            self.report_limit();
         } else {
             tracing::warn!(%error, "watching");
         }

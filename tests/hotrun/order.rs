@@ -1,4 +1,4 @@
-//! The order of the modules, as `lib.rs` declares it, is the order of who uses whom.
+//! Checks that each module uses only modules below it in `lib.rs`.
 
 use std::collections::HashMap;
 use std::fs;

@@ -32,7 +32,7 @@ impl Watcher {
             return false;
         }
         let Some(name) = self.mounts.silent(device, directory) else { return false };
-        if self.told.silent.insert(name) {
+        if self.reported.silent.insert(name) {
             self.say(format!(
                 "{} lies in a file system ({name}) that does not tell of every change, so it is \
                  polled (watch.backend = \"native\": do not)",
@@ -117,14 +117,14 @@ impl Watcher {
             self.scanner.forget(&directory);
             self.take_seen(seen);
             if self.over_limit.is_empty() {
-                self.told.limit = false;
+                self.reported.limit = false;
                 self.say("there are watches for all directories now".to_owned());
             }
         }
     }
 
-    pub(super) fn tell_limit(&mut self) {
-        if self.native.is_none() || std::mem::replace(&mut self.told.limit, true) {
+    pub(super) fn report_limit(&mut self) {
+        if self.native.is_none() || std::mem::replace(&mut self.reported.limit, true) {
             return;
         }
         let limit = limit().map_or_else(String::new, |limit| {

@@ -30,7 +30,7 @@ impl Watcher {
         // A directory may have been replaced, and its watch would wrongly count as working.
         self.renew_native();
         let known = self.burst.len();
-        self.stand(Counts::Lost(cut, &before));
+        self.watch_everything(Counts::Lost(cut, &before));
         let (tree, beside) = (&self.tree, &self.beside);
         self.scanner.retain(|directory| tree.contains(directory) || beside.contains(directory));
         self.over_limit.retain(|directory| tree.contains(directory));
@@ -87,7 +87,7 @@ impl Watcher {
             self.recover(cut);
             let places = name_paths(places, &self.filter.watch().base);
             self.say(format!("something else is mounted at {places}; all in it counts as changed"));
-            self.tell_absent();
+            self.report_absent();
         }
     }
 
@@ -139,12 +139,12 @@ impl Watcher {
                 self.say(format!("{root} was replaced; all that is in it counts as changed"));
             }
         }
-        self.tell_absent();
+        self.report_absent();
     }
 
     // Missing paths
 
-    pub(super) fn tell_absent(&self) {
+    pub(super) fn report_absent(&self) {
         for root in self.filter.watch().roots.iter().filter(|root| self.absent.contains(*root)) {
             self.say(format!("{} is gone; hotrun waits until it is there again", printable(root)));
         }

@@ -21,7 +21,7 @@ const MAX_UNWATCHED: usize = 64;
 
 impl Watcher {
     /// Watches everything that is configured.
-    pub(super) fn stand(&mut self, counts: Counts<'_>) -> Found {
+    pub(super) fn watch_everything(&mut self, counts: Counts<'_>) -> Found {
         let filter = Arc::clone(&self.filter);
         let watch = filter.watch();
         self.set_anchors();
@@ -256,7 +256,7 @@ impl Watcher {
     /// what has changed since `cut` and did not matter before, by the `former` filter if there is
     /// one.
     pub(super) fn watch_anew(&mut self, cut: SystemTime, former: Option<&Filter>) {
-        self.look_a_last_time();
+        self.scan_a_last_time();
         self.ignores = Ignores::new(self.filter.watch().gitignore);
         let mut before = std::mem::take(&mut self.tree);
         before.extend(std::mem::take(&mut self.beside));
@@ -264,7 +264,7 @@ impl Watcher {
             Some(filter) => Counts::New(cut, &before, filter),
             None => Counts::Since(cut),
         };
-        self.stand(counts);
+        self.watch_everything(counts);
         let removed: Vec<&PathBuf> =
             before.iter().filter(|directory| !self.needs(directory)).collect();
         for directory in removed.iter().copied() {
@@ -296,7 +296,7 @@ impl Watcher {
     }
 
     /// Scans all polled directories once more, before others are polled.
-    fn look_a_last_time(&mut self) {
+    fn scan_a_last_time(&mut self) {
         let seen = self.with_scanner(|scanner, judge| scanner.clear(judge));
         self.over_limit.clear();
         self.take_seen(seen);
@@ -304,7 +304,7 @@ impl Watcher {
 
     pub(super) fn configure(&mut self, watch: config::Watch, cut: SystemTime) {
         self.burst.configure(watch.debounce, watch.max_wait);
-        self.look_a_last_time();
+        self.scan_a_last_time();
         self.scanner.configure(watch.poll_interval);
         let is_other = self.filter.watch().backend != watch.backend;
         let former = std::mem::replace(&mut self.filter, Arc::new(Filter::new(watch)));
@@ -363,7 +363,7 @@ impl Companion for Adopting<'_> {
             Some(native) => native.watch_all(batch.iter().map(|place| &place.path)),
         };
         if !self.refused.over_limit.is_empty() {
-            watcher.tell_limit();
+            watcher.report_limit();
         }
         batch.retain(|place| !self.refused.failed.contains(&place.path));
         watcher.tree.extend(batch.iter().map(|place| place.path.clone()));

@@ -108,12 +108,12 @@ impl Artifacts {
     }
 
     /// A build, or hotrun itself, has written this file.
-    pub fn was_written(&mut self, path: PathBuf, meta: &fs::Metadata) {
+    pub(crate) fn was_written(&mut self, path: PathBuf, meta: &fs::Metadata) {
         self.written.insert(path, Identity::of(meta));
     }
 
     /// Whether a file is as a build, or hotrun itself, has written it.
-    pub fn is_written(&self, path: &Path, meta: &fs::Metadata) -> bool {
+    pub(crate) fn is_written(&self, path: &Path, meta: &fs::Metadata) -> bool {
         self.written.get(path) == Some(&Identity::of(meta))
     }
 

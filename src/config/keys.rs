@@ -388,6 +388,13 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Hotrun,
+        "run.revive_ext",
+        Texts,
+        "[]",
+        "A save of such a file starts the program if it has exited or crashed.",
+    ),
+    key(
+        Hotrun,
         "ready.notify",
         Boolean,
         "false",
@@ -436,6 +443,8 @@ pub(crate) const KEYS: &[Key] = &[
     key(Air, "log.time", Boolean, "false", "Begin each line of hotrun's with the time of day."),
     key(Air, "log.main_only", Boolean, "false", "Only print problems."),
     key(Air, "log.silent", Boolean, "false", "Print nothing."),
+    key(Hotrun, "log.pids", Boolean, "false", "Name processes by their pids."),
+    key(Hotrun, "log.compact", Boolean, "false", "Print one line for each save."),
     key(
         Air,
         "color.mode",
@@ -455,6 +464,15 @@ pub(crate) const KEYS: &[Key] = &[
         Boolean,
         "true",
         "Keep what has scrolled out of the screen when it is cleared.",
+    ),
+    key(Hotrun, "screen.title", Boolean, "false", "Show the state in the terminal's title."),
+    key(Hotrun, "screen.bell", Boolean, "false", "Ring the bell on a failure and on recovery."),
+    key(
+        Hotrun,
+        "screen.notify",
+        Boolean,
+        "false",
+        "Show a desktop notification on a failure and on recovery.",
     ),
     key(
         Air,

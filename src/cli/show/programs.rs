@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{self, Action, Command, Config, Program as Run};
 use crate::event::printable;
-use crate::project::guess;
+use crate::project::guess::search;
 
 /// Words that a shell understands itself.
 const OF_SHELL: [&str; 39] = [
@@ -111,7 +111,7 @@ fn first_word(command: &Command) -> Option<String> {
 fn find(directory: &Path, name: &str, may_be_made: bool) -> Found {
     let path = PathBuf::from(name);
     let path = if name.contains('/') { config::absolute(directory, &path) } else { path };
-    if guess::on_path(&path).is_some() {
+    if search::found_in(&search::path(directory), path.as_os_str()).is_some() {
         return Found::Yes;
     }
     match (name.contains('/'), path.exists()) {

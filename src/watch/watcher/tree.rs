@@ -285,7 +285,7 @@ impl Watcher {
         self.drain();
         self.renew_native();
         self.tree.clear();
-        self.stand(Counts::Since(cut));
+        self.watch_everything(Counts::Since(cut));
     }
 
     /// Returns true for a directory that is watched for any reason.

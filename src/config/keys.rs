@@ -441,10 +441,10 @@ pub(crate) const KEYS: &[Key] = &[
         "Maximum time for the program to answer the proxy.",
     ),
     key(Air, "log.time", Boolean, "false", "Begin each line of hotrun's with the time of day."),
-    key(Air, "log.main_only", Boolean, "false", "Only print problems."),
-    key(Air, "log.silent", Boolean, "false", "Print nothing."),
     key(Hotrun, "log.pids", Boolean, "false", "Name processes by their pids."),
     key(Hotrun, "log.compact", Boolean, "false", "Print one line for each save."),
+    key(Air, "log.main_only", Boolean, "false", "Only print problems."),
+    key(Air, "log.silent", Boolean, "false", "Print nothing."),
     key(
         Air,
         "color.mode",

@@ -416,7 +416,7 @@ fn choose(options: &Options) -> Result<Option<String>> {
     let chosen = chosen.option();
     Report::note(&match config::choice::remember(&options.directory, &chosen) {
         Ok(file) => format!("remembered for this project; to forget it: rm {}", file.display()),
-        Err(error) => format!("the choice cannot be remembered: {error}"),
+        Err(error) => format!("cannot remember the choice: {error}"),
     });
     Ok(Some(chosen))
 }
@@ -461,17 +461,17 @@ impl Write for Diagnostics {
 fn write_first(cli: &Cli, words: &Words, full: bool, from: Option<Source>) -> Result<u8> {
     let options = cli.options(words)?;
     if let Some(word) = words.args.first().filter(|_| from != Some(Source::CargoWatch)) {
-        let why = "init takes no such word";
+        let why = "unexpected argument";
         return Err(Error::usage(word.display(), why).remedy("hotrun init --help"));
     }
     if from.is_none()
         && let Some(there) = config::found(&options)
     {
-        let error = Error::usage(there.display(), "is there already");
+        let error = Error::usage(there.display(), "already exists");
         return Err(if config::is_airs(&options) {
             error.remedy(
-                "hotrun reads it as it is; a hotrun.toml would be read in its place:\n\
-                 hotrun init --from air writes one that says the same",
+                "hotrun reads it as it is; to convert it to a hotrun.toml, which takes its place:\n\
+                 hotrun init --from air",
             )
         } else {
             error.remedy("edit it, or delete it first")
@@ -493,12 +493,12 @@ fn write_first(cli: &Cli, words: &Words, full: bool, from: Option<Source>) -> Re
             let taken_for = first.kind.map(|kind| format!(" for {kind}")).unwrap_or_default();
             print(&format!("wrote {}{taken_for}", file.display()));
             for lost in first.lost {
-                Report::note(&format!("not carried over: {lost}"));
+                Report::note(&format!("not converted: {lost}"));
             }
             Ok(0)
         }
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            Err(Error::usage(file.display(), "is there already")
+            Err(Error::usage(file.display(), "already exists")
                 .remedy("edit it, or delete it first"))
         }
         Err(error) => Err(Error::failed(file.display(), error)),
@@ -538,7 +538,7 @@ fn check(cli: &Cli, words: &Words, all: bool, strict: bool) -> Result<u8> {
 
 fn roll_back(cli: &Cli, words: &Words) -> Result<u8> {
     if let Some(word) = words.args.first() {
-        return Err(Error::usage(word.display(), "rollback takes no such word"));
+        return Err(Error::usage(word.display(), "unexpected argument"));
     }
     let said = control::roll_back(&cli.options(words)?.directory)?;
     print(&said.join("\n"));
@@ -549,7 +549,7 @@ fn roll_back(cli: &Cli, words: &Words) -> Result<u8> {
 /// there are none it is just the program.
 fn exec(words: &Words) -> u8 {
     let Some((program, args)) = words.args.split_first() else {
-        let error = Error::usage("hotrun exec", "no program is named");
+        let error = Error::usage("hotrun exec", "no program given");
         Report::error(&error.remedy("hotrun exec -- ./app --port 3000"));
         return USAGE;
     };

@@ -741,8 +741,8 @@ pub async fn load(options: &Options, ask: &impl Ask) -> Result<Config> {
     config.guess = guess;
     config.warnings.extend(ignored.map(|place| {
         format!(
-            "{place}: [env] sets nothing, as with air; use env_files = [\".env\"], or a hotrun.toml \
-             (hotrun init --from air), where it does"
+            "{place}: [env] has no effect in air's files; use env_files = [\".env\"], or convert the \
+             file: hotrun init --from air"
         )
     }));
     config.warnings.extend(document.unknown()?);
@@ -853,10 +853,8 @@ fn find(options: &Options) -> Result<Option<PathBuf>> {
     }
     if let Some(named) = &options.config {
         if !options.directory.join(named).is_file() {
-            return Err(Error::usage(named.display(), "there is no such configuration file")
-                .remedy(
-                    "hotrun init writes one; without -c none is needed in Cargo and Go projects",
-                ));
+            return Err(Error::usage(named.display(), "configuration file not found")
+                .remedy("`hotrun init` writes one; Cargo and Go projects need none"));
         }
         return Ok(Some(named.clone()));
     }

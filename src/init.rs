@@ -97,7 +97,7 @@ pub async fn from_tool(source: Source, options: &Options) -> Result<First> {
 fn read(directory: &Path, name: &Path) -> Result<String> {
     std::fs::read_to_string(directory.join(name)).map_err(|error| {
         Error::usage(name.display(), error)
-            .remedy("start hotrun where the file is, or name it: -c FILE")
+            .remedy("run hotrun in its directory, or name the file: -c FILE")
     })
 }
 
@@ -114,7 +114,7 @@ struct Draft {
 
 impl Draft {
     fn from(head: &str) -> Self {
-        Self { head: format!("Carried over from {head} by hotrun init."), ..Self::default() }
+        Self { head: format!("Converted from {head} by hotrun init."), ..Self::default() }
     }
 
     fn set(&mut self, key: &str, value: impl Into<Value>) {

@@ -77,7 +77,7 @@ fn summary(config: &Config) -> Vec<String> {
         line("listen", format!("{}{name}", one.address));
     }
     if config.run.mode == Mode::Handover {
-        line("handover", "the new program beside the old, until it is ready".to_owned());
+        line("handover", "the new program starts beside the old one, until it is ready".to_owned());
     }
     line("stop", format!("{}, then SIGKILL after {:?}", config.run.signal, config.run.grace));
     for command in &config.post_cmd {
@@ -92,7 +92,7 @@ fn summary(config: &Config) -> Vec<String> {
         line("rule", format!("{}: {what}", rule.name));
     }
     for file in &config.env.files {
-        let missing = if file.exists() { "" } else { " (not there)" };
+        let missing = if file.exists() { "" } else { " (not found)" };
         line("env", format!("{}{missing}", printable(file)));
     }
     let own = search::existing(&config.env.search);
@@ -130,7 +130,7 @@ fn summary(config: &Config) -> Vec<String> {
     let left_out = config.watch.exclude_dirs.union(&config.watch.without);
     let without: Vec<PathBuf> = left_out.cloned().collect();
     if !without.is_empty() {
-        line("without", name_paths(&without, &config.watch.base));
+        line("excluded", name_paths(&without, &config.watch.base));
     }
     lines
 }
@@ -139,13 +139,13 @@ fn summary(config: &Config) -> Vec<String> {
 fn sources_of(config: &Config, sources: &Sources) -> String {
     match sources.error() {
         Some(why) if config.watch.sources_decide => {
-            format!("source files by extension, as go list has failed: {why}")
+            format!("source files by extension, because go list failed: {why}")
         }
-        Some(why) => format!("go list has failed: {why}"),
+        Some(why) => format!("go list failed: {why}"),
         None if config.watch.sources_decide => {
             format!("source files: those of {} packages (go list)", sources.packages().count())
         }
-        None => "outside, what the build reads (go list)".to_owned(),
+        None => "and what the build reads outside (go list)".to_owned(),
     }
 }
 
@@ -188,10 +188,10 @@ fn settings(config: &Config, all: bool) -> Vec<String> {
 /// What would be run.
 fn describe_program(program: &Program) -> String {
     match program {
-        Program::None => "nothing: only built".to_owned(),
+        Program::None => "nothing: only the build".to_owned(),
         Program::Command(command) => process::describe(command),
         Program::Built(args) => {
-            let argv = [OsString::from("(the executable that cargo names)")];
+            let argv = [OsString::from("(the executable that cargo reports)")];
             let words = argv.into_iter().chain(args.iter().cloned());
             words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
         }
@@ -203,7 +203,7 @@ pub(super) fn explain(config: &Config, path: &Path) -> String {
     let shown = name_paths(std::slice::from_ref(&path.to_owned()), &config.watch.base);
     let filter = Filter::new(config.watch.clone());
     let text = if config.comes_from(path) {
-        "the configuration is read again".to_owned()
+        "reload the configuration".to_owned()
     } else if path.is_dir() {
         explain_directory(config, &filter, path)
     } else {
@@ -232,7 +232,7 @@ fn explain_directory(config: &Config, filter: &Filter, path: &Path) -> String {
             format!("not watched: {}", because.unwrap_or_default())
         }
         _ if watch::is_gitignored(&inside, &config.watch) => {
-            format!("not watched: a .gitignore names it ({})", origin(config, "watch.gitignore"))
+            format!("not watched: excluded by .gitignore; {}", origin(config, "watch.gitignore"))
         }
         _ => "watched".to_owned(),
     };
@@ -242,43 +242,41 @@ fn explain_directory(config: &Config, filter: &Filter, path: &Path) -> String {
 fn explain_file(config: &Config, filter: &Filter, path: &Path) -> String {
     let (verdict, reason) = filter.judge(path);
     if let Some(reason) = watch::foreign(path, filter) {
-        return format!("nothing follows: {}", why(config, path, reason));
+        return format!("ignored: {}", why(config, path, reason));
     }
     let because = why(config, path, reason);
     if verdict == Verdict::Ignored {
         let may_be_read = matches!(config.kind, Kind::Cargo(_))
             && matches!(reason, Reason::NoExtension | Reason::Hidden(_) | Reason::Outside);
-        let unless = if may_be_read { ", unless the last build has read it" } else { "" };
-        return format!("nothing follows{unless}: {because}");
+        let unless = if may_be_read { " (unless the last build read it)" } else { "" };
+        return format!("ignored{unless}: {because}");
     }
     if watch::is_gitignored(path, &config.watch) {
         let key = origin(config, "watch.gitignore");
-        return format!("nothing follows: a .gitignore names it ({key})");
+        return format!("ignored: excluded by .gitignore; {key}");
     }
     if config.env.files.iter().any(|file| file == path) && reason == Reason::InUse {
         let key = origin(config, "env_files");
-        return format!(
-            "the program is started again, without a build, if a variable changes ({key})"
-        );
+        return format!("restart without a build, if a variable changes: {key}");
     }
     let policy = config.policy();
     let follows = match (reason, policy.builds, policy.runs) {
-        (Reason::Revival, ..) => "the program is started if it has exited".to_owned(),
+        (Reason::Revival, ..) => "restart if the program has exited".to_owned(),
         (Reason::Rule(number), ..) => what_follows(&config.watch.rules[number].action),
-        (_, true, true) => "a build, and a start of what it made".to_owned(),
-        (_, true, false) => "a build".to_owned(),
-        (_, false, _) => "the program is started again".to_owned(),
+        (_, true, true) => "rebuild and restart".to_owned(),
+        (_, true, false) => "rebuild".to_owned(),
+        (_, false, _) => "restart".to_owned(),
     };
     format!("{follows}: {because}")
 }
 
 fn what_follows(action: &Action) -> String {
     match action {
-        Action::Run { cmd, .. } => format!("runs {cmd:?}"),
-        Action::Restart => "the program is started again, without a build".to_owned(),
-        Action::Signal(signal) => format!("the program gets {signal}"),
-        Action::Reload => "the browser reloads the page".to_owned(),
-        Action::Css => "the browser loads the style sheets again".to_owned(),
+        Action::Run { cmd, .. } => format!("run {cmd:?}"),
+        Action::Restart => "restart without a build".to_owned(),
+        Action::Signal(signal) => format!("send {signal} to the program"),
+        Action::Reload => "reload the page in the browser".to_owned(),
+        Action::Css => "reload the style sheets in the browser".to_owned(),
     }
 }
 
@@ -286,46 +284,46 @@ fn why(config: &Config, path: &Path, reason: Reason<'_>) -> String {
     let name = |path: &Path| name_paths(&[path.to_owned()], &config.watch.base);
     let by = |key: &str| origin(config, key);
     match reason {
-        Reason::InUse => "it is in use itself".to_owned(),
-        Reason::Outside => "it lies in no directory that is watched".to_owned(),
-        Reason::Artifact => "the build makes it and the program is started from it".to_owned(),
+        Reason::InUse => "hotrun reads this file itself".to_owned(),
+        Reason::Outside => "outside of all watched directories".to_owned(),
+        Reason::Artifact => "the program is started from it".to_owned(),
         Reason::Never(path) => {
             let key = if path.starts_with(&config.tmp_dir) { "tmp_dir" } else { "testdata_dir" };
-            format!("{} is never watched ({})", name(path), by(key))
+            format!("{} is excluded by {}", name(path), by(key))
         }
         Reason::ExcludeDir(path) => {
-            format!("{} is left out ({})", name(path), by("build.exclude_dir"))
+            format!("{} is excluded by {}", name(path), by("build.exclude_dir"))
         }
-        Reason::Exclude(path) => format!("{} is left out ({})", name(path), by("watch.exclude")),
+        Reason::Exclude(path) => format!("{} is excluded by {}", name(path), by("watch.exclude")),
         Reason::Hidden(path) => format!("the name of {} begins with a dot", name(path)),
         Reason::Installed(path) => format!("{} holds installed packages", name(path)),
         Reason::OutsideIncludeDir => {
-            format!("it lies in none of the included directories ({})", by("build.include_dir"))
+            format!("outside of {}", by("build.include_dir"))
         }
-        Reason::ExcludeFile => format!("it is left out ({})", by("build.exclude_file")),
-        Reason::ExcludeRegex => format!("its path is left out ({})", by("build.exclude_regex")),
-        Reason::Dropping => "editors and bundlers leave such files behind".to_owned(),
+        Reason::ExcludeFile => format!("excluded by {}", by("build.exclude_file")),
+        Reason::ExcludeRegex => format!("excluded by {}", by("build.exclude_regex")),
+        Reason::Dropping => "a temporary file of an editor or a bundler".to_owned(),
         Reason::Rule(number) => format!("rule {}", config.watch.rules[number].name),
-        Reason::IncludeFile => format!("it is named ({})", by("build.include_file")),
-        Reason::Include => format!("it is included ({})", by("watch.include")),
+        Reason::IncludeFile => format!("listed in {}", by("build.include_file")),
+        Reason::Include => format!("matches {}", by("watch.include")),
         Reason::Input => "the last build read it".to_owned(),
-        Reason::Listed => "the program is built from it (go list)".to_owned(),
+        Reason::Listed => "part of the program (go list)".to_owned(),
         Reason::NotListed if project::go::is_module_file(path) => {
             "the program does not use its module (go list)".to_owned()
         }
         Reason::NotListed => "the program does not import its package (go list)".to_owned(),
         Reason::Cache(place) => format!(
-            "{} holds caches, packages or what is built (CACHEDIR.TAG, CMakeCache.txt, Meson, \
+            "{} holds caches, packages or build output (CACHEDIR.TAG, CMakeCache.txt, Meson, \
              pyvenv.cfg, composer)",
             name(place)
         ),
         Reason::Foreign(place) => {
             format!("{} is a project of its own that the program does not use", name(place))
         }
-        Reason::Extension => format!("its extension is included ({})", by("build.include_ext")),
-        Reason::Revival => format!("its extension is included ({})", by("run.revive_ext")),
+        Reason::Extension => format!("extension listed in {}", by("build.include_ext")),
+        Reason::Revival => format!("extension listed in {}", by("run.revive_ext")),
         Reason::NoExtension => {
-            format!("its extension is not included ({})", by("build.include_ext"))
+            format!("extension not listed in {}", by("build.include_ext"))
         }
     }
 }
@@ -333,5 +331,5 @@ fn why(config: &Config, path: &Path, reason: Reason<'_>) -> String {
 /// A key and where its value is from.
 fn origin(config: &Config, key: &str) -> String {
     let setting = config.settings.iter().find(|setting| setting.key == key);
-    format!("{key}, {}", setting.map_or("default", |setting| &setting.origin))
+    format!("{key} ({})", setting.map_or("default", |setting| &setting.origin))
 }

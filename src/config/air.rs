@@ -139,7 +139,7 @@ pub(super) fn program(
         if slashed == written || !is_path || absolute(base, Path::new(written.trim())).exists() {
             return written;
         }
-        warnings.push(format!("{key} = {written:?} is run as {slashed}: paths have / here"));
+        warnings.push(format!("{key} = {written:?} is run as {slashed}: paths use / here"));
         slashed
     };
     let entrypoint = keys.entrypoint.map(|mut words| {
@@ -164,7 +164,7 @@ pub(super) fn program(
         let path = absolute(directory, Path::new(bin.trim()));
         if bin.trim().contains(' ') && !path.exists() {
             warnings.push(format!(
-                "build.bin = {bin:?} is run as a command line; full_bin is the key for one"
+                "build.bin = {bin:?} is run as a command line; use full_bin for that"
             ));
             Text::Line(bin)
         } else {
@@ -174,8 +174,8 @@ pub(super) fn program(
     };
     if let Some(split) = args.iter().find(|arg| changes_in_a_shell(arg)) {
         warnings.push(format!(
-            "a shell reads the argument {split:?}, as it does with air, and the program gets \
-             something else; quotes inside it, or a hotrun.toml, keep it whole"
+            "a shell reads the argument {split:?}, as with air, so the program gets something else; \
+             add quotes inside it, or use a hotrun.toml"
         ));
     }
     let joined = args.join(" ");

@@ -378,7 +378,7 @@ impl Document {
                 Entry::File { read, .. } => value_of_variable(read),
             };
             let value = value.filter(|_| !name.contains(['.', '=']) && !name.is_empty());
-            let value = value.ok_or_else(|| self.wrong(key, "a text, as in NAME = \"value\""))?;
+            let value = value.ok_or_else(|| self.wrong(key, "a string, as in NAME = \"value\""))?;
             pairs.push((name.to_owned(), value));
         }
         Ok(pairs)
@@ -552,7 +552,7 @@ impl Document {
             }
             match entry {
                 Entry::Option(_) => {
-                    let error = Error::usage(format!("--{key}"), "there is no such option or key");
+                    let error = Error::usage(format!("--{key}"), "unknown option");
                     return Err(match near(key) {
                         Some(near) => error.remedy(format!("did you mean --{near}?")),
                         None => error,

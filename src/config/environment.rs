@@ -7,7 +7,7 @@ use super::{Environment, file};
 use crate::error::{Error, Result};
 use crate::project::guess::search;
 
-const ZERO_BYTE: &str = "there is a zero byte, which no variable can hold";
+const ZERO_BYTE: &str = "contains a zero byte, which a variable cannot hold";
 
 impl Environment {
     /// Reads the files, and says what everything that is run gets beside hotrun's own
@@ -61,8 +61,7 @@ fn parse(file: &Path, bytes: &[u8]) -> Result<Vec<(String, String)>> {
             let read = in_quotes(text);
             let line = read.lines().position(|line| line.trim() == wrong);
             let place = line.map_or_else(|| shown.to_string(), |at| format!("{shown}:{}", at + 1));
-            Error::usage(place, "this line is not understood")
-                .remedy("a line is NAME=value; a value with blanks stands in quotes")
+            Error::usage(place, "expected NAME=value").remedy("quote values that contain spaces")
         }
         other => Error::usage(&shown, other),
     })
@@ -200,12 +199,12 @@ mod tests {
     #[test]
     fn a_mistake_is_told_with_its_line() {
         let error = read("A=1\n\nB two words\nC=1\n").unwrap_err();
-        assert!(error.starts_with(".env:3: this line is not understood\n"), "{error}");
+        assert!(error.starts_with(".env:3: expected NAME=value\n"), "{error}");
         assert!(!error.contains("words"), "it may be a secret: {error}");
         let error = read("A=1\nB=\"not closed\nC=1\n").unwrap_err();
-        assert!(error.starts_with(".env:2: this line is not understood\n"), "{error}");
+        assert!(error.starts_with(".env:2: expected NAME=value\n"), "{error}");
         let error = read("A=1\nB=a\0b\n").unwrap_err();
-        assert!(error.starts_with(".env:2: there is a zero byte"), "{error}");
+        assert!(error.starts_with(".env:2: contains a zero byte"), "{error}");
         let error = read(&("A=1\n".repeat(50_000) + "wrong")).unwrap_err();
         assert!(error.starts_with(".env:50001: "), "{error}");
         let error = parse(Path::new(".env"), b"A=1\nB=\xff\n").unwrap_err();

@@ -35,7 +35,7 @@ pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
         read_pipe(&mut file, &mut text)?;
     }
     if text.len() as u64 > MAX_SIZE {
-        let why = format!("it is larger than {} MiB", MAX_SIZE >> 20);
+        let why = format!("larger than {} MiB", MAX_SIZE >> 20);
         return Err(io::Error::new(ErrorKind::FileTooLarge, why));
     }
     Ok(text)
@@ -49,7 +49,7 @@ fn read_pipe(file: &mut File, text: &mut Vec<u8>) -> io::Result<()> {
         let mut fds = [PollFd::new(file.as_fd(), PollFlags::POLLIN)];
         match poll(&mut fds, timeout) {
             Ok(0) => {
-                let why = format!("it is a pipe, and was not written to its end in {MAX_WAIT:?}");
+                let why = format!("a pipe that its writer has not closed within {MAX_WAIT:?}");
                 return Err(io::Error::new(ErrorKind::TimedOut, why));
             }
             Ok(_) => {}

@@ -17,22 +17,22 @@ enum Place {
 pub(super) type Refusal = (&'static str, &'static str);
 
 const SINGLE: Refusal = (
-    "{} stands in single quotes",
-    "write it without quotes: it is one word; for another shell: sh -c 'cat \"$1\"' sh {}; \
-     braces that are meant as such: \\{}",
+    "{} is inside single quotes",
+    "remove the quotes: it is always one word; for another shell: sh -c 'cat \"$1\"' sh {}; \
+     for literal braces: \\{}",
 );
 const AMONG: Refusal = (
-    "{} stands in quotes with more than a path or an option",
-    "write it without quotes: it is one word; for another shell: sh -c 'cat \"$1\"' sh {}",
+    "{} is inside quotes with more than a path or an option",
+    "remove the quotes: it is always one word; for another shell: sh -c 'cat \"$1\"' sh {}",
 );
 const AGAIN: Refusal = (
-    "what follows eval, ssh, su or -c is read by another shell, to which a file's name can be a \
+    "another shell reads what follows eval, ssh, su or -c, and would run a file's name as a \
      command",
-    "hand it on as an argument: sh -c 'cat \"$1\"' sh {}",
+    "pass it as an argument: sh -c 'cat \"$1\"' sh {}",
 );
-const BACKTICKS: Refusal = ("{} stands in backticks", "use $(…)");
-const DOCUMENT: Refusal = ("{} stands in a here-document", "hand it on as an argument");
-const ARITHMETIC: Refusal = ("{} stands in arithmetic", "hand it on as an argument");
+const BACKTICKS: Refusal = ("{} is inside backticks", "use $(…)");
+const DOCUMENT: Refusal = ("{} is inside a here-document", "pass it as an argument");
+const ARITHMETIC: Refusal = ("{} is inside an arithmetic expansion", "pass it as an argument");
 const OPEN: Refusal = ("a quote or a substitution is not closed", "close it");
 
 /// Commands whose arguments another shell reads.

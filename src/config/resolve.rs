@@ -173,8 +173,8 @@ impl<'a> Resolver<'a> {
         let is_beaten = runs.full_bin.is_some() || runs.entrypoint.is_some();
         if by_option("build.bin") && is_beaten {
             self.warnings.push(
-                "--build.bin has no effect: build.entrypoint and build.full_bin beat it, here as \
-                 in air; say --build.entrypoint"
+                "--build.bin has no effect: build.entrypoint and build.full_bin override it, as in \
+                 air; use --build.entrypoint"
                     .to_owned(),
             );
         }
@@ -212,9 +212,9 @@ impl<'a> Resolver<'a> {
         if wanted || !too_much.iter().flatten().any(|one: &PathBuf| one == root) {
             return Ok(());
         }
-        Err(Error::usage(root.display(), "is too much to watch: it is no project").remedy(
+        Err(Error::usage(root.display(), "is too much to watch: not a project").remedy(
             "start hotrun in the project's directory (or -C DIR), or set root\n\
-             to watch it all the same: build.ignore_dangerous_root_dir = true",
+             to watch it anyway: build.ignore_dangerous_root_dir = true",
         ))
     }
 
@@ -230,14 +230,11 @@ impl<'a> Resolver<'a> {
             None => Ok(()),
             Some(flag) if self.document.has("build.cmd") => {
                 Err(Error::usage(flag, "has no effect beside build.cmd")
-                    .remedy("write the flag into build.cmd, or leave build.cmd out"))
+                    .remedy("add the flag to build.cmd, or remove build.cmd"))
             }
             Some(flag) => Err(Error::usage(
                 flag,
-                format!(
-                    "only means something in a Cargo or Go project; this one is {}",
-                    kind.name()
-                ),
+                format!("only applies to Cargo and Go projects; this one is {}", kind.name()),
             )),
         }
     }
@@ -306,13 +303,13 @@ impl<'a> Resolver<'a> {
         }
         let flags = &self.options.selection.flags;
         let why = match kind {
-            _ if has_cmd || self.air_mode => "the build command is the configuration's own",
+            _ if has_cmd || self.air_mode => "the build command is configured",
             Kind::Go(_) if project::go::links_by_default(flags, &goflags(env)) => {
                 return Ok(ldflags);
             }
             Kind::Go(_) => "GOFLAGS, or a flag, sets -ldflags",
             Kind::Cargo(_) => "Cargo's profiles decide; set debug = false in [profile.dev]",
-            Kind::Unknown => "only Go's linker is told",
+            Kind::Unknown => "it only applies to Go programs",
         };
         // What is written as the default says nothing.
         if ldflags != COMPRESSES_NOT {
@@ -464,7 +461,7 @@ impl<'a> Resolver<'a> {
         }
         Err(match search::nearest(&search_path, &name) {
             Some(near) => error.remedy(format!("did you mean `{near}`?")),
-            None => error.remedy("install it, or name it by its path"),
+            None => error.remedy("install it, or give its path"),
         })
     }
 
@@ -532,8 +529,8 @@ impl<'a> Resolver<'a> {
             self.one_of("run.on_failed_start", &[("wait", false), ("rollback", true)])?;
         let tty = self.one_of("run.tty", &[("inherit", Tty::Inherit), ("pty", Tty::Pty)])?;
         if tty == Tty::Pty && stdin == Stdin::App {
-            let expected = "\"null\" or nothing beside run.tty = \"pty\", where the program's input \
-                            is empty";
+            let expected =
+                "\"null\" or unset with run.tty = \"pty\", where the program has no input";
             return Err(self.document.wrong("run.stdin", expected));
         }
         let (grace, is_grace_chosen) = self.grace()?;
@@ -577,8 +574,8 @@ impl<'a> Resolver<'a> {
     fn warn_of_rollback(&mut self, run: &Run) {
         if run.rolls_back && matches!(run.program, Program::Command(Command::Shell(..))) {
             self.warnings.push(
-                "run.on_failed_start = \"rollback\" has no effect: the program is run by a shell, so \
-                 no file is known that could be kept; name it by build.entrypoint"
+                "run.on_failed_start = \"rollback\" has no effect: a shell runs the program, so \
+                 hotrun does not know which file to keep; set build.entrypoint"
                     .to_owned(),
             );
         }
@@ -593,8 +590,8 @@ impl<'a> Resolver<'a> {
         }
         if self.air_mode && grace < Duration::from_millis(1) {
             self.warnings.push(format!(
-                "build.kill_delay is {grace:?}, so that the program is killed at once; milliseconds \
-                 are written \"500ms\""
+                "build.kill_delay is {grace:?}, so the program is killed at once; for milliseconds \
+                 write \"500ms\""
             ));
         }
         let is_written = self.document.has("build.kill_delay");
@@ -684,7 +681,7 @@ impl<'a> Resolver<'a> {
         }
         self.warnings.push(format!(
             "proxy.enabled = true, but hotrun has no proxy yet: nothing listens on port \
-             {proxy_port}; open the program's own, http://localhost:{app_port}"
+             {proxy_port}; open http://localhost:{app_port}"
         ));
         Ok(expected)
     }
@@ -764,7 +761,7 @@ fn nothing_to_do(directory: &Path, document: &Document) -> Error {
         let unknown = document.in_unknown_tables();
         return Error::usage(
             directory.display(),
-            "the configuration says neither what to build nor what to run",
+            "the configuration sets neither a build command nor a program",
         )
         .remedy([unknown, vec![format!("add to it:\n{three_lines}")]].concat().join("\n"));
     }

@@ -271,7 +271,7 @@ impl Resolver<'_> {
                 {
                     let held = format!(
                         "another address than {address}, where hotrun itself listens: the old \
-                         program answers there, or nothing does"
+                         program may answer there"
                     );
                     return Err(document.wrong(key, held).remedy(
                         "notify = true (the program sends READY=1), log, after, or a port of the \
@@ -317,7 +317,7 @@ impl Resolver<'_> {
         let Some(rest) = url.strip_prefix("http://") else {
             let wrong = self.document.wrong("ready.http", URL);
             return Err(if url.starts_with("https:") {
-                wrong.remedy("hotrun asks without TLS: use ready.tcp, notify or log")
+                wrong.remedy("TLS is not supported: use ready.tcp, notify or log")
             } else {
                 wrong
             });
@@ -477,7 +477,7 @@ mod tests {
             ("http = \"http://127.0.0.1:8080/\"", "another address than 127.0.0.1:8080"),
             ("http = \"http://localhost:8080/\"", "another address than 127.0.0.1:8080"),
             ("tcp = 8080", "another address than 127.0.0.1:8080"),
-            ("http = \"https://x/\"", "hotrun asks without TLS"),
+            ("http = \"https://x/\"", "TLS is not supported"),
             ("http = \"x\"", "a URL such as"),
             ("http = \"http://:80/\"", "a URL such as"),
             ("http = \"http://a b/\"", "a URL such as"),

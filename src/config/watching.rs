@@ -87,8 +87,8 @@ impl Resolver<'_> {
             |pattern: &&String| pattern.starts_with(['/', '~']) || pattern.starts_with("../");
         for pattern in include.patterns.iter().filter(leads_out) {
             self.warnings.push(format!(
-                "watch.include: {pattern:?} matches nothing, as globs are relative to root; name \
-                 what lies outside in build.include_dir or build.include_file"
+                "watch.include: {pattern:?} matches nothing: globs are relative to root; list \
+                 paths outside of it in build.include_dir or build.include_file"
             ));
         }
         let by_rules = rules.iter().flat_map(|rule| &rule.include_dirs).cloned();
@@ -158,9 +158,7 @@ impl Resolver<'_> {
         never: &mut BTreeSet<PathBuf>,
     ) {
         if root.starts_with(directory) {
-            self.warnings.push(format!(
-                "{key} is the project itself, or around it, and so is watched like the rest"
-            ));
+            self.warnings.push(format!("{key} contains the project itself, so it is watched"));
         } else {
             never.insert(directory.to_owned());
         }
@@ -235,8 +233,8 @@ impl Resolver<'_> {
         for entry in written.iter().flatten().filter(|entry| entry.contains('*')) {
             let glob = entry.trim_start_matches("./").trim_end_matches('/');
             self.warnings.push(format!(
-                "build.exclude_dir names directories as they are, so {entry:?} matches none; \
-                 write a glob: [watch] exclude = [\"{glob}/**\"]"
+                "build.exclude_dir takes no globs, so {entry:?} matches nothing; use \
+                 [watch] exclude = [\"{glob}/**\"]"
             ));
         }
         let default = self.air_mode.then(|| air::default_exclude_dirs(tmp_dir, root));
@@ -257,8 +255,8 @@ impl Resolver<'_> {
         let above = format!("{}/", root.display());
         for number in set.matches(&above) {
             self.warnings.push(format!(
-                "build.exclude_regex: {:?} matches the path of the project itself, {above} so no \
-                 save will be seen",
+                "build.exclude_regex: {:?} matches the project's own path, {above}: no save \
+                 will be noticed",
                 expressions[number]
             ));
         }
@@ -273,9 +271,9 @@ impl Resolver<'_> {
         };
         let error = self.document.wrong_item(key, wrong, why);
         match regex_of_glob(wrong) {
-            Some(meant) => error.remedy(format!(
-                "a glob is no regular expression; the one that was meant: '{meant}'"
-            )),
+            Some(meant) => {
+                error.remedy(format!("this is a glob; as a regular expression: '{meant}'"))
+            }
             None => error,
         }
     }
@@ -312,8 +310,8 @@ impl Resolver<'_> {
             let path = absolute(root, Path::new(written.trim()));
             if !path.is_dir() {
                 self.warnings.push(format!(
-                    "build.include_dir: there is no directory {written}; it is watched as soon as \
-                     there is one"
+                    "build.include_dir: no such directory: {written}; it is watched as soon as it \
+                     exists"
                 ));
             }
             self.refuse_too_much(&path)?;
@@ -407,7 +405,7 @@ impl Resolver<'_> {
             }
             ("run", None) => {
                 return Err(incomplete("has no cmd").remedy(
-                    "say what it runs, for example cmd = \"templ generate\", or another action",
+                    "add one, for example cmd = \"templ generate\", or set another action",
                 ));
             }
             ("restart", _) => Action::Restart,

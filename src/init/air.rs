@@ -43,8 +43,8 @@ pub(super) async fn convert(options: &Options) -> Result<Draft> {
     let found = names.into_iter().find(|name| options.directory.join(name).is_file());
     let file = options.config.clone().or(found);
     let file = file.ok_or_else(|| {
-        Error::usage(options.directory.display(), "there is no .air.toml here")
-            .remedy("start hotrun where it is, or name it: -c FILE")
+        Error::usage(options.directory.display(), "no .air.toml found")
+            .remedy("run hotrun in its directory, or name the file: -c FILE")
     })?;
     let config =
         config::load(&Options { config: Some(file.clone()), ..options.clone() }, &Nobody).await?;
@@ -104,7 +104,7 @@ pub(super) async fn convert(options: &Options) -> Result<Draft> {
     draft.rules = config.watch.rules.iter().map(|rule| as_table(rule, base)).collect();
     draft.listeners = config.listen.iter().map(listener).collect();
     if !config.build.stop_on_error && config.build.stages.len() > 1 {
-        draft.lose("that a pre_cmd may fail: append || true to one that may");
+        draft.lose("a pre_cmd may fail in air's files: append || true to one that may");
     }
     draft.lost.extend(config.warnings.iter().cloned());
     Ok(draft)

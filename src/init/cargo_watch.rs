@@ -145,7 +145,7 @@ fn commands(mut steps: Vec<Step>, features: Option<&str>, draft: &mut Draft) {
                 .collect();
             if !flags.is_empty() {
                 let flags = flags.join(" ");
-                draft.lose(format!("{flags}: say so each time (hotrun {flags})"));
+                draft.lose(format!("{flags}: pass it each time: hotrun {flags}"));
             }
         }
         Some(Step::Cargo(text)) => {
@@ -202,9 +202,9 @@ fn options(directory: &Path, line: Line, draft: &mut Draft) {
         draft.lose(format!("-C: start it there (hotrun -C {})", place.display()));
     }
     let lost = [
-        (line.delay.is_some(), "--delay: saves close together are one anyway"),
+        (line.delay.is_some(), "--delay: rapid saves are merged anyway"),
         (line.postpone, "--postpone: hotrun starts with a build"),
-        (line.no_restart || line.watch_when_idle, "--no-restart: a save stops what runs"),
+        (line.no_restart || line.watch_when_idle, "--no-restart: a save restarts the program"),
         (line.use_shell.is_some(), "--use-shell: commands run by /bin/sh"),
         (line.notify, "--notify: hotrun shows no notifications yet"),
     ];

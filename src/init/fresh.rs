@@ -69,7 +69,7 @@ pub(super) fn convert(name: &Path, text: &str) -> Result<Draft> {
                 draft.lose(format!("build_delay: {value}: hotrun needs no pause before a build"));
             }
             key if key.starts_with("log_color_") => draft.lose(format!("{key}: {value}")),
-            key => draft.lose(format!("{key}: {value}, which fresh does not know either")),
+            key => draft.lose(format!("{key}: {value}, which fresh does not know, either")),
         }
     }
     Ok(draft)

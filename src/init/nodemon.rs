@@ -23,7 +23,7 @@ pub(super) fn convert(directory: &Path, named: Option<&Path>) -> Result<Draft> {
     } else {
         return Err(Error::usage(
             directory.display(),
-            "there is neither a nodemon.json here nor a nodemonConfig in package.json",
+            "no nodemon.json, and no nodemonConfig in package.json",
         )
         .remedy("hotrun init writes a file for this project"));
     };
@@ -51,7 +51,7 @@ pub(super) fn convert(directory: &Path, named: Option<&Path>) -> Result<Draft> {
             "signal" => draft.set("run.signal", text(value).trim_start_matches("SIG")),
             "exitCrash" if value == &Json::Bool(true) => draft.set("run.on_exit", "quit"),
             "args" => draft.set_list("build.args_bin", list(value)),
-            "delay" => draft.lose(format!("delay: {value}: saves close together are one anyway")),
+            "delay" => draft.lose(format!("delay: {value}: rapid saves are merged anyway")),
             "legacyWatch" if value == &Json::Bool(true) => draft.set("watch.backend", "poll"),
             "pollingInterval" if value.is_u64() => {
                 draft.set("build.poll_interval", format!("{value}ms"));

@@ -13,7 +13,7 @@ pub(super) fn convert(name: &Path, text: &str) -> Result<Draft> {
     let all = documents.first().and_then(|all| all.as_mapping_get("schema"));
     let projects = all.and_then(Yaml::as_sequence).map_or(&[][..], Vec::as_slice);
     let Some(project) = projects.first() else {
-        return Err(Error::usage(&shown, "there is no project under schema:"));
+        return Err(Error::usage(&shown, "no project under schema:"));
     };
     let mut draft = Draft::from(&shown.to_string());
     for other in &projects[1..] {

@@ -119,8 +119,8 @@ fn a_bad_word_for_the_terminal_and_a_bad_glob_of_spared_processes() {
     refuses(
         "hotrun.toml",
         "[build]\ncmd = \"true\"\n[run]\nstdin = \"app\"\ntty = \"pty\"\n",
-        "hotrun: hotrun.toml:4:9: run.stdin = \"app\": expected \"null\" or nothing beside \
-         run.tty = \"pty\", where the program's input is empty\n  \
+        "hotrun: hotrun.toml:4:9: run.stdin = \"app\": expected \"null\" or unset with \
+         run.tty = \"pty\", where the program has no input\n  \
          4 | stdin = \"app\"\n    |         ^^^^^\n",
     );
     refuses(
@@ -197,9 +197,9 @@ fn a_missing_root() {
 fn the_root_directory_and_home_are_refused() {
     let expected = |root: &str| {
         format!(
-            "hotrun: {root}: is too much to watch: it is no project\n  \
+            "hotrun: {root}: is too much to watch: not a project\n  \
              help: start hotrun in the project's directory (or -C DIR), or set root\n        \
-             to watch it all the same: build.ignore_dangerous_root_dir = true\n"
+             to watch it anyway: build.ignore_dangerous_root_dir = true\n"
         )
     };
     refuses("hotrun.toml", "root = \"/\"\n[build]\ncmd = \"true\"\n", &expected("/"));
@@ -224,7 +224,7 @@ fn no_configuration_and_no_known_kind_of_project() {
     refuses(
         "hotrun.toml",
         "[watch]\nexclude = [\"x\"]\n",
-        "hotrun: ROOT: the configuration says neither what to build nor what to run\n  \
+        "hotrun: ROOT: the configuration sets neither a build command nor a program\n  \
          help: add to it:\n        [build]\n        cmd = \"make app\"\n        \
          entrypoint = \"./app\"\n",
     );
@@ -234,10 +234,7 @@ fn no_configuration_and_no_known_kind_of_project() {
 fn a_configuration_that_is_not_there_or_cannot_be_read() {
     let (code, _, stderr) = Sandbox::new().run(&["-c", "no.toml"]);
     assert_eq!(code, 2);
-    assert!(
-        stderr.starts_with("hotrun: no.toml: there is no such configuration file\n"),
-        "{stderr}"
-    );
+    assert!(stderr.starts_with("hotrun: no.toml: configuration file not found\n"), "{stderr}");
     let project = Sandbox::new();
     std::fs::write(project.root().join("hotrun.toml"), b"# \xff\n").unwrap();
     let (code, _, stderr) = project.run(&[]);
@@ -259,7 +256,7 @@ fn a_wrong_command_line() {
     assert_eq!(
         stderr,
         "hotrun: --release: has no effect beside build.cmd\n  \
-         help: write the flag into build.cmd, or leave build.cmd out\n"
+         help: add the flag to build.cmd, or remove build.cmd\n"
     );
 }
 
@@ -359,7 +356,7 @@ fn check_and_init_say_what_they_found_and_wrote() {
     assert_eq!((code, stdout.as_str()), (0, "wrote ROOT/hotrun.toml\n"));
     let (code, _, stderr) = empty.run(&["init"]);
     assert_eq!(code, 2);
-    assert!(stderr.starts_with("hotrun: ROOT/hotrun.toml: is there already\n"), "{stderr}");
+    assert!(stderr.starts_with("hotrun: ROOT/hotrun.toml: already exists\n"), "{stderr}");
     let (code, stdout, stderr) = empty.run(&["check"]);
     assert_eq!((code, stderr.as_str()), (0, ""));
     assert!(

@@ -59,13 +59,13 @@ fn a_mistake_is_told_with_its_line_and_changes_nothing() {
     let pid = line.rsplit(' ').next().unwrap().parse().unwrap();
     let pid = nix::unistd::Pid::from_raw(pid);
     project.save(".env", "A=x\nB two words\n");
-    hotrun.wait_for(".env:2: this line is not understood");
+    hotrun.wait_for(".env:2: expected NAME=value");
     hotrun.wait_for("until this is fixed");
     project.save("source.txt", "two\n");
     hotrun.wait_for_line("build <a><more b><real>");
     hotrun.wait_for("app <a><more b><real>");
     assert!(!is_alive(pid), "it was replaced by the build, not by the mistake");
-    assert_eq!(hotrun.count("is not understood"), 1, "once is enough");
+    assert_eq!(hotrun.count("expected NAME=value"), 1, "once is enough");
     project.save(".env", "A=mended\n");
     hotrun.wait_for("app <mended>");
     hotrun.end();
@@ -93,7 +93,7 @@ fn the_env_table_beats_the_files() {
     let bad = Sandbox::new().file("hotrun.toml", &format!("{CONFIG}[env]\nB = [1]\n"));
     let (code, _, stderr) = bad.run(&[]);
     assert_eq!(code, 2);
-    assert!(stderr.contains("hotrun.toml:7:5: env.B = [1]: expected a text"), "{stderr}");
+    assert!(stderr.contains("hotrun.toml:7:5: env.B: expected a string"), "{stderr}");
 }
 
 #[test]

@@ -108,7 +108,7 @@ fn init_does_not_put_a_file_before_the_one_that_is_read() {
     let project = Sandbox::empty().file(".air.toml", "[build]\ncmd = \"true\"\n");
     let (code, _, stderr) = project.run(&["init"]);
     assert_eq!(code, 2);
-    assert!(stderr.starts_with("hotrun: ROOT/.air.toml: is there already\n"), "{stderr}");
+    assert!(stderr.starts_with("hotrun: ROOT/.air.toml: already exists\n"), "{stderr}");
     assert!(stderr.contains("hotrun init --from air"), "{stderr}");
 }
 
@@ -128,7 +128,7 @@ fn from_air_says_the_same_in_hotruns_own_file() {
     let (text, told) = init(&project, &["init", "--from", "air"]);
     assert_eq!(
         text,
-        "# Carried over from .air.toml by hotrun init.\ntmp_dir = \"build\"\n\n[build]\n\
+        "# Converted from .air.toml by hotrun init.\ntmp_dir = \"build\"\n\n[build]\n\
          cmd = \"go build -o ./build/main .\"\nentrypoint = [\"./build/main\", \"-v\"]\n\
          include_ext = [\"go\", \"tpl\", \"tmpl\", \"html\"]\nexclude_dir = [\"docs\"]\n\
          exclude_regex = [\"_test.go\"]\nkill_delay = \"2000ms\"\nstop_on_error = true\n\n\
@@ -147,7 +147,7 @@ fn from_fresh() {
     let (text, told) = init(&project, &["init", "--from=fresh"]);
     assert_eq!(
         text,
-        "# Carried over from runner.conf by hotrun init.\ntmp_dir = \"out\"\n\n[build]\n\
+        "# Converted from runner.conf by hotrun init.\ntmp_dir = \"out\"\n\n[build]\n\
          cmd = \"go build -o ./out/app .\"\nentrypoint = [\"./out/app\"]\n\
          log = \"runner-build-errors.log\"\ninclude_ext = [\"go\"]\n\
          exclude_dir = [\"assets\", \"out\"]\n\n[[build.rules]]\nname = \"no rebuild\"\n\
@@ -168,7 +168,7 @@ fn from_realize() {
     let (text, told) = init(&project, &["init", "-from", "realize"]);
     assert_eq!(
         text,
-        "# Carried over from .realize.yaml by hotrun init.\n\n[env]\nMODE = \"dev\"\n\n[build]\n\
+        "# Converted from .realize.yaml by hotrun init.\n\n[env]\nMODE = \"dev\"\n\n[build]\n\
          pre_cmd = [\"gofmt -l -w .\", \"echo before\"]\ncmd = \"go build -race -o ./tmp/main .\"\n\
          entrypoint = [\"./tmp/main\"]\nargs_bin = [\"serve\", \"--port=1\"]\n\
          include_ext = [\"go\", \"html\"]\nexclude_dir = [\".git\", \"vendor\"]\n\
@@ -192,7 +192,7 @@ fn from_nodemon() {
                     include_dir = [\"src\"]\npoll_interval = \"200ms\"\n\n[watch]\n\
                     exclude = [\"**/*.spec.ts\", \"**/dist/**\"]\nbackend = \"poll\"\n\n\
                     [run]\nsignal = \"USR2\"\n";
-    assert_eq!(text, format!("# Carried over from nodemon.json by hotrun init.\n\n{expected}"));
+    assert_eq!(text, format!("# Converted from nodemon.json by hotrun init.\n\n{expected}"));
     assert!(told.contains("delay: 500") && told.contains("events: "), "{told}");
     let package = "{\"main\": \"app.js\", \"nodemonConfig\": {\"ext\": \"js\"}}";
     let (text, _) =
@@ -200,7 +200,7 @@ fn from_nodemon() {
     assert!(text.contains("entrypoint = \"node app.js\""), "{text}");
     let (code, _, stderr) = Sandbox::empty().run(&["init", "--from", "nodemon"]);
     assert_eq!(code, 2);
-    assert!(stderr.contains("neither a nodemon.json here"), "{stderr}");
+    assert!(stderr.contains("no nodemon.json, and no nodemonConfig"), "{stderr}");
 }
 
 #[test]
@@ -236,12 +236,12 @@ fn from_a_command_line_of_cargo_watch() {
     ]);
     assert_eq!(
         text,
-        "# Carried over from a command line of cargo watch by hotrun init.\n\n[env]\nA = \"b\"\n\n\
+        "# Converted from a command line of cargo watch by hotrun init.\n\n[env]\nA = \"b\"\n\n\
          [build]\npre_cmd = [\"cargo check\"]\nargs_bin = [\"--port\", \"1\"]\n\
          include_dir = [\"src\"]\n\n[watch]\nexclude = [\"**/*.tmp\"]\nbackend = \"poll\"\n\n[screen]\n\
          clear_on_rebuild = true\n"
     );
-    assert!(told.contains("--bin x: say so each time (hotrun --bin x)"), "{told}");
+    assert!(told.contains("--bin x: pass it each time: hotrun --bin x"), "{told}");
     let (text, _) = convert(&["--", "cargo", "watch", "-x", "test", "-s", "echo $DONE"]);
     assert!(text.contains("cmd = \"cargo test\"\nfull_bin = \"echo $DONE\"\n"), "{text}");
     let (code, _, stderr) = cargo().run(&["init", "--from", "cargo-watch", "--", "--frobnicate"]);
@@ -268,7 +268,7 @@ fn check_shows_every_value_with_where_it_is_from() {
     };
     has("cmd = \"true\"", ".air.toml:2");
     has("exclude_dir = [\"docs\"]", ".air.toml:3");
-    assert!(stdout.contains(".air.toml:5: [env] sets nothing, as with air"), "{stdout}");
+    assert!(stdout.contains(".air.toml:5: [env] has no effect in air's files"), "{stdout}");
     assert!(!stdout.contains("A = "), "{stdout}");
     has("tmp_dir = \"out\"", "option");
     has("rerun = \"true\"", "option");
@@ -308,20 +308,20 @@ fn explain_says_what_a_save_triggers_and_by_which_key() {
     let (code, stdout, _) = project.run(&args);
     assert_eq!(code, 0);
     let expected = "\
-src/a.go: a build, and a start of what it made: its extension is included (build.include_ext, default)
-docs/a.go: nothing follows: docs is left out (build.exclude_dir, .air.toml:4)
-a_test.go: nothing follows: its path is left out (build.exclude_regex, default)
-README: nothing follows: its extension is not included (build.include_ext, default)
-page.templ: runs \"templ generate\": rule gen
-.env: the program is started again, without a build, if a variable changes (env_files, .air.toml:1)
-.air.toml: the configuration is read again
-tmp/x.go: nothing follows: tmp is never watched (tmp_dir, default)
-tmp/main: nothing follows: the build makes it and the program is started from it
-x.local.go: nothing follows: a .gitignore names it (watch.gitignore, .air.toml:6)
-docs: a directory, not watched: docs is left out (build.exclude_dir, .air.toml:4)
+src/a.go: rebuild and restart: extension listed in build.include_ext (default)
+docs/a.go: ignored: docs is excluded by build.exclude_dir (.air.toml:4)
+a_test.go: ignored: excluded by build.exclude_regex (default)
+README: ignored: extension not listed in build.include_ext (default)
+page.templ: run \"templ generate\": rule gen
+.env: restart without a build, if a variable changes: env_files (.air.toml:1)
+.air.toml: reload the configuration
+tmp/x.go: ignored: tmp is excluded by tmp_dir (default)
+tmp/main: ignored: the program is started from it
+x.local.go: ignored: excluded by .gitignore; watch.gitignore (.air.toml:6)
+docs: a directory, not watched: docs is excluded by build.exclude_dir (.air.toml:4)
 src: a directory, watched
-a.go~: nothing follows: editors and bundlers leave such files behind
-/etc/hosts: nothing follows: it lies in no directory that is watched
+a.go~: ignored: a temporary file of an editor or a bundler
+/etc/hosts: ignored: outside of all watched directories
 ";
     assert_eq!(stdout, expected);
 }

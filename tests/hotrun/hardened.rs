@@ -125,7 +125,7 @@ fn where_a_name_could_not_be_one_word_the_rule_is_refused() {
         let project = Sandbox::new().file("hotrun.toml", &format!("{CONFIG}{rule}"));
         let (code, _, told) = project.run(&[]);
         assert_eq!(code, 2, "{told}");
-        let is_told = told.contains("{} stands in") || told.contains("is read by another shell");
+        let is_told = told.contains("{} is inside") || told.contains("another shell reads");
         assert!(is_told && told.contains("hotrun.toml:8:7: cmd = "), "{told}");
         assert!(told.contains("\n  help: "), "{told}");
     }
@@ -518,7 +518,7 @@ fn a_file_of_variables_that_is_a_pipe_is_read_or_named_and_holds_up_nothing() {
     let pipe = project.root().join(".env");
     nix::unistd::mkfifo(&pipe, Mode::S_IRWXU).unwrap();
     let mut hotrun = project.start(&[]);
-    hotrun.wait_for(".env: it is a pipe");
+    hotrun.wait_for(".env: a pipe");
     hotrun.wait_for("serving one");
     hotrun.end();
     // As a password manager does: each reader finds the variables.
@@ -574,7 +574,7 @@ fn input_that_is_huge_and_wrong_is_told_in_a_few_lines() {
     let project = Sandbox::new().file(".env", &variables);
     let (code, checked, told) = project.run(&["--env_files", ".env", "check"]);
     assert_eq!(code, 0, "{told}");
-    assert!(checked.contains(".env:20001: this line is not understood"), "{checked}");
+    assert!(checked.contains(".env:20001: expected NAME=value"), "{checked}");
 
     let environment = "E".repeat(100_000);
     let mut command = project.command(&["check"]);

@@ -314,7 +314,7 @@ fn a_nested_module_is_watched_only_while_the_program_uses_it() {
     hotrun.wait_serving("lib-three");
     assert_eq!(
         explain("lib/lib.go"),
-        "lib/lib.go: a build, and a start of what it made: the program is built from it (go list)\n"
+        "lib/lib.go: rebuild and restart: part of the program (go list)\n"
     );
     assert!(!hotrun.output().contains("late.html"), "{}", hotrun.output());
     hotrun.end();
@@ -332,12 +332,12 @@ fn a_cache_by_its_tag_is_not_watched() {
         project.run(&["explain", "cache/deep/one.txt", "cache", "other/one.txt"]);
     assert_eq!(
         explained,
-        "cache/deep/one.txt: nothing follows: cache holds caches or what is built \
+        "cache/deep/one.txt: ignored: cache holds caches or build output \
          (CACHEDIR.TAG, CMakeCache.txt, Meson)\n\
-         cache: a directory, not watched: cache holds caches or what is built \
+         cache: a directory, not watched: cache holds caches or build output \
          (CACHEDIR.TAG, CMakeCache.txt, Meson)\n\
-         other/one.txt: a build, and a start of what it made: its extension is included \
-         (build.include_ext, hotrun.toml:4)\n"
+         other/one.txt: rebuild and restart: extension listed in build.include_ext \
+         (hotrun.toml:4)\n"
     );
     let mut hotrun = project.start(&[]);
     hotrun.wait_serving("one");
@@ -361,8 +361,7 @@ fn a_directory_in_which_cmake_or_meson_builds_is_not_watched_and_one_with_source
         .file("in-source/a.txt", "");
     let words = ["explain", "build/a.txt", "meson/a.txt", "in-source/a.txt"];
     let (_, explained, _) = project.run(&words);
-    let verdicts: Vec<bool> =
-        explained.lines().map(|line| line.contains("nothing follows")).collect();
+    let verdicts: Vec<bool> = explained.lines().map(|line| line.contains("ignored")).collect();
     assert_eq!(verdicts, [true, true, false], "{explained}");
 }
 
@@ -504,10 +503,10 @@ fn a_nested_package_that_a_cargo_program_does_not_use_is_not_watched() {
     let explain = |name: &str| project.run(&["explain", name]).1;
     assert_eq!(
         explain("fuzz/src/main.rs"),
-        "fuzz/src/main.rs: nothing follows: fuzz is a project of its own that the program does not \
+        "fuzz/src/main.rs: ignored: fuzz is a project of its own that the program does not \
          use\n"
     );
-    assert!(explain("templates/x/a.rs").contains("a build"));
+    assert!(explain("templates/x/a.rs").contains("rebuild"));
     project.save(
         "Cargo.toml",
         &format!(
@@ -517,5 +516,5 @@ fn a_nested_package_that_a_cargo_program_does_not_use_is_not_watched() {
     );
     project.save("fuzz/Cargo.toml", &package("fuzz").replace("\n[workspace]\n", ""));
     project.save("fuzz/src/lib.rs", "");
-    assert!(explain("fuzz/src/main.rs").contains("a build"), "{}", explain("fuzz/src/main.rs"));
+    assert!(explain("fuzz/src/main.rs").contains("rebuild"), "{}", explain("fuzz/src/main.rs"));
 }

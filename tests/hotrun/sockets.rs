@@ -185,7 +185,7 @@ fn behind_a_shell_nobody_is_told_that_the_sockets_are_meant_for_it_but_who_runs_
     assert_eq!((code, stderr.as_str()), (127, "hotrun: nowhere: command not found\n"));
     let (code, _, stderr) = project.run(&["exec"]);
     assert_eq!(code, 2);
-    assert!(stderr.contains("no program is named"), "{stderr}");
+    assert!(stderr.contains("no program given"), "{stderr}");
 }
 
 #[test]

@@ -82,7 +82,7 @@ fn bad_values_are_errors_instead_of_zeros() {
     refuse(&["-build.exclude_regex", "("], "--build.exclude_regex (: expected regular");
     refuse(
         &["--build.dleay", "5"],
-        "--build.dleay: there is no such option or key\n  help: did you mean --build.delay?",
+        "--build.dleay: unknown option\n  help: did you mean --build.delay?",
     );
     refuse(&["--build.delay"], "--build.delay: needs a value");
     refuse(&["-root", "nowhere"], "--root nowhere: expected a directory that exists");

@@ -95,7 +95,7 @@ fn describe(config: &Config, top: &Path, written: &toml::Table) -> String {
     fact("loudness", talk.loudness != Loudness::All, &talk.loudness);
     fact("clear", talk.clear != Clear::Never, &talk.clear);
     // Number 7 has the system's temporary directory, in which this test itself may lie.
-    let by_place = |warning: &&String| warning.starts_with("tmp_dir is the project itself");
+    let by_place = |warning: &&String| warning.starts_with("tmp_dir contains the project itself");
     for warning in config.warnings.iter().filter(|warning| !by_place(warning)) {
         line("warning", warning.clone());
     }

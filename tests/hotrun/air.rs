@@ -180,7 +180,7 @@ fn defect_12_an_exclude_that_can_match_nothing_is_told() {
     );
     let project = airs("exclude_regex = [\"hotrun-test-\"]\n");
     let (_, _, stderr) = project.run(&["--once", "-build.cmd", "false"]);
-    assert!(stderr.contains("\"hotrun-test-\" matches the path of the project itself"), "{stderr}");
+    assert!(stderr.contains("\"hotrun-test-\" matches the project's own path"), "{stderr}");
 }
 
 #[test]

@@ -332,10 +332,10 @@ fn a_cache_by_its_tag_is_not_watched() {
         project.run(&["explain", "cache/deep/one.txt", "cache", "other/one.txt"]);
     assert_eq!(
         explained,
-        "cache/deep/one.txt: ignored: cache holds caches or build output \
-         (CACHEDIR.TAG, CMakeCache.txt, Meson)\n\
-         cache: a directory, not watched: cache holds caches or build output \
-         (CACHEDIR.TAG, CMakeCache.txt, Meson)\n\
+        "cache/deep/one.txt: ignored: cache holds caches, packages or build output \
+         (CACHEDIR.TAG, CMakeCache.txt, Meson, pyvenv.cfg, composer)\n\
+         cache: a directory, not watched: cache holds caches, packages or build output \
+         (CACHEDIR.TAG, CMakeCache.txt, Meson, pyvenv.cfg, composer)\n\
          other/one.txt: rebuild and restart: extension listed in build.include_ext \
          (hotrun.toml:4)\n"
     );

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::SystemTime;
 
+use nix::errno::Errno;
 use nix::libc::O_NONBLOCK;
 
 use super::clock::changed_at;
@@ -69,6 +70,8 @@ pub(super) struct Listing {
     pub(super) path: PathBuf,
     /// The device of its file system; `None` if the directory cannot be read.
     pub(super) device: Option<u64>,
+    /// It cannot be read for want of descriptors or memory, which may be free again later.
+    pub(super) is_postponed: bool,
     /// Its own patterns.
     pub(super) scope: Option<Arc<Scope>>,
     /// How many of its files matter.
@@ -152,6 +155,9 @@ fn list(place: &Place, look: Look<'_>) -> Listing {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return listing,
         Err(error) => {
             tracing::warn!(%error, "cannot list {}", place.path.display());
+            let errno = error.raw_os_error().map(Errno::from_raw);
+            listing.is_postponed =
+                matches!(errno, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM));
             return listing;
         }
     };

@@ -59,6 +59,9 @@ pub(super) struct Watcher {
     absent: BTreeSet<PathBuf>,
     outposts: BTreeSet<PathBuf>,
     look_for_absent: Option<Instant>,
+    /// Directories that could not be listed for want of descriptors, and when they are tried again.
+    postponed: BTreeSet<PathBuf>,
+    list_postponed: Option<Instant>,
     /// The targets of links to files, and the links.
     links: BTreeMap<PathBuf, PathBuf>,
     /// Directory links on the way to those targets.
@@ -91,6 +94,7 @@ type Identity = (u64, u64);
 #[derive(Debug, Default)]
 struct Reported {
     limit: bool,
+    postponed: bool,
     silent: HashSet<&'static str>,
 }
 
@@ -119,6 +123,8 @@ impl Watcher {
             absent: BTreeSet::new(),
             outposts: BTreeSet::new(),
             look_for_absent: None,
+            postponed: BTreeSet::new(),
+            list_postponed: None,
             links: BTreeMap::new(),
             waypoints: BTreeSet::new(),
             followed: BTreeMap::new(),
@@ -170,6 +176,7 @@ impl Watcher {
                 self.burst.unclosed_at(),
                 self.scanner.due(),
                 self.look_for_absent,
+                self.list_postponed,
             ];
             let received = match deadlines.into_iter().flatten().min() {
                 None => inputs.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
@@ -504,6 +511,9 @@ impl Watcher {
         self.look(now);
         if self.look_for_absent.is_some_and(|at| at <= now) {
             self.look_for_absent();
+        }
+        if self.list_postponed.is_some_and(|at| at <= now) {
+            self.list_postponed();
         }
         let filter = &self.filter;
         self.burst.count_unclosed(now, |path| content::look(path, filter));

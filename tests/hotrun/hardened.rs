@@ -280,6 +280,32 @@ fn a_hotrun_in_a_container_leaves_the_sockets_of_those_outside_alone() {
     first.end();
 }
 
+#[test]
+fn a_directory_that_came_when_no_file_could_be_opened_is_watched_as_soon_as_one_can() {
+    let name = "a_directory_that_came_when_no_file_could_be_opened_is_watched_as_soon_as_one_can";
+    if !has(name, &["prlimit"]) {
+        return;
+    }
+    let config = CONFIG.replace("cp source.txt built", "cat *.txt */*/*.txt > built; true");
+    let config = config.replace("cmd", "exclude_dir = [\"tmp\"]\ncmd");
+    let project = Sandbox::new().file("hotrun.toml", &config);
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_serving("one");
+    hotrun.wait_for("ready");
+    let pid = hotrun.pid();
+    let limit = |limit: usize| project.sh(&format!("prlimit --pid {pid} --nofile={limit}:"));
+    limit(3);
+    project.sh("mkdir -p tmp/new/deep; mv tmp/new .");
+    hotrun.wait_for("new cannot be listed");
+    project.save("new/deep/a.txt", "two\n");
+    limit(1000);
+    hotrun.wait_for("serving one two as");
+    hotrun.wait_for("ready");
+    project.save("new/deep/a.txt", "three\n");
+    hotrun.wait_for("serving one three as");
+    hotrun.end();
+}
+
 /// In a PID namespace of its own.
 const CONTAINER: &str = "exec unshare -pf --mount-proc \"$@\"";
 

@@ -3,11 +3,11 @@
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::{Watcher, is_directory};
 use crate::config::{self, Backend};
-use crate::event::Found;
+use crate::event::{Found, printable};
 use crate::filter::Filter;
 use crate::watch::burst::Change;
 use crate::watch::clock::{Reading, changed_at, coarse_now, instant_of, queue_holds};
@@ -16,6 +16,8 @@ use crate::watch::native::{Native, Outcome, Refused};
 use crate::watch::walk::{self, Companion, Counts, Listing, Look, Place, walk};
 use crate::watch::{mounts, tops};
 
+/// Interval at which directories are tried again that could not be listed.
+const LIST_AGAIN: Duration = Duration::from_secs(1);
 /// Maximum number of watches that are removed one by one.
 const MAX_UNWATCHED: usize = 64;
 
@@ -207,6 +209,30 @@ impl Watcher {
         self.adopt(vec![place], Counts::All);
     }
 
+    /// There are no descriptors or no memory to list this directory now: tries again later.
+    fn postpone(&mut self, directory: PathBuf) {
+        if !std::mem::replace(&mut self.told.postponed, true) {
+            self.say(format!(
+                "{} cannot be listed, as hotrun may open no more files (ulimit -n); what changes in \
+                 it is found as soon as it can",
+                printable(&directory)
+            ));
+        }
+        self.postponed.insert(directory);
+        self.list_postponed.get_or_insert_with(|| Instant::now() + LIST_AGAIN);
+    }
+
+    /// All in the directories that could not be listed counts as changed, as nothing of it was seen.
+    pub(super) fn list_postponed(&mut self) {
+        self.list_postponed = None;
+        for directory in std::mem::take(&mut self.postponed) {
+            if !self.tree.contains(&directory) {
+                self.directory_appeared(&directory);
+            }
+        }
+        self.told.postponed &= !self.postponed.is_empty();
+    }
+
     pub(super) fn directory_went(&mut self, event: notify::Event, at: Instant) {
         let directory = event.paths[0].clone();
         if self.anchors.contains_key(&directory) {
@@ -373,6 +399,9 @@ impl Companion for Adopting<'_> {
         let watcher = &mut *self.watcher;
         let Some(device) = listing.device else {
             watcher.tree.remove(&listing.path);
+            if listing.is_postponed {
+                watcher.postpone(listing.path);
+            }
             return;
         };
         self.found.directories += 1;

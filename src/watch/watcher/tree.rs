@@ -211,7 +211,7 @@ impl Watcher {
 
     /// There are no descriptors or no memory to list this directory now: tries again later.
     fn postpone(&mut self, directory: PathBuf) {
-        if !std::mem::replace(&mut self.told.postponed, true) {
+        if !std::mem::replace(&mut self.reported.postponed, true) {
             self.say(format!(
                 "{} cannot be listed, as hotrun may open no more files (ulimit -n); what changes in \
                  it is found as soon as it can",
@@ -230,7 +230,7 @@ impl Watcher {
                 self.directory_appeared(&directory);
             }
         }
-        self.told.postponed &= !self.postponed.is_empty();
+        self.reported.postponed &= !self.postponed.is_empty();
     }
 
     pub(super) fn directory_went(&mut self, event: notify::Event, at: Instant) {

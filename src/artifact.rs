@@ -166,7 +166,10 @@ impl Artifacts {
         let opened = file.and_then(|path| {
             let opened = open(path).map_err(|error| format!("{}: {error}", path.display()))?;
             opened.map(|opened| (path, opened)).ok_or_else(|| {
-                format!("{} is a script, and what it runs is not all in it", path.display())
+                format!(
+                    "{} is a script, and hotrun keeps only self-contained programs",
+                    path.display()
+                )
             })
         });
         let (path, (file, meta)) = match opened {
@@ -330,7 +333,7 @@ impl Artifacts {
             None if self.candidates.iter().any(is_copying) => {
                 "the last good artifact is still being copied".to_owned()
             }
-            None => "no earlier artifact was ready, and ran for 2 s".to_owned(),
+            None => "no earlier build was ready and ran for 2 s".to_owned(),
         }
     }
 
@@ -380,7 +383,7 @@ fn make_directories(copy: &Path) -> io::Result<Vec<PathBuf>> {
     let mut builder = DirBuilder::new();
     builder.mode(0o700).recursive(true).create(all)?;
     if all.is_symlink() {
-        let why = format!("{} is a link, behind which nothing is kept", all.display());
+        let why = format!("{} is a symbolic link, behind which nothing is kept", all.display());
         return Err(io::Error::other(why));
     }
     match DirBuilder::new().mode(0o700).create(owner) {

@@ -545,7 +545,7 @@ fn roll_back(cli: &Cli, words: &Words) -> Result<u8> {
     Ok(0)
 }
 
-/// Becomes the program, which is told by its pid that the sockets are meant for it. Where
+/// Becomes the program. `LISTEN_PID` names it as the process that the sockets are meant for. Where
 /// there are none it is just the program.
 fn exec(words: &Words) -> u8 {
     let Some((program, args)) = words.args.split_first() else {

@@ -73,7 +73,7 @@ impl Server {
     pub fn start(project: &Path, inbox: UnboundedSender<Message>) -> Option<Self> {
         let path = process::own_file(PURPOSE)?;
         let listener = UnixListener::bind(&path)
-            .inspect_err(|error| tracing::warn!(%error, "nobody can ask for anything"))
+            .inspect_err(|error| tracing::warn!(%error, "no orders can be received"))
             .ok()?;
         let project = canonical(project);
         let task = spawn_local(async move {

@@ -855,7 +855,10 @@ impl Engine {
         }
         if source == Source::Kept {
             let Some((command, file)) = self.kept_command(proc, generation) else {
-                return self.nothing_to_start(proc, "what was kept is not there".to_owned());
+                return self.nothing_to_start(
+                    proc,
+                    "the kept copy of the program no longer exists".to_owned(),
+                );
             };
             let stages = vec![Stage::alone(command)];
             return self.spawn(proc, Role::App, Some(generation), stages, file, None);
@@ -875,7 +878,7 @@ impl Engine {
             && let Some(artifact) = self.artifact().filter(|path| !path.exists())
         {
             let why = format!(
-                "nothing is run, as no build.entrypoint is configured and the build made no {}",
+                "no build.entrypoint is configured and the build did not create {}",
                 self.config.watch.relative(&artifact).display()
             );
             return self.nothing_to_start(proc, why);
@@ -1104,7 +1107,7 @@ impl Engine {
             return;
         }
         if let Notice::Kept(_) = notice {
-            self.answer(Ok("the program that serves stays".to_owned()));
+            self.answer(Ok("keeping the running program; the new one was stopped".to_owned()));
         }
         if let Notice::AppEnded { app, next: Next::Restart, .. } = notice {
             self.lengthen_pause(*app);

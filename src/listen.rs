@@ -270,9 +270,7 @@ impl Open {
                         Ok(()) => Repair::FileBack,
                         Err(error) => Repair::Failed(error.to_string()),
                     }),
-                    Some(_) => {
-                        Some(Repair::Failed("there is another file in its place".to_owned()))
-                    }
+                    Some(_) => Some(Repair::Failed("another file has replaced it".to_owned())),
                 }
             }
         }
@@ -441,7 +439,7 @@ fn open_unix(path: &Path) -> io::Result<(OwnedFd, SocketFile)> {
     let mut mode = None;
     if let Ok(meta) = fs::symlink_metadata(path) {
         if !meta.file_type().is_socket() {
-            let why = "there is a file of this name, and it is no socket";
+            let why = "already exists and is not a socket";
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
         }
         match connect(path) {

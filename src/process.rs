@@ -247,7 +247,8 @@ impl Processes {
         if let Some(why) = platform::why_unknown() {
             let remedy = "mount it in this namespace: mount -t proc proc /proc \
                           (unshare: --mount-proc)";
-            let reason = format!("{why}, so what a program starts cannot be found and ended");
+            let reason =
+                format!("{why}, so hotrun could not stop the processes that a program starts");
             return Err(Error::failed("/proc", reason).remedy(remedy));
         }
         platform::adopt_orphans()
@@ -423,8 +424,8 @@ impl Ask for Helper {
                     Some(FromGuardian::Stopped(signal))
                         if [Signal::SIGTTIN as i32, Signal::SIGTTOU as i32].contains(&signal) =>
                     {
-                        return Err(failed(&"it asks for something on the terminal")
-                            .remedy("run it once yourself, and answer"));
+                        return Err(failed(&"it is waiting for input on the terminal")
+                            .remedy("run it once by hand and answer the prompt"));
                     }
                     Some(_) => {}
                     None => return Err(failed(&"its guardian was killed")),

@@ -419,11 +419,11 @@ impl Watcher {
         if ready.notify == Some(true) && !seen.notified {
             missing.push(match &self.socket {
                 Some(_) => "it has not sent READY=1 to $NOTIFY_SOCKET".to_owned(),
-                None => "there is no socket to which it could send READY=1".to_owned(),
+                None => "hotrun could not create $NOTIFY_SOCKET".to_owned(),
             });
         }
         if let Some(log) = ready.log.as_ref().filter(|_| !seen.printed) {
-            missing.push(format!("it has printed no line with /{log}/"));
+            missing.push(format!("no line matching /{log}/ was printed"));
         }
         if !seen.probed && !why.is_empty() {
             missing.push(why.to_owned());

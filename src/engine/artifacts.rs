@@ -141,14 +141,14 @@ impl Engine {
     /// The file of which a copy can be kept for a rollback, or why there is none.
     fn artifact_to_keep(&self) -> Result<PathBuf, String> {
         if matches!(self.config.run.program, Program::Command(Command::Shell(..))) {
-            return Err("a shell runs the program, so no file is known to be it".to_owned());
+            return Err("the program is started through a shell, so its file is unknown".to_owned());
         }
         let Some(path) = self.artifact() else {
             return Err("there is no program".to_owned());
         };
         if !path.is_absolute() {
             let name = path.display();
-            return Err(format!("{name} is installed, and no build of this project makes it"));
+            return Err(format!("{name} is an installed program, not built by this project"));
         }
         let is_built = matches!(self.config.run.program, Program::Built(_));
         let homes = [&self.config.directory, &self.config.watch.base, &self.config.tmp_dir];
@@ -157,7 +157,7 @@ impl Engine {
         if is_built || homes.into_iter().any(|home| is_below(home)) {
             return Ok(path);
         }
-        Err(format!("{} is not in this project, and no build of it makes it", path.display()))
+        Err(format!("{} is outside this project and not built by it", path.display()))
     }
 
     /// Notes that an app was ready and has kept running for a while.
@@ -214,8 +214,8 @@ impl Engine {
     /// Reports why a rollback is refused.
     pub(super) fn say_no_rollback(&mut self, refusal: Refusal) {
         let why = match refusal {
-            Refusal::Ending => "hotrun ends".to_owned(),
-            Refusal::BuildUnderWay => "a build is under way, which goes forward".to_owned(),
+            Refusal::Ending => "hotrun is exiting".to_owned(),
+            Refusal::BuildUnderWay => "a build is running; its result will be started".to_owned(),
             Refusal::NothingKept => self.artifacts.why_none(),
         };
         self.answer(Err(format!("not possible: {why}")));

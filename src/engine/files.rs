@@ -13,7 +13,7 @@ use crate::process::{self, without_escapes};
 use crate::watch::changed_at;
 
 /// Why most directories are not deleted.
-const NOT_OURS: &str = "hotrun has not made it";
+const NOT_OURS: &str = "hotrun did not create it";
 
 impl Engine {
     /// Creates the directory for build output.
@@ -116,7 +116,7 @@ impl Engine {
             }
             Err(error) => {
                 let stays = if self.env.is_empty() {
-                    "no file of variables is used"
+                    "no env file is used"
                 } else {
                     "the previous values stay in effect"
                 };
@@ -162,7 +162,7 @@ fn why_to_keep(directory: &Path, kept: &[&Path]) -> Option<String> {
     let home = std::env::home_dir().and_then(|home| home.canonicalize().ok());
     let holds = |path: &Path| path.canonicalize().is_ok_and(|path| path.starts_with(&real));
     if kept.iter().any(|path| holds(path)) || home.is_some_and(|home| home.starts_with(&real)) {
-        return Some("the project itself lies in it".to_owned());
+        return Some("it contains the project".to_owned());
     }
     if is_link {
         return Some(NOT_OURS.to_owned());
@@ -215,19 +215,19 @@ mod tests {
         let has_deleted = |directory: &Path| delete(directory, &|file, _| file.ends_with("main"));
         let ours = made("tmp");
         assert_eq!(why(&ours, &root), None);
-        assert_eq!(why(&ours, &ours).as_deref(), Some("the project itself lies in it"));
+        assert_eq!(why(&ours, &ours).as_deref(), Some("it contains the project"));
         let inside = ours.join("a/b");
         std::fs::create_dir_all(&inside).unwrap();
-        assert_eq!(why(&ours, &inside).as_deref(), Some("the project itself lies in it"));
+        assert_eq!(why(&ours, &inside).as_deref(), Some("it contains the project"));
         assert!(why(Path::new("/"), &root).is_some());
 
         let link = root.join("link");
         std::os::unix::fs::symlink(&ours, &link).unwrap();
-        assert_eq!(why(&link, &root).as_deref(), Some("hotrun has not made it"));
+        assert_eq!(why(&link, &root).as_deref(), Some("hotrun did not create it"));
         let theirs = root.join("build");
         std::fs::create_dir(&theirs).unwrap();
         std::fs::write(theirs.join("notes"), "").unwrap();
-        let not_ours = Err("hotrun has not made it".to_owned());
+        let not_ours = Err("hotrun did not create it".to_owned());
         assert_eq!(has_deleted(&theirs), not_ours);
         std::fs::write(theirs.join(".gitignore"), "*\n").unwrap();
         assert_eq!(has_deleted(&theirs), not_ours);
@@ -236,7 +236,7 @@ mod tests {
         std::fs::remove_file(theirs.join(".gitignore")).unwrap();
         std::fs::create_dir(theirs.join("bin")).unwrap();
         std::fs::write(theirs.join("bin/main"), "").unwrap();
-        assert_eq!(why(&theirs, &theirs).as_deref(), Some("the project itself lies in it"));
+        assert_eq!(why(&theirs, &theirs).as_deref(), Some("it contains the project"));
         assert_eq!((why(&theirs, &root), has_deleted(&theirs)), (None, Ok(())));
         assert_eq!((has_deleted(&ours), ours.exists()), (Ok(()), false));
         let cloned = made("cloned");

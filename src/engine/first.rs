@@ -54,7 +54,9 @@ pub(super) async fn lock(options: &Options) -> Result<Option<Lock>> {
         }
         if began.elapsed() > NOTE_DELAY && holder.owner != told {
             let pid = holder.pid();
-            Report::note(&format!("waiting for pid {pid}, which ends its program; Ctrl-C exits"));
+            Report::note(&format!(
+                "waiting for pid {pid} to stop its program; press Ctrl-C to exit"
+            ));
             told = holder.owner;
         }
         sleep(RETRY_INTERVAL).await;

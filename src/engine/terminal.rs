@@ -231,7 +231,7 @@ impl Engine {
                 let pid = self.report.facts.get(&proc).and_then(|facts| facts.pid);
                 let pid = pid.map_or_else(String::new, |pid| pid.to_string());
                 self.report.say(&Notice::Warning(format!(
-                    "the build (pid {pid}) was stopped by SIGSTOP, and waits for kill -CONT {pid}"
+                    "the build (pid {pid}) was stopped by SIGSTOP; continue it with `kill -CONT {pid}`"
                 )));
             }
             _ => {}

@@ -139,7 +139,7 @@ impl Guardians {
     pub(super) async fn take(&self) -> io::Result<Guardian> {
         let (sender, receiver) = oneshot::channel();
         let _ = self.requests.send(Request::Take(sender));
-        receiver.await.unwrap_or_else(|_| Err(io::Error::other("hotrun ends")))
+        receiver.await.unwrap_or_else(|_| Err(io::Error::other("hotrun is exiting")))
     }
 
     /// Starts to keep idle guardians ready.

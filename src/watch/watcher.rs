@@ -211,8 +211,7 @@ impl Watcher {
                 if event.need_rescan() {
                     let found = self.recover(self.reading.safe_until());
                     self.say(format!(
-                        "file events were lost, as more happened than the system keeps; what \
-                         changed meanwhile was found by comparing times: {found} paths"
+                        "the event queue overflowed; changed files found by their timestamps: {found} paths"
                     ));
                 } else {
                     self.take(moment, event);

@@ -163,7 +163,7 @@ fn one_that_ends_is_waited_for() {
     second.wait_for_line("ending");
     // It waits for another that ends, and is itself interrupted.
     let mut third = project.start(&[]);
-    third.wait_for("which ends its program; Ctrl-C exits");
+    third.wait_for("to stop its program; press Ctrl-C to exit");
     third.signal(Signal::SIGINT);
     assert_eq!(third.ended().0, 0);
     fs::remove_file(project.root().join("source.txt")).unwrap();

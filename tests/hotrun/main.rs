@@ -23,6 +23,7 @@ mod generators;
 mod go;
 mod hardened;
 mod kinds;
+mod language;
 mod listing;
 mod lock;
 mod order;

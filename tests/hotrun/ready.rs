@@ -205,7 +205,7 @@ fn who_is_not_ready_in_time_is_told_of_once_and_given_more_time() {
     let project = project(more, "wait_for('go'); notify('READY=1'); print('up', flush=True)");
     let mut hotrun = project.start_plain(&[]);
     let line = hotrun.wait_for("not ready  pid ");
-    let why = ": it has not sent READY=1 to $NOTIFY_SOCKET; it has printed no line with /up/; \
+    let why = ": it has not sent READY=1 to $NOTIFY_SOCKET; no line matching /up/ was printed; \
                it still waiting for it";
     assert!(line.ends_with(why), "{line}");
     project.save("go", "");

@@ -254,7 +254,7 @@ fn beyond_the_limit_of_watches_directories_are_polled_until_there_are_more() {
     let pid = hotrun.pid();
     project
         .sh(&format!("nsenter -t {pid} -U sh -c 'echo 1000 > /proc/sys/user/max_inotify_watches'"));
-    hotrun.wait_for("there are watches for all directories now");
+    hotrun.wait_for("all directories are watched again");
     for number in [0, 19, 12] {
         check(&mut hotrun, number, "newer");
     }

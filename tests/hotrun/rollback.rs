@@ -148,7 +148,7 @@ fn who_is_not_ready_in_time_is_followed_by_the_last_good_program() {
     wait_kept(&project, 1);
     project.save("main.c", &source("two", ""));
     let two = hotrun.wait_serving("two");
-    hotrun.wait_for("it has printed no line with /serving one/; starting the last good build");
+    hotrun.wait_for("no line matching /serving one/ was printed; starting the last good build");
     hotrun.wait_serving("one");
     assert!(!is_alive(two));
     hotrun.end();
@@ -169,7 +169,7 @@ fn by_hand_it_goes_back_one_by_one_and_the_next_save_forward_again() {
     hotrun.wait_serving("one");
     says((
         1,
-        "hotrun: hotrun rollback: not possible: no earlier artifact was ready, and ran for 2 s\n",
+        "hotrun: hotrun rollback: not possible: no earlier build was ready and ran for 2 s\n",
     ));
     for (count, version) in ["one", "two"].into_iter().enumerate() {
         project.save("main.c", &source(version, "/**/"));
@@ -184,7 +184,7 @@ fn by_hand_it_goes_back_one_by_one_and_the_next_save_forward_again() {
     hotrun.wait_serving("one");
     says((
         1,
-        "hotrun: hotrun rollback: not possible: no earlier artifact was ready, and ran for 2 s\n",
+        "hotrun: hotrun rollback: not possible: no earlier build was ready and ran for 2 s\n",
     ));
     project.save("main.c", &source("four", ""));
     hotrun.wait_serving("four");
@@ -197,12 +197,9 @@ fn by_hand_it_goes_back_one_by_one_and_the_next_save_forward_again() {
 #[test]
 fn where_no_artifact_is_known_it_is_told_and_hotrun_waits() {
     for (program, why) in [
-        ("entrypoint = [\"./app\"]", "is a script, and what it runs is not all in it"),
+        ("entrypoint = [\"./app\"]", "is a script, and hotrun keeps only self-contained programs"),
         ("full_bin = \"./app\"", "a shell runs the program"),
-        (
-            "entrypoint = [\"sh\", \"app\"]",
-            "sh is installed, and no build of this project makes it",
-        ),
+        ("entrypoint = [\"sh\", \"app\"]", "sh is an installed program, not built by this project"),
     ] {
         let config = format!(
             "[build]\ncmd = \"cp source.txt built\"\ninclude_ext = [\"txt\"]\n{program}\n\

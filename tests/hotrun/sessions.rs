@@ -114,7 +114,7 @@ fn a_handover_to_a_program_that_is_never_ready_and_back_to_one_that_is() {
          hotrun     built  in N s
          hotrun   started  app
          serving two as N
-         hotrun not ready  the new program after N s: it has printed no line with /^up/; the previous program keeps running
+         hotrun not ready  the new program after N s: no line matching /^up/ was printed; the previous program keeps running
          hotrun   stopped  the new program (N s)
          hotrun   changed  source.txt
          hotrun  building  cp source.txt built

@@ -381,7 +381,7 @@ fn a_unix_socket_keeps_its_mode_and_is_removed_only_if_it_is_still_hotruns() {
     assert!(path.exists());
     let (code, _, stderr) = project.run(&[]);
     assert_eq!(code, 1);
-    assert!(stderr.contains("there is a file of this name, and it is no socket"), "{stderr}");
+    assert!(stderr.contains("already exists and is not a socket"), "{stderr}");
 }
 
 #[test]

@@ -114,7 +114,7 @@ pub fn added(
     before: impl Fn(&OsStr) -> Option<OsString>,
 ) -> Result<Variables, String> {
     let mut all: Variables = serde_json::from_slice(answer)
-        .map_err(|error| format!("cargo run printed something else: {error}"))?;
+        .map_err(|error| format!("unexpected output of `cargo run`: {error}"))?;
     let runner = variable_of_runner(target);
     all.retain(|(name, value)| {
         let text = name.to_string_lossy();

@@ -118,7 +118,7 @@ impl Watcher {
             self.take_seen(seen);
             if self.over_limit.is_empty() {
                 self.reported.limit = false;
-                self.say("there are watches for all directories now".to_owned());
+                self.say("all directories are watched again".to_owned());
             }
         }
     }
@@ -136,7 +136,7 @@ impl Watcher {
             )
         });
         self.say(format!(
-            "there are no more file watches, so the directories beyond the limit are polled, \
+            "inotify watch limit reached; polling the remaining directories, \
              which is slower{limit}"
         ));
     }

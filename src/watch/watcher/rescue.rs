@@ -86,7 +86,7 @@ impl Watcher {
         if concerned {
             self.recover(cut);
             let places = name_paths(places, &self.filter.watch().base);
-            self.say(format!("something else is mounted at {places}; all in it counts as changed"));
+            self.say(format!("the mount changed at {places}; all in it counts as changed"));
             self.report_absent();
         }
     }

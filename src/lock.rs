@@ -12,7 +12,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, Zoned};
+use jiff::{Timestamp, ZonedDateTime};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
@@ -78,8 +78,8 @@ impl Holder {
 /// The time of day, with the date unless it is today.
 fn since_when(since: i64) -> String {
     let Ok(at) = Timestamp::from_second(since) else { return "?".to_owned() };
-    let at = at.to_zoned(TimeZone::system());
-    let is_today = at.date() == Zoned::now().date();
+    let at = at.to_zoned_datetime(TimeZone::system());
+    let is_today = at.date() == ZonedDateTime::now().date();
     at.strftime(if is_today { "%H:%M" } else { "%Y-%m-%d %H:%M" }).to_string()
 }
 

@@ -71,7 +71,7 @@ impl Report {
             self.erase_bar();
             self.write("\n");
         }
-        let time = jiff::Zoned::now().strftime("%H:%M:%S").to_string();
+        let time = jiff::ZonedDateTime::now().strftime("%H:%M:%S").to_string();
         self.print(&time, (Some(part), tone), (word, WORD_BESIDE_TIME), text);
     }
 
@@ -101,7 +101,7 @@ impl Report {
 
     pub(super) fn lead(&self) -> String {
         if self.talk.time {
-            jiff::Zoned::now().strftime("[%H:%M:%S] hotrun").to_string()
+            jiff::ZonedDateTime::now().strftime("[%H:%M:%S] hotrun").to_string()
         } else {
             "hotrun".to_owned()
         }

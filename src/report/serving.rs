@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, Zoned};
+use jiff::{Timestamp, ZonedDateTime};
 
 use super::{Part, Report, Tone, duration, short};
 use crate::event::{Notice, Proc, Repair, WentBack, name_paths};
@@ -200,5 +200,5 @@ impl Report {
 /// Formats a time of today in the user's time zone.
 pub(crate) fn time_of_day(time: SystemTime) -> String {
     let time = Timestamp::try_from(time).unwrap_or_else(|_| Timestamp::now());
-    Zoned::new(time, TimeZone::system()).strftime("%H:%M:%S").to_string()
+    ZonedDateTime::new(time, TimeZone::system()).strftime("%H:%M:%S").to_string()
 }

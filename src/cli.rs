@@ -28,11 +28,13 @@ use crate::report::console::Console;
 use crate::text::shown;
 
 mod generate;
+mod guide;
 mod help;
 mod show;
 mod words;
 
 use generate::Shell;
+use guide::Topic;
 use words::Words;
 
 /// Rebuilds on save and restarts the program.
@@ -340,7 +342,17 @@ fn perform() -> Result<u8> {
     let mut all = std::env::args_os();
     let name = PathBuf::from(all.next().unwrap_or_default());
     let as_air = name.file_name() == Some(OsStr::new("air"));
-    let words = words::take_apart(&plain, all, as_air)?;
+    let mut words = words::take_apart(&plain, all, as_air)?;
+    if let Some(topic) = &words.help {
+        match Topic::named(&plain, topic)? {
+            Topic::Overview => guide::overview(&help::command(false)),
+            Topic::Page(page) => guide::page(page),
+            Topic::Subcommand(name) => words.own = vec![name.into(), "--help".into()],
+        }
+        if words.own.is_empty() {
+            return Ok(0);
+        }
+    }
     let command = help::command(help::is_long(&words.own)).color(help::color(&words.own));
     let own = [OsString::from("hotrun")].into_iter().chain(words.own.iter().cloned());
     let cli = command

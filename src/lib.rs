@@ -52,6 +52,8 @@ compile_error!("hotrun runs on Linux and macOS: it needs process groups and Unix
 
 // The command line and its subcommands.
 pub mod cli;
+// The pages of `hotrun help TOPIC`. Pure.
+mod guide;
 // Writes a project's first configuration, also from another tool's configuration.
 pub mod init;
 // The event loop: performs what the core has decided.

@@ -115,7 +115,8 @@ const VARIABLES: &str =
     "NO_COLOR, CLICOLOR_FORCE   No colours, colours in a pipe too; --color overrides
   HOTRUN_LOG                 Filter of the diagnostics, for example hotrun=debug";
 
-const MORE: &str = "hotrun schema                 JSON schema of hotrun.toml, for editors
+const MORE: &str = "hotrun help TOPIC             A page of the guide; `hotrun help` lists them
+  hotrun schema                 JSON schema of hotrun.toml, for editors
   hotrun completions SHELL      Completions for bash, zsh or fish
   hotrun man                    This text and all keys as a man page";
 

@@ -25,6 +25,8 @@ pub(super) struct Words {
     pub(super) keys: Vec<(String, String)>,
     /// For the program.
     pub(super) args: Vec<OsString>,
+    /// The topic that `help` names; empty if it names none.
+    pub(super) help: Option<Vec<OsString>>,
     /// Whether these are a program and its arguments (`run --`).
     pub(super) is_command: bool,
 }
@@ -55,9 +57,12 @@ pub(super) fn take_apart(
             continue;
         }
         if apart.subcommand.is_none() && !as_air {
-            if matches!(text, "help" | "version") {
-                let about = words.filter(|_| text == "help");
-                apart.own.extend(about.chain([OsString::from(format!("--{text}"))]));
+            if text == "help" {
+                // Options in front of it change nothing.
+                return Ok(Words { help: Some(words.collect()), ..Words::default() });
+            }
+            if text == "version" {
+                apart.own.push("--version".into());
                 return Ok(apart);
             }
             check_first_word(command, text, &apart.directory())?;

@@ -1057,3 +1057,22 @@ fn keys_go_on_working_after_a_program_that_puts_back_the_modes_it_found() {
         session.leave_shell();
     }
 }
+
+#[test]
+fn a_page_of_the_guide_is_wrapped_and_goes_through_the_pager() {
+    let project = Sandbox::empty().env("PAGER", "cat; echo pager done");
+    let mut session =
+        Session::start(&project, &[env!("CARGO_BIN_EXE_hotrun"), "help", "migrating"]);
+    let shown = session.wait_for("pager done\r\n");
+    assert!(shown.contains("\u{1b}[1mMigrating\u{1b}[0m\r\n"), "{shown}");
+    // The colours take no place on the screen.
+    let colors = ["\u{1b}[0m", "\u{1b}[1m", "\u{1b}[36m"];
+    let plain = colors.iter().fold(shown, |text, color| text.replace(color, ""));
+    assert!(plain.lines().all(|line| line.chars().count() <= 80), "{plain}");
+    // Shorter than the screen.
+    let mut session =
+        Session::start(&project, &[env!("CARGO_BIN_EXE_hotrun"), "help", "exit-codes"]);
+    let shown = session.wait_for("128 plus its number.\r\n");
+    session.ends_with(0);
+    assert!(!shown.contains("pager done"), "{shown}");
+}

@@ -144,8 +144,22 @@ fn a_mistyped_command_and_one_that_does_not_exist_yet_start_nothing() {
     }
     let (code, stdout, _) = project.run(&["help"]);
     assert!(code == 0 && stdout.contains("Usage: hotrun"), "{stdout}");
+    assert!(stdout.contains("\n  zero-downtime "), "{stdout}");
     let (code, stdout, _) = project.run(&["help", "explain"]);
     assert!(code == 0 && stdout.contains("PATH"), "{stdout}");
+    // The page as it is written, without colours: stdout is a pipe.
+    let (code, stdout, _) = project.run(&["help", "rules"]);
+    assert_eq!((code, stdout.as_str()), (0, include_str!("../../src/guide/rules.md")));
+    for (words, remedy) in [
+        (["help", "reday"], "did you mean `hotrun help ready`?"),
+        (["help", "zero"], "did you mean `hotrun help zero-downtime`?"),
+        (["help", "chekc"], "did you mean `hotrun help check`?"),
+        (["help", "qqqqqqqq"], "`hotrun help` lists all topics"),
+    ] {
+        let (code, stdout, stderr) = project.run(&words);
+        assert_eq!((code, stdout.as_str()), (2, ""), "{words:?}: {stderr}");
+        assert!(stderr.contains(&format!("no such topic\n  help: {remedy}")), "{stderr}");
+    }
     let (code, stdout, _) = project.run(&["version"]);
     assert!(code == 0 && stdout.contains(env!("CARGO_PKG_VERSION")), "{stdout}");
     // What looks like no command, and what stands behind dashes, is for the program.

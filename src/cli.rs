@@ -331,7 +331,7 @@ pub fn main() -> ExitCode {
             Report::error(&error);
             ExitCode::from(error.code())
         }
-        // It has been told by now, and guardians end what was started.
+        // The panic is printed by now, and guardians stop what was started.
         Err(_panic) => ExitCode::from(FAILED),
     }
 }
@@ -440,7 +440,7 @@ fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
         .build()
         .map_err(|error| Error::failed("cannot start", error))?;
     let outcome = LocalSet::new().block_on(&runtime, future);
-    // A name that is being looked up, or a large file that is being copied, holds nobody up.
+    // Do not wait for a name lookup, or for a large file that is being copied.
     runtime.shutdown_background();
     outcome
 }
@@ -522,7 +522,7 @@ fn load(cli: &Cli, words: &Words) -> Result<Config> {
     let mut options = cli.options(words)?;
     config::settle_command(&mut options);
     block_on(async {
-        // Nobody reads the inbox: only helpers run.
+        // The inbox is not read: only helpers run.
         let (sender, _inbox) = tokio::sync::mpsc::unbounded_channel();
         let processes = Processes::new(sender, Console::new()?)?;
         let helper = processes.helper();
@@ -557,7 +557,7 @@ fn roll_back(cli: &Cli, words: &Words) -> Result<u8> {
     Ok(0)
 }
 
-/// Becomes the program. `LISTEN_PID` names it as the process that the sockets are meant for. Where
+/// Becomes the program, whose pid in `LISTEN_PID` says that the sockets are meant for it. If
 /// there are none it is just the program.
 fn exec(words: &Words) -> u8 {
     let Some((program, args)) = words.args.split_first() else {

@@ -1,9 +1,9 @@
 //! From the configuration as written to one resolved [`Config`], in which nothing is
-//! optional any more because somebody may not have set it.
+//! optional because the user may not have set it.
 //!
-//! Two modes share one schema. In *native* mode what is not written comes from the kind of
-//! project. In *air mode*, for files that air would read, it is what air would do
-//! (<https://github.com/air-verse/air>), with its defects left out.
+//! Two modes share one schema. In *native* mode, defaults come from the kind of project. In
+//! *air mode*, for files that air would read, they are air's
+//! (<https://github.com/air-verse/air>), without its defects.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -48,15 +48,15 @@ pub use serving::{Address, Http, Listen, MOST_LISTENERS, Ready, Target};
 pub use spare::Spare;
 pub use watching::MISPLACED;
 
-/// The directory in `tmp_dir` that good artifacts are kept in.
+/// The directory in `tmp_dir` for copies of good artifacts.
 pub const KEPT: &str = ".hotrun";
 /// The file that marks a directory as a cache: <https://bford.info/cachedir/>.
 pub const CACHE_TAG: &str = "CACHEDIR.TAG";
-/// The file by which a directory is known as one in which `CMake` builds.
+/// The file that marks a directory as one in which `CMake` builds.
 pub const CMAKE_CACHE: &str = "CMakeCache.txt";
 /// The file in a virtual environment of Python.
 pub const ENVIRONMENT: &str = "pyvenv.cfg";
-/// Where a configuration is looked for, in this order.
+/// Paths of configuration files; the first that exists is read.
 const NAMES: [&str; 6] = [
     "hotrun.toml",
     ".hotrun.toml",
@@ -65,7 +65,7 @@ const NAMES: [&str; 6] = [
     ".config/hotrun.toml",
     ".config/air.toml",
 ];
-/// Tables and keys by which a file named `air.toml` is known as air's.
+/// Tables and keys of which an `air.toml` has at least one if it is air's, not another tool's.
 const AIR_KEYS: [&str; 9] =
     ["root", "tmp_dir", "testdata_dir", "env_files", "build", "log", "misc", "screen", "proxy"];
 /// The tables, in the order in which people read them.
@@ -74,14 +74,14 @@ pub const TABLES: [&str; 10] =
 /// The keys outside a table. On the command line they are options like those with a dot.
 pub const TOP_KEYS: [&str; 5] = ["root", "tmp_dir", "testdata_dir", "env_files", "spare"];
 
-/// What the command line says.
+/// The options of the command line.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// The directory to work in; absolute.
     pub directory: PathBuf,
     /// `--config`.
     pub config: Option<PathBuf>,
-    /// `--no-config`: whatever file there is, none is read.
+    /// `--no-config`: no file is read.
     pub no_config: bool,
     /// `--once`.
     pub once: bool,
@@ -89,15 +89,15 @@ pub struct Options {
     pub free_port: bool,
     /// `--takeover`.
     pub takeover: bool,
-    /// Which program, built how.
+    /// Which program to build, and with which flags.
     pub selection: Selection,
     /// Arguments for the app.
     pub args: Vec<OsString>,
-    /// The command that is run in place of the project's own program.
+    /// The command to run instead of the project's own program.
     pub command: Option<Command>,
-    /// The program that the user has chosen of several, as [`Guess::option`] writes it.
+    /// The program that the user chose among several, as [`Guess::option`] writes it.
     pub choice: Option<String>,
-    /// Keys of the configuration and what the command line says of each, in its order.
+    /// Keys of the configuration with their values, in the order of the command line.
     pub keys: Vec<(String, String)>,
 }
 
@@ -106,13 +106,13 @@ pub struct Options {
 pub enum Command {
     /// Run as it is, without a shell.
     Argv(Vec<OsString>),
-    /// Run by `/bin/sh -c`; the arguments follow the text, and the shell leaves them as
+    /// Run by `/bin/sh -c`; the arguments follow the text, and the shell passes them on as
     /// they are.
     Shell(String, Vec<OsString>),
 }
 
 impl Command {
-    /// Its words; those of a text for the shell as far as they can be told apart.
+    /// Returns its words; those of a text for the shell as far as they can be split.
     pub fn words(&self) -> Vec<OsString> {
         match self {
             Command::Argv(argv) => argv.clone(),
@@ -129,13 +129,13 @@ impl Command {
 pub struct Stage {
     /// What is run.
     pub command: Command,
-    /// How it is called in output.
+    /// Its name in output.
     pub label: String,
-    /// When it fails, the tolerated stages after it are left out, and the build goes on.
+    /// Whether its failure only skips the tolerated stages after it, and does not fail the build.
     pub tolerated: bool,
-    /// It prints cargo's messages, which name the executable of this target.
+    /// The target whose executable cargo's messages on its output name.
     pub messages_of: Option<String>,
-    /// It prints an answer for hotrun, and nothing for people.
+    /// Whether it prints an answer for hotrun, and nothing for people.
     pub answers: bool,
 }
 
@@ -146,7 +146,7 @@ impl Stage {
         Self { label, ..Self::alone(Command::Shell(text, Vec::new())) }
     }
 
-    /// A command that is a job of its own.
+    /// A command that is no stage of a build.
     pub fn alone(command: Command) -> Self {
         Self { command, label: String::new(), tolerated: false, messages_of: None, answers: false }
     }
@@ -155,17 +155,17 @@ impl Stage {
 /// How to build.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Build {
-    /// What runs, in this order; nothing: there is no build.
+    /// What runs, in this order; empty: there is no build.
     pub stages: Vec<Stage>,
     /// The syntax check before a restart, where there is no build.
     pub check: Option<Check>,
     /// Whether the build is itself only a check: that of a library.
     pub only_checks: bool,
-    /// Spacing between the starts of two builds.
+    /// Minimum time between the starts of two builds.
     pub delay: Duration,
-    /// Grace of an overtaken build.
+    /// Grace period of a build that a newer save cancels.
     pub cancel_grace: Duration,
-    /// A failed build dismisses the running app.
+    /// Whether a failed build stops the running app.
     pub stop_on_error: bool,
 }
 
@@ -180,10 +180,10 @@ pub enum Program {
     Built(Vec<OsString>),
 }
 
-/// A program that is installed, in the place of one that is not there.
+/// An installed program, to run instead of one that does not exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fallback {
-    /// The file that would be run if it were there.
+    /// The file that would be run if it existed.
     pub missing: PathBuf,
     /// What is run instead.
     pub command: Command,
@@ -194,36 +194,36 @@ pub struct Fallback {
 pub struct Run {
     /// What to run.
     pub program: Program,
-    /// What is run where the build has made no file of the program's name: people write
-    /// `bin = "dlv"`, and mean the one that is installed.
+    /// What is run if the build makes no file of the program's name: users write
+    /// `bin = "dlv"`, and mean the installed one.
     pub fallback: Option<Fallback>,
-    /// Nobody has said what to run: `program` is what air takes for granted, and may not be
-    /// meant where the build is somebody's own.
+    /// Whether no program is configured: `program` is air's default, which a custom build
+    /// command may not produce.
     pub is_assumed: bool,
-    /// Whether the old one goes before the new one comes, or after.
+    /// Whether the old app stops before the new one starts, or after.
     pub mode: Mode,
-    /// A start that fails is followed by the last good artifact.
+    /// Whether a failed start is followed by a rollback to the last good artifact.
     pub rolls_back: bool,
-    /// What asks it to end.
+    /// The signal that stops it.
     pub signal: Signal,
-    /// Who gets that.
+    /// Which processes get that signal.
     pub scope: Scope,
-    /// Who reads what is typed.
+    /// Which process reads the terminal.
     pub stdin: Stdin,
     /// Where it prints.
     pub tty: Tty,
-    /// How long it may take to end; then it is killed.
+    /// Grace period before it is killed.
     pub grace: Duration,
-    /// The same when another app is to follow. In air mode without `kill_delay` it is
+    /// Grace period when another app follows. In air mode without `kill_delay` it is
     /// shorter, since air kills at once.
     pub restart_grace: Duration,
-    /// `kill_delay` was written.
+    /// Whether `kill_delay` is configured.
     pub is_grace_chosen: bool,
-    /// What follows when it ends by itself.
+    /// What follows when it exits.
     pub on_exit: OnExit,
-    /// The pause before it is started again; `None`: 0.5 s, doubling to 8 s.
+    /// Delay before it is restarted; `None`: 0.5 s, doubling to 8 s.
     pub rerun_delay: Option<Duration>,
-    /// It is also restarted when a build leaves it byte for byte as it was.
+    /// Whether it is restarted even if a build leaves it byte for byte as it was.
     pub restart_unchanged: bool,
     /// The TCP port that it listens on.
     pub port: Option<Port>,
@@ -234,30 +234,30 @@ pub struct Run {
 pub enum Port {
     /// This one.
     Number(u16),
-    /// A free one, which the program finds in `PORT`.
+    /// A free one, passed to the program in `PORT`.
     Auto,
 }
 
-/// Who gets the signal that asks a program to end. In any case whoever is left when its
-/// first process has ended is asked then.
+/// Which processes get the signal that stops a program. Processes left when its first one has
+/// exited get it then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scope {
-    /// Its first process, and all of that one's process group.
+    /// Its first process, and the process group of that one.
     #[default]
     Group,
     /// Its first process, which passes it on.
     Leader,
 }
 
-/// Who reads what is typed into the terminal.
+/// Which process reads the terminal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Stdin {
-    /// hotrun, as keys, until the program wants it.
+    /// hotrun, for its keys, until the program wants to.
     #[default]
     Auto,
-    /// The program. (Also where that is no terminal.)
+    /// The program, also if stdin is no terminal.
     App,
-    /// hotrun, as keys; the program's input is empty.
+    /// hotrun, for its keys; the program's input is empty.
     Null,
 }
 
@@ -291,8 +291,8 @@ impl Extensions {
         }
     }
 
-    /// Does a file of this name have one of them? `.env` has the extension `env`, as in Go;
-    /// an item such as `html.tmpl` is the end of a name.
+    /// Returns whether a file of this name has one of them. `.env` has the extension `env`, as in
+    /// Go; an item such as `html.tmpl` matches the end of a name.
     pub fn has(&self, name: &std::ffi::OsStr) -> bool {
         let Extensions::Only(list) = self else { return true };
         let name = name.as_encoded_bytes();
@@ -307,17 +307,17 @@ impl Extensions {
 /// only know `run`).
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// What it is called in output.
+    /// Its name in output.
     pub name: String,
     /// What it triggers.
     pub action: Action,
-    /// If there are any, only files below these directories are its.
+    /// If there are any, only files below these directories match.
     pub include_dirs: BTreeSet<PathBuf>,
-    /// Files with these extensions are its.
+    /// Files with these extensions match.
     pub extensions: Option<Extensions>,
-    /// These files are its. (No extensions and no files: all files are.)
+    /// These files match. Without extensions and files, all files match.
     pub include_files: BTreeSet<PathBuf>,
-    /// Expressions on the absolute path of files that are not.
+    /// Expressions on the absolute path of files that do not match.
     pub exclude_regex: RegexSet,
 }
 
@@ -326,12 +326,12 @@ pub struct Rule {
 pub enum Action {
     /// A command for the shell.
     Run {
-        /// As it is written. `{}` in it stands for each changed file.
+        /// As it is written. `{}` in it is replaced by each changed file.
         cmd: String,
-        /// Where it has `{}`: what the shell runs, with the file's name as the first argument.
+        /// If it has `{}`: what the shell runs, with the file's name as the first argument.
         for_file: Option<String>,
     },
-    /// The app is started again, without a build.
+    /// The app restarts, without a build.
     Restart,
     /// The app gets this signal.
     Signal(Signal),
@@ -357,26 +357,26 @@ impl Action {
 /// What to watch.
 #[derive(Clone, Debug)]
 pub struct Watch {
-    /// What relative patterns are relative to; absolute, links resolved.
+    /// The base of relative patterns; absolute, links resolved.
     pub base: PathBuf,
-    /// The directories that are watched with all below them; absolute, links resolved.
+    /// The directories that are watched recursively; absolute, links resolved.
     pub roots: Vec<PathBuf>,
     /// Files that always matter, wherever they are.
     pub always: BTreeSet<PathBuf>,
     /// Files and directories that never matter: what hotrun and the build write.
     pub never: BTreeSet<PathBuf>,
-    /// Which of those the build makes and the app runs.
+    /// The one of those that the build makes and the app runs.
     pub artifact: Option<PathBuf>,
     /// Directories that are not watched (`build.exclude_dir`).
     pub exclude_dirs: BTreeSet<PathBuf>,
-    /// Directories that the kind of project leaves out, unless a build reads what is in them.
+    /// Directories that the kind of project excludes, unless a build reads what is in them.
     pub without: BTreeSet<PathBuf>,
-    /// What the last build said it reads, and no key would have told: files, and directories
+    /// What the last build reported to read, and no key names: files, and directories
     /// all of whose files it reads.
     pub inputs: BTreeSet<PathBuf>,
     /// What the Go program is built from, once that is known.
     pub sources: Option<Arc<Sources>>,
-    /// They decide which source files matter. Otherwise lists of the configuration do, and
+    /// Whether `sources` decide which source files matter. Otherwise the configured lists do, and
     /// `sources` only add what lies outside of every root.
     pub sources_decide: bool,
     /// Which nested Cargo projects are part of the program.
@@ -400,40 +400,40 @@ pub struct Watch {
     pub include: Globs,
     /// Root-relative globs that do not (`watch.exclude`).
     pub exclude: Globs,
-    /// Root-relative globs that the kind of project leaves out, unless a build reads what they
+    /// Root-relative globs that the kind of project excludes, unless a build reads what they
     /// match.
     pub without_globs: Globs,
-    /// What files trigger that are not for the build; the first that a file fits has it.
+    /// What other files trigger. The first rule that matches a file wins.
     pub rules: Vec<Rule>,
-    /// `.gitignore` and its kin are obeyed.
+    /// Whether `.gitignore` and its kin apply.
     pub gitignore: bool,
-    /// Links to directories are followed.
+    /// Whether links to directories are followed.
     pub follow_symlink: bool,
-    /// A file that holds what it held for the last build that ended is no save.
+    /// Whether a file with the content that it had for the last finished build is ignored.
     pub exclude_unchanged: bool,
     /// How changes are found.
     pub backend: Backend,
-    /// The pause between two looks at what is polled; `None`: by how long a look takes.
+    /// Polling interval; `None`: chosen by how long a poll takes.
     pub poll_interval: Option<Duration>,
-    /// Quiet that ends a burst.
+    /// Quiet time that ends a burst.
     pub debounce: Duration,
-    /// The longest that a burst may take.
+    /// Maximum duration of a burst.
     pub max_wait: Duration,
 }
 
 /// How changes are found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Backend {
-    /// By the events of the operating system, and by polling where a file system has none.
+    /// By events of the operating system, and by polling on file systems without them.
     #[default]
     Auto,
-    /// By the events of the operating system alone.
+    /// By events of the operating system alone.
     Native,
     /// By polling alone.
     Poll,
 }
 
-/// Globs on root-relative paths, and the directories that they cover whole.
+/// Globs on root-relative paths, and the directories that they cover entirely.
 #[derive(Clone, Debug, Default)]
 pub struct Globs {
     /// What they match.
@@ -458,7 +458,7 @@ impl Watch {
         packages.filter(|package| self.root_of(package).is_none())
     }
 
-    /// Names of files that make a directory a project, or a cache, of its own.
+    /// Names of files that mark a directory as a separate project, or as a cache.
     pub fn markers(&self) -> impl Iterator<Item = &'static str> {
         let nested = self.nested.as_ref().map(|nested| nested.marker);
         let module = self.sources_decide.then_some("go.mod");
@@ -467,7 +467,7 @@ impl Watch {
         nested.into_iter().chain(module).chain(caches.iter().copied())
     }
 
-    /// The file that would make this directory a project which is no part of the program.
+    /// The file that would mark this directory as a project which is no part of the program.
     pub fn foreign_marker(&self, directory: &Path) -> Option<&'static str> {
         let sources = self.sources.as_ref().filter(|_| self.sources_decide);
         if sources.is_some_and(|sources| sources.is_foreign_module(directory)) {
@@ -506,23 +506,23 @@ impl Globs {
     }
 }
 
-/// Variables for everything that is run.
+/// Variables for builds and the program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Environment {
-    /// Files of variables; a later one beats an earlier one.
+    /// Files of variables; later ones override earlier ones.
     pub files: Vec<PathBuf>,
-    /// Variables, which beat those of the files.
+    /// Variables, which override those of the files.
     pub inline: Vec<(String, String)>,
-    /// Directories of programs that go before those of the search path if they exist.
+    /// Directories of programs that precede the search path if they exist.
     pub search: Vec<PathBuf>,
 }
 
-/// Where what a failed build said is kept.
+/// The file for the output of a failed build.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
     /// The file.
     pub path: PathBuf,
-    /// Somebody asked for it: its directory is made if there is none.
+    /// Whether it is configured: its directory is then created if there is none.
     pub is_chosen: bool,
 }
 
@@ -551,19 +551,19 @@ pub struct Colors {
     pub runner: Option<&'static str>,
 }
 
-/// What is said at all.
+/// What is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Loudness {
     /// Everything.
     #[default]
     All,
-    /// Nothing of saves, builds and apps that is well.
+    /// Only problems.
     MainOnly,
-    /// Nothing but what ends hotrun.
+    /// Only what makes hotrun exit.
     Silent,
 }
 
-/// What is cleared before a build that a save caused.
+/// What is cleared when a save causes a build.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Clear {
     /// Nothing.
@@ -571,20 +571,20 @@ pub enum Clear {
     Never,
     /// The screen.
     Screen,
-    /// And what has scrolled out of it.
+    /// The screen and the scrollback.
     Scrollback,
 }
 
-/// How to talk.
+/// How to report.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Talk {
     /// `color.mode`.
     pub color: Option<Color>,
     /// The colours of lines.
     pub colors: Colors,
-    /// Each line begins with the time of day.
+    /// Whether each line begins with the time of day.
     pub time: bool,
-    /// What is said.
+    /// What is printed.
     pub loudness: Loudness,
     /// What is cleared.
     pub clear: Clear,
@@ -607,53 +607,53 @@ pub struct Talk {
 pub struct Config {
     /// The file that was read.
     pub file: Option<PathBuf>,
-    /// Files that would be read in its place if they were there.
+    /// Files that would be read instead if they existed.
     pub preferred: Vec<PathBuf>,
     /// The kind of project.
     pub kind: Kind,
-    /// What the project is taken for, where no file says what to run.
+    /// What the project is taken for, if no file says what to run.
     pub guess: Option<Guess>,
     /// Where commands and the app run; absolute.
     pub directory: PathBuf,
-    /// What builds make goes here; absolute.
+    /// The directory for build output; absolute.
     pub tmp_dir: PathBuf,
-    /// It is made before the first build.
+    /// Whether `tmp_dir` is created before the first build.
     pub makes_tmp: bool,
-    /// It is deleted at the end, if it is hotrun's own.
+    /// Whether `tmp_dir` is deleted on exit, if hotrun created it.
     pub clean_on_exit: bool,
     /// How to build.
     pub build: Build,
-    /// What to ask, after a build, about what the program is built from (Go).
+    /// Questions to ask after a build about what the program is built from (Go).
     pub asks: Vec<Question>,
     /// How to run.
     pub run: Run,
     /// How `cargo run` would start the program that a build names.
     pub launch: Option<Launch>,
-    /// Variables for everything that is run.
+    /// Variables for builds and the program.
     pub env: Environment,
-    /// Where what a failed build said is kept.
+    /// The file for the output of a failed build.
     pub log: Option<Log>,
-    /// Globs on the command lines of those who may outlive a build or an app.
+    /// Globs on command lines of processes that may outlive a build or an app.
     pub spare: Vec<String>,
-    /// Ports that the app is said to listen on.
+    /// Ports on which the app is configured to listen.
     pub ports: Vec<u16>,
     /// Sockets that every generation inherits.
     pub listen: Vec<Listen>,
     /// When a generation counts as serving.
     pub ready: Ready,
-    /// Whoever of this project holds one of them is ended.
+    /// Whether a process of this project that holds one of the ports is killed.
     pub free_port: bool,
-    /// Commands that run when hotrun is asked to end, before the app is.
+    /// Commands that run when hotrun is stopped, before the app is.
     pub post_cmd: Vec<String>,
     /// What to watch.
     pub watch: Watch,
-    /// How to talk.
+    /// How to report.
     pub talk: Talk,
     /// Build and run once, without watching.
     pub once: bool,
-    /// What the person should know about the configuration.
+    /// What the user should know about the configuration.
     pub warnings: Vec<String>,
-    /// Every value that decides something, and where it is from.
+    /// Every value that has an effect, and where it is from.
     pub settings: Vec<Setting>,
 }
 
@@ -687,7 +687,7 @@ impl Config {
             && self.tmp_dir == other.tmp_dir
     }
 
-    /// True for the file that was read, and for one that would be read in its place.
+    /// True for the file that was read, and for one that would be read instead.
     pub fn is_configuration(&self, path: &Path) -> bool {
         self.file.as_deref() == Some(path) || self.preferred.iter().any(|one| one == path)
     }
@@ -764,7 +764,7 @@ pub fn settle_command(options: &mut Options) {
     }
 }
 
-/// Whether neither a file nor the command line says what to run.
+/// Returns whether neither a file nor the command line says what to run.
 fn needs_guess(options: &Options, has_file: bool) -> bool {
     !has_file
         && options.command.is_none()
@@ -818,7 +818,7 @@ fn names_a_program(options: &Options) -> bool {
     options.keys.iter().any(|(key, _)| keys.contains(&key.as_str()))
 }
 
-/// What `[env]` says in a file named after air, where it has no effect.
+/// The variables of `[env]` in a file named after air, where they have no effect.
 pub(crate) fn ignored_variables(file: &Path) -> Vec<(String, String)> {
     let text = std::fs::read_to_string(file).unwrap_or_default();
     let table: toml::Table = text.parse().unwrap_or_default();
@@ -828,7 +828,7 @@ pub(crate) fn ignored_variables(file: &Path) -> Vec<(String, String)> {
         .collect()
 }
 
-/// The files into which hotrun and all that it runs print, if they were redirected: each line would
+/// The files to which hotrun's output is redirected: each line in them would
 /// be a save.
 fn own_output() -> impl Iterator<Item = PathBuf> {
     let streams = ["/proc/self/fd/1", "/proc/self/fd/2"];
@@ -841,7 +841,7 @@ pub fn found(options: &Options) -> Option<PathBuf> {
     find(options).ok().flatten().map(|file| absolute(&options.directory, &file))
 }
 
-/// True when the configuration that would be used is air's, whose users may not know
+/// True if the configuration that would be used is air's, whose users may not know
 /// hotrun's own words.
 pub fn is_airs(options: &Options) -> bool {
     find(options).ok().flatten().is_some_and(|file| air::is_airs(&file))

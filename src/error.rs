@@ -81,7 +81,7 @@ impl Error {
         self.is_of_command
     }
 
-    /// Names the files whose change may fix it.
+    /// Sets the files whose change may fix it.
     #[must_use]
     pub fn lies_in(self, files: Vec<PathBuf>) -> Self {
         Self { files, ..self }

@@ -1,8 +1,8 @@
 //! The first configuration of a project: what hotrun can see of it, or what another tool's
 //! configuration says.
 //!
-//! What is written is small. What could not be carried over is told, so that nobody finds
-//! out later.
+//! What is written is small. What could not be converted is reported, so that nothing is lost
+//! unnoticed.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,7 +23,7 @@ mod realize;
 
 pub use nodemon::as_glob;
 
-/// A tool whose configuration can be carried over.
+/// A tool whose configuration can be converted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Source {
     /// `.air.toml`
@@ -45,7 +45,7 @@ pub struct First {
     pub text: String,
     /// What the project was taken for.
     pub kind: Option<String>,
-    /// What it does not hold, though it was asked for.
+    /// What could not be converted.
     pub lost: Vec<String>,
 }
 
@@ -69,7 +69,7 @@ pub fn full(directory: &Path) -> First {
     }
 }
 
-/// What another tool's configuration says.
+/// Converts another tool's configuration.
 ///
 /// # Errors
 ///

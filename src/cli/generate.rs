@@ -32,8 +32,8 @@ pub(super) fn completions(shell: Shell) -> String {
     String::from_utf8_lossy(&script).into_owned()
 }
 
-/// The command line in which each subcommand has the options that it heeds, and no other. (The
-/// generators do not know of hidden ones.)
+/// The command line in which each subcommand has the options that it uses, and no other. (The
+/// generators list hidden options, too.)
 fn command() -> Command {
     let mut command = Cli::command();
     let globals: Vec<Arg> = command.get_arguments().cloned().collect();

@@ -1,9 +1,9 @@
-//! The command line before it is parsed: Go's ways and clap's are brought together here.
+//! The command line before it is parsed: reconciles Go's conventions with clap's.
 //!
 //! Users of air write `-color always`, `-build.cmd "make"`, and the program's arguments
-//! right behind. So `-name` is `--name` where there is such an option; every key of the
-//! configuration is an option; and what begins with a word that is none of hotrun's own is
-//! for the program, to the end, whatever it holds.
+//! right after it. So `-name` is `--name` if that is an option; every key of the
+//! configuration is an option; and from the first word that is not hotrun's own, everything
+//! is passed to the program.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ pub(super) struct Words {
     pub(super) own: Vec<OsString>,
     /// The subcommand among them.
     pub(super) subcommand: Option<String>,
-    /// Keys of the configuration, and what is said of each.
+    /// Keys of the configuration with their values.
     pub(super) keys: Vec<(String, String)>,
     /// For the program.
     pub(super) args: Vec<OsString>,
@@ -31,7 +31,7 @@ pub(super) struct Words {
     pub(super) is_command: bool,
 }
 
-/// Takes a command line apart, the name of the program itself left out. Under the name `air`
+/// Takes a command line apart, without the name of the program itself. Under the name `air`
 /// there is only air's own subcommand.
 pub(super) fn take_apart(
     command: &Command,
@@ -74,7 +74,7 @@ pub(super) fn take_apart(
                 apart.subcommand = Some(text.to_owned());
                 apart.own.push(word);
             }
-            // These take words, or none at all, which clap says.
+            // clap checks the arguments of these.
             Some("explain" | "schema" | "completions" | "man") => apart.own.push(word),
             _ => {
                 apart.args.push(word);

@@ -19,7 +19,7 @@ const SPECIAL: &[char] = &[
 /// The tables that air itself has, of those that are hotrun's too.
 pub(super) const TABLES: [&str; 6] = ["build", "proxy", "log", "color", "screen", "misc"];
 
-/// The keys of air's own that say what this one does, or else the key itself.
+/// The keys of air's own that do what this one does, or else the key itself.
 pub(super) fn in_its_keys(key: &str) -> String {
     match key {
         "watch.include" => "build.include_ext, include_dir or include_file",
@@ -207,7 +207,7 @@ fn command_line(program: Text, joined: &str, extra: &[OsString]) -> Command {
 }
 
 /// True for an argument that has a blank or a special character outside of quotes.
-/// Variables are left out: people write `$PORT` on purpose.
+/// Variables do not count: users write `$PORT` on purpose.
 fn changes_in_a_shell(arg: &str) -> bool {
     let mut quote = None;
     let mut chars = arg.chars().peekable();

@@ -1,8 +1,8 @@
 //! A configuration as written: every value with its place, none of them understood.
 //!
-//! Each key is asked for once, by name, with the type it must have. What nobody asked for
-//! is unknown; what it may have been meant to be, [`keys`] declares. The command line sets the same
-//! keys, and overrides the file.
+//! The resolver reads each key once, by name, with the type it must have. A key that it does not
+//! read is unknown; [`keys`] declares which one may be meant. The command line sets the same keys,
+//! and overrides the file.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,7 +30,7 @@ const PLATFORM: &str = if cfg!(target_os = "macos") { "darwin" } else { "linux" 
 #[derive(Debug, Default)]
 pub(crate) struct Document {
     name: String,
-    /// Whether the values are hotrun's own guess: no file holds them.
+    /// Whether the values are hotrun's own guess, and are in no file.
     is_guessed: bool,
     text: String,
     /// The keys that there are: those that an unknown one may be meant to be.
@@ -38,7 +38,7 @@ pub(crate) struct Document {
     entries: BTreeMap<String, Entry>,
     /// The tables of a list of tables, each with its keys relative to it.
     lists: BTreeMap<String, Vec<Document>>,
-    /// What was asked for, and the default of each, where it has one.
+    /// The keys that were read, with the default of each that has one.
     asked: RefCell<BTreeMap<&'static str, Option<toml::Value>>>,
     /// Tables whose keys are the user's own.
     open: RefCell<BTreeSet<&'static str>>,
@@ -53,7 +53,7 @@ enum Entry {
         items: Vec<Range<usize>>,
         read: toml::Value,
     },
-    /// What the command line says, once for each time that it does.
+    /// The values on the command line, one for each time that the option is given.
     Option(Vec<String>),
 }
 
@@ -73,7 +73,7 @@ pub(super) enum NumberOrText {
     Text(String),
 }
 
-/// A value that decides something, and who said so.
+/// A value that has an effect, and where it is from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Setting {
     /// The key, with its table.
@@ -82,7 +82,7 @@ pub struct Setting {
     pub value: String,
     /// `default`, `option`, `guess`, or the file and line.
     pub origin: String,
-    /// Whether the value is the default, be it written or not.
+    /// Whether the value is the default, written or not.
     pub is_default: bool,
 }
 
@@ -173,8 +173,8 @@ impl Document {
         Ok(())
     }
 
-    /// A block for this operating system stands for the keys of `build` itself; those for
-    /// others mean nothing here.
+    /// A block for this operating system overrides the keys of `build` itself; those for
+    /// others have no effect here.
     fn take_platform(&mut self) {
         for platform in PLATFORMS {
             for key in PLATFORM_KEYS {
@@ -189,7 +189,7 @@ impl Document {
         }
     }
 
-    /// What the command line says beats what the file says.
+    /// The command line overrides the file.
     pub(super) fn overlay(&mut self, options: &[(String, String)]) {
         for (key, word) in options {
             match self.entries.get_mut(key) {
@@ -269,7 +269,7 @@ impl Document {
         self.get(key, "a string in quotes", |words| words.last().cloned())
     }
 
-    /// A list; on the command line its items stand between commas, or one after the other.
+    /// A list; on the command line its items are separated by commas, or the option is repeated.
     pub(super) fn strings(&self, key: &'static str) -> Result<Option<Vec<String>>> {
         let found = self.get(key, STRINGS, |words| Some(items(words)));
         found.map_err(|error| self.wrong_type_in_list(key).unwrap_or(error))
@@ -342,7 +342,7 @@ impl Document {
         Ok(self.lists.get(key).map_or(&[], Vec::as_slice))
     }
 
-    /// What the command line says of a key, once for each time that it does.
+    /// The values of a key on the command line, one for each time that it is given.
     pub(super) fn options(&self, key: &'static str) -> Option<&[String]> {
         match self.entries.get(key) {
             Some(Entry::Option(words)) => {
@@ -353,7 +353,7 @@ impl Document {
         }
     }
 
-    /// Leaves out what the file says below this table; `file:line` of the first of it.
+    /// Ignores this table of the file; returns `file:line` of its first key.
     pub(super) fn ignore(&mut self, table: &str) -> Option<String> {
         let starts = self.entries.iter().filter_map(|(key, entry)| match entry {
             Entry::File { key: place, .. } if is_of(key, table) => Some(place.start),
@@ -508,14 +508,14 @@ impl Document {
         all.any(|key| keys.iter().any(|one| is_of(key, one)))
     }
 
-    /// One sentence for each key of the file that nobody asked for. On the command line such
+    /// One sentence for each key of the file that was not read. On the command line such
     /// a key is an error.
     pub(crate) fn unknown(&self) -> Result<Vec<String>> {
         self.unknown_where(|_| true)
     }
 
-    /// The same for keys in tables that there are not. (Of the others, not all may have been
-    /// asked for yet.)
+    /// The same for keys in tables that do not exist. (Of the others, not all may have been
+    /// read yet.)
     pub(super) fn in_unknown_tables(&self) -> Vec<String> {
         let is_stranger = |key: &str| !TABLES.contains(&key.split('.').next().unwrap_or_default());
         self.unknown_where(is_stranger).unwrap_or_default()
@@ -590,7 +590,7 @@ impl Document {
         Ok(told.chain(rest).collect())
     }
 
-    /// Every value that decides something, in the order of the keys, and where it is from.
+    /// Every value that has an effect, in the order of the keys, and where it is from.
     pub(super) fn settings(&self) -> Vec<Setting> {
         let asked = self.asked.borrow();
         let open = self.open.borrow();
@@ -637,7 +637,7 @@ impl Document {
         all.into_values().collect()
     }
 
-    /// Every key that was asked for.
+    /// Every key that was read.
     #[cfg(test)]
     pub(crate) fn asked(&self) -> BTreeSet<&'static str> {
         self.asked.borrow().keys().copied().collect()
@@ -669,7 +669,7 @@ fn is_of(key: &str, table: &str) -> bool {
     key.strip_prefix(table).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-/// The text of a variable that is written like this; `None` for a list, say.
+/// The text of a variable; `None` for a list, say.
 pub(super) fn value_of_variable(written: &toml::Value) -> Option<String> {
     match written {
         toml::Value::String(text) => Some(text.clone()),

@@ -1,8 +1,8 @@
-//! Durations as people write them: the one rule for all keys, on the command line too.
+//! Durations as people write them: the one rule for all keys, also on the command line.
 //!
 //! A duration is a text with a unit, such as `"500ms"`, `"5s"` or `"1m30s"`. A number without a unit
 //! means what air takes it for if the key is air's and the file is named after air. Everywhere else
-//! it means milliseconds from 100 on; below, where somebody may mean seconds, it is refused.
+//! it means milliseconds from 100 on; below, where seconds may be meant, it is refused.
 
 use std::time::Duration;
 

@@ -11,7 +11,7 @@ const ZERO_BYTE: &str = "contains a zero byte, which a variable cannot hold";
 
 impl Environment {
     /// Reads the files, and says what everything that is run gets beside hotrun's own
-    /// variables, which beat all of these. Files that are not there are left out.
+    /// variables, which override all of these. Missing files are skipped.
     ///
     /// # Errors
     ///
@@ -123,7 +123,7 @@ fn assignment(line: &str) -> Option<(&str, &str)> {
     is_name.then(|| (name, value[1..].trim()))
 }
 
-/// Does a quote that was opened before end in this text?
+/// Returns whether a quote that was opened before ends in this text.
 fn closes(text: &str, quote: char) -> bool {
     let mut escaped = false;
     text.chars().any(|c| {

@@ -1,5 +1,5 @@
 //! `air.example.toml`: every key, explained, with its default. `hotrun init` writes from it,
-//! and a test holds it against the code.
+//! and a test compares it with the code.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::project::guess::Guess;
 /// The file, as it lies in the repository.
 pub const TEXT: &str = include_str!("../../air.example.toml");
 
-/// What an unknown kind of project needs: the commented line, and what stands in its place.
+/// What an unknown kind of project needs: the commented key, and the value to replace it with.
 const NEEDED: [(&str, &str); 2] = [("build.cmd", "make app"), ("build.entrypoint", "./app")];
 
 /// The file for a new project, with what it is taken for. What hotrun cannot know of it is there

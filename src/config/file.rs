@@ -1,4 +1,4 @@
-//! Reading a file that may be anything, without waiting for it for ever.
+//! Reads a file of any type without blocking forever.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -17,7 +17,7 @@ const MAX_WAIT: Duration = Duration::from_secs(1);
 /// Maximum size of a file that people write, in bytes.
 const MAX_SIZE: u64 = 16 << 20;
 
-/// All that a file says, which may be a pipe.
+/// The content of a file, which may be a pipe.
 ///
 /// # Errors
 ///

@@ -1,15 +1,15 @@
 //! `{}` in the command of a rule: the name of the changed file, as one word for the shell, whatever
-//! it is. It stands for a variable, and never becomes text that a shell reads.
+//! it is. A variable replaces it, so it never becomes text that a shell parses.
 
 /// The variable that holds the name.
 const VARIABLE: &str = "hotrun_file";
 
-/// Where in the text of a command a character stands.
+/// The context of a character in the text of a command.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     /// Outside of quotes, or in a substitution, with this number of open parentheses.
     Plain(usize),
-    /// In double quotes that begin here, and hold the name or not.
+    /// In double quotes that begin here, and contain the name or not.
     Quoted { begin: usize, has_name: bool },
 }
 
@@ -128,7 +128,7 @@ pub(super) fn replace(cmd: &str) -> Result<Option<String>, Refusal> {
     Ok(Some(text))
 }
 
-/// The length of what goes to this end, and may not hold the name.
+/// The length of what goes to this end, and must not contain the name.
 fn skipped(text: &str, begin: usize, end: &str, refusal: Refusal) -> Result<usize, Refusal> {
     let length = text[begin..].find(end).map(|at| begin + at + end.len()).ok_or(OPEN)?;
     if text[..length].contains("{}") {

@@ -1,5 +1,5 @@
 //! From a [`Document`] to a [`Config`]: what to build, what to run, and how to talk about
-//! it. (What to watch is in `watching`.) No key is asked for outside of these two.
+//! it. (What to watch is in `watching`.) No key is read outside of these two.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -204,7 +204,7 @@ impl<'a> Resolver<'a> {
         Ok(root)
     }
 
-    /// Refuses to watch the whole machine, or all that somebody has, as air does.
+    /// Refuses to watch the whole machine or a home directory, as air does.
     pub(super) fn refuse_too_much(&self, root: &Path) -> Result<()> {
         let wanted = self.boolean("build.ignore_dangerous_root_dir", false)?;
         let home = std::env::home_dir().and_then(|home| std::fs::canonicalize(home).ok());
@@ -241,7 +241,7 @@ impl<'a> Resolver<'a> {
 
     // How to build
 
-    /// What the kind of project says, where no build is configured.
+    /// The plan of the kind of project, if no build is configured.
     async fn plan(
         &mut self,
         kind: &Kind,
@@ -311,14 +311,14 @@ impl<'a> Resolver<'a> {
             Kind::Cargo(_) => "Cargo's profiles decide; set debug = false in [profile.dev]",
             Kind::Unknown => "it only applies to Go programs",
         };
-        // What is written as the default says nothing.
+        // A written default needs no warning.
         if ldflags != COMPRESSES_NOT {
             self.warnings.push(format!("{key} has no effect: {why}"));
         }
         Ok(ldflags)
     }
 
-    /// What the plan says beside the build: its directories must not be too many, its warnings
+    /// Takes the rest of the plan: its directories must not be too many, its warnings
     /// are the configuration's, and what it builds may be started as by `cargo run`.
     fn take_over(&mut self, plan: Option<&mut Plan>, program: &Program) -> Result<Option<Launch>> {
         let Some(plan) = plan else { return Ok(None) };
@@ -581,10 +581,10 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// How long a program has to end, and whether that was written.
+    /// The grace period of a program, and whether it is configured.
     fn grace(&mut self) -> Result<(Duration, bool)> {
         let grace = self.duration("build.kill_delay", GRACE)?;
-        // Files that `air init` wrote hold "0s" without anybody having chosen it.
+        // `air init` writes "0s", which is no choice of the user's.
         if self.air_mode && grace.is_zero() {
             return Ok((GRACE, false));
         }
@@ -647,7 +647,7 @@ impl<'a> Resolver<'a> {
         })
     }
 
-    /// The ports on which the program is said to listen.
+    /// The ports on which the program is configured to listen.
     fn ports(&mut self, run: &Run) -> Result<Vec<u16>> {
         let of_proxy = self.proxy()?;
         Ok(match run.port {
@@ -657,8 +657,8 @@ impl<'a> Resolver<'a> {
         })
     }
 
-    /// There is no proxy yet: what is said of one is checked, and that it is missing is told.
-    /// Where it would find the app, the app is expected all the same.
+    /// There is no proxy yet: its keys are checked, and a warning says that it is missing.
+    /// The app is expected on its port all the same.
     fn proxy(&mut self) -> Result<Vec<u16>> {
         let enabled = self.boolean("proxy.enabled", false)?;
         let port = |key: &'static str| {
@@ -701,7 +701,7 @@ impl<'a> Resolver<'a> {
         if self.air_mode { self.string(key) } else { Ok(None) }
     }
 
-    /// One of these words; the first is meant where there is none.
+    /// One of these words; the first is the default.
     fn one_of<T: Copy>(&self, key: &'static str, words: &[(&'static str, T)]) -> Result<T> {
         let written = self.string(key)?;
         self.document.assume(key, words[0].0);

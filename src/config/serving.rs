@@ -32,7 +32,7 @@ const STATUS: &str = "a status code from 100 to 599";
 pub struct Listen {
     /// What it is bound to.
     pub address: Address,
-    /// By which the program can tell it from others.
+    /// Distinguishes it from others for the program.
     pub name: Option<String>,
 }
 
@@ -82,11 +82,11 @@ impl Address {
     }
 }
 
-/// When a program counts as serving: all that is said here must be so. Nothing is said: see
+/// When a program counts as serving: every check must pass. Without any, see
 /// [`ready`](crate::ready).
 #[derive(Clone, Debug)]
 pub struct Ready {
-    /// It has sent `READY=1`. `None`: nobody has said whether it will.
+    /// It has sent `READY=1`. `None`: it is not configured whether it will.
     pub notify: Option<bool>,
     /// This is answered well.
     pub http: Option<Http>,
@@ -94,14 +94,14 @@ pub struct Ready {
     pub tcp: Option<Target>,
     /// It has printed a line that this is found in.
     pub log: Option<Regex>,
-    /// It has lived so long.
+    /// It has run for this long.
     pub after: Option<Duration>,
-    /// It is told when it is not ready after this.
+    /// Maximum time to become ready.
     pub timeout: Duration,
 }
 
 impl Ready {
-    /// There is something to wait for.
+    /// Whether there is anything to wait for.
     pub fn is_configured(&self) -> bool {
         let waits = self.http.is_some() || self.tcp.is_some() || self.log.is_some();
         self.notify == Some(true) || waits || self.after.is_some()
@@ -120,12 +120,12 @@ impl PartialEq for Ready {
     }
 }
 
-/// A page to be asked for.
+/// A page to request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http {
-    /// Whom to ask.
+    /// The server.
     pub target: Target,
-    /// What for, with its query.
+    /// The path, with its query.
     pub path: String,
     /// The status of a good answer; `None`: any below 400.
     pub status: Option<u16>,
@@ -167,7 +167,7 @@ impl Target {
         self.host == "localhost" || self.host.parse().is_ok_and(is_loopback)
     }
 
-    /// True when who listens on this address is (also) whom this leads to.
+    /// True if a connection to this target may reach a listener on this address.
     fn leads_to(&self, address: SocketAddr) -> bool {
         let is_host = match self.host.parse::<IpAddr>() {
             Ok(host) => host == address.ip() || host.is_unspecified() && address.ip().is_loopback(),
@@ -244,7 +244,7 @@ impl Resolver<'_> {
         socket_address(text.strip_prefix("tcp:").unwrap_or(text)).map(Address::Tcp)
     }
 
-    /// `listen` is what hotrun itself holds.
+    /// `listen` are the sockets that hotrun itself owns.
     pub(super) fn ready(&self, listen: &[Listen]) -> Result<Ready> {
         let document = self.document;
         let status = document.number("ready.status", STATUS)?;
@@ -355,7 +355,7 @@ fn add(all: &mut Vec<Listen>, one: Listen, wrong: impl Fn(&str, String) -> Error
     Ok(())
 }
 
-/// What `LISTEN_FDNAMES` can hold, and an option can be told by.
+/// True for a name that fits into `LISTEN_FDNAMES` and before `=` in an option.
 fn is_name(text: &str) -> bool {
     let is_one = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     !text.is_empty() && text.len() <= 255 && text.chars().all(is_one)

@@ -1,13 +1,13 @@
-//! Who may outlive a build or an app: build daemons and the like, known by their command
+//! Processes that may outlive a build or an app: build daemons and the like, known by their command
 //! lines.
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
-/// Who may stay where nobody says otherwise: daemons that builds start to be quicker the
+/// Processes that may stay by default: daemons that builds start to be quicker the
 /// next time, agents, and the browsers that an app opens for its user (but none that a
 /// program drives).
 pub(super) const SPARED: [&str; 13] = [
-    // Its server has no arguments; whoever asks it to compile has.
+    // Its server has no arguments; its clients have.
     "{,*/}sccache",
     "{,*/}ccache-storage-*",
     "*GradleDaemon*",
@@ -25,7 +25,7 @@ pub(super) const SPARED: [&str; 13] = [
     "!*--remote-debugging-p*",
 ];
 
-/// Globs on whole command lines. One that begins with `!` takes back what the others say.
+/// Globs on full command lines. One that begins with `!` negates.
 #[derive(Debug, Default)]
 pub struct Spare {
     spared: GlobSet,
@@ -33,7 +33,7 @@ pub struct Spare {
 }
 
 impl Spare {
-    /// Reads the globs; the first that is none, with the reason.
+    /// Reads the globs. Fails with the first invalid one, and the reason.
     pub fn new(patterns: &[String]) -> Result<Self, (String, String)> {
         let set = |patterns: &mut dyn Iterator<Item = &str>| {
             let mut set = GlobSetBuilder::new();
@@ -53,7 +53,7 @@ impl Spare {
         })
     }
 
-    /// True when a process with this command line may stay.
+    /// True if a process with this command line may stay.
     pub fn has(&self, command_line: &str) -> bool {
         self.spared.is_match(command_line) && !self.taken_back.is_match(command_line)
     }

@@ -1,5 +1,5 @@
-//! From `.air.toml`. hotrun reads it as it is; who wants hotrun's own defaults, or its own
-//! keys, starts from here.
+//! From `.air.toml`. hotrun reads it as it is; for hotrun's own defaults, or its own
+//! keys, this is a start.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::config::{
 use crate::error::{Error, Result};
 use crate::project::{Ask, Question};
 
-/// In air mode nobody is asked what the project is.
+/// In air mode no tool is asked what the project is.
 struct Nobody;
 
 impl Ask for Nobody {
@@ -25,10 +25,10 @@ impl Ask for Nobody {
     }
 }
 
-/// What holds in air's file though nobody wrote it, and would be otherwise in hotrun's.
+/// Defaults of air's files that differ from hotrun's.
 const DEFAULTS: [&str; 4] =
     ["build.cmd", "build.include_ext", "build.exclude_dir", "build.exclude_regex"];
-/// Said in another way.
+/// Keys that are converted separately.
 const TRANSLATED: [&str; 6] = [
     "build.entrypoint",
     "build.bin",

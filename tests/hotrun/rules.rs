@@ -269,7 +269,7 @@ fn nobody_to_signal_is_told() {
     let mut hotrun = project.start(&[]);
     hotrun.wait_for("exited");
     project.save("app.conf", "x");
-    hotrun.wait_for("no program is running that could get SIGHUP");
+    hotrun.wait_for("no program is running to send SIGHUP to");
     hotrun.end();
 }
 

@@ -195,7 +195,8 @@ fn resources(hotrun: &Hotrun) -> [usize; 4] {
     let pid = hotrun.pid();
     let entries = |name: &str| fs::read_dir(format!("/proc/{pid}/{name}")).unwrap().count();
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    // Without the pages of the program's own file: the kernel decides how many are mapped.
+    let memory = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
     let memory = memory.trim().trim_end_matches(" kB").parse().unwrap();
     [entries("fd"), entries("task"), memory, hotrun.everybody().len()]
 }

@@ -266,7 +266,8 @@ fn without_package(place: &Place<'_>) -> Outcome {
     }
 }
 
-/// The package manager whose lock file lies here or above, or that `packageManager` names.
+/// The package manager that `packageManager` names, whose lock file lies here, that has installed the
+/// dependencies here, or whose lock file lies above.
 fn manager(place: &Place<'_>, json: &Json) -> &'static str {
     const LOCKS: [(&str, &str); 6] = [
         ("pnpm-lock.yaml", "pnpm"),
@@ -283,7 +284,14 @@ fn manager(place: &Place<'_>, json: &Json) -> &'static str {
     let lock_in = |directory: &Path| {
         LOCKS.iter().find(|(lock, _)| directory.join(lock).is_file()).map(|(_, name)| *name)
     };
-    named.or_else(|| place.directory.ancestors().find_map(lock_in)).unwrap_or("npm")
+    let installed = || {
+        let marks =
+            [(".package-lock.json", "npm"), (".modules.yaml", "pnpm"), (".yarn-state.yml", "yarn")];
+        let found = marks.iter().find(|(mark, _)| place.has(&format!("node_modules/{mark}")));
+        found.map(|(_, name)| *name)
+    };
+    let own = named.or_else(|| lock_in(place.directory)).or_else(installed);
+    own.or_else(|| place.directory.ancestors().find_map(lock_in)).unwrap_or("npm")
 }
 
 impl Package<'_> {

@@ -709,6 +709,18 @@ fn a_file_of_variables_that_is_missing_is_made_from_its_example() {
 }
 
 #[test]
+fn the_manager_that_has_installed_the_packages_is_known_below_another_ones_lock_file() {
+    let package = ("package.json", "{\"scripts\": {\"dev\": \"vite\"}}");
+    let project = Project::new(&[package, ("node_modules/.package-lock.json", "{}")]);
+    let lock = project.root.path().join("pnpm-lock.yaml");
+    std::fs::write(lock, "").unwrap();
+    assert!(project.guess().ends_with(": npm run dev"), "{}", project.guess());
+    let own = project.root.path().join("shop/yarn.lock");
+    std::fs::write(own, "").unwrap();
+    assert!(project.guess().ends_with(": yarn run dev"), "{}", project.guess());
+}
+
+#[test]
 fn of_a_workspace_the_programs_of_its_packages_are_run_from_the_root() {
     let root = "{\"workspaces\": [\"packages/*\", \"./tools/cli\"]}";
     let api = "{\"scripts\": {\"dev\": \"tsx watch src/a.ts\"}}";

@@ -754,7 +754,10 @@ pub async fn load(options: &Options, ask: &impl Ask) -> Result<Config> {
 /// of their own. This is decided once, so that a file that appears later changes nothing about it.
 pub fn settle_command(options: &mut Options) {
     let has_file = found(options).is_some();
-    if !options.args.is_empty() && needs_guess(options, has_file) {
+    // (What is built may be said beside it.)
+    let keys = ["build.entrypoint", "build.full_bin", "build.bin"];
+    let is_free = !has_file && options.command.is_none() && !names_any(options, &keys);
+    if !options.args.is_empty() && is_free && Kind::detect(&options.directory) == Kind::Unknown {
         options.command = Some(Command::Argv(std::mem::take(&mut options.args)));
     }
     if let Some(Command::Argv(argv)) = &mut options.command
@@ -814,7 +817,10 @@ pub fn choices(options: &Options) -> Vec<Guess> {
 
 /// Whether options of the command line say what to build or run.
 fn names_a_program(options: &Options) -> bool {
-    let keys = ["build.cmd", "build.entrypoint", "build.full_bin", "build.bin"];
+    names_any(options, &["build.cmd", "build.entrypoint", "build.full_bin", "build.bin"])
+}
+
+fn names_any(options: &Options, keys: &[&str]) -> bool {
     options.keys.iter().any(|(key, _)| keys.contains(&key.as_str()))
 }
 

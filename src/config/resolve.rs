@@ -431,7 +431,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// A command of the command line, whose program exists.
+    /// A command of the command line, whose program exists, or is yet to be built.
     fn command(&self, command: &Command) -> Result<Command> {
         let Command::Argv(argv) = command else { return Ok(command.clone()) };
         let Some(first) = argv.first() else { return Ok(command.clone()) };
@@ -440,7 +440,9 @@ impl<'a> Resolver<'a> {
         // (`./x` has two.)
         if Path::new(first).components().count() > 1 {
             let path = absolute(&self.options.directory, Path::new(first));
-            if search::on_path(&path).is_some() {
+            let is_built = self.options.keys.iter().any(|(key, _)| key == "build.cmd");
+            let is_made = is_built && !path.exists();
+            if is_made || search::on_path(&path).is_some() {
                 argv[0] = path.into();
                 return Ok(Command::Argv(argv));
             }

@@ -427,6 +427,27 @@ fn of_several_programs_each_is_offered_as_a_command_that_works() {
     hotrun.end();
 }
 
+#[test]
+fn of_several_programs_that_are_built_each_command_builds_and_runs() {
+    let name = "of_several_programs_that_are_built_each_command_builds_and_runs";
+    if !has(name, &["make"]) {
+        return;
+    }
+    let makefile = "all: one two\none: data.txt\n\tcp run $@ # -o $@\n\
+                    two: data.txt\n\tcp run $@ # -o $@\n";
+    let project = project().file("Makefile", makefile);
+    let (code, _, stderr) = project.run(&[]);
+    assert_eq!(code, 2, "{stderr}");
+    let command = stderr.lines().find(|line| line.contains("./two")).unwrap().trim();
+    let words = ["--build.cmd", "make two", "--", "./two"];
+    assert_eq!(command, "hotrun --build.cmd 'make two' -- ./two");
+    let mut hotrun = project.start(&words);
+    hotrun.wait_for_all(&["building  make two", "up one", "started"]);
+    project.save("data.txt", "two\n");
+    hotrun.wait_for_all(&["built", "up two"]);
+    hotrun.end();
+}
+
 const MANIFEST: &str =
     "[package]\nname = \"shelf\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[workspace]\n";
 

@@ -69,6 +69,9 @@ fn maven(place: &Place<'_>) -> Outcome {
         .filter(|name| !name.contains('$'));
     let mains = main.map_or(mains, |main| vec![main]);
     let has_dependencies = text.contains("<dependency>") || text.contains("<parent>");
+    // They would restart the program when its classes change, as hotrun does.
+    let has_devtools = text.contains("spring-boot-devtools");
+    let option = if has_devtools { "-Dspring.devtools.restart.enabled=false " } else { "" };
     let each = mains.into_iter().map(|main| {
         let kind = if text.contains("spring-boot") { "Spring Boot" } else { "Maven" };
         if has_dependencies {
@@ -78,7 +81,7 @@ fn maven(place: &Place<'_>) -> Outcome {
                     "{mvn} -q compile && {{ test {list} -nt pom.xml || \
                      {mvn} -q dependency:build-classpath -Dmdep.outputFile={list}; }}"
                 ))
-                .runs(format!("exec java -cp \"target/classes:$(cat {list})\" {main}"))
+                .runs(format!("exec java {option}-cp \"target/classes:$(cat {list})\" {main}"))
         } else {
             guess(kind)
                 .builds(format!("{mvn} -q compile"))

@@ -1005,3 +1005,15 @@ fn where_nothing_can_be_run_the_projects_below_are_named() {
     assert!(told(&tool).starts_with("this is a Haskell"), "{}", told(&tool));
     assert!(!told(&tool).contains("-C"), "{}", told(&tool));
 }
+
+#[test]
+fn the_restarts_of_spring_boots_devtools_are_turned_off() {
+    let pom = |more: &str| {
+        format!("<project><parent>spring-boot</parent><dependency>{more}</dependency></project>")
+    };
+    let main = ("src/main/java/App.java", "class App { public static void main(String[] a) {} }");
+    let told = guess(&[("pom.xml", &pom("spring-boot-devtools")), main]);
+    assert!(told.contains("java -Dspring.devtools.restart.enabled=false -cp"), "{told}");
+    let told = guess(&[("pom.xml", &pom("x")), main]);
+    assert!(told.contains("exec java -cp"), "{told}");
+}

@@ -273,8 +273,8 @@ fn a_build_that_was_stopped_is_named_and_goes_on_when_it_is_continued() {
     let mut hotrun = project.start(&[]);
     hotrun.wait_serving("one");
     project.save("source.txt", "two\n");
-    let line = hotrun.wait_for("was stopped by SIGSTOP, and waits for kill -CONT ");
-    let pid = line.rsplit(' ').next().unwrap().parse().unwrap();
+    let line = hotrun.wait_for("was stopped by SIGSTOP; continue it with `kill -CONT ");
+    let pid = line.rsplit(' ').next().unwrap().trim_end_matches('`').parse().unwrap();
     kill(Pid::from_raw(pid), Signal::SIGCONT).unwrap();
     hotrun.wait_serving("two");
     hotrun.end();

@@ -131,7 +131,7 @@ fn disturb(run: &mut Run, hotrun: &mut Hotrun) -> &'static str {
         24..27 => {
             let path = run.project.root().join("hotrun.toml");
             let before = fs::read_to_string(&path).unwrap();
-            let delay = format!("delay = {}", run.random.below(80));
+            let delay = format!("delay = \"{}ms\"", run.random.below(80));
             let mut lines: Vec<&str> =
                 before.lines().filter(|line| !line.starts_with("delay = ")).collect();
             lines.push(&delay);

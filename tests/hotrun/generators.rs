@@ -98,8 +98,7 @@ fn a_generator_in_cmd_that_writes_something_new_each_time_serves_and_is_told() {
     hotrun.wait_for("serving one ");
     // Two are cancelled; what the third has made starts while a verification begins.
     assert!(builds(&hotrun.output(), "one") <= 4, "{}", hotrun.output());
-    hotrun.wait_for("output  gen.txt: written by the build");
-    hotrun.wait_for("ready");
+    hotrun.wait_for_all(&["output  gen.txt: written by the build", "ready"]);
     // From then on each save is served after one build, whatever follows.
     for version in ["a", "b"] {
         let builds = save(&project, &mut hotrun, "cmd", version);

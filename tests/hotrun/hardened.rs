@@ -784,7 +784,7 @@ fn a_limit_of_file_sizes_ends_neither_hotrun_nor_the_program() {
     // The program, which is larger, cannot be copied; and neither can what the build says.
     hotrun.wait_for("the last good build cannot be kept");
     project.save("source.txt", "broken\n");
-    hotrun.wait_for_all(&["so what the build said is not kept", "  failed  "]);
+    hotrun.wait_for_all(&["so the output of the build is not logged", "  failed  "]);
     project.save("source.txt", "two\n");
     hotrun.wait_for("built");
     assert!(hotrun.is_running());

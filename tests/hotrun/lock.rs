@@ -154,7 +154,7 @@ fn one_that_ends_is_waited_for() {
     first.signal(Signal::SIGTERM);
     first.wait_for_line("ending");
     let mut second = project.start(&[]);
-    second.wait_for(&format!("waiting for pid {}, which ends its program", first.pid()));
+    second.wait_for(&format!("waiting for pid {} to stop its program", first.pid()));
     assert_eq!(second.count("building"), 0);
     project.sh("mv source.txt s && sleep 0.1 && mv s source.txt");
     second.wait_serving("one");

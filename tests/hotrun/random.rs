@@ -64,10 +64,10 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) fn new(seed: u64) -> Self {
         let mut random = Random(seed);
-        let delay = [0, 0, 60][usize::try_from(random.below(3)).unwrap()];
+        let delay = ["0ms", "0ms", "60ms"][usize::try_from(random.below(3)).unwrap()];
         let config = format!(
             "[build]\ncmd = {BUILD:?}\nentrypoint = [\"./app\"]\ninclude_ext = [\"txt\"]\n\
-             include_dir = [\"src\"]\ndelay = {delay}\n"
+             include_dir = [\"src\"]\ndelay = \"{delay}\"\n"
         );
         let project = Sandbox::empty()
             .file("hotrun.toml", &config)

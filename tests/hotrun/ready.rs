@@ -206,7 +206,7 @@ fn who_is_not_ready_in_time_is_told_of_once_and_given_more_time() {
     let mut hotrun = project.start_plain(&[]);
     let line = hotrun.wait_for("not ready  pid ");
     let why = ": it has not sent READY=1 to $NOTIFY_SOCKET; no line matching /up/ was printed; \
-               it still waiting for it";
+               still waiting for it";
     assert!(line.ends_with(why), "{line}");
     project.save("go", "");
     hotrun.wait_for("    ready  pid ");
@@ -356,7 +356,7 @@ fn a_machine_that_nobody_knows_is_told_at_once() {
     }
     let project = project(more, "");
     let mut hotrun = project.start_plain(&[]);
-    hotrun.wait_for("no machine of the name no.such.machine.invalid is known");
+    hotrun.wait_for("the host name no.such.machine.invalid cannot be resolved");
     hotrun.wait_for("not ready");
     hotrun.end();
 }

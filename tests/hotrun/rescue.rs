@@ -75,7 +75,7 @@ fn what_was_saved_while_events_were_lost_is_found_by_comparing_times() {
     project.sh("rm c/gone.txt; mv b moved");
     project.sh(&format!("mv {} in", outside.path().display()));
     hotrun.signal(Signal::SIGCONT);
-    hotrun.wait_for("file events were lost");
+    hotrun.wait_for("the event queue overflowed");
     hotrun.wait_serving("a2-m1-b1-n1-one-");
     // And all of it is watched, as before.
     for (file, version) in [("in/m.txt", "m2"), ("moved/old.txt", "b2"), ("new/deep/n.txt", "n2")] {
@@ -84,7 +84,7 @@ fn what_was_saved_while_events_were_lost_is_found_by_comparing_times() {
     }
     hotrun.wait_for("ready");
     assert!(hotrun.output().contains("serving a2-m2-b2-n2-one-"), "{}", hotrun.output());
-    assert_eq!(hotrun.count("file events were lost"), 1, "{}", hotrun.output());
+    assert_eq!(hotrun.count("the event queue overflowed"), 1, "{}", hotrun.output());
     hotrun.end();
 }
 
@@ -194,7 +194,7 @@ fn an_included_directory_outside_is_watched_when_it_comes_and_when_it_comes_back
         CONFIG.replace("cp source.txt built", "cat source.txt ../p/inc/*.txt | tr '\\n' - > built");
     project.save("root/hotrun.toml", &(build + "include_dir = [\".\", \"../p/inc\"]\n"));
     let mut hotrun = project.start(&["-C", "root"]);
-    hotrun.wait_for("there is no directory ../p/inc; it is watched as soon as there is one");
+    hotrun.wait_for("no such directory: ../p/inc; it is watched as soon as it exists");
     let mut step = |script: &str, expected: &str| {
         project.sh(script);
         hotrun.wait_serving(expected);
@@ -234,7 +234,7 @@ fn beyond_the_limit_of_watches_directories_are_polled_until_there_are_more() {
     let script = "exec unshare -Ur sh -c 'echo 9 > /proc/sys/user/max_inotify_watches; \
                   exec \"$@\"' sh \"$@\"";
     let mut hotrun = project.start_by(script);
-    hotrun.wait_for("there are no more file watches");
+    hotrun.wait_for("inotify watch limit reached");
     assert!(
         hotrun.output().contains("sudo sysctl user.max_inotify_watches="),
         "{}",

@@ -236,6 +236,7 @@ fn what_a_cargo_build_has_read_matters_whatever_it_is_called() {
     project.save("tests/data/new.json", "new\n");
     hotrun.wait_for("changed  tests/data/new.json");
     hotrun.wait_for("built");
+    hotrun.wait_serving("two json2");
     project.sh("rm tests/data/x.json");
     hotrun.wait_for("keeps running");
     project.save("tests/data/x.json", "json3\n");

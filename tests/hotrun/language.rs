@@ -13,7 +13,7 @@ const BANNED: [(&str, &str); 17] = [
     ("so (many|much|often|long) (?!as)", "name the number, the quantity or the time"),
     ("there is no such", "use: not found"),
     ("is there already", "use: already exists"),
-    ("for ever", "use: forever, or name the limit"),
+    ("for ever\\b", "use: forever, or name the limit"),
     ("is none\\b", "use: is not"),
     ("ends by itself", "use: exits"),
     ("takes no such word", "use: unexpected argument"),

@@ -232,6 +232,12 @@ impl Hotrun {
         self.seen = last;
     }
 
+    /// Waits for a line that holds one of these texts, after the one that was waited for last.
+    #[track_caller]
+    pub(crate) fn wait_for_any(&mut self, texts: &[&str]) -> String {
+        self.wait_until(&texts.join(", or "), |line| texts.iter().any(|text| line.contains(text)))
+    }
+
     /// Waits for a line that equals this text.
     #[track_caller]
     pub(crate) fn wait_for_line(&mut self, text: &str) {

@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 /// Timeout of every wait in tests; enough for the slowest machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 /// Marks everything that a sandbox starts: the name of a variable with the sandbox's own value.
 const MARK: &str = "HOTRUN_TEST_SANDBOX";
 

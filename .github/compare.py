@@ -428,7 +428,7 @@ def stubborn(tool):
 
 
 def ignored(tool):
-    """Files that git ignores start nothing"""
+    """Changes to git-ignored files are ignored"""
     with Session(tool) as session:
         before = len(session.starts())
         (session.root / "src/ignored/cache.txt").write_text("1\n")

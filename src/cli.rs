@@ -46,7 +46,7 @@ use words::Words;
     disable_help_flag = true,
     disable_help_subcommand = true,
     override_usage = "hotrun [OPTIONS] [COMMAND...]",
-    after_help = "Every key of hotrun.toml is an option: --build.cmd \"make app\"."
+    after_help = "Every key is an option: --build.cmd \"make app\". The guide: hotrun help [TOPIC]."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -63,7 +63,7 @@ enum Word {
     #[command(override_usage = "hotrun run [OPTIONS] [-- COMMAND...]")]
     Run,
     /// Write a hotrun.toml for this project
-    #[command(override_usage = "hotrun init [OPTIONS]")]
+    #[command(override_usage = "hotrun init [OPTIONS] [--from cargo-watch COMMAND...]")]
     Init {
         /// Write every key, with its explanation and default
         #[arg(long, conflicts_with = "from")]
@@ -76,6 +76,7 @@ enum Word {
     #[command(override_usage = "hotrun test [OPTIONS] [-- ARGUMENT...]")]
     Test,
     /// Show the resolved configuration, or what `hotrun COMMAND` would do
+    #[command(override_usage = "hotrun check [OPTIONS] [COMMAND...]")]
     Check {
         /// Show the keys that have their defaults, too
         #[arg(long)]
@@ -187,7 +188,7 @@ enum When {
     Never,
 }
 
-/// What to run; where the project decides how it is built, what of it.
+/// The program to run, and for Cargo and Go the package and the features.
 #[derive(Args, Debug)]
 struct Choice {
     /// Run this shell command instead
@@ -390,6 +391,10 @@ fn run(cli: &Cli, words: &Words) -> Result<u8> {
 fn test(cli: &Cli, words: &Words) -> Result<u8> {
     log_diagnostics(cli.common.verbose);
     let mut options = cli.options(words)?;
+    if options.command.is_some() && cli.choice.exec.is_some() {
+        let error = Error::usage("hotrun test -x", "a command and the tests of the project");
+        return Err(error.remedy("to run a command on every change: hotrun -x COMMAND"));
+    }
     let mut argv = testing::command(&options.directory)?;
     argv.append(&mut options.args);
     options.command = Some(Command::Argv(argv));
@@ -580,7 +585,10 @@ fn exec(words: &Words) -> u8 {
 
 fn explain(cli: &Cli, words: &Words, paths: &[PathBuf]) -> Result<u8> {
     let config = load(cli, words)?;
-    let here = std::env::current_dir().unwrap_or_else(|_| config.directory.clone());
+    let here = match &cli.common.directory {
+        Some(_) => config.directory.clone(),
+        None => std::env::current_dir().unwrap_or_else(|_| config.directory.clone()),
+    };
     let here = here.canonicalize().unwrap_or(here);
     for path in paths {
         let mut path = config::absolute(&here, path);
@@ -596,10 +604,16 @@ fn explain(cli: &Cli, words: &Words, paths: &[PathBuf]) -> Result<u8> {
     Ok(0)
 }
 
-/// What another program reads, as it is.
+/// Prints what another program reads, as it is. An output that is closed early is not an error.
 fn print_raw(text: &str) -> u8 {
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    0
+    let written = std::io::stdout().write_all(text.as_bytes());
+    match written.and_then(|()| std::io::stdout().flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Report::error(&Error::failed("stdout", error));
+            FAILED
+        }
+        Ok(()) | Err(_) => 0,
+    }
 }
 
 /// To stdout; a closed one is no reason to fail.

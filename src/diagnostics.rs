@@ -81,7 +81,10 @@ static ARROW: LazyLock<Option<Regex>> = LazyLock::new(|| {
 });
 /// `error: …`, `error[E0425]: …`, `warning: …`, `ERROR in …`, `✘ [ERROR] …`.
 static HEADING: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    pattern(r"^(?:[✘▲x]\s+)?\[?(?P<kind>(?i:error|warning))(?:\[[A-Z]+[0-9]+\])?(?:\]|:|\s+in\b)")
+    pattern(concat!(
+        r"^(?:[✘▲]\s+\[(?P<kind>ERROR|WARNING)\]|",
+        r"(?P<word>(?i:error|warning))(?:\[[A-Z]+[0-9]+\])?(?::|\s+in\b))",
+    ))
 });
 /// `File "app.py", line 3` of Python.
 static PYTHON: LazyLock<Option<Regex>> =
@@ -105,8 +108,8 @@ struct Reader {
     all: Diagnostics,
     /// Errors and warnings that were counted, with their whole lines: some tools repeat them.
     seen: HashSet<String>,
-    /// A heading was counted, and its place is on one of the next lines.
-    heading: Option<Severity>,
+    /// A heading that is counted with the place on one of the next lines, or without one.
+    heading: Option<(Severity, String)>,
     /// A place without a verdict, for an exception that is named below it.
     above: Option<Place>,
 }
@@ -128,18 +131,20 @@ pub(crate) fn of_text(text: &str) -> Diagnostics {
         // A progress bar, which the line has replaced on the terminal, stands before it.
         reader.read(line.trim_end().rsplit('\r').next().unwrap_or_default());
     }
+    reader.count_heading(None);
     reader.all
 }
 
 impl Reader {
     fn read(&mut self, line: &str) {
         if let Some((place, severity)) = on_one_line(line).or_else(|| found(&PHP, line)) {
+            self.count_heading(None);
             self.count(severity, line, Some(place));
         } else if let Some((place, _)) = found(&ARROW, line).or_else(|| found(&BARE, line)) {
-            match self.heading.take() {
-                Some(Severity::Error) => drop(self.all.first.get_or_insert(place)),
-                Some(Severity::Warning) => {}
-                None => self.above = Some(place),
+            if self.heading.is_some() {
+                self.count_heading(Some(place));
+            } else {
+                self.above = Some(place);
             }
         } else if let Some((place, _)) = found(&PYTHON, line) {
             self.above = Some(place);
@@ -147,8 +152,15 @@ impl Reader {
             let place = self.above.take();
             self.count(Some(Severity::Error), line, place);
         } else if let Some(severity) = heading(line) {
-            self.heading = Some(severity);
-            self.count(Some(severity), line, None);
+            self.count_heading(None);
+            self.heading = Some((severity, line.to_owned()));
+        }
+    }
+
+    /// Counts the last heading. The same words at another place are another error.
+    fn count_heading(&mut self, place: Option<Place>) {
+        if let Some((severity, line)) = self.heading.take() {
+            self.count(Some(severity), &format!("{line} {place:?}"), place);
         }
     }
 
@@ -211,12 +223,21 @@ fn matches(pattern: &LazyLock<Option<Regex>>, line: &str) -> bool {
 
 /// A line that only says that there is an error. Cargo's last lines say it again.
 fn heading(line: &str) -> Option<Severity> {
-    let repeats = ["could not compile", "aborting due to", "build failed", "previous error"];
-    if repeats.iter().any(|words| line.contains(words)) || line.contains(" generated ") {
-        return None;
-    }
     let found = HEADING.as_ref()?.captures(line)?;
-    severity(&found["kind"].to_ascii_lowercase())
+    let kind = found.name("kind").or_else(|| found.name("word"))?;
+    let severity = severity(&kind.as_str().to_ascii_lowercase())?;
+    let repeats: &[&str] = match severity {
+        Severity::Error => &[
+            "could not compile",
+            "aborting due to",
+            "build failed",
+            "previous error",
+            "the following command",
+            "Recipe ",
+        ],
+        Severity::Warning => &[" generated ", "warnings emitted", "warning emitted"],
+    };
+    (!repeats.iter().any(|words| line.contains(words))).then_some(severity)
 }
 
 #[cfg(test)]
@@ -288,6 +309,18 @@ mod tests {
             (
                 "    Building [=>  ] 0/1: hello(bin)\rerror: unclosed delimiter\r\n  --> src/main.rs:26:3\r\n",
                 "1 error · src/main.rs:26:3",
+            ),
+            (
+                "error[E0425]: cannot find value `x`\n  --> src/a.rs:1:5\nerror[E0425]: cannot find value `x`\n  --> src/a.rs:9:5\n",
+                "2 errors · src/a.rs:1:5",
+            ),
+            (
+                "[INFO] ---\n[ERROR] COMPILATION ERROR : \n[INFO] ---\n[ERROR] /p/A.java:[3,9] ';' expected\n[INFO] 1 error\n[ERROR] Failed to execute goal org.x:compile: Compilation failure\n[ERROR] /p/A.java:[3,9] ';' expected\n[ERROR] -> [Help 1]\n[ERROR] To see the full stack trace of the errors\n",
+                "1 error · A.java:3:9",
+            ),
+            (
+                "src/main.zig:4:9: error: expected type\nerror: the following command failed with 1 compilation errors:\n",
+                "1 error · src/main.zig:4:9",
             ),
             // What names no place, or is no diagnostic.
             ("make: *** No rule to make target 'app'.  Stop.\n", ""),

@@ -221,9 +221,9 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
         options,
         sender,
     };
+    engine.prepare_tmp_dir()?;
     engine.greet(swept);
     engine.tell_listeners();
-    engine.prepare_tmp_dir()?;
     engine.hear_terminal();
     let code = engine.run(&mut inbox).await;
     engine.leave_terminal();
@@ -460,7 +460,7 @@ impl Engine {
                 Vec::new()
             }
             Message::Broken(error) => {
-                Report::error(&error);
+                self.report.error_in_order(&error);
                 self.broken = Some(error.code());
                 vec![Event::Interrupted]
             }
@@ -468,8 +468,9 @@ impl Engine {
                 self.spawned(proc, pid);
                 Vec::new()
             }
-            Message::Running { proc, label, is_last, announced } => {
-                self.command_starts(proc, &label, is_last, announced);
+            Message::Running { proc, label, is_last, is_found, announced } => {
+                let line = is_found.then_some(label.as_str());
+                self.command_starts(proc, line, is_last, announced);
                 Vec::new()
             }
             Message::Introduce => {
@@ -516,7 +517,9 @@ impl Engine {
     }
 
     fn exited(&mut self, proc: Proc, ended: Ended) -> Vec<Event> {
-        self.display.ended(proc);
+        if self.display.ended(proc) {
+            self.report.console().erase_for_now();
+        }
         if let Some(facts) = self.report.facts.get_mut(&proc) {
             facts.ended = Some(Instant::now());
         }
@@ -527,9 +530,14 @@ impl Engine {
         }
         let is_overtaken =
             self.report.facts.get(&proc).is_some_and(|facts| facts.dismissed.is_some());
+        let printed = self.printed.remove(&proc).unwrap_or_default();
         match self.roles.get(&proc) {
             Some(Role::Build) if self.report.purpose(proc) == Purpose::Syntax => {
-                return vec![self.checked(proc, ended, is_overtaken)];
+                let checked = self.checked(proc, ended, is_overtaken);
+                if self.build_failed && !is_overtaken {
+                    self.diagnose(proc, &printed);
+                }
+                return vec![checked];
             }
             Some(Role::Build) => {}
             Some(Role::Rules | Role::App | Role::Hook) | None => {
@@ -537,7 +545,6 @@ impl Engine {
             }
         }
         let messages = self.messages.remove(&proc).unwrap_or_default();
-        let printed = self.printed.remove(&proc).unwrap_or_default();
         let ended = if ended.succeeded() { self.check_artifact(&messages) } else { ended };
         if ended.succeeded() {
             self.ask_what_was_read();
@@ -925,9 +932,10 @@ impl Engine {
             self.has_run = true;
             self.app_env.clone_from(&self.env);
         }
-        let mut env = self.variables(generation);
+        // The user's own variables follow, and override these.
+        let mut env: Vec<(OsString, OsString)> = self.report.color_variables().collect();
+        env.extend(self.variables(generation));
         env.push(("HOTRUN".into(), "1".into()));
-        env.extend(self.report.color_variables());
         env.push(("HOTRUN_CHANGED".into(), self.changed_paths()));
         if let Some(generation) = generation {
             env.push(("HOTRUN_GENERATION".into(), generation.to_string().into()));
@@ -952,11 +960,14 @@ impl Engine {
         self.roles.insert(proc, role);
         let directory = self.config.directory.clone();
         let printing = match role {
-            Role::Build if self.config.talk.compact => Printing::Withheld,
+            Role::Build if self.config.talk.compact && !self.builds_serve => Printing::Withheld,
             Role::Build => Printing::Kept,
             Role::Rules | Role::Hook => Printing::Copied,
             Role::App => Printing::Inherited,
         };
+        if let Some(facts) = self.report.facts.get_mut(&proc) {
+            facts.is_withheld = printing == Printing::Withheld;
+        }
         let runs_all = role == Role::Rules;
         let run = &self.config.run;
         let (farewell, scope) =
@@ -1128,7 +1139,9 @@ impl Engine {
         }
         let is_start = matches!(notice, Notice::Ready(_) | Notice::Running(_));
         let is_seen_anyway = is_start && self.is_a_screen_shown();
-        if !is_seen_anyway {
+        if is_seen_anyway {
+            self.report.show_state(notice);
+        } else {
             self.report.say(notice);
         }
         if let Notice::BuildFailed { app: None, .. } = notice {

@@ -365,6 +365,8 @@ pub enum Message {
         is_last: bool,
         /// Dropped when its line is written; the command waits for that.
         announced: oneshot::Sender<()>,
+        /// Whether its program exists.
+        is_found: bool,
     },
     /// Output of a build command, where the build captures it.
     Output(Proc, Vec<u8>),

@@ -352,6 +352,11 @@ impl Processes {
         self.orders.keys().for_each(|proc| self.order(*proc, Order::Resized));
     }
 
+    /// Has what a process prints printed, if that is withheld.
+    pub fn show(&self, proc: Proc) {
+        self.order(proc, Order::Show);
+    }
+
     /// Forgets a process that is gone.
     pub fn forget(&mut self, proc: Proc) {
         self.orders.remove(&proc);

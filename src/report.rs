@@ -94,6 +94,8 @@ pub(crate) struct Facts {
     pub purpose: Purpose,
     /// Whether it is the program.
     pub is_app: bool,
+    /// Whether its output is withheld, and was not printed since.
+    pub is_withheld: bool,
     /// The command line of the program, as shown to the user.
     pub label: String,
     /// The errors and warnings of a failed build.
@@ -130,6 +132,7 @@ impl Facts {
             signalled: None,
             purpose: Purpose::default(),
             is_app: false,
+            is_withheld: false,
             label: String::new(),
             diagnostics: Diagnostics::default(),
         }
@@ -149,7 +152,7 @@ pub(crate) struct Report {
     /// Whether a running build may have left a progress bar on the current line of the terminal.
     may_show_bar: Cell<bool>,
     /// The line that introduces hotrun, until it is printed.
-    greeting: RefCell<Option<String>>,
+    greeting: RefCell<Option<(String, String)>>,
     /// Whether only builds are configured, and no program.
     pub runs_nothing: bool,
     /// What is known of the processes that lines are about.
@@ -232,7 +235,7 @@ impl Report {
         let first = command.lines().next().unwrap_or_default();
         let more = if command.lines().count() > 1 { " …" } else { "" };
         self.line(Part::Build, Tone::Work, word, &format!("{first}{more}"));
-        self.may_show_bar.set(true);
+        self.may_show_bar.set(!self.talk.compact);
     }
 
     /// Prints that a command failed without failing the build.
@@ -243,7 +246,7 @@ impl Report {
 
     /// Prints the line for a notice.
     pub(crate) fn say(&self, notice: &Notice) {
-        self.keep_last_line(notice);
+        self.forget_bar(notice);
         self.show_state(notice);
         match notice {
             Notice::Changed(cause) => self.changed(cause),
@@ -343,8 +346,8 @@ impl Report {
         }
     }
 
-    /// Keeps the last line that a command printed, even without a line feed, once it has exited.
-    fn keep_last_line(&self, notice: &Notice) {
+    /// Once a command has exited, its last line stays, even without a line feed: it is no bar.
+    fn forget_bar(&self, notice: &Notice) {
         if let Notice::Built(_)
         | Notice::SameProgram(_)
         | Notice::BuildFailed { .. }
@@ -465,10 +468,10 @@ impl Report {
             Notice::PortHeld(holder) => self.port_held(holder),
             Notice::EndlessBuild { build, port, remedy } => {
                 let text = format!(
-                    "the build is still running and listens on port {port}: {} is the program \
-                     itself, and is stopped like one. To build it first, while the previous one \
-                     keeps serving, write\n{remedy}",
-                    self.name(*build)
+                    "the build is still running{}: it listens on port {port}, so hotrun treats it \
+                     as the program. To build first, while the previous program keeps serving, \
+                     write\n{remedy}",
+                    self.pid(*build)
                 );
                 self.line(Part::Main, Tone::Warn, "note", &text);
             }
@@ -493,7 +496,9 @@ impl Report {
     }
 
     fn changed(&self, cause: &Cause) {
-        self.clear();
+        if *cause != Cause::Start {
+            self.clear();
+        }
         match cause {
             Cause::Start => {}
             Cause::Save(paths) => {
@@ -589,6 +594,12 @@ impl Report {
         }
     }
 
+    /// ` (pid 5)` if lines name processes by their pids.
+    fn pid(&self, proc: Proc) -> String {
+        let pid = self.facts.get(&proc).and_then(|facts| facts.pid).filter(|_| self.talk.pids);
+        pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
+    }
+
     /// Returns the name of the program, and which one it is while there are two.
     fn name_of_app(&self, facts: &Facts) -> String {
         let is_alive = |one: &&Facts| one.is_app && one.ended.is_none() && one.pid.is_some();
@@ -620,7 +631,14 @@ impl Report {
         };
         if std::io::stderr().is_terminal() {
             self.write(codes);
+            self.screen.cleared();
         }
+    }
+
+    /// Prints an error at its place among the other lines.
+    pub(crate) fn error_in_order(&self, error: &Error) {
+        self.print_greeting(None);
+        self.write(&shown(&format!("hotrun: {error}\n")));
     }
 
     /// Writes a line in one piece, so that output of the program does not get between.

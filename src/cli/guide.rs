@@ -1,6 +1,6 @@
 //! `hotrun help`: the options, a list of the guide's pages, and each page.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Seek, Write};
@@ -11,6 +11,7 @@ use clap::Command;
 
 use crate::error::{Error, Result};
 use crate::guide::{self, PAGES, Page};
+use crate::project::guess::search;
 
 /// The widest lines that are comfortable to read, in columns.
 const MAX_WIDTH: usize = 96;
@@ -100,11 +101,24 @@ fn show(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }
 
+/// Whether the first word of `PAGER` names a program, as far as that can be seen without a shell.
+fn is_found(pager: &OsStr) -> bool {
+    let text = pager.to_string_lossy();
+    if text.contains([';', '|', '&', '$', '`', '(', '<', '>', '=']) {
+        return true;
+    }
+    shlex::split(&text)
+        .unwrap_or_default()
+        .first()
+        .is_some_and(|word| search::on_path(word).is_some())
+}
+
 /// Becomes the pager, which reads the text from a file without a name: with hotrun as its parent,
 /// Ctrl-C would leave the pager on the terminal beside the shell.
 fn page_through(text: &str) -> io::Result<()> {
     let mut command = match std::env::var_os("PAGER") {
         Some(pager) if pager.is_empty() => return Ok(()),
+        Some(pager) if !is_found(&pager) => return Ok(()),
         Some(pager) => {
             let mut shell = process::Command::new("sh");
             shell.arg("-c").arg(pager);

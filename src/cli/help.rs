@@ -62,6 +62,7 @@ fn of_subcommand(name: &str) -> Option<(Vec<&'static str>, &'static str)> {
         "check" => (
             resolved(),
             "hotrun check                What would run, and every value that is set\n  \
+             hotrun check node server.js What this command would do\n  \
              hotrun check --all          The defaults too\n  \
              hotrun check --strict       In CI: fail on unknown keys and warnings",
         ),
@@ -78,8 +79,7 @@ fn of_subcommand(name: &str) -> Option<(Vec<&'static str>, &'static str)> {
         "schema" => (
             vec![],
             "hotrun schema > hotrun.schema.json\n  \
-             Then begin hotrun.toml with `#:schema ./hotrun.schema.json`: editors with Taplo\n  \
-             complete and check keys.",
+             Then begin hotrun.toml with `#:schema ./hotrun.schema.json`.",
         ),
         _ => return None,
     })
@@ -90,7 +90,8 @@ fn exit_codes(name: &str) -> Option<&'static str> {
     match name {
         "check" => Some(
             "0  the configuration is valid\n  \
-             2  it is not, or --strict and there is a warning",
+             1  hotrun could not find out, for example because cargo failed\n  \
+             2  it is not valid, or --strict and there is a warning",
         ),
         "exec" => Some("126, 127  the program cannot be run, or was not found"),
         "rollback" => Some("0  rolled back\n  1  not possible, or nothing runs here"),
@@ -111,9 +112,9 @@ const EXIT_CODES: &str = "0  stopped on request      2  wrong command line or co
   1  hotrun failed           7  hotrun already runs here (see --takeover)
   --once: the exit code of the program, or 128 and the signal's number";
 
-const VARIABLES: &str =
-    "NO_COLOR, CLICOLOR_FORCE   No colours, colours in a pipe too; --color overrides
-  HOTRUN_LOG                 Filter of the diagnostics, for example hotrun=debug";
+const VARIABLES: &str = "NO_COLOR                      No colours (--color overrides it)
+  FORCE_COLOR, CLICOLOR_FORCE   Colours in a pipe, too
+  HOTRUN_LOG                    Filter of the diagnostics: hotrun=debug";
 
 const MORE: &str = "hotrun help TOPIC             A page of the guide; `hotrun help` lists them
   hotrun schema                 JSON schema of hotrun.toml, for editors
@@ -174,7 +175,7 @@ fn section(heading: &str, text: &str) -> String {
     format!("{style}{heading}:{style:#}\n  {text}")
 }
 
-/// Whether these words ask for all of the help.
+/// Whether the arguments contain `--help`.
 pub(super) fn is_long(words: &[OsString]) -> bool {
     words.iter().any(|word| word == "--help")
 }

@@ -263,6 +263,9 @@ fn explain_file(config: &Config, filter: &Filter, path: &Path) -> String {
     let follows = match (reason, policy.builds, policy.runs) {
         (Reason::Revival, ..) => "restart if the program has exited".to_owned(),
         (Reason::Rule(number), ..) => what_follows(&config.watch.rules[number].action),
+        (_, true, true) if config.build.stages.is_empty() => {
+            "check the syntax and restart".to_owned()
+        }
         (_, true, true) => "rebuild and restart".to_owned(),
         (_, true, false) => "rebuild".to_owned(),
         (_, false, _) => "restart".to_owned(),
@@ -275,8 +278,7 @@ fn what_follows(action: &Action) -> String {
         Action::Run { cmd, .. } => format!("run {cmd:?}"),
         Action::Restart => "restart without a build".to_owned(),
         Action::Signal(signal) => format!("send {signal} to the program"),
-        Action::Reload => "reload the page in the browser".to_owned(),
-        Action::Css => "reload the style sheets in the browser".to_owned(),
+        Action::Reload | Action::Css => "nothing: browser reload is not implemented yet".to_owned(),
     }
 }
 

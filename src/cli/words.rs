@@ -94,8 +94,11 @@ const RESERVED: [&str; 14] = [
 /// Commands and words of at least this many letters are compared: almost any short word is like
 /// another one.
 const MIN_COMPARED: usize = 4;
-/// A word that differs from a command by no more letters than this is taken for a mistake.
+/// A word that differs from a command by no more letters than this is taken for a mistake: for long
+/// words, and for those that are shorter than [`LONG`].
 const MAX_DISTANCE: usize = 2;
+const MAX_DISTANCE_OF_SHORT: usize = 1;
+const LONG: usize = 7;
 
 /// An error if the first word is a command that does not exist yet, or looks like a mistyped one.
 fn check_first_word(command: &Command, word: &str, directory: &Path) -> Result<()> {
@@ -112,7 +115,8 @@ fn check_first_word(command: &Command, word: &str, directory: &Path) -> Result<(
     let distances = names
         .filter(|name| name.len() >= MIN_COMPARED)
         .map(|name| (strsim::osa_distance(word, name), name));
-    let nearest = distances.filter(|(distance, _)| *distance <= MAX_DISTANCE).min();
+    let max = if word.len() < LONG { MAX_DISTANCE_OF_SHORT } else { MAX_DISTANCE };
+    let nearest = distances.filter(|(distance, _)| *distance <= max).min();
     let is_program = || search::found_in(&search::path(directory), OsStr::new(word)).is_some();
     let Some((_, nearest)) = nearest.filter(|_| !is_program()) else {
         return Ok(());

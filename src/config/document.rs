@@ -517,7 +517,11 @@ impl Document {
     /// The same for keys in tables that do not exist. (Of the others, not all may have been
     /// read yet.)
     pub(super) fn in_unknown_tables(&self) -> Vec<String> {
-        let is_stranger = |key: &str| !TABLES.contains(&key.split('.').next().unwrap_or_default());
+        let is_list = |key: &str| keys::LISTS.iter().any(|(name, ..)| *name == key);
+        let is_stranger = |key: &str| {
+            let table = key.split('.').next().unwrap_or_default();
+            !is_list(key) && (!TABLES.contains(&table) || keys::find(key).is_none())
+        };
         self.unknown_where(is_stranger).unwrap_or_default()
     }
 

@@ -39,7 +39,7 @@ pub(crate) enum Kind {
     Address,
 }
 
-/// Whose a key is.
+/// Which tool defines the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Of {
     /// air's, and so hotrun's.
@@ -130,7 +130,7 @@ pub(crate) const KEYS: &[Key] = &[
         Hotrun,
         "spare",
         Texts,
-        "[\"{,*/}sccache\", \"...\", \"!*--headless*\"]",
+        "[\"...\"]",
         "Processes that may outlive a build or the program: globs on full command lines; \"!\" negates.",
     ),
     key(
@@ -443,7 +443,7 @@ pub(crate) const KEYS: &[Key] = &[
     key(Air, "log.time", Boolean, "false", "Begin each line of hotrun's with the time of day."),
     key(Hotrun, "log.pids", Boolean, "false", "Name processes by their pids."),
     key(Hotrun, "log.compact", Boolean, "false", "Print one line for each save."),
-    key(Air, "log.main_only", Boolean, "false", "Only print problems."),
+    key(Air, "log.main_only", Boolean, "false", "Print only warnings and errors."),
     key(Air, "log.silent", Boolean, "false", "Print nothing."),
     key(
         Air,

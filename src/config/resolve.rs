@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 
 use super::air::ProgramKeys;
 use super::document::{Document, NumberOrText, OneOrMany};
-use super::spare::{SPARED, Spare};
+use super::spare::{DEFAULTS, SPARED, Spare};
 use super::{
     Build, Clear, Color, Colors, Command, Config, Environment, Log, Loudness, Options, Port,
     Program, Run, Scope, Stage, Stdin, Talk, Tty, absolute, air, duration, keys,
@@ -393,7 +393,13 @@ impl<'a> Resolver<'a> {
 
     fn spare(&self) -> Result<Vec<String>> {
         self.document.assume("spare", SPARED.map(String::from).to_vec());
-        let spare = self.strings("spare")?.unwrap_or_else(|| SPARED.map(String::from).into());
+        let written = self.strings("spare")?.unwrap_or_else(|| vec![DEFAULTS.to_owned()]);
+        let spare: Vec<String> = written
+            .into_iter()
+            .flat_map(
+                |one| if one == DEFAULTS { SPARED.map(String::from).into() } else { vec![one] },
+            )
+            .collect();
         match Spare::new(&spare) {
             Ok(_) => Ok(spare),
             Err((pattern, reason)) => {

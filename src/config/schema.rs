@@ -76,7 +76,6 @@ fn of_key(key: &Key) -> Value {
     // In TOML and in JSON these are written alike.
     if let Ok(default) = serde_json::from_str::<Value>(key.default)
         && !matches!(default.as_str(), Some(""))
-        && !key.default.contains("...")
     {
         schema["default"] = default;
     }

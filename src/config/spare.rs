@@ -25,6 +25,9 @@ pub(super) const SPARED: [&str; 13] = [
     "!*--remote-debugging-p*",
 ];
 
+/// Stands for [`SPARED`] in a list.
+pub(super) const DEFAULTS: &str = "...";
+
 /// Globs on full command lines. One that begins with `!` negates.
 #[derive(Debug, Default)]
 pub struct Spare {

@@ -31,9 +31,9 @@ pub(super) struct Display {
 }
 
 impl Display {
-    /// Stops showing the elapsed time of a build.
-    pub(super) fn ended(&mut self, build: Proc) {
-        self.ticks.take_if(|ticks| ticks.build == build);
+    /// Stops showing the elapsed time of a build. Returns whether it was shown.
+    pub(super) fn ended(&mut self, build: Proc) -> bool {
+        self.ticks.take_if(|ticks| ticks.build == build).is_some()
     }
 }
 
@@ -70,9 +70,9 @@ impl Engine {
         });
     }
 
-    /// What hotrun runs, and from which configuration file: `go ./cmd/api · .air.toml`. `{files}`
-    /// is replaced by the number of watched files.
-    fn introduction(&self) -> String {
+    /// What hotrun runs, and from which configuration file: `go ./cmd/api · .air.toml`. The number
+    /// of watched files comes between the two texts.
+    fn introduction(&self) -> (String, String) {
         let what = match (&self.config.guess, self.config.build.stages.last()) {
             (Some(guess), _) => guess.kind.clone(),
             (None, Some(build)) => build.label.lines().next().unwrap_or_default().to_owned(),
@@ -86,7 +86,7 @@ impl Engine {
         let keys = self.has_keys().then(|| "h for keys".to_owned());
         let parts: Vec<String> = std::iter::once(what).chain(file).collect();
         let keys = keys.map(|keys| format!(" · {keys}")).unwrap_or_default();
-        format!("{}{{files}}{keys}", parts.join(" · "))
+        (parts.join(" · "), keys)
     }
 
     /// Prints the greeting, and lets the programs start that were waiting for it.
@@ -106,8 +106,9 @@ impl Engine {
     /// Counts the errors and warnings that a failed build printed. In compact mode, its output is
     /// printed now.
     pub(super) fn diagnose(&mut self, build: Proc, printed: &[u8]) {
-        if self.config.talk.compact {
-            self.report.console().say(Stream::Stderr, printed);
+        let facts = self.report.facts.get_mut(&build);
+        if facts.is_some_and(|facts| std::mem::take(&mut facts.is_withheld)) {
+            self.report.console().say(Stream::Stdout, printed);
         }
         let text = process::without_escapes(printed);
         let found = diagnostics::of_text(&String::from_utf8_lossy(&text));
@@ -116,31 +117,53 @@ impl Engine {
         }
     }
 
-    /// Reports that a command starts.
+    /// Prints the output of a build that compact mode withholds: it asks for input, or does not end.
+    pub(super) fn show_output(&mut self, build: Proc) {
+        let facts = self.report.facts.get_mut(&build);
+        if facts.is_some_and(|facts| std::mem::take(&mut facts.is_withheld)) {
+            self.processes.show(build);
+        }
+    }
+
+    /// Reports that a command starts. Without a label its program does not exist, and only that it
+    /// was to start counts.
     pub(super) fn command_starts(
         &mut self,
         proc: Proc,
-        label: &str,
+        label: Option<&str>,
         is_last: bool,
         announced: oneshot::Sender<()>,
     ) {
-        // A program's output does not pass through hotrun, so the program waits for the greeting.
+        // The program may print to the terminal directly, so it waits for the greeting.
         if self.report.is_about_to_greet() && self.roles.get(&proc) == Some(&Role::App) {
             self.display.unannounced.push(announced);
             self.introduce_after(HELD_START_TIMEOUT);
         }
+        let is_dismissed =
+            self.report.facts.get(&proc).is_some_and(|facts| facts.dismissed.is_some());
+        let label = label.filter(|_| !is_dismissed);
         match self.roles.get(&proc) {
             Some(Role::Build) => {
                 if is_last {
                     self.last_command_began(proc);
                 }
-                if self.report.purpose(proc) != Purpose::Syntax {
+                if let Some(label) = label
+                    && self.report.purpose(proc) != Purpose::Syntax
+                {
                     self.report.running(self.word_of_build(), label);
                 }
             }
-            Some(Role::Rules) => self.report.running("rule", label),
-            Some(Role::App) if !self.config.talk.pids => self.report.say(&Notice::Started(proc)),
-            Some(Role::App | Role::Hook) | None => {}
+            Some(Role::Rules) => {
+                if let Some(label) = label {
+                    self.report.running("rule", label);
+                }
+            }
+            Some(Role::App) => {
+                if label.is_some() && !self.config.talk.pids {
+                    self.report.say(&Notice::Started(proc));
+                }
+            }
+            Some(Role::Hook) | None => {}
         }
     }
 
@@ -167,7 +190,9 @@ impl Engine {
 
     /// Shows the elapsed time of the running build, if it is silent.
     pub(super) fn show_time_of_build(&self) {
-        if let Some(ticks) = &self.display.ticks {
+        if let Some(ticks) = &self.display.ticks
+            && !self.is_terminal_lent()
+        {
             self.report.tick(ticks.build, self.word_of_build());
         }
     }

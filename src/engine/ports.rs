@@ -40,6 +40,8 @@ impl Engine {
             Some(Role::Build) => {
                 let Some(port) = ports.first().copied() else { return };
                 self.builds_serve = true;
+                self.display.ended(proc);
+                self.show_output(proc);
                 // The build will not exit, so the query for its sources starts now.
                 self.ask_what_is_listed();
                 let remedy = self.program_instead_of_build();

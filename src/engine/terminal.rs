@@ -238,7 +238,13 @@ impl Engine {
         }
     }
 
+    /// Whether a build has the terminal, or waits for it.
+    pub(super) fn is_terminal_lent(&self) -> bool {
+        self.seat.borrower.is_some() || self.seat.waiting.is_some() || self.seat.owner.is_some()
+    }
+
     fn give_terminal(&mut self, proc: Proc) {
+        self.show_output(proc);
         let Some(terminal) = &mut self.seat.terminal else { return };
         terminal.look_who_has_it();
         if terminal.is_elsewhere() {
@@ -427,6 +433,7 @@ impl Engine {
         if std::mem::replace(&mut self.seat.is_stopping, true) {
             return;
         }
+        self.report.console().erase_for_now();
         self.seat.stop_keys();
         if let Some(terminal) = &mut self.seat.terminal {
             terminal.leave();

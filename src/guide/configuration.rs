@@ -19,6 +19,7 @@ configuration stays in effect.
   `hotrun init --full` one with every key as a comment.
 - `hotrun check` shows the resolved configuration and where each value comes
   from.
+- Durations are strings with a unit: `\"500ms\"`, `\"5s\"`, `\"1m30s\"`.
 - Every key is also an option that overrides the file:
   `--build.cmd \"make app\"`, `--run.mode=handover`. `--no-config` ignores the
   files.
@@ -124,7 +125,7 @@ fn page() -> String {
                 keys.push(format!("`{table}{dot}{}`", bare(line)));
             } else {
                 let line = bare(line);
-                if let Some(list) = line.trim_start().strip_prefix("[[") {
+                if let Some(list) = line.strip_prefix("[[").filter(|list| list.ends_with("]]")) {
                     keys.push(format!("`[[{list}`"));
                 }
                 comment.push(line);

@@ -206,6 +206,10 @@ impl Duty {
             }
             self.kill_the_late();
             if self.is_over() && !self.waits_for_hotruns_end() {
+                if !self.hotrun_is_dead() {
+                    // hotrun may bind another address with the same port as soon as it is told.
+                    self.listeners.clear();
+                }
                 self.link.tell(&FromGuardian::Gone);
                 if let Some(printing) = &self.printing {
                     let _ = printing.recv_timeout(OUTPUT_TIMEOUT);

@@ -4,6 +4,7 @@
 //! terminal output (colours, for example). This pseudoterminal is not a controlling terminal, and
 //! does not translate line ends.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::future::poll_fn;
@@ -81,6 +82,8 @@ pub(super) struct Output {
     pub(super) messages: Vec<u8>,
     search: Option<Search>,
     taken: TakenPorts,
+    /// What is [`Kept::Withheld`] is printed after all.
+    is_shown: Cell<bool>,
 }
 
 /// A search for a line.
@@ -144,6 +147,28 @@ impl Output {
     /// report that.
     pub(super) fn names_taken_ports(&self) -> Option<BTreeSet<u16>> {
         self.taken.is_found.then(|| self.taken.ports.clone())
+    }
+
+    /// Prints what was withheld so far, and from now on what comes.
+    pub(super) fn show(&self) {
+        if let Some(console) = &self.console
+            && !self.is_shown.replace(true)
+        {
+            console.say(Stream::Stdout, &self.printed);
+        }
+    }
+
+    /// Copies what still comes until all streams have ended, and keeps none of it.
+    pub(super) async fn copy_rest(mut self) {
+        for reader in &mut self.readers {
+            if reader.into != Kept::Nothing {
+                reader.into = Kept::Passed;
+            }
+        }
+        self.readers.retain(|reader| reader.copy_to.is_some());
+        while !self.readers.is_empty() {
+            self.read().await;
+        }
     }
 
     /// Passes on a change of the window's size.
@@ -221,6 +246,7 @@ impl Output {
             match reader.into {
                 // The output of a build is printed when the screen is free.
                 Kept::Printed | Kept::Passed => console.say(stream, bytes),
+                Kept::Withheld if self.is_shown.get() => console.say(stream, bytes),
                 Kept::Withheld => {}
                 Kept::Messages | Kept::Nothing | Kept::Searched => {
                     console.write(stream, bytes);

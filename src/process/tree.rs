@@ -73,6 +73,8 @@ pub(super) enum Order {
     Suspend,
     Resume,
     Resized,
+    /// Print what was withheld, and what follows.
+    Show,
     /// It is ready, and this is served.
     Serves(Served),
     /// Its descendant with this pid takes its place.
@@ -184,6 +186,8 @@ impl Tree {
         }
         self.tell(Event::Gone(self.proc).into());
         self.told_gone = true;
+        // A spared process may print as long as it lives: without a reader it would be killed.
+        tokio::task::spawn_local(std::mem::take(&mut self.output).copy_rest());
     }
 
     async fn run_stages(&mut self, job: &Job) -> Result<Ended, Bereaved> {
@@ -200,6 +204,14 @@ impl Tree {
             }
             let is_last = number + 1 == job.stages.len();
             self.announce(stage, job, is_last).await;
+            let nothing = Output::default();
+            while let Ok(order) = self.orders.try_recv() {
+                self.obey(order, &nothing).await;
+            }
+            if self.ending {
+                ended = Ended::NotStarted("stopped before it started".to_owned());
+                break;
+            }
             ended = self.run_stage(stage, job, is_last).await?;
             if ended.succeeded() {
                 continue;
@@ -226,14 +238,12 @@ impl Tree {
     }
 
     /// Has the engine report that a command starts, and waits until that line is written: it
-    /// stands before what the command prints. A program that cannot be found is not announced.
+    /// stands before what the command prints.
     async fn announce(&self, stage: &Stage, job: &Job, is_last: bool) {
-        if !can_be_found(stage, job) {
-            return;
-        }
+        let is_found = can_be_found(stage, job);
         let (announced, line) = oneshot::channel();
         let label = stage.label.clone();
-        self.tell(Message::Running { proc: self.proc, label, is_last, announced });
+        self.tell(Message::Running { proc: self.proc, label, is_last, announced, is_found });
         // An error: the engine has ended, or has nothing to report.
         let _ = line.await;
         if job.printing == Printing::Inherited {
@@ -391,7 +401,9 @@ impl Tree {
     ) -> Result<Option<Ended>, Bereaved> {
         let streams = match self.streams(stage, job, output) {
             Ok(streams) => streams,
-            Err(error) => return Ok(Some(Ended::NotStarted(format!("no pipe: {error}")))),
+            Err(error) => {
+                return Ok(Some(Ended::NotStarted(format!("cannot create a pipe: {error}"))));
+            }
         };
         let ends_here = is_last && (job.then.is_none() || stage.answers);
         let mut launch = launch(stage, job, &streams, ends_here);
@@ -407,7 +419,9 @@ impl Tree {
             });
             match end.try_clone_to_owned() {
                 Ok(end) => ends.push(end),
-                Err(error) => return Ok(Some(Ended::NotStarted(format!("no pipe: {error}")))),
+                Err(error) => {
+                    return Ok(Some(Ended::NotStarted(format!("cannot create a pipe: {error}"))));
+                }
             }
         }
         let fds: Vec<_> = listeners.into_iter().chain(ends.iter().map(AsFd::as_fd)).collect();
@@ -450,7 +464,7 @@ impl Tree {
                 break;
             }
         }
-        Ok(Some(Ended::NotStarted("asked to end before it had started".to_owned())))
+        Ok(Some(Ended::NotStarted("stopped before it started".to_owned())))
     }
 
     /// Returns the pid of the command, or why it does not run.
@@ -544,6 +558,7 @@ impl Tree {
                     // The last words of what the command had left behind. A spared process may
                     // hold the streams open, so nothing more is waited for.
                     output.read_available();
+                    self.output = output;
                     return Ok(());
                 }
                 other => self.heard(other),
@@ -681,6 +696,10 @@ impl Tree {
             }
             Order::Succeed(_) if self.has_exited => return,
             Order::Succeed(pid) => ToGuardian::Succeed(pid),
+            Order::Show => {
+                output.show();
+                return;
+            }
             Order::Resized => {
                 output.resize();
                 // The kernel tells only those who have the terminal.
@@ -698,7 +717,7 @@ impl Tree {
         // One that is traced stays a zombie until its tracer has taken notice.
         let _ = timeout(ANSWER, guardian.ended()).await;
         let mut warning = Some(Message::Say(Notice::Warning(format!(
-            "a guardian (pid {}) was killed; what it guarded is killed, too",
+            "a guardian (pid {}) was killed; hotrun kills the processes that it supervised",
             guardian.pid
         ))));
         if was_running {

@@ -301,8 +301,9 @@ const NO_COLLECTIONS: [&str; 11] = [
     "scripts",
     "node_modules",
 ];
-/// Maximum number of directories below that are looked at, and of those that are named.
-const MAX_BELOW: (usize, usize) = (60, 8);
+/// Maximum number of directories that are examined for a project, and of projects that are named.
+const MAX_EXAMINED: usize = 60;
+const MAX_NAMED: usize = 8;
 
 /// Names the projects below, where the directory itself is none that can be run.
 fn with_those_below(directory: &Path, outcome: Outcome) -> Outcome {
@@ -318,7 +319,8 @@ fn with_those_below(directory: &Path, outcome: Outcome) -> Outcome {
     let place = Place::new(directory, &path);
     let names = COLLECTIONS.iter().flat_map(|above| place.directories_in(above));
     let is_project = |name: &String| {
-        if NO_COLLECTIONS.contains(&name.as_str()) {
+        let last = name.rsplit('/').next().unwrap_or(name);
+        if NO_COLLECTIONS.contains(&last) {
             return false;
         }
         let below = directory.join(name);
@@ -330,18 +332,18 @@ fn with_those_below(directory: &Path, outcome: Outcome) -> Outcome {
                 Outcome::Unknown => false,
             }
     };
-    let below: Vec<String> = names.take(MAX_BELOW.0).filter(is_project).collect();
+    let below: Vec<String> = names.take(MAX_EXAMINED).filter(is_project).collect();
     if below.is_empty() {
         return match remedy {
             Some(remedy) => Outcome::Unable { reason, remedy },
             None => Outcome::Unknown,
         };
     }
-    let commands = below.iter().take(MAX_BELOW.1).map(|name| format!("hotrun -C {}", quoted(name)));
+    let commands = below.iter().take(MAX_NAMED).map(|name| format!("hotrun -C {}", quoted(name)));
     let mut lines = vec!["projects below can be run:".to_owned()];
     lines.extend(commands);
-    if below.len() > MAX_BELOW.1 {
-        lines.push(format!("and {} more", below.len() - MAX_BELOW.1));
+    if below.len() > MAX_NAMED {
+        lines.push(format!("and {} more", below.len() - MAX_NAMED));
     }
     let remedy = remedy.into_iter().chain([lines.join("\n")]).collect::<Vec<_>>().join(";\n");
     Outcome::Unable { reason, remedy }

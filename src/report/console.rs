@@ -67,6 +67,8 @@ struct Shown {
     is_for_now: Cell<bool>,
     /// When something was last written.
     last: Cell<Instant>,
+    /// Whether what was written last ended a line.
+    is_at_start: Cell<bool>,
 }
 
 /// Returns to the first column, and erases the line.
@@ -114,7 +116,11 @@ impl Console {
                 written.send_modify(|queued| *queued -= bytes.len());
             }
         })?;
-        let shown = Shown { is_for_now: Cell::new(false), last: Cell::new(Instant::now()) };
+        let shown = Shown {
+            is_for_now: Cell::new(false),
+            last: Cell::new(Instant::now()),
+            is_at_start: Cell::new(true),
+        };
         let (held, paused) = (Rc::default(), Rc::default());
         Ok(Self { queue, queued, held, shown: Rc::new(shown), paused })
     }
@@ -130,6 +136,7 @@ impl Console {
             return pieces.push((stream, bytes.to_vec()));
         }
         self.shown.last.set(Instant::now());
+        self.shown.is_at_start.set(bytes.ends_with(b"\n"));
         if self.shown.is_for_now.take() {
             self.enqueue(Stream::Stderr, ERASE_LINE);
         }
@@ -138,10 +145,21 @@ impl Console {
 
     /// Writes a line to the terminal on stderr that is erased before anything else is written.
     pub fn show_for_now(&self, line: &str) {
-        let is_free = self.held.pieces.borrow().is_empty() && !is_raw(Stream::Stderr);
+        // An unfinished line may be a prompt.
+        let is_free = self.shown.is_at_start.get()
+            && self.held.pieces.borrow().is_empty()
+            && self.paused.borrow().is_none()
+            && !is_raw(Stream::Stderr);
         if is_free && is_terminal(Stream::Stderr) {
             self.shown.is_for_now.set(true);
             self.enqueue(Stream::Stderr, &[ERASE_LINE, line.as_bytes()].concat());
+        }
+    }
+
+    /// Erases the line that [`Self::show_for_now`] has written, if nothing else was written since.
+    pub fn erase_for_now(&self) {
+        if self.shown.is_for_now.take() {
+            self.enqueue(Stream::Stderr, ERASE_LINE);
         }
     }
 

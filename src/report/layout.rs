@@ -38,7 +38,7 @@ pub(crate) fn wants_color(color: Color) -> bool {
 
 impl Report {
     /// Returns variables that pass `--color always` or `never` on to cargo, Go's tools, npm and
-    /// others. Variables that the user has set are kept.
+    /// others. Those in hotrun's own environment are kept.
     pub(crate) fn color_variables(&self) -> impl Iterator<Item = (OsString, OsString)> {
         let all: &[(&str, &str)] = match self.chosen_color {
             Some(Color::Always) => {
@@ -88,7 +88,7 @@ impl Report {
         }
     }
 
-    fn is_printed(&self, part: Part, tone: Tone) -> bool {
+    pub(super) fn is_printed(&self, part: Part, tone: Tone) -> bool {
         let is_wanted = match self.talk.loudness {
             Loudness::Silent => false,
             Loudness::MainOnly => tone.is_urgent() || part == Part::Main,

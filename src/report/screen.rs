@@ -3,11 +3,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::IsTerminal;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::layout::{self, duration};
-use super::{Report, Tone};
+use super::{Part, Report, Tone};
 use crate::config::Loudness;
 use crate::event::{Cause, Ended, Next, Notice, Proc, name_paths};
 
@@ -27,14 +26,18 @@ pub(super) struct Screen {
     is_failing: Cell<bool>,
     /// Whether the title was changed.
     has_title: Cell<bool>,
-    /// In compact mode: the saves of the current update, and how long its build took.
-    saved: RefCell<Vec<PathBuf>>,
+    /// In compact mode: what caused the update under way, and how long its build took.
+    what: RefCell<String>,
     built_in: Cell<Option<Duration>>,
 }
 
 impl Screen {
     pub(super) fn printed(&self) {
         self.has_printed.set(true);
+    }
+
+    pub(super) fn cleared(&self) {
+        self.has_printed.set(false);
     }
 
     pub(super) fn has_printed(&self) -> bool {
@@ -54,7 +57,7 @@ enum Mood {
 impl Report {
     /// Sets the greeting, which is printed when the number of watched files is known. All that is
     /// printed until then follows it; nothing that is run waits for it.
-    pub(crate) fn greet(&self, text: String) {
+    pub(crate) fn greet(&self, text: (String, String)) {
         self.console.pause();
         *self.greeting.borrow_mut() = Some(text);
     }
@@ -66,12 +69,13 @@ impl Report {
 
     /// Prints the greeting, unless that was done. `files` is the number of watched files.
     pub(crate) fn print_greeting(&self, files: Option<usize>) {
-        let Some(text) = self.greeting.borrow_mut().take() else { return };
-        let text = match files {
-            Some(1) => text.replace("{files}", " · 1 file"),
-            Some(files) => text.replace("{files}", &format!(" · {files} files")),
-            None => text.replace("{files}", ""),
+        let Some((text, keys)) = self.greeting.borrow_mut().take() else { return };
+        let files = match files {
+            Some(1) => " · 1 file".to_owned(),
+            Some(files) => format!(" · {files} files"),
+            None => String::new(),
         };
+        let text = format!("{text}{files}{keys}");
         let is_printed = !self.quiet && self.talk.loudness != Loudness::Silent;
         let word = (env!("CARGO_PKG_VERSION"), layout::WORD);
         let mut line = String::new();
@@ -88,21 +92,19 @@ impl Report {
             facts.is_app && facts.pid.is_some() && facts.ended.is_none() && !facts.is_read
         });
         let Some(facts) = self.facts.get(&build) else { return };
-        if is_app_alive || self.quiet || self.console.silence() < SILENCE {
+        let is_printed = self.is_printed(Part::Build, Tone::Work);
+        if is_app_alive || !is_printed || self.console.silence() < SILENCE {
             return;
         }
         let time = duration(Duration::from_secs(facts.began.elapsed().as_secs()));
-        let word = if self.color {
-            format!("\u{1b}[2mhotrun\u{1b}[0m \u{1b}[{}m{word:>9}\u{1b}[0m", Tone::Work.code())
-        } else {
-            format!("hotrun {word:>9}")
-        };
-        self.console.show_for_now(&format!("{word}  {time}"));
+        let part = (Some(Part::Build), Tone::Work);
+        let line = self.formatted(&self.lead(), part, (word, layout::WORD), &time);
+        self.console.show_for_now(line.trim_end());
     }
 
     /// Shows the state that a notice leads to: in the terminal's title, by its bell, as a desktop
     /// notification, and in compact mode as a line.
-    pub(super) fn show_state(&self, notice: &Notice) {
+    pub(crate) fn show_state(&self, notice: &Notice) {
         self.note_for_compact(notice);
         if !std::io::stderr().is_terminal() {
             return;
@@ -159,12 +161,16 @@ impl Report {
         }
         match notice {
             Notice::Changed(cause) => {
-                self.screen.saved.replace(cause.paths().to_vec());
+                let what = match cause {
+                    Cause::Start => "start".to_owned(),
+                    Cause::Config => "configuration".to_owned(),
+                    Cause::Order => "rebuild".to_owned(),
+                    Cause::Save(paths) | Cause::Written(paths) => name_paths(paths, &self.base),
+                };
+                self.screen.what.replace(what);
                 self.screen.built_in.set(None);
-                if *cause == Cause::Start {
-                    self.screen.saved.replace(Vec::new());
-                }
             }
+            Notice::RolledBack(_) => drop(self.screen.what.replace("rollback".to_owned())),
             Notice::Built(build) | Notice::SameProgram(build) => {
                 self.screen.built_in.set(self.facts.get(build).map(|facts| facts.began.elapsed()));
                 let is_all = matches!(notice, Notice::SameProgram(_));
@@ -172,10 +178,24 @@ impl Report {
                     self.outcome(Tone::Good, '✓', if is_all { "same program" } else { "" });
                 }
             }
+            // It was reported as running.
+            Notice::Ready(app) if self.facts.get(app).is_some_and(|facts| facts.is_running) => {}
             Notice::Ready(app) | Notice::Running(app) => {
                 let up = self.facts.get(app).map(|facts| duration(facts.began.elapsed()));
                 let up = up.map_or_else(String::new, |up| format!("up in {up}"));
                 self.outcome(Tone::Good, '✓', &up);
+            }
+            Notice::AppEnded { ended: Ended::Code(0), .. } => {
+                self.outcome(Tone::Good, '✓', "exited");
+            }
+            Notice::RulesDone(rules) => {
+                let took = self.facts.get(rules).map(|facts| duration(facts.began.elapsed()));
+                self.outcome(Tone::Good, '✓', &format!("rules {}", took.unwrap_or_default()));
+            }
+            Notice::Signalled(_, signal) => self.outcome(Tone::Good, '✓', signal.as_str()),
+            Notice::ForBrowser { paths, .. } => {
+                let names = name_paths(paths, &self.base);
+                self.compact_line(Tone::Plain, '·', &format!("{names}  reload the page"));
             }
             Notice::Unchanged(paths) => {
                 let names = name_paths(paths, &self.base);
@@ -186,9 +206,10 @@ impl Report {
     }
 
     fn outcome(&self, tone: Tone, sign: char, text: &str) {
-        let saved = std::mem::take(&mut *self.screen.saved.borrow_mut());
-        let names =
-            if saved.is_empty() { "start".to_owned() } else { name_paths(&saved, &self.base) };
+        let mut names = self.screen.what.take();
+        if names.is_empty() {
+            "restart".clone_into(&mut names);
+        }
         let built = self.screen.built_in.take().map(|took| format!("built {}", duration(took)));
         let parts: Vec<String> =
             built.into_iter().chain((!text.is_empty()).then(|| text.to_owned())).collect();

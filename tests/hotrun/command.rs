@@ -232,7 +232,10 @@ fn a_syntax_error_leaves_the_running_program_alone() {
         project.save(file, bad);
         hotrun.wait_for(complaint);
         let failed = hotrun.wait_for("failed");
-        assert!(failed.contains("syntax check: exit code") && failed.contains("keeps running"));
+        assert!(
+            failed.contains("syntax check: 1 error · ") && failed.contains("keeps running"),
+            "{failed}"
+        );
         // Another file does not make the broken one good.
         project.save(&format!("other{}", &file[file.find('.').unwrap()..]), &good("other"));
         hotrun.wait_for("syntax check");

@@ -198,7 +198,7 @@ fn by_hand_it_goes_back_one_by_one_and_the_next_save_forward_again() {
 fn where_no_artifact_is_known_it_is_told_and_hotrun_waits() {
     for (program, why) in [
         ("entrypoint = [\"./app\"]", "is a script, and hotrun keeps only self-contained programs"),
-        ("full_bin = \"./app\"", "a shell runs the program"),
+        ("full_bin = \"./app\"", "the program is started through a shell"),
         ("entrypoint = [\"sh\", \"app\"]", "sh is an installed program, not built by this project"),
     ] {
         let config = format!(

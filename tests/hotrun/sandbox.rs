@@ -117,6 +117,9 @@ impl Sandbox {
         for name in ["CARGO", "HOTRUN_LOG", "MAKEFLAGS", "CARGO_TARGET_DIR", "RUSTFLAGS"] {
             command.env_remove(name);
         }
+        for name in ["CARGO_TERM_COLOR", "CLICOLOR_FORCE", "FORCE_COLOR", "NO_COLOR"] {
+            command.env_remove(name);
+        }
         // With it, Python writes each word of a line separately, and hotrun's lines get between.
         command.env_remove("PYTHONUNBUFFERED");
         command.env(MARK, self.root()).envs(self.env.iter().cloned());

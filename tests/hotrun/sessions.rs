@@ -2,7 +2,7 @@
 
 use regex::Regex;
 
-use crate::sandbox::{CONFIG, Hotrun, SOON_READY, Sandbox};
+use crate::sandbox::{CONFIG, Hotrun, Sandbox};
 
 /// What was printed, with figures that differ from run to run as `N`: times, pids, the version.
 fn normalised(hotrun: Hotrun, project: &Sandbox) -> String {
@@ -35,10 +35,12 @@ fn a_save_a_compile_error_its_fix_and_a_crash() {
         "if grep -q broken source.txt; then echo \\\"main.c:3:5: error: expected ;\\\"; exit 1; fi; \
          cp source.txt built",
     );
+    // It is ready when it has printed that, on the slowest machine.
+    let config = format!("{config}[ready]\nlog = \"^serving (one|two|three)\"\n");
     let app =
         "v=$(cat built); echo serving $v as $$\n[ \"$v\" != bad ] || exit 3\nexec sleep 1000\n";
     let project = Sandbox::new().file("hotrun.toml", &config).script("app", app);
-    let mut hotrun = project.start_bare(&[SOON_READY]);
+    let mut hotrun = project.start_bare(&[]);
     hotrun.wait_for("ready");
     for (source, until) in
         [("two\n", "ready"), ("broken\n", "failed"), ("three\n", "ready"), ("bad\n", "crashed")]
@@ -133,9 +135,9 @@ fn a_handover_to_a_program_that_is_never_ready_and_back_to_one_that_is() {
 fn rules_and_a_restart_without_a_build() {
     let config = CONFIG.to_owned()
         + "[[build.rules]]\ninclude_ext = [\"css\"]\ncmd = \"echo styles {}\"\n\
-           [[build.rules]]\ninclude_ext = [\"conf\"]\naction = \"restart\"\n";
+           [[build.rules]]\ninclude_ext = [\"conf\"]\naction = \"restart\"\n[ready]\nlog = \"^serving\"\n";
     let project = Sandbox::new().file("hotrun.toml", &config).file("a.css", "").file("a.conf", "");
-    let mut hotrun = project.start_bare(&[SOON_READY]);
+    let mut hotrun = project.start_bare(&[]);
     hotrun.wait_for(" ready ");
     project.save("a.css", "x");
     hotrun.wait_for("done");

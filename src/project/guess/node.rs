@@ -232,7 +232,10 @@ pub(super) fn test_command(place: &Place<'_>) -> Option<String> {
         let found = runners.into_iter().find(|(name, _)| package.has_dependency(name));
         return found.map(|(_, command)| format!("npx {command}"));
     };
-    let words: Vec<&str> = script.split_whitespace().collect();
+    // What a shell has to read is left to the package manager.
+    let is_for_shell = script.contains(['&', '|', ';', '<', '>', '$', '`', '(', '\\', '"', '\'']);
+    let words: Vec<&str> =
+        if is_for_shell { Vec::new() } else { script.split_whitespace().collect() };
     let is_watcher = |word: &&str| is_of_watching(word) || *word == "watch";
     Some(match words.as_slice() {
         // In a terminal it would watch.

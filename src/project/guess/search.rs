@@ -14,7 +14,8 @@ const PACKAGES: &str = "node_modules/.bin";
 /// The directories of programs that a project may have installed for itself, up to the root of its
 /// repository, the nearest first. They need not exist.
 ///
-/// A virtual environment that the user has activated is on the search path already, and is meant.
+/// A virtual environment that the user has activated is on the search path already, and takes
+/// precedence.
 pub fn own_directories(directory: &Path) -> Vec<PathBuf> {
     let is_root = |place: &Path| place.join(".git").exists();
     let above: Vec<&Path> = match directory.ancestors().position(is_root) {
@@ -30,7 +31,7 @@ pub fn own_directories(directory: &Path) -> Vec<PathBuf> {
     above.iter().flat_map(below).collect()
 }
 
-/// Those of these directories that exist.
+/// Returns the directories that exist.
 pub fn existing(own: &[PathBuf]) -> impl Iterator<Item = &PathBuf> {
     // (Other directories are called `env`, too.)
     own.iter().filter(|place| {

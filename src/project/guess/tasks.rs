@@ -21,7 +21,12 @@ pub(super) fn test_command(place: &Place<'_>) -> Option<String> {
     ];
     let has_test = |files: &[&str]| {
         let text = place.read(place.first(files).unwrap_or_default());
-        text.lines().any(|line| line.trim().starts_with("test:"))
+        let is_makefile = files.contains(&"Makefile");
+        // A makefile's recipes are indented; the tasks of a Taskfile are.
+        text.lines().any(|line| {
+            let line = if is_makefile { line } else { line.trim_start() };
+            line.starts_with("test:")
+        })
     };
     let found =
         files.into_iter().find(|(_, files)| place.first(files).is_some() && has_test(files));
@@ -271,7 +276,7 @@ fn build_of(text: &str, rules: &[(&str, &str)], run: &str) -> Option<String> {
     let mut own = rules.iter().filter(|(names, _)| names.split_whitespace().any(|one| one == run));
     let (_, needed) = own.next()?;
     let needed: Vec<&str> = needed.split([';', '#']).next()?.split_whitespace().collect();
-    // Only one recipe more tells that this one is not what makes it: `run: clean app`.
+    // `run: clean app` rebuilds everything: that is left to make.
     let is_odd = |name: &&str| name.contains("clean") || name.contains("docker") || *name == "|";
     if needed.iter().any(is_odd) {
         return None;

@@ -585,13 +585,18 @@ fn exec(words: &Words) -> u8 {
 
 fn explain(cli: &Cli, words: &Words, paths: &[PathBuf]) -> Result<u8> {
     let config = load(cli, words)?;
+    let canonical = |place: PathBuf| place.canonicalize().unwrap_or(place);
+    let shell = canonical(std::env::current_dir().unwrap_or_else(|_| config.directory.clone()));
     let here = match &cli.common.directory {
-        Some(_) => config.directory.clone(),
-        None => std::env::current_dir().unwrap_or_else(|_| config.directory.clone()),
+        Some(_) => canonical(config.directory.clone()),
+        None => shell.clone(),
     };
-    let here = here.canonicalize().unwrap_or(here);
     for path in paths {
-        let mut path = config::absolute(&here, path);
+        // With -C paths are relative to its directory; one that only the shell's directory has is
+        // meant, too.
+        let is_there = |place: &Path| config::absolute(place, path).symlink_metadata().is_ok();
+        let place = if !is_there(&here) && is_there(&shell) { &shell } else { &here };
+        let mut path = config::absolute(place, path);
         // The roots have their links resolved; the file itself may be one, or not exist.
         if config.watch.root_of(&path).is_none()
             && let Some(place) = path.parent().and_then(|place| place.canonicalize().ok())

@@ -206,8 +206,9 @@ impl Duty {
             }
             self.kill_the_late();
             if self.is_over() && !self.waits_for_hotruns_end() {
-                if !self.hotrun_is_dead() {
-                    // hotrun may bind another address with the same port as soon as it is told.
+                if self.members_and_spared().1.is_empty() {
+                    // No process has them any more, and hotrun may bind another address with the
+                    // same port as soon as it knows.
                     self.listeners.clear();
                 }
                 self.link.tell(&FromGuardian::Gone);

@@ -278,10 +278,12 @@ fn check(kind: &Kind, end: End) {
             return;
         }
     }
-    let asked = hotrun.count("seen TERM");
     if end == End::KillGuardian && !kind.ends_by_itself {
-        assert_eq!(asked, 0, "{what}: nobody had a grace\n{}", hotrun.output());
+        assert_eq!(hotrun.count("seen TERM"), 0, "{what}: no grace\n{}", hotrun.output());
     } else {
+        // The line may still be on its way from the pipe.
+        wait_until("the request to exit is seen", || hotrun.count("seen TERM") > 0);
+        let asked = hotrun.count("seen TERM");
         assert_eq!(asked, 1, "{what}: asked once, before it was killed\n{}", hotrun.output());
     }
     if matches!(end, End::Restart | End::BuildOvertaken | End::KillGuardian | End::StopGuardians) {

@@ -165,6 +165,10 @@ impl Watcher {
         }
         // It may have appeared before the directory was watched, or cannot be watched.
         is_watched &= !self.absent.iter().any(|path| path.exists());
+        // So may a directory above it, and then nothing reports what appears in that one.
+        let is_nearer =
+            |path: &PathBuf| around(path).is_some_and(|one| !self.outposts.contains(one));
+        is_watched &= !self.absent.iter().any(is_nearer);
         self.look_for_absent = (!is_watched).then(|| Instant::now() + ABSENT_POLL_INTERVAL);
     }
 

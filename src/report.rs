@@ -507,7 +507,7 @@ impl Report {
             }
             Cause::Written(paths) => {
                 let names = name_paths(paths, &self.base);
-                let text = format!("{names} during the build; building once more to be sure");
+                let text = format!("{names} during the build; built once more to be sure");
                 self.line(Part::Watcher, Tone::Plain, "written", &text);
             }
             Cause::Config => {

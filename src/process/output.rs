@@ -158,19 +158,6 @@ impl Output {
         }
     }
 
-    /// Copies what still comes until all streams have ended, and keeps none of it.
-    pub(super) async fn copy_rest(mut self) {
-        for reader in &mut self.readers {
-            if reader.into != Kept::Nothing {
-                reader.into = Kept::Passed;
-            }
-        }
-        self.readers.retain(|reader| reader.copy_to.is_some());
-        while !self.readers.is_empty() {
-            self.read().await;
-        }
-    }
-
     /// Passes on a change of the window's size.
     pub(super) fn resize(&self) {
         if let Some(size) = window_size() {

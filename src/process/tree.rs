@@ -186,8 +186,6 @@ impl Tree {
         }
         self.tell(Event::Gone(self.proc).into());
         self.told_gone = true;
-        // A spared process may print as long as it lives: without a reader it would be killed.
-        tokio::task::spawn_local(std::mem::take(&mut self.output).copy_rest());
     }
 
     async fn run_stages(&mut self, job: &Job) -> Result<Ended, Bereaved> {

@@ -35,7 +35,7 @@ impl Report {
 
     fn late(&self, paths: &[PathBuf], pause: Duration) {
         let names = name_paths(paths, &self.base);
-        let text = format!("{names}, perhaps by the program itself; building in {pause:.1?}");
+        let text = format!("{names}, perhaps by the program itself; acted on in {pause:.1?}");
         self.line(Part::Watcher, Tone::Plain, "changed", &text);
     }
 

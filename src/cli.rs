@@ -392,7 +392,7 @@ fn test(cli: &Cli, words: &Words) -> Result<u8> {
     log_diagnostics(cli.common.verbose);
     let mut options = cli.options(words)?;
     if options.command.is_some() && cli.choice.exec.is_some() {
-        let error = Error::usage("hotrun test -x", "a command and the tests of the project");
+        let error = Error::usage("hotrun test -x", "cannot run a command and the project's tests");
         return Err(error.remedy("to run a command on every change: hotrun -x COMMAND"));
     }
     let mut argv = testing::command(&options.directory)?;
@@ -592,8 +592,8 @@ fn explain(cli: &Cli, words: &Words, paths: &[PathBuf]) -> Result<u8> {
         None => shell.clone(),
     };
     for path in paths {
-        // With -C paths are relative to its directory; one that only the shell's directory has is
-        // meant, too.
+        // With -C, paths are relative to its directory. A path that exists only below the shell's
+        // directory is accepted, too.
         let is_there = |place: &Path| config::absolute(place, path).symlink_metadata().is_ok();
         let place = if !is_there(&here) && is_there(&shell) { &shell } else { &here };
         let mut path = config::absolute(place, path);

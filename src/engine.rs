@@ -562,10 +562,8 @@ impl Engine {
         self.ask_what_is_listed();
         self.fingerprints.build_ended();
         self.build_failed = !ended.succeeded();
-        if self.build_failed {
-            self.diagnose(proc, &printed);
-        }
-        self.write_log(&printed, !ended.succeeded());
+        let failed = self.build_failed.then(|| self.diagnose(proc, &printed));
+        self.write_log(failed.as_deref());
         self.build_ended(proc, ended)
     }
 

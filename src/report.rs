@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::config::{Clear, Color, Loudness, Talk};
+use crate::config::{Clear, Color, Talk};
 use crate::diagnostics::Diagnostics;
 use crate::error::Error;
 use crate::event::{Cause, Ended, Holder, Next, Notice, Proc, Remedy, Whose, name_paths};
@@ -151,7 +151,8 @@ pub(crate) struct Report {
     screen: Screen,
     /// Whether a running build may have left a progress bar on the current line of the terminal.
     may_show_bar: Cell<bool>,
-    /// The line that introduces hotrun, until it is printed.
+    /// The line that introduces hotrun, until it is printed: what precedes and what follows the
+    /// number of watched files.
     greeting: RefCell<Option<(String, String)>>,
     /// Whether only builds are configured, and no program.
     pub runs_nothing: bool,
@@ -198,7 +199,7 @@ impl Report {
 
     /// Prints the configured banner.
     pub(crate) fn banner(&self, text: &str) {
-        if !self.quiet && self.talk.loudness != Loudness::Silent {
+        if !self.is_silent() {
             self.write(&format!("{text}\n"));
         }
     }

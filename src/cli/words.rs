@@ -94,9 +94,9 @@ const RESERVED: [&str; 14] = [
 /// Commands and words of at least this many letters are compared: almost any short word is like
 /// another one.
 const MIN_COMPARED: usize = 4;
-/// A word that differs from a command by no more letters than this is taken for a mistake: for long
-/// words, and for those that are shorter than [`LONG`].
+/// Maximum number of letters in which a mistyped command differs from the command.
 const MAX_DISTANCE: usize = 2;
+/// The same for words with fewer letters than [`LONG`].
 const MAX_DISTANCE_OF_SHORT: usize = 1;
 const LONG: usize = 7;
 

@@ -103,11 +103,16 @@ impl Engine {
         }
     }
 
-    /// Counts the errors and warnings that a failed build printed. In compact mode, its output is
-    /// printed now.
-    pub(super) fn diagnose(&mut self, build: Proc, printed: &[u8]) {
+    /// Returns whether the output of a build is withheld, and counts it as printed from now on.
+    fn take_withheld(&mut self, build: Proc) -> bool {
         let facts = self.report.facts.get_mut(&build);
-        if facts.is_some_and(|facts| std::mem::take(&mut facts.is_withheld)) {
+        facts.is_some_and(|facts| std::mem::take(&mut facts.is_withheld))
+    }
+
+    /// Counts the errors and warnings that a failed build printed, and returns its output without
+    /// colours. In compact mode, the output is printed now.
+    pub(super) fn diagnose(&mut self, build: Proc, printed: &[u8]) -> Vec<u8> {
+        if self.take_withheld(build) {
             self.report.console().say(Stream::Stdout, printed);
         }
         let text = process::without_escapes(printed);
@@ -115,12 +120,12 @@ impl Engine {
         if let Some(facts) = self.report.facts.get_mut(&build) {
             facts.diagnostics = found;
         }
+        text
     }
 
     /// Prints the output of a build that compact mode withholds: it asks for input, or does not end.
     pub(super) fn show_output(&mut self, build: Proc) {
-        let facts = self.report.facts.get_mut(&build);
-        if facts.is_some_and(|facts| std::mem::take(&mut facts.is_withheld)) {
+        if self.take_withheld(build) {
             self.processes.show(build);
         }
     }

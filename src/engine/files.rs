@@ -9,7 +9,7 @@ use crate::config::KEPT;
 use crate::error::{Error, Result};
 use crate::event::Notice;
 use crate::own_dir;
-use crate::process::{self, without_escapes};
+use crate::process;
 use crate::watch::changed_at;
 
 /// Why most directories are not deleted.
@@ -80,11 +80,11 @@ impl Engine {
     }
 
     /// Logs the output of a failed build. A successful build empties the log.
-    pub(super) fn write_log(&mut self, said: &[u8], failed: bool) {
+    pub(super) fn write_log(&mut self, failed: Option<&[u8]>) {
         let Some(log) = &self.config.log else { return };
         let is_there = log.path.exists();
         let directory = log.path.parent().unwrap_or(Path::new("/"));
-        if !failed && !is_there || !log.is_chosen && !directory.is_dir() {
+        if failed.is_none() && !is_there || !log.is_chosen && !directory.is_dir() {
             return;
         }
         if directory.starts_with(&self.config.tmp_dir)
@@ -92,7 +92,7 @@ impl Engine {
         {
             return self.report.say(&Notice::Warning(error.to_string()));
         }
-        let text = if failed { without_escapes(said) } else { Vec::new() };
+        let text = failed.unwrap_or_default();
         let path = &log.path;
         let written = std::fs::create_dir_all(directory)
             .and_then(|()| std::fs::write(path, text))

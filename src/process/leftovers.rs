@@ -265,7 +265,7 @@ fn ports_file(project: &Path) -> Option<PathBuf> {
     shared_file("ports", hasher.finish())
 }
 
-/// True if a hotrun of this mark runs. The same pid may be somebody else by now; in another PID
+/// True if a hotrun of this mark runs. The pid may belong to another process by now; in another PID
 /// namespace it means nothing at all, but there the hotrun has locked its record.
 pub(crate) fn is_alive(owner: &str) -> bool {
     let is_record = owner.split_once('.').is_some_and(|(pid, start)| {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
-use nix::unistd::{AccessFlags, Pid, access, getpid};
+use nix::unistd::{Pid, getpid};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -23,6 +23,7 @@ use super::{
 };
 use crate::config::{Command, Scope, Spare, Stage};
 use crate::event::{Ended, Event, Message, Notice, Proc, Served};
+use crate::project::guess::search;
 use crate::report::console::Stream;
 
 /// A file that is still being written cannot be executed (`ETXTBSY`): a build's last
@@ -556,7 +557,6 @@ impl Tree {
                     // The last words of what the command had left behind. A spared process may
                     // hold the streams open, so nothing more is waited for.
                     output.read_available();
-                    self.output = output;
                     return Ok(());
                 }
                 other => self.heard(other),
@@ -708,19 +708,20 @@ impl Tree {
     }
 
     /// Its guardian was killed. The command itself dies with it; all the others are hotrun's
-    /// own children now, and are killed. Where no command was running, and none has left anything
-    /// behind, that is of no interest to the user.
+    /// own children now, and are killed. The user is warned if a command was running, or if one has
+    /// left processes behind.
     async fn end_what_is_inherited(&mut self, was_running: bool) {
         let Some(mut guardian) = self.guardian.take() else { return };
         // One that is traced stays a zombie until its tracer has taken notice.
         let _ = timeout(ANSWER, guardian.ended()).await;
-        let mut warning = Some(Message::Say(Notice::Warning(format!(
+        let warning = format!(
             "a guardian (pid {}) was killed; hotrun kills the processes that it supervised",
             guardian.pid
-        ))));
+        );
         if was_running {
-            warning.take().into_iter().for_each(|warning| self.tell(warning));
+            self.tell(Message::Say(Notice::Warning(warning.clone())));
         }
+        let mut is_reported = was_running;
         let spare = Spare::new(&self.spare).unwrap_or_default();
         let mut pause = LOOK;
         loop {
@@ -730,8 +731,9 @@ impl Tree {
             if left.is_empty() {
                 return;
             }
-            if left.iter().any(|one| !one.is_zombie) {
-                warning.take().into_iter().for_each(|warning| self.tell(warning));
+            if !is_reported && left.iter().any(|one| !one.is_zombie) {
+                self.tell(Message::Say(Notice::Warning(warning.clone())));
+                is_reported = true;
             }
             for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
                 for one in &left {
@@ -858,17 +860,10 @@ fn can_be_found(stage: &Stage, job: &Job) -> bool {
     else {
         return false;
     };
-    let is_executable = |path: &Path| {
-        access(&job.directory.join(path), AccessFlags::X_OK).is_ok()
-            && !job.directory.join(path).is_dir()
-    };
-    if name.as_encoded_bytes().contains(&b'/') {
-        return is_executable(Path::new(name));
-    }
     let own = || std::env::var_os("PATH").unwrap_or_default();
     let set = job.env.iter().rev().find(|(variable, _)| variable == "PATH");
     let path = set.map_or_else(own, |(_, value)| value.clone());
-    std::env::split_paths(&path).any(|place| is_executable(&place.join(name)))
+    search::found_from(&job.directory, &path, name).is_some()
 }
 
 pub(super) fn not_started(

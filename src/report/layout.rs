@@ -77,7 +77,7 @@ impl Report {
 
     /// Prints the outcome of a save in compact mode.
     pub(super) fn compact_line(&self, tone: Tone, sign: char, text: &str) {
-        if self.talk.compact && !self.quiet && self.talk.loudness != Loudness::Silent {
+        if self.talk.compact && !self.is_silent() {
             let sign = if self.color {
                 format!("\u{1b}[{}m{sign}\u{1b}[0m", tone.code())
             } else {
@@ -86,6 +86,11 @@ impl Report {
             self.erase_bar();
             self.write(&format!("{sign} {}\n", shown(text)));
         }
+    }
+
+    /// Whether not even the main lines are printed.
+    pub(super) fn is_silent(&self) -> bool {
+        self.quiet || self.talk.loudness == Loudness::Silent
     }
 
     pub(super) fn is_printed(&self, part: Part, tone: Tone) -> bool {

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use super::layout::{self, duration};
 use super::{Part, Report, Tone};
-use crate::config::Loudness;
 use crate::event::{Cause, Ended, Next, Notice, Proc, name_paths};
 
 /// Silence of a build after which its elapsed time is shown.
@@ -76,10 +75,9 @@ impl Report {
             None => String::new(),
         };
         let text = format!("{text}{files}{keys}");
-        let is_printed = !self.quiet && self.talk.loudness != Loudness::Silent;
         let word = (env!("CARGO_PKG_VERSION"), layout::WORD);
         let mut line = String::new();
-        if is_printed {
+        if !self.is_silent() {
             line = self.formatted(&self.lead(), (None, Tone::Plain), word, &text);
         }
         self.console.resume(line.as_bytes());
@@ -215,9 +213,7 @@ impl Report {
             built.into_iter().chain((!text.is_empty()).then(|| text.to_owned())).collect();
         self.compact_line(tone, sign, &format!("{names}  {}", parts.join(", ")));
     }
-}
 
-impl Report {
     fn mood(&self, notice: &Notice) -> Option<Mood> {
         Some(match notice {
             Notice::Building(_) => Mood::Building,

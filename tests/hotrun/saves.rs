@@ -290,7 +290,7 @@ fn a_file_that_somebody_keeps_writing_holds_nobody_up() {
 /// `HOTRUN_TEST_ROUNDS` says how often.
 #[test]
 fn a_save_while_a_large_tree_is_watched_anew_is_built() {
-    // So many that it takes a while, and that all watches are renewed when some are left out.
+    // Enough directories to take a while, and to renew all watches when some are excluded.
     let config = |excluded: &str| {
         CONFIG
             .replace("cmd = ", "include_dir = [\"src\"]\ncmd = ")

@@ -1,8 +1,9 @@
 //! Whether the programs exist that a configuration would run.
 
-use std::path::{Path, PathBuf};
+use std::ffi::OsStr;
+use std::path::Path;
 
-use crate::config::{self, Action, Command, Config, Program as Run};
+use crate::config::{Action, Command, Config, Program as Run};
 use crate::event::printable;
 use crate::project::guess::search;
 
@@ -49,10 +50,11 @@ impl Program {
 
 /// The programs of all commands, once each.
 pub(super) fn of(config: &Config) -> Vec<Program> {
+    let path = search::path_with(&config.env.search);
     let mut all: Vec<Program> = Vec::new();
     let mut add = |what: String, command: &Command, may_be_made: bool| {
         let Some(name) = first_word(command) else { return };
-        let found = find(&config.directory, &name, may_be_made);
+        let found = find(&config.directory, &path, &name, may_be_made);
         let name = match Path::new(&name).strip_prefix(&config.directory) {
             Ok(below) => format!("./{}", printable(below)),
             Err(_) => name,
@@ -108,13 +110,11 @@ fn first_word(command: &Command) -> Option<String> {
     (is_plain && !OF_SHELL.contains(&word.as_str())).then_some(word)
 }
 
-fn find(directory: &Path, name: &str, may_be_made: bool) -> Found {
-    let path = PathBuf::from(name);
-    let path = if name.contains('/') { config::absolute(directory, &path) } else { path };
-    if search::found_in(&search::path(directory), path.as_os_str()).is_some() {
+fn find(directory: &Path, path: &OsStr, name: &str, may_be_made: bool) -> Found {
+    if search::found_from(directory, path, OsStr::new(name)).is_some() {
         return Found::Yes;
     }
-    match (name.contains('/'), path.exists()) {
+    match (name.contains('/'), directory.join(name).exists()) {
         (true, true) => Found::NotExecutable,
         (true, false) if may_be_made => Found::Made,
         _ => Found::No,

@@ -651,8 +651,7 @@ impl Package<'_> {
         guess.variables(&plain.variables).found()
     }
 
-    /// Node does not start without a file of variables that it is told to read; a repository has an
-    /// example of it.
+    /// Node exits if an `--env-file` does not exist, and repositories hold only an example of it.
     fn lacks_variables(&self, kind: &str, evidence: &str, run: &str) -> Option<Outcome> {
         let needed = files_of_variables(run, &["--env-file"]);
         let file = needed.into_iter().find(|file| !self.place.has(file))?;

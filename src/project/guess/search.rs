@@ -48,9 +48,14 @@ pub fn extended(own: &[PathBuf]) -> Option<OsString> {
     std::env::join_paths(existing(own).chain(&others)).ok()
 }
 
-/// The search path for what is run in this directory.
+/// Returns the search path with those of these directories that exist in front.
+pub fn path_with(own: &[PathBuf]) -> OsString {
+    extended(own).unwrap_or_else(of_hotrun)
+}
+
+/// Returns the search path for what is run in this directory.
 pub fn path(directory: &Path) -> OsString {
-    extended(&own_directories(directory)).unwrap_or_else(of_hotrun)
+    path_with(&own_directories(directory))
 }
 
 fn of_hotrun() -> OsString {
@@ -64,11 +69,16 @@ pub fn on_path(name: impl AsRef<OsStr>) -> Option<PathBuf> {
 
 /// The executable of this name on a search path, or at this path.
 pub fn found_in(path: &OsStr, name: &OsStr) -> Option<PathBuf> {
+    found_from(Path::new(""), path, name)
+}
+
+/// The same for a process that runs in this directory: relative paths start there.
+pub fn found_from(directory: &Path, path: &OsStr, name: &OsStr) -> Option<PathBuf> {
     let is_executable = |file: &PathBuf| file.is_file() && access(file, AccessFlags::X_OK).is_ok();
     if name.as_bytes().contains(&b'/') {
-        return Some(PathBuf::from(name)).filter(is_executable);
+        return Some(directory.join(name)).filter(is_executable);
     }
-    std::env::split_paths(path).map(|directory| directory.join(name)).find(is_executable)
+    std::env::split_paths(path).map(|place| directory.join(place).join(name)).find(is_executable)
 }
 
 /// The program on this search path whose name is most like this one.

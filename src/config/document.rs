@@ -574,7 +574,7 @@ impl Document {
                 if is_known {
                     let below = table.unknown()?.into_iter().map(Unknown::Told);
                     unknown.extend(below.map(|one| (start, one)));
-                } else {
+                } else if is_meant(key) {
                     unknown.push((start, Unknown::Table(key, table)));
                 }
             }

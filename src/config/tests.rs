@@ -401,3 +401,19 @@ fn fuzz_a_configuration_of_any_shape_is_read_or_refused_with_its_name() {
         }
     });
 }
+
+#[test]
+fn dots_in_spare_stand_for_the_default() {
+    for (written, has_default, has_own) in [
+        ("[\"*mine*\", \"...\"]", true, true),
+        ("[\"...\", \"!*mine*\"]", true, false),
+        ("[\"...\"]", true, false),
+        ("[\"*mine*\"]", false, true),
+        ("[]", false, false),
+    ] {
+        let text = format!("spare = {written}\n[build]\ncmd = \"true\"\n");
+        let spare = Spare::new(&resolve("hotrun.toml", &text).unwrap().spare).unwrap();
+        assert_eq!(spare.has("java GradleDaemon 8"), has_default, "{written}");
+        assert_eq!(spare.has("mine"), has_own, "{written}");
+    }
+}

@@ -228,6 +228,14 @@ fn no_configuration_and_no_known_kind_of_project() {
          help: add to it:\n        [build]\n        cmd = \"make app\"\n        \
          entrypoint = \"./app\"\n",
     );
+    // A misspelt key is the likeliest cause; a list of tables is none.
+    for list in ["[[listen]]\naddress = 8080\n", "[[build.rules]]\ninclude_ext = [\"x\"]\n"] {
+        let text = format!("{list}[build]\ncmmd = \"make\"\n");
+        let (code, _, stderr) = Sandbox::empty().file("hotrun.toml", &text).run(&["check"]);
+        assert_eq!(code, 2, "{stderr}");
+        assert!(stderr.contains("build.cmmd"), "{stderr}");
+        assert!(!stderr.contains("unknown table"), "{stderr}");
+    }
 }
 
 #[test]

@@ -236,3 +236,44 @@ fn bash_completes_keys_and_their_words() {
     assert_eq!(ask("hotrun check --st"), "--strict");
     assert_eq!(ask("hotrun rollback --rel"), "");
 }
+
+#[test]
+fn short_words_that_resemble_a_command_go_to_the_program() {
+    let project = airs();
+    for word in ["start", "list", "shell", "state", "cart"] {
+        let (code, stdout, stderr) = project.run(&["--once", "-q", word]);
+        assert_eq!((code, stdout), (0, format!("<{word}>\n")), "{stderr}");
+    }
+}
+
+#[test]
+fn a_command_and_the_tests_of_the_project_exclude_each_other() {
+    let project = Sandbox::empty().file("Makefile", "test:\n\t@echo tested\n");
+    let (code, stdout, stderr) = project.run(&["test", "-x", "echo hi", "--once"]);
+    assert_eq!((code, stdout.as_str()), (2, ""), "{stderr}");
+    assert!(stderr.contains("hotrun test -x: cannot run a command"), "{stderr}");
+}
+
+#[test]
+fn paths_of_explain_are_relative_to_the_directory_that_is_given_or_to_the_shells() {
+    let project = Sandbox::empty().file("sub/hotrun.toml", CONFIG).file("sub/x.txt", "");
+    let absolute = project.root().join("sub/x.txt").display().to_string();
+    for path in ["x.txt", "sub/x.txt", &absolute, "new.txt"] {
+        let (code, stdout, stderr) = project.run(&["-C", "sub", "explain", path]);
+        assert_eq!(code, 0, "{stderr}");
+        assert!(stdout.contains("rebuild and restart"), "{path}: {stdout}");
+    }
+}
+
+#[test]
+fn what_is_generated_is_not_cut_off_in_silence() {
+    let project = Sandbox::empty();
+    for command in ["schema", "man", "completions bash"] {
+        let script = format!("\"$0\" {command} > /dev/full");
+        let mut shell = project.program("sh", &["-c", &script, env!("CARGO_BIN_EXE_hotrun")]);
+        let output = shell.stderr(Stdio::piped()).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{command}: {stderr}");
+        assert!(stderr.contains("hotrun: stdout: "), "{command}: {stderr}");
+    }
+}

@@ -21,10 +21,10 @@ pub(super) fn test_command(place: &Place<'_>) -> Option<String> {
     ];
     let has_test = |files: &[&str]| {
         let text = place.read(place.first(files).unwrap_or_default());
-        let is_makefile = files.contains(&"Makefile");
-        // A makefile's recipes are indented; the tasks of a Taskfile are.
+        let is_taskfile = files.contains(&"Taskfile.yml");
+        // Only a Taskfile indents its tasks; elsewhere an indented line belongs to a recipe.
         text.lines().any(|line| {
-            let line = if is_makefile { line } else { line.trim_start() };
+            let line = if is_taskfile { line.trim_start() } else { line };
             line.starts_with("test:")
         })
     };

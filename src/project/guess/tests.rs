@@ -873,6 +873,11 @@ fn tests_are_run_once_by_the_runner_that_the_project_has() {
         ("vitest run", "npm test"),
         ("jest --watch", "npx jest"),
         ("jest && eslint .", "npm test"),
+        // What a shell has to read is left to npm, also where a watcher would be taken out.
+        ("jest --watch && echo done", "npm test"),
+        ("vitest --run; echo done", "npm test"),
+        ("vitest --reporter=$REPORTER", "npm test"),
+        ("mocha --watch 'test/**/*.js'", "npm test"),
         ("node --test --watch", "node --test"),
         ("react-scripts test", "npm test -- --watchAll=false"),
         ("echo ok", "npm test"),
@@ -895,6 +900,10 @@ fn tests_are_run_once_by_the_runner_that_the_project_has() {
         (&[("justfile", "test:\n  x\n")], "just test"),
         (&[("Makefile", "test: x\n")], "make test"),
         (&[("Makefile", "all: x\n")], ""),
+        // Lines of recipes, and tasks that are indented.
+        (&[("Makefile", "all:\n\ttest: x\n")], ""),
+        (&[("justfile", "all:\n  test: x\n")], ""),
+        (&[("Taskfile.yml", "tasks:\n  test:\n    cmd: x\n")], "task test"),
     ] {
         assert_eq!(tested(files), expected, "{files:?}");
     }

@@ -912,6 +912,8 @@ fn every_promise_holds(mut scope: Scope) {
 /// A test for each scope: every promise holds on every transition in it.
 macro_rules! explored {
     ($($test:ident: $scope:expr;)*) => {
+        const SCOPES: &[Scope] = &[$($scope),*];
+
         mod every_promise_holds_in {
             use super::*;
             $(
@@ -1521,3 +1523,6 @@ fn every_planted_fault_is_caught() {
         }
     }
 }
+
+#[path = "differential.rs"]
+mod differential;

@@ -1,0 +1,122 @@
+//! Who serves.
+
+use nix::sys::signal::Signal;
+
+use crate::event::{Ended, Proc, Source};
+
+/// Who serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Slot {
+    Empty {
+        /// Whether a new build has failed to start, and nothing has followed yet.
+        failed_start: bool,
+    },
+    /// An app starts as soon as it may.
+    StartDue {
+        /// The app that exited by itself and whose restart backoff has not elapsed.
+        backoff: Option<Proc>,
+    },
+    Single(App),
+    /// `new` was started and is not ready; `old` serves (handover mode only).
+    Handover {
+        old: App,
+        new: App,
+    },
+}
+
+/// An app that was started and not asked to exit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct App {
+    pub(crate) proc: Proc,
+    pub(crate) source: Source,
+    pub(crate) life: Life,
+}
+
+/// How far an app has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Life {
+    Starting {
+        /// Whether it was not ready in time.
+        late: bool,
+        /// Signal to deliver once it is ready.
+        signal: Option<Signal>,
+    },
+    Ready,
+    /// It has run long enough to be trusted.
+    Proven,
+}
+
+impl App {
+    pub(super) fn is_ready(self) -> bool {
+        match self.life {
+            Life::Starting { .. } => false,
+            Life::Ready | Life::Proven => true,
+        }
+    }
+
+    pub(super) fn is_late(self) -> bool {
+        matches!(self.life, Life::Starting { late: true, .. })
+    }
+
+    /// Whether it comes from a new build, and has not proven good.
+    pub(super) fn is_unproven(self) -> bool {
+        self.source == Source::Built && self.life != Life::Proven
+    }
+
+    /// Whether this is the failure of a new build to start; an exit with success is none.
+    pub(super) fn is_failed_start(self, ended: &Ended) -> bool {
+        self.is_unproven() && !ended.succeeded()
+    }
+}
+
+impl Slot {
+    /// The next app starts as soon as the old one is gone.
+    pub(crate) const START_DUE: Slot = Slot::StartDue { backoff: None };
+    /// Nothing runs, and nothing has failed.
+    pub(super) const EMPTY: Slot = Slot::Empty { failed_start: false };
+
+    /// The app that represents the program: the one that serves, else the one that starts.
+    pub(crate) fn app(self) -> Option<Proc> {
+        match self {
+            Slot::Single(app) | Slot::Handover { old: app, .. } => Some(app.proc),
+            Slot::Empty { .. } | Slot::StartDue { .. } => None,
+        }
+    }
+
+    /// Whether the program that was built has yet to start: what a build wrote waits until then.
+    pub(super) fn waits_for_start(self) -> bool {
+        match self {
+            Slot::StartDue { backoff: None } | Slot::Handover { .. } => true,
+            Slot::Empty { .. } | Slot::StartDue { backoff: Some(_) } | Slot::Single(_) => false,
+        }
+    }
+
+    /// An app that is about to be restarted does not wait for its backoff.
+    pub(super) fn without_backoff(self) -> Slot {
+        match self {
+            Slot::StartDue { .. } => Slot::START_DUE,
+            Slot::Empty { .. } | Slot::Single(_) | Slot::Handover { .. } => self,
+        }
+    }
+
+    /// A failed start does not matter any longer: something newer was built.
+    pub(super) fn forgiven(self) -> Slot {
+        match self {
+            Slot::Empty { .. } => Slot::EMPTY,
+            Slot::StartDue { .. } | Slot::Single(_) | Slot::Handover { .. } => self,
+        }
+    }
+
+    /// This app, if it serves alone, has run long enough.
+    pub(super) fn proven(self, proc: Proc) -> Slot {
+        match self {
+            Slot::Single(app) if app.proc == proc && app.life == Life::Ready => {
+                Slot::Single(App { life: Life::Proven, ..app })
+            }
+            Slot::Empty { .. }
+            | Slot::StartDue { .. }
+            | Slot::Single(_)
+            | Slot::Handover { .. } => self,
+        }
+    }
+}

@@ -16,10 +16,10 @@ use std::thread;
 use std::time::SystemTime;
 
 use nix::fcntl::Flock;
-use tokio::sync::mpsc::UnboundedSender;
 
 use crate::config::KEPT;
-use crate::event::{Message, Proc};
+use crate::event::Proc;
+use crate::inbox::Inbox;
 use crate::own_dir::{self, Identity};
 
 /// Maximum number of copies.
@@ -28,6 +28,10 @@ const MAX_KEPT: usize = 3;
 const MAX_SAVED: usize = 1000;
 /// First bytes of a program for an interpreter.
 const SCRIPT: [u8; 2] = *b"#!";
+
+/// Whether the artifact with this number was copied; otherwise the reason.
+#[derive(Debug)]
+pub(crate) struct Copied(pub(crate) u32, pub(crate) Result<(), String>);
 
 /// The kept artifacts, and those that may still prove good. Deletes the copies when dropped.
 pub(crate) struct Artifacts {
@@ -53,7 +57,7 @@ pub(crate) struct Artifacts {
     /// The files that builds of this hotrun, or this hotrun itself, are known to have written beside
     /// the copies, as they were then.
     written: HashMap<PathBuf, Identity>,
-    inbox: UnboundedSender<Message>,
+    inbox: Inbox<Copied>,
 }
 
 #[derive(Clone, Debug)]
@@ -82,7 +86,7 @@ struct Candidate {
 
 impl Artifacts {
     /// `owner` distinguishes this hotrun from all others.
-    pub(crate) fn new(tmp_dir: &Path, owner: &str, inbox: UnboundedSender<Message>) -> Self {
+    pub(crate) fn new(tmp_dir: &Path, owner: &str, inbox: Inbox<Copied>) -> Self {
         Self {
             directory: tmp_dir.join(KEPT).join(owner),
             held: None,
@@ -256,8 +260,7 @@ impl Artifacts {
             Ok(made) => made,
             Err(error) => {
                 let why = format!("{}: {error}", self.directory.display());
-                // The inbox closes when hotrun exits.
-                let _ = self.inbox.send(Message::Copied(candidate.kept.number, Err(why)));
+                self.inbox.send(Copied(candidate.kept.number, Err(why)));
                 return;
             }
         };
@@ -271,12 +274,12 @@ impl Artifacts {
                 delete_copy(&directory, kept.number);
                 format!("{}: {error}", kept.copy.display())
             });
-            let _ = inbox.send(Message::Copied(kept.number, outcome));
+            inbox.send(Copied(kept.number, outcome));
         };
         // No thread can be started if the user's process limit is reached.
         if let Err(error) = thread::Builder::new().name("copy".to_owned()).spawn(copying) {
             let why = format!("no thread can be started to copy it: {error}");
-            let _ = self.inbox.send(Message::Copied(number, Err(why)));
+            self.inbox.send(Copied(number, Err(why)));
         }
     }
 
@@ -427,7 +430,7 @@ mod tests {
     struct Project {
         place: tempfile::TempDir,
         artifacts: Artifacts,
-        inbox: UnboundedReceiver<Message>,
+        inbox: UnboundedReceiver<Copied>,
         procs: u32,
     }
 
@@ -435,6 +438,7 @@ mod tests {
         fn new() -> Self {
             let place = tempfile::tempdir().unwrap();
             let (sender, inbox) = unbounded_channel();
+            let sender = Inbox::new(&sender, |copied: Copied| copied);
             let artifacts = Artifacts::new(&place.path().join("tmp"), "1.2", sender);
             Self { place, artifacts, inbox, procs: 0 }
         }
@@ -456,7 +460,7 @@ mod tests {
 
         async fn prove(&mut self, proc: Proc) -> Result<(), String> {
             self.artifacts.keep(proc);
-            let Some(Message::Copied(number, outcome)) = self.inbox.recv().await else {
+            let Some(Copied(number, outcome)) = self.inbox.recv().await else {
                 panic!("nothing is told");
             };
             self.artifacts.copied(number, outcome.is_ok());

@@ -51,7 +51,7 @@ const MAX_CANCELLED: u32 = 2;
 
 /// What a file held when it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Content {
+pub(crate) enum Content {
     /// The file did not exist.
     Absent,
     Hash(u64),
@@ -61,7 +61,7 @@ pub enum Content {
 
 impl Content {
     /// Returns true if both are known and equal.
-    pub fn is(self, other: Content) -> bool {
+    pub(crate) fn is(self, other: Content) -> bool {
         self == other && self != Content::Unknown
     }
 }
@@ -201,6 +201,9 @@ struct Run {
     has_ended: bool,
 }
 
+/// Number of files that are gone, above which what is known of them is dropped.
+const MAX_GONE: usize = 2000;
+
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Attribution {
     /// What each file held when it was last read.
@@ -296,7 +299,20 @@ impl Attribution {
         Some((pause, keys))
     }
 
+    /// Drops what is known of files that came and went, when there are many: a project in which
+    /// names never repeat must not cost more and more memory.
+    fn forget_gone(&mut self) {
+        let is_gone = |content: &Content| *content == Content::Absent;
+        if self.held.values().filter(|content| is_gone(content)).count() <= MAX_GONE {
+            return;
+        }
+        let held = &self.held;
+        self.edited.retain(|path| held.get(path).is_none_or(|content| !is_gone(content)));
+        self.held.retain(|_, content| !is_gone(content));
+    }
+
     fn began(&mut self, is_build: bool, verifies: &[PathBuf], now: Instant) {
+        self.forget_gone();
         let tested = self.testing.take().filter(|(_, until)| is_build && now >= *until);
         self.run = Some(Run {
             is_build,
@@ -723,7 +739,14 @@ impl Fingerprints {
 
     /// Records that a build finished.
     pub(crate) fn build_ended(&mut self) {
-        self.built.extend(self.since.drain());
+        for (path, content) in self.since.drain() {
+            if content == Content::Absent {
+                // As for a file that was never built, whatever it holds next is a change.
+                self.built.remove(&path);
+            } else {
+                self.built.insert(path, content);
+            }
+        }
     }
 }
 
@@ -798,6 +821,25 @@ mod tests {
 
     fn none() -> (Vec<String>, Vec<String>) {
         (Vec::new(), Vec::new())
+    }
+
+    #[test]
+    fn files_that_come_and_go_under_new_names_do_not_accumulate() {
+        let mut world = World::new(&["a"]);
+        let mut fingerprints = Fingerprints::default();
+        for number in 0..3 * MAX_GONE {
+            let name = format!("made{number}");
+            for content in [Content::Hash(1), Content::Absent] {
+                world.see(10, &name, &[content], Rest);
+                fingerprints.is_unchanged(Path::new(&name), content);
+            }
+            world.begin();
+            world.end(Outcome::Different);
+            fingerprints.build_ended();
+        }
+        let Attribution { held, edited, .. } = &world.attribution;
+        assert!(held.len() <= MAX_GONE + 2 && edited.len() <= MAX_GONE + 2, "{}", held.len());
+        assert!(fingerprints.built.is_empty());
     }
 
     #[test]

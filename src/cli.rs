@@ -18,7 +18,10 @@ use crate::config::{self, Color, Command, Config, Options, schema};
 use crate::control;
 use crate::engine::{self, Talk};
 use crate::error::{Error, FAILED, Result, USAGE};
+use crate::event::Proc;
+use crate::inbox::Inbox;
 use crate::init::{self, Source};
+use crate::process::FromProcess;
 use crate::process::{Processes, guardian};
 use crate::project::cargo::launch;
 use crate::project::guess::testing;
@@ -528,8 +531,9 @@ fn load(cli: &Cli, words: &Words) -> Result<Config> {
     config::settle_command(&mut options);
     block_on(async {
         // The inbox is not read: only helpers run.
-        let (sender, _inbox) = tokio::sync::mpsc::unbounded_channel();
-        let processes = Processes::new(sender, Console::new()?)?;
+        let (sender, _reports) = tokio::sync::mpsc::unbounded_channel();
+        let inbox = Inbox::new(&sender, |report: (Proc, FromProcess)| report);
+        let processes = Processes::new(inbox, Console::new()?)?;
         let helper = processes.helper();
         let mut config = config::load(&options, &helper).await?;
         if !config.asks.is_empty() {

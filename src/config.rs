@@ -658,7 +658,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// What the state machine needs to know.
+    /// What the core needs to know.
     pub fn policy(&self) -> Policy {
         Policy {
             mode: self.run.mode,

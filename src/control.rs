@@ -14,13 +14,13 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{sleep, timeout};
 
 use crate::error::{Error, Result};
-use crate::event::{Message, Order};
+use crate::event::Order;
+use crate::inbox::Inbox;
 use crate::process;
 
 const PURPOSE: &str = "control";
@@ -60,9 +60,18 @@ enum Answer {
     Elsewhere,
 }
 
+/// What another process requests.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// An order. The process waits for the answer.
+    Order(Order, oneshot::Sender<std::result::Result<String, String>>),
+    /// The hotrun with this pid takes over from this one.
+    TakeOver(u32),
+}
+
 /// The control socket of this hotrun. Requests are answered until this is dropped.
 #[derive(Debug)]
-pub struct Server {
+pub(crate) struct Server {
     path: PathBuf,
     task: JoinHandle<()>,
 }
@@ -70,7 +79,7 @@ pub struct Server {
 impl Server {
     /// Passes requests for this project on to the inbox. Returns `None` if no socket can be
     /// created; then no orders are possible.
-    pub fn start(project: &Path, inbox: UnboundedSender<Message>) -> Option<Self> {
+    pub(crate) fn start(project: &Path, inbox: Inbox<Request>) -> Option<Self> {
         let path = process::own_file(PURPOSE)?;
         let listener = UnixListener::bind(&path)
             .inspect_err(|error| tracing::warn!(%error, "no orders can be received"))
@@ -108,11 +117,7 @@ impl Drop for Server {
     }
 }
 
-async fn answer(
-    stream: &UnixStream,
-    project: &Path,
-    inbox: &UnboundedSender<Message>,
-) -> io::Result<()> {
+async fn answer(stream: &UnixStream, project: &Path, inbox: &Inbox<Request>) -> io::Result<()> {
     let mut received = Vec::new();
     while !received.contains(&b'\n') && received.len() < MAX_REQUEST {
         stream.readable().await?;
@@ -128,14 +133,15 @@ async fn answer(
         Err(error) => Answer::Refused(format!("not understood: {error}")),
         Ok(question) if Path::new(&question.project) != project => Answer::Elsewhere,
         Ok(Question { order: Word::Takeover(pid), .. }) => {
-            match inbox.send(Message::TakenOver(pid)) {
-                Ok(()) => Answer::Done("it ends".to_owned()),
-                Err(_) => Answer::Refused("it ends".to_owned()),
+            if inbox.send(Request::TakeOver(pid)) {
+                Answer::Done("it ends".to_owned())
+            } else {
+                Answer::Refused("it ends".to_owned())
             }
         }
         Ok(Question { order: Word::Rollback, .. }) => {
             let (sender, answer) = oneshot::channel();
-            let is_sent = inbox.send(Message::Asked(Order::Rollback, sender)).is_ok();
+            let is_sent = inbox.send(Request::Order(Order::Rollback, sender));
             match answer.await {
                 Ok(Ok(said)) if is_sent => Answer::Done(said),
                 Ok(Err(why)) => Answer::Refused(why),
@@ -162,7 +168,7 @@ async fn answer(
 /// # Errors
 ///
 /// No hotrun runs there, or all have refused.
-pub fn roll_back(project: &Path) -> Result<Vec<String>> {
+pub(crate) fn roll_back(project: &Path) -> Result<Vec<String>> {
     let input = "hotrun rollback";
     let project = canonical(project);
     let question = Question { project: project.clone().into(), order: Word::Rollback };
@@ -194,7 +200,7 @@ pub fn roll_back(project: &Path) -> Result<Vec<String>> {
 
 /// Asks the hotrun with this mark, which runs in this project, to exit. Its own terminal shows why.
 /// If it does not answer at once, since it has just started or is stopped, it gets a signal.
-pub fn take_over(owner: &str, project: &Path) {
+pub(crate) fn take_over(owner: &str, project: &Path) {
     let order = Word::Takeover(std::process::id());
     let question = Question { project: canonical(project).into(), order };
     let asked = process::file_of(PURPOSE, owner)
@@ -251,15 +257,12 @@ mod tests {
             ours.write_all(text).unwrap();
             ours.shutdown(Shutdown::Write).unwrap();
             theirs.set_nonblocking(true).unwrap();
-            let (sender, mut inbox) = unbounded_channel();
+            let (sender, mut requests) = unbounded_channel();
+            let inbox = Inbox::new(&sender, |request: Request| request);
             let theirs = UnixStream::from_std(theirs).unwrap();
             runtime.block_on(async {
-                let answering = answer(&theirs, Path::new("/"), &sender);
-                let obeying = async {
-                    while let Some(message) = inbox.recv().await {
-                        assert!(matches!(message, Message::TakenOver(_) | Message::Asked(..)));
-                    }
-                };
+                let answering = answer(&theirs, Path::new("/"), &inbox);
+                let obeying = async { while requests.recv().await.is_some() {} };
                 tokio::select! {
                     answered = answering => answered.unwrap(),
                     () = obeying => {}

@@ -10,6 +10,7 @@
 
 use crate::event::{Notice, Order, Policy, Proc};
 
+#[cfg_attr(not(test), expect(dead_code, reason = "a configuration has only one service as yet"))]
 pub(crate) mod graph;
 pub(crate) mod service;
 pub(crate) mod supervisor;
@@ -17,8 +18,10 @@ pub(crate) mod supervisor;
 #[cfg(test)]
 mod explore;
 
-use graph::{Graph, ServiceId};
-use service::{Input, Service};
+pub(crate) use graph::Graph;
+use graph::ServiceId;
+use service::Service;
+pub(crate) use service::{Effect as ServiceEffect, Input};
 use supervisor::{Ending, News, Outline, Stage, Supervisor};
 
 /// The exit code after a third Ctrl-C.
@@ -33,6 +36,12 @@ pub(crate) enum Event {
     Ordered(Order),
     /// Ctrl-C, SIGTERM or SIGHUP.
     Interrupted,
+}
+
+impl From<Input> for Event {
+    fn from(input: Input) -> Self {
+        Event::Service(ServiceId::ONLY, input)
+    }
 }
 
 /// An action that the engine performs, in order. Performing it never waits and never fails: a
@@ -61,6 +70,13 @@ pub(crate) struct Snapshot {
     pub(crate) services: Vec<ServiceSnapshot>,
 }
 
+impl Snapshot {
+    /// The service of a configuration that names none.
+    pub(crate) fn only(&self) -> ServiceSnapshot {
+        self.services[ServiceId::ONLY.0]
+    }
+}
+
 /// What a service is at present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ServiceSnapshot {
@@ -79,6 +95,11 @@ impl Core {
     pub(crate) fn new(graph: Graph, policies: &[Policy], jobs: usize) -> Self {
         let services = policies.iter().copied().map(Service::new).collect();
         Self { supervisor: Supervisor::new(graph, jobs), services, code: 0 }
+    }
+
+    /// Returns the initial state of one service.
+    pub(crate) fn of_one(policy: Policy) -> Self {
+        Self::new(Graph::unconnected(1), &[policy], 1)
     }
 
     /// Returns the next state, and the effects that lead there.
@@ -128,16 +149,11 @@ impl Turn {
             Order::Restart => self.step_all(&Input::Restart),
             Order::Rollback => self.step_all(&Input::Rollback),
             Order::Signal(signal) => self.step_all(&Input::Signal(signal)),
-            Order::Pause => self.pause(true),
-            Order::Resume => self.pause(false),
-            Order::PauseOrResume => self.pause(!self.core.supervisor.is_paused),
-        }
-    }
-
-    fn pause(&mut self, is_paused: bool) {
-        if self.core.supervisor.is_paused != is_paused {
-            self.core.supervisor.is_paused = is_paused;
-            self.say(if is_paused { Notice::Paused } else { Notice::Resumed });
+            Order::PauseOrResume => {
+                let is_paused = !self.core.supervisor.is_paused;
+                self.core.supervisor.is_paused = is_paused;
+                self.say(if is_paused { Notice::Paused } else { Notice::Resumed });
+            }
         }
     }
 

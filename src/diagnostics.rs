@@ -15,7 +15,7 @@ const MAX_SEARCHED: usize = 1 << 20;
 
 /// The errors and warnings of one build.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Diagnostics {
+pub(crate) struct Diagnostics {
     /// How many errors; 0 where the tool prints none that is recognised.
     pub errors: usize,
     /// How many warnings.
@@ -26,7 +26,7 @@ pub struct Diagnostics {
 
 /// A place in a source file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Place {
+pub(crate) struct Place {
     /// The file, as the tool has named it.
     pub file: PathBuf,
     /// The line, from 1.
@@ -37,7 +37,7 @@ pub struct Place {
 
 impl Place {
     /// `src/main.rs:14:45`, relative to `base`.
-    pub fn relative(&self, base: &Path) -> String {
+    pub(crate) fn relative(&self, base: &Path) -> String {
         let file = self.file.strip_prefix(base).unwrap_or(&self.file);
         let file = file.strip_prefix(".").unwrap_or(file);
         let column = self.column.map(|column| format!(":{column}")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The main loop. It takes messages from one inbox, lets [`State`] decide, and performs the
+//! The main loop. It takes messages from one inbox, lets the [`Core`] decide, and performs the
 //! effects.
 //!
 //! The loop itself decides nothing, and performing an effect never waits. Work that takes time runs
@@ -13,25 +13,29 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_local};
 
 use crate::artifact::Artifacts;
+use crate::artifact::Copied;
 use crate::attribution::{Attribution, BuildEnd, Fingerprints, Outcome};
 use crate::config::{
     self, Action, Color, Command, Config, Extensions, Options, Port, Program, Scope, Spare, Stage,
 };
 use crate::control::Server;
+use crate::core::{ABANDONED, Core, Effect, Event, Input, ServiceEffect};
 use crate::error::{Error, Result};
 use crate::event::{
-    Cause, Ended, Event, Found, Message, Mode, Next, Notice, Proc, Role, Source, Timer, name_paths,
+    Cause, Ended, Found, Mode, Next, Notice, Order, Proc, Role, Source, Timer, name_paths,
     printable, quoted,
 };
 use crate::filter::{Filter, Reason, Verdict};
+use crate::listen::ListenerShut;
 use crate::listen::Listeners;
 use crate::lock::Lock;
 use crate::own_writes::OwnWrites;
+use crate::process::FromProcess;
 use crate::process::Terminal::OutputOnly;
 use crate::process::terminal::Terminal;
 use crate::process::{self, Freeing, Job, Printing, Processes};
@@ -40,8 +44,10 @@ use crate::ready::Probe;
 use crate::report::console::Console;
 use crate::report::{Facts, Purpose, Report};
 use crate::signal;
-use crate::state::{ABANDONED, Effect, State};
+use crate::signal::FromSignal;
+use crate::watch::FromWatch;
 use crate::watch::{Watch, coarse_now};
+use message::{FromEngine, Message, Sender};
 
 mod artifacts;
 mod checks;
@@ -50,6 +56,7 @@ mod files;
 mod first;
 mod launch;
 mod listing;
+mod message;
 mod paused;
 mod ports;
 mod program;
@@ -127,7 +134,7 @@ enum Unread {
 
 /// Output options of the command line.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Talk {
+pub(crate) struct Talk {
     /// `-q`.
     pub quiet: bool,
     /// `--color`, which overrides the configuration.
@@ -135,12 +142,14 @@ pub struct Talk {
 }
 
 /// Runs hotrun until it exits, and returns its exit code.
-pub async fn run(options: Options, talk: Talk) -> Result<u8> {
+pub(crate) async fn run(options: Options, talk: Talk) -> Result<u8> {
     process::terminal::block_signals();
     let console = Console::new()?;
     let (sender, mut inbox) = unbounded_channel();
-    let mut processes = Processes::new(sender.clone(), console.clone())?;
-    signal::listen(&sender)?;
+    let sender = Sender::new(sender);
+    let processes = sender.inbox(|(proc, report)| Message::Process(proc, report));
+    let mut processes = Processes::new(processes, console.clone())?;
+    signal::listen(&sender.inbox(Message::Signal))?;
     let Some(lock) = unless_interrupted(&mut inbox, first::lock(&options)).await? else {
         return Ok(0);
     };
@@ -154,17 +163,17 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
     };
     let spare = Spare::new(&config.spare).unwrap_or_default();
     let swept = process::sweep(&options.directory, &spare).await;
-    let mut listeners = Listeners::new(sender.clone());
+    let mut listeners = Listeners::new(sender.inbox(Message::Listener));
     sockets::open_listeners(&mut listeners, &config).await?;
-    let artifacts = Artifacts::new(&config.tmp_dir, &process::owner(), sender.clone());
+    let artifacts =
+        Artifacts::new(&config.tmp_dir, &process::owner(), sender.inbox(Message::Artifact));
     artifacts.sweep(process::is_alive);
-    let control = Server::start(&options.directory, sender.clone());
-    let watch =
-        if config.once { None } else { Some(Watch::start(config.watch.clone(), sender.clone())?) };
+    let control = Server::start(&options.directory, sender.inbox(Message::Control));
+    let watch = start_watch(&config, &sender)?;
     let base = config.watch.base.clone();
     let report = Report::new(talk.quiet, talk.color, &config.talk, base, console.clone());
     let mut engine = Engine {
-        state: State::new(config.policy()),
+        core: Core::of_one(config.policy()),
         filter: Rc::new(Filter::new(config.watch.clone())),
         config,
         next: None,
@@ -234,6 +243,11 @@ pub async fn run(options: Options, talk: Talk) -> Result<u8> {
     Ok(code)
 }
 
+fn start_watch(config: &Config, sender: &Sender) -> Result<Option<Watch>> {
+    let inbox = sender.inbox(Message::Watch);
+    (!config.once).then(|| Watch::start(config.watch.clone(), inbox)).transpose()
+}
+
 /// Returns the outcome of the task, or `None` if a shutdown is requested first.
 async fn unless_interrupted<T>(
     inbox: &mut UnboundedReceiver<Message>,
@@ -250,15 +264,15 @@ async fn unless_interrupted<T>(
 async fn until_interrupted(inbox: &mut UnboundedReceiver<Message>) {
     loop {
         match inbox.recv().await {
-            None | Some(Message::CtrlC | Message::Event(Event::Interrupted)) => return,
-            Some(Message::Suspend) => process::stop_here(),
+            None | Some(Message::Signal(FromSignal::CtrlC | FromSignal::Interrupted)) => return,
+            Some(Message::Signal(FromSignal::Suspend)) => process::stop_here(),
             Some(_) => {}
         }
     }
 }
 
 struct Engine {
-    state: State,
+    core: Core,
     config: Config,
     options: Options,
     /// The configuration that was read last; becomes `config` when the next build starts.
@@ -355,21 +369,21 @@ struct Engine {
     has_failed_start: bool,
     /// How many apps in a row exited by themselves soon after their start.
     short_lives: u32,
-    sender: UnboundedSender<Message>,
+    sender: Sender,
 }
 
 impl Engine {
     async fn run(&mut self, inbox: &mut UnboundedReceiver<Message>) -> u8 {
-        let mut message = Message::Event(Event::Saved(Cause::Start));
+        let mut message = Message::Engine(FromEngine::Start);
         loop {
-            for event in self.understand(message) {
+            for event in self.interpret(message) {
                 if let Some(code) = self.step(event) {
                     return code;
                 }
             }
             let has_earlier = self.artifacts.has_earlier();
-            if has_earlier != self.state.has_fallback()
-                && let Some(code) = self.step(Event::Fallback(has_earlier))
+            if has_earlier != self.core.snapshot().only().has_fallback
+                && let Some(code) = self.step(Input::Fallback(has_earlier).into())
             {
                 return code;
             }
@@ -380,9 +394,12 @@ impl Engine {
 
     fn step(&mut self, event: Event) -> Option<u8> {
         tracing::debug!(?event);
-        let gone = if let Event::Gone(proc) = event { Some(proc) } else { None };
-        let (state, effects) = self.state.clone().step(event);
-        self.state = state;
+        let gone = match event {
+            Event::Service(_, Input::Gone(proc)) => Some(proc),
+            Event::Service(..) | Event::Ordered(_) | Event::Interrupted => None,
+        };
+        let (core, effects) = self.core.clone().step(event);
+        self.core = core;
         if let Some(proc) = gone {
             self.roles.remove(&proc);
         }
@@ -397,6 +414,16 @@ impl Engine {
             self.report.facts.remove(&proc);
         }
         None
+    }
+
+    /// The app that currently represents the program.
+    fn app(&self) -> Option<Proc> {
+        self.core.snapshot().only().app
+    }
+
+    /// Whether a build is running that was not cancelled.
+    fn is_building(&self) -> bool {
+        self.core.snapshot().only().is_building
     }
 
     // Messages to events
@@ -415,108 +442,126 @@ impl Engine {
         self.watch_for_lock(proc, Pid::from_raw(pid));
     }
 
-    fn understand(&mut self, message: Message) -> Vec<Event> {
+    /// Notes what a message says, and returns what it means for the core.
+    fn interpret(&mut self, message: Message) -> Vec<Event> {
         self.hold_lines();
         self.notice_foreground();
         match message {
-            Message::Event(Event::Exited(proc, ended)) => {
-                let exited = self.exited(proc, ended.clone());
+            Message::Watch(report) => self.heard_of_watch(report),
+            Message::Process(proc, report) => self.heard_of_process(proc, report),
+            Message::Probe(app, report) => self.heard_of_probe(app, report),
+            Message::Terminal(report) => self.heard_of_terminal(report),
+            Message::Signal(signal) => self.heard_signal(signal),
+            Message::Control(request) => self.requested(request),
+            Message::Listener(ListenerShut) => {
+                self.repair_listeners();
+                Vec::new()
+            }
+            Message::Artifact(Copied(number, outcome)) => {
+                self.copied(number, &outcome);
+                Vec::new()
+            }
+            Message::Engine(report) => self.heard_of_engine(report),
+        }
+    }
+
+    fn heard_of_watch(&mut self, report: FromWatch) -> Vec<Event> {
+        match report {
+            FromWatch::Changed(burst) => return self.saved(burst),
+            FromWatch::Known(files, is_all) => self.attribution.known(files, is_all),
+            FromWatch::Watching(found) => {
+                self.introduce(Some(found.files));
+                self.warn_if_nothing_is_watched(found);
+            }
+            FromWatch::Warning(text) => self.report.say(&Notice::Warning(text)),
+            FromWatch::Broken(error) => {
+                self.report.error_in_order(&error);
+                self.broken = Some(error.code());
+                return vec![Event::Interrupted];
+            }
+        }
+        Vec::new()
+    }
+
+    fn heard_of_process(&mut self, proc: Proc, report: FromProcess) -> Vec<Event> {
+        match report {
+            FromProcess::Running { label, is_last, is_found, announced } => {
+                let line = is_found.then_some(label.as_str());
+                self.command_starts(proc, line, is_last, announced);
+            }
+            FromProcess::Spawned(pid) => self.spawned(proc, pid),
+            FromProcess::Stopped(signal) => self.stopped(proc, signal),
+            FromProcess::Succeeded(pid) => self.succeeded(proc, pid),
+            FromProcess::Exited(ended) => {
+                let exited = self.exited(proc, ended.clone()).into_iter().map(Event::from);
                 let because = self.terminal_is_free(proc, &ended);
                 self.look_who_holds_the_port(proc, &ended);
                 self.explain_quick_end(proc, &ended);
                 self.repair_listeners();
-                because.into_iter().chain(exited).collect()
+                return because.into_iter().chain(exited).collect();
             }
-            Message::Event(event) => {
-                match event {
-                    Event::Proven(app) => self.proven(app),
-                    Event::Ready(app) => self.is_ready_late(app),
-                    Event::Gone(proc) => {
-                        self.listeners.gone(proc);
-                        self.repair_listeners();
-                    }
-                    Event::Overdue(proc) if self.is_slow_check(proc) => {
-                        self.processes.kill(proc);
-                        return Vec::new();
-                    }
-                    _ => {}
-                }
-                vec![event]
+            FromProcess::Gone => {
+                self.listeners.gone(proc);
+                self.repair_listeners();
+                return vec![Input::Gone(proc).into()];
             }
-            Message::Changed(burst) => self.saved(burst),
-            Message::ChangedLate => self.saved_late(),
-            Message::Known(files, is_all) => {
-                self.attribution.known(files, is_all);
-                Vec::new()
-            }
-            Message::Watching(found) => {
-                self.introduce(Some(found.files));
-                self.warn_if_nothing_is_watched(found);
-                Vec::new()
-            }
-            Message::Loaded => self.loaded(),
-            Message::Listed => {
-                self.listed();
-                Vec::new()
-            }
-            Message::Broken(error) => {
-                self.report.error_in_order(&error);
-                self.broken = Some(error.code());
-                vec![Event::Interrupted]
-            }
-            Message::Spawned(proc, pid) => {
-                self.spawned(proc, pid);
-                Vec::new()
-            }
-            Message::Running { proc, label, is_last, is_found, announced } => {
-                let line = is_found.then_some(label.as_str());
-                self.command_starts(proc, line, is_last, announced);
-                Vec::new()
-            }
-            Message::Introduce => {
-                self.introduce(None);
-                Vec::new()
-            }
-            Message::Tick => {
-                self.show_time_of_build();
-                Vec::new()
-            }
-            Message::Tolerated(_, command, ended) => {
-                self.report.tolerated(&command, &ended);
-                Vec::new()
-            }
-            Message::Output(proc, messages) => {
+            FromProcess::Overdue if self.is_slow_check(proc) => self.processes.kill(proc),
+            FromProcess::Overdue => return vec![Input::Overdue(proc).into()],
+            FromProcess::Output(messages) => {
                 self.messages.insert(proc, messages);
-                Vec::new()
             }
-            Message::Answered(proc, answer) => {
-                self.answered(proc, answer);
-                Vec::new()
+            FromProcess::Printed(more) => self.printed.entry(proc).or_default().extend(more),
+            FromProcess::Answered(answer) => self.answered(proc, answer),
+            FromProcess::Tolerated(command, ended) => self.report.tolerated(&command, &ended),
+            FromProcess::LogMatched => {
+                if let Some(probe) = self.probes.get(&proc) {
+                    probe.printed();
+                }
             }
-            Message::Printed(proc, more) => {
-                self.printed.entry(proc).or_default().extend(more);
-                Vec::new()
+            FromProcess::AddressInUse(ports) => {
+                if let Some(facts) = self.report.facts.get_mut(&proc) {
+                    facts.taken = Some(ports);
+                }
             }
-            Message::Say(notice) => {
-                self.report.say(&notice);
-                Vec::new()
-            }
-            Message::Stopped(..)
-            | Message::Typed { .. }
-            | Message::TerminalClosed
-            | Message::CtrlC
-            | Message::Suspend
-            | Message::Continued
-            | Message::Resized
-            | Message::LookAtTerminal
-            | Message::TerminalUsed
-            | Message::TerminalAnnounced(_)
-            | Message::HasBegun => self.heard_of_terminal(&message),
-            of_app => self.heard_of_app(of_app),
+            FromProcess::Listens(ports) => self.listens(proc, ports),
+            FromProcess::Say(notice) => self.report.say(&notice),
         }
+        Vec::new()
     }
 
-    fn exited(&mut self, proc: Proc, ended: Ended) -> Vec<Event> {
+    fn heard_of_engine(&mut self, report: FromEngine) -> Vec<Event> {
+        match report {
+            FromEngine::Start => return vec![Input::Saved(Cause::Start).into()],
+            FromEngine::Due(timer) => return vec![Input::Due(timer).into()],
+            FromEngine::Delayed(input) => return vec![input.into()],
+            FromEngine::ChangedLate => return self.saved_late(),
+            FromEngine::Loaded => return self.loaded(),
+            FromEngine::Listed => self.listed(),
+            FromEngine::NotStarted(proc, why) => {
+                let ended = FromProcess::Exited(Ended::NotStarted(why));
+                let mut events = self.heard_of_process(proc, ended);
+                events.extend(self.heard_of_process(proc, FromProcess::Gone));
+                return events;
+            }
+            FromEngine::Proven(app) => return self.proven(app),
+            FromEngine::AskAgain(app) => {
+                if self.roles.contains_key(&app) {
+                    self.processes.pass(app, self.config.run.signal);
+                }
+            }
+            FromEngine::PortFreed => return vec![Event::Ordered(Order::Restart)],
+            FromEngine::Tick => self.show_time_of_build(),
+            FromEngine::Introduce => self.introduce(None),
+            FromEngine::LookAtTerminal => self.look_at_terminal_again(),
+            FromEngine::TerminalAnnounced(proc) => self.terminal_was_announced(proc),
+            FromEngine::TerminalContinued => self.continued(),
+            FromEngine::HasBegun => self.has_begun(),
+            FromEngine::Say(notice) => self.report.say(&notice),
+        }
+        Vec::new()
+    }
+
+    fn exited(&mut self, proc: Proc, ended: Ended) -> Vec<Input> {
         if self.display.ended(proc) {
             self.report.console().erase_for_now();
         }
@@ -541,7 +586,7 @@ impl Engine {
             }
             Some(Role::Build) => {}
             Some(Role::Rules | Role::App | Role::Hook) | None => {
-                return vec![Event::Exited(proc, ended)];
+                return vec![Input::Exited(proc, ended)];
             }
         }
         let messages = self.messages.remove(&proc).unwrap_or_default();
@@ -554,7 +599,7 @@ impl Engine {
                 self.report.cancelled(proc);
             }
             self.attribution.build_cancelled();
-            return vec![Event::Exited(proc, ended)];
+            return vec![Input::Exited(proc, ended)];
         }
         if ended.succeeded() {
             self.remember_what_was_written();
@@ -568,7 +613,7 @@ impl Engine {
     }
 
     /// Returns the events that follow from the end of a build.
-    fn build_ended(&mut self, proc: Proc, ended: Ended) -> Vec<Event> {
+    fn build_ended(&mut self, proc: Proc, ended: Ended) -> Vec<Input> {
         let outcome = if ended.succeeded() {
             let files = self.program_files();
             let outcome = self.built.built(&files);
@@ -604,7 +649,7 @@ impl Engine {
         }
         match pause {
             _ if verify.is_empty() => {}
-            None => events.push(Event::FollowUp(Cause::Written(verify))),
+            None => events.push(Input::FollowUp(Cause::Written(verify))),
             Some(pause) => self.verify_later(verify, pause),
         }
         if !needs_none && outcome != Outcome::Failed {
@@ -612,8 +657,8 @@ impl Engine {
         }
         let app = self.built.app().filter(|_| needs_none && self.env_is_as_it_was());
         events.push(match app {
-            Some(app) => Event::BuiltSame { build: proc, app },
-            None => Event::Exited(proc, ended),
+            Some(app) => Input::BuiltSame { build: proc, app },
+            None => Input::Exited(proc, ended),
         });
         events
     }
@@ -672,7 +717,7 @@ impl Engine {
             let loaded = config::load(&options, &helper).await;
             // A newer reload may have replaced this one.
             if sender.send(loaded).is_ok() {
-                let _ = inbox.send(Message::Loaded);
+                inbox.send(FromEngine::Loaded);
             }
         });
     }
@@ -716,7 +761,7 @@ impl Engine {
             self.take_up_next();
             return Vec::new();
         }
-        vec![Event::Reconfigured(policy)]
+        vec![Input::Reconfigured(policy).into()]
     }
 
     fn keep_old_config(&self, error: &Error) {
@@ -743,24 +788,35 @@ impl Engine {
 
     fn perform(&mut self, effect: Effect) -> Option<u8> {
         match effect {
-            Effect::TakeUp => self.take_up_next(),
-            Effect::SpawnBuild(proc, cause) => {
-                self.spawn_build(proc, &cause);
-                self.tick(proc);
-            }
-            Effect::SpawnRules(proc, cause) => self.spawn_rules(proc, &cause),
-            Effect::SpawnApp(proc, generation, source) => self.spawn_app(proc, generation, source),
-            Effect::GoBack => self.go_back(),
-            Effect::SpawnHook(proc, index) => self.spawn_hook(proc, index),
-            Effect::Dismiss(proc) => self.dismiss(proc),
-            Effect::Kill(proc) => self.processes.kill(proc),
-            Effect::Signal(proc, signal) => self.processes.signal(proc, signal),
-            Effect::Arm(timer) => self.arm(timer),
+            Effect::Service(_, effect) => self.perform_for_service(effect),
             Effect::Say(notice) => self.say(&notice),
             Effect::Exit(0) => return Some(self.broken.unwrap_or(0)),
             Effect::Exit(code) => return Some(code),
         }
         None
+    }
+
+    fn perform_for_service(&mut self, effect: ServiceEffect) {
+        match effect {
+            ServiceEffect::TakeUp => self.take_up_next(),
+            ServiceEffect::SpawnBuild(proc, cause) => {
+                self.spawn_build(proc, &cause);
+                self.tick(proc);
+            }
+            ServiceEffect::SpawnRules(proc, cause) => self.spawn_rules(proc, &cause),
+            ServiceEffect::SpawnApp(proc, generation, source) => {
+                self.spawn_app(proc, generation, source);
+            }
+            ServiceEffect::GoBack => self.go_back(),
+            ServiceEffect::SpawnHook(proc, index) => self.spawn_hook(proc, index),
+            ServiceEffect::Dismiss(proc) => self.dismiss(proc),
+            ServiceEffect::Kill(proc) => self.processes.kill(proc),
+            ServiceEffect::Signal(proc, signal) => self.processes.signal(proc, signal),
+            ServiceEffect::Arm(timer) => self.arm(timer),
+            ServiceEffect::Say(notice) => self.say(&notice),
+            // The core exits when all services have ended.
+            ServiceEffect::Ended(_) => {}
+        }
     }
 
     fn lived(&self, app: Proc) -> Duration {
@@ -897,9 +953,7 @@ impl Engine {
     }
 
     fn nothing_to_start(&self, proc: Proc, why: String) {
-        // The inbox closes when hotrun exits.
-        let _ = self.sender.send(Event::Exited(proc, Ended::NotStarted(why)).into());
-        let _ = self.sender.send(Event::Gone(proc).into());
+        self.sender.send(FromEngine::NotStarted(proc, why));
     }
 
     /// The installed program, if the build has not created one of that name.
@@ -1086,8 +1140,7 @@ impl Engine {
         let later = grace.saturating_sub(BEFORE_KILL.min(grace / 4));
         spawn_local(async move {
             tokio::time::sleep(later).await;
-            // The inbox closes when hotrun exits.
-            let _ = inbox.send(Message::AskAgain(app));
+            inbox.send(FromEngine::AskAgain(app));
         });
         Signal::SIGINT
     }
@@ -1100,8 +1153,7 @@ impl Engine {
         let inbox = self.sender.clone();
         let task = tokio::spawn(async move {
             tokio::time::sleep(after).await;
-            // The inbox closes when hotrun exits.
-            let _ = inbox.send(Event::Due(timer).into());
+            inbox.send(FromEngine::Due(timer));
         });
         if let Some(older) = slot.replace(task) {
             older.abort();

@@ -2,22 +2,19 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
 
 use crate::attribution::Content;
-use crate::error::Error;
 use crate::text::visible;
 
 /// hotrun's own number for a process that it started. Unlike a pid it is never reused, so a late
 /// message cannot reach a successor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Proc(pub u32);
+pub(crate) struct Proc(pub u32);
 
 /// What a process was started for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,7 +30,7 @@ pub(crate) enum Role {
 
 /// Why a build was started.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Cause {
+pub(crate) enum Cause {
     Start,
     /// Files were saved; their paths, in the order of their first change.
     Save(Vec<PathBuf>),
@@ -47,7 +44,7 @@ pub enum Cause {
 impl Cause {
     /// Merges the causes of one build. Paths are always kept.
     #[must_use]
-    pub fn join(self, newer: Cause) -> Cause {
+    pub(crate) fn join(self, newer: Cause) -> Cause {
         match (self, newer) {
             (Cause::Written(paths), Cause::Written(more)) => {
                 Cause::Written(without_repeats(paths, more))
@@ -68,7 +65,7 @@ impl Cause {
 
     /// Merges this cause into an older one, if there is one.
     #[must_use]
-    pub fn after(self, older: Option<Cause>) -> Cause {
+    pub(crate) fn after(self, older: Option<Cause>) -> Cause {
         match older {
             None => self,
             Some(older) => older.join(self),
@@ -76,7 +73,7 @@ impl Cause {
     }
 
     /// The paths that were saved.
-    pub fn paths(&self) -> &[PathBuf] {
+    pub(crate) fn paths(&self) -> &[PathBuf] {
         match self {
             Cause::Save(paths) | Cause::Written(paths) => paths,
             Cause::Start | Cause::Config | Cause::Order => &[],
@@ -92,7 +89,7 @@ fn without_repeats(mut paths: Vec<PathBuf>, more: Vec<PathBuf>) -> Vec<PathBuf> 
 
 /// How a process exited.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Ended {
+pub(crate) enum Ended {
     /// It exited with this code.
     Code(i32),
     Signal {
@@ -107,12 +104,12 @@ pub enum Ended {
 
 impl Ended {
     /// True if it exited with code 0.
-    pub fn succeeded(&self) -> bool {
+    pub(crate) fn succeeded(&self) -> bool {
         *self == Ended::Code(0)
     }
 
     /// Returns the exit code that a shell would report: 128+n for a signal, 127 if it never ran.
-    pub fn exit_code(&self) -> u8 {
+    pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Ended::Code(code) => u8::try_from(*code).unwrap_or(1),
             Ended::Signal { number, .. } => u8::try_from(128 + number).unwrap_or(1),
@@ -165,7 +162,7 @@ pub(crate) fn printable(path: &Path) -> String {
 
 /// What a key requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Key {
+pub(crate) enum Key {
     Rebuild,
     Restart,
     /// Start the last good artifact.
@@ -180,18 +177,14 @@ pub enum Key {
 
 /// What a user can request, by a key or from another terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Order {
+pub(crate) enum Order {
     /// Restart the app from the current artifact.
     Restart,
     /// Start the last good artifact before the running one.
     Rollback,
     /// Send this signal to the app.
     Signal(Signal),
-    /// Collect saves without acting on them.
-    Pause,
-    /// Act on the collected saves.
-    Resume,
-    /// Pause or resume, whichever applies.
+    /// Collect saves without acting on them, or act on the collected ones.
     PauseOrResume,
 }
 
@@ -206,7 +199,7 @@ pub enum Mode {
 
 /// What an app is started from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Source {
+pub(crate) enum Source {
     /// The artifact of the last build.
     Built,
     /// The kept copy of a good artifact.
@@ -215,7 +208,7 @@ pub enum Source {
 
 /// Why a rollback is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// There is no older good artifact.
     NothingKept,
     /// A build or a rule is running; its result comes first.
@@ -234,7 +227,7 @@ pub enum OnExit {
     Quit,
 }
 
-/// The part of the configuration that the state machine uses.
+/// The part of the configuration that the core uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Policy {
     pub mode: Mode,
@@ -256,172 +249,18 @@ pub struct Policy {
     pub once: bool,
 }
 
-/// A deadline that the state machine asked for. It is named by the process that it follows, so that
+/// A deadline that the core asked for. It is named by the process that it follows, so that
 /// a late one can be recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Timer {
+pub(crate) enum Timer {
     /// `build.delay`, from the start of this build.
     Spacing(Proc),
     /// The backoff before an app is restarted, from the exit of this one.
     Backoff(Proc),
 }
 
-/// An input of the state machine.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Event {
-    /// A file changed that causes a build.
-    Saved(Cause),
-    /// A file changed that builds read, but the running build is not cancelled for it. The next
-    /// build follows after the result of the running one was started.
-    FollowUp(Cause),
-    /// Files changed that match rules, not the build.
-    Ruled(Cause),
-    /// A build wrote files that match rules. The rules run when the build has ended.
-    RuledByBuild(Cause),
-    /// Files changed that only the running app reads. The app is restarted.
-    AppInput(Cause),
-    /// Files changed that a running app reads by itself. The app is started if none is running.
-    Revival(Cause),
-    /// The last artifact does not exist any longer.
-    Unbuilt,
-    /// The first process of this tree exited; for a build, its last command.
-    Exited(Proc, Ended),
-    /// The build succeeded and left the program unchanged that this app was started from. The app
-    /// keeps running.
-    BuiltSame { build: Proc, app: Proc },
-    /// No process of this tree is left. Always after `Exited`.
-    Gone(Proc),
-    /// The app serves, on evidence.
-    Ready(Proc),
-    /// The app has run for a while without evidence that it serves. `Ready` may follow.
-    Running(Proc),
-    /// The app did not become ready in time.
-    Unready(Proc),
-    /// The app was ready, and has run long enough to be trusted.
-    Proven(Proc),
-    /// Whether there is an older good artifact to roll back to.
-    Fallback(bool),
-    /// The grace period of a stopped process is over.
-    Overdue(Proc),
-    /// A deadline has passed.
-    Due(Timer),
-    /// Ctrl-C, SIGTERM or SIGHUP.
-    Interrupted,
-    /// The user requested something.
-    Ordered(Order),
-    /// A new configuration was read, and it is valid.
-    Reconfigured(Policy),
-}
-
-/// What arrives in the inbox: events for the state machine, and facts that the engine turns into
-/// such events.
-#[derive(Debug)]
-pub enum Message {
-    Event(Event),
-    Changed(Burst),
-    /// The delay of postponed saves is over.
-    ChangedLate,
-    /// What the files held before hotrun started anything, and whether these are all files.
-    Known(Vec<(PathBuf, Content)>, bool),
-    /// The whole tree is watched.
-    Watching(Found),
-    /// The process was spawned and has this pid.
-    Spawned(Proc, i32),
-    /// The first process was stopped by this signal.
-    Stopped(Proc, Signal),
-    /// The app did not become ready in time; the reason.
-    Unready(Proc, String),
-    /// The app counts as ready, in a handover without any evidence.
-    Assumed(Proc),
-    /// The address of the app, if known, and what its processes listen on. `Ready` follows.
-    Serves(Proc, Option<SocketAddr>, Served),
-    /// The app declares the process with this pid its main process (`MAINPID=`).
-    MainPid(Proc, i32),
-    /// The first process exited, and its descendant with this pid takes its place.
-    Succeeded(Proc, i32),
-    /// The app printed the line that `ready.log` waits for.
-    LogMatched(Proc),
-    /// What the app reports about its state (`STATUS=`).
-    Status(Proc, String),
-    /// The app reports that it is stopping (`STOPPING=1`).
-    Stopping(Proc),
-    /// The app asks for more time, counted from now (`EXTEND_TIMEOUT_USEC=`).
-    Extend(Proc, Duration),
-    /// Whether the artifact with this number was copied; otherwise the reason.
-    Copied(u32, Result<(), String>),
-    /// The app reported an address in use, perhaps with the port. It is expected to exit.
-    AddressInUse(Proc, BTreeSet<u16>),
-    /// The app listens on these TCP ports.
-    Listens(Proc, BTreeSet<u16>),
-    /// The app has not exited after SIGINT; its configured signal is due.
-    AskAgain(Proc),
-    /// A command is about to run.
-    Running {
-        /// The process that it is a part of.
-        proc: Proc,
-        /// Its name in the output.
-        label: String,
-        /// Whether it is the last command.
-        is_last: bool,
-        /// Dropped when its line is written; the command waits for that.
-        announced: oneshot::Sender<()>,
-        /// Whether its program exists.
-        is_found: bool,
-    },
-    /// Output of a build command, where the build captures it.
-    Output(Proc, Vec<u8>),
-    /// The answer to the query after a build, or why there is none.
-    Answered(Proc, Result<Vec<u8>, String>),
-    /// Output of a build command that is also shown, where it is kept to find errors in it.
-    Printed(Proc, Vec<u8>),
-    /// A build command failed without failing the build.
-    Tolerated(Proc, String, Ended),
-    /// Input from the terminal.
-    Typed {
-        /// The key, if it is one.
-        key: Option<Key>,
-        /// How many columns its echo takes on the line.
-        shown: usize,
-    },
-    /// The terminal's window was closed, or the connection is lost.
-    TerminalClosed,
-    /// SIGINT, as sent by Ctrl-C.
-    CtrlC,
-    Suspend,
-    /// hotrun was continued, or moved to the foreground or background.
-    Continued,
-    /// The terminal was resized.
-    Resized,
-    /// A request from another process, which waits for the answer.
-    Asked(Order, oneshot::Sender<Result<String, String>>),
-    /// The hotrun with this pid takes over from this one.
-    TakenOver(u32),
-    /// A process has shut a listener down.
-    ListenerShut,
-    /// A running build may have been silent for some time.
-    Tick,
-    /// The greeting has waited long enough for the number of files.
-    Introduce,
-    /// It is time to poll the terminal's modes.
-    LookAtTerminal,
-    /// A process has read from the terminal, or written to it.
-    TerminalUsed,
-    /// The line that reports that this process has the terminal is written.
-    TerminalAnnounced(Proc),
-    /// A started program has had time to read the terminal's modes.
-    HasBegun,
-    /// A notice to print.
-    Say(Notice),
-    /// The configuration was read again.
-    Loaded,
-    /// `go list` has listed the program's source files.
-    Listed,
-    /// A part of hotrun failed, and it cannot continue.
-    Broken(Error),
-}
-
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Found {
+pub(crate) struct Found {
     /// How many directories; each costs one watch of the operating system.
     pub directories: usize,
     /// How many files matter.
@@ -430,7 +269,7 @@ pub struct Found {
 
 /// Saves close together, handled as one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Burst {
+pub(crate) struct Burst {
     /// The saves, in the order of their first change.
     pub saves: Vec<Save>,
     /// Directories that appeared since the last burst, and when.
@@ -443,7 +282,7 @@ pub struct Burst {
 
 /// A file that was saved.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Save {
+pub(crate) struct Save {
     pub path: PathBuf,
     /// What it held at each completed write, in this order, as read when the write was reported.
     pub contents: Vec<Content>,
@@ -451,15 +290,9 @@ pub struct Save {
     pub existed: Option<bool>,
 }
 
-impl From<Event> for Message {
-    fn from(event: Event) -> Self {
-        Message::Event(event)
-    }
-}
-
 /// What the processes of an app listen on when it is ready.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Served {
+pub(crate) struct Served {
     /// TCP ports.
     pub ports: BTreeSet<u16>,
     /// The pids of the processes that listen on them.
@@ -468,7 +301,7 @@ pub struct Served {
 
 /// A process that listens on a port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Holder {
+pub(crate) struct Holder {
     pub port: u16,
     pub pid: i32,
     pub command: String,
@@ -481,7 +314,7 @@ pub struct Holder {
 
 /// Which supervisor started a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Whose {
+pub(crate) enum Whose {
     /// A hotrun that was killed.
     DeadHotruns,
     /// Another running hotrun.
@@ -492,7 +325,7 @@ pub enum Whose {
 
 /// What was, or can be, done about a process that holds a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Remedy {
+pub(crate) enum Remedy {
     /// The process was stopped.
     Ended,
     /// `--free-port` would stop it.
@@ -509,7 +342,7 @@ pub enum Remedy {
 
 /// How hotrun handled a listener that refused connections.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Repair {
+pub(crate) enum Repair {
     /// hotrun listens on the same socket again, for all processes that have it.
     Again,
     /// The socket's file was restored.
@@ -522,7 +355,7 @@ pub enum Repair {
 
 /// A good artifact that was rolled back to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct WentBack {
+pub(crate) struct WentBack {
     /// The generation that proved it good.
     pub generation: u32,
     /// When it was built.
@@ -533,7 +366,7 @@ pub struct WentBack {
 
 /// What is reported to the user.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Notice {
+pub(crate) enum Notice {
     Changed(Cause),
     Building(Proc),
     Built(Proc),
@@ -713,7 +546,7 @@ pub enum Notice {
 
 /// What follows when an app exits by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Next {
+pub(crate) enum Next {
     /// Nothing, until a save.
     Wait,
     /// The running build starts the next app.

@@ -21,11 +21,11 @@ mod guess;
 mod nodemon;
 mod realize;
 
-pub use nodemon::as_glob;
+pub(crate) use nodemon::as_glob;
 
 /// A tool whose configuration can be converted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Source {
+pub(crate) enum Source {
     /// `.air.toml`
     Air,
     /// `runner.conf`
@@ -40,7 +40,7 @@ pub enum Source {
 
 /// A configuration to be written.
 #[derive(Debug, Default)]
-pub struct First {
+pub(crate) struct First {
     /// The file.
     pub text: String,
     /// What the project was taken for.
@@ -54,12 +54,12 @@ pub struct First {
 /// # Errors
 ///
 /// hotrun knows of no way to run what is here.
-pub fn for_project(directory: &Path) -> Result<First> {
+pub(crate) fn for_project(directory: &Path) -> Result<First> {
     guess::small(directory)
 }
 
 /// Every key, explained, with what the project is taken for.
-pub fn full(directory: &Path) -> First {
+pub(crate) fn full(directory: &Path) -> First {
     let kind = Kind::detect(directory);
     let guess = if kind == Kind::Unknown { guess::guessed(directory).ok() } else { None };
     First {
@@ -74,7 +74,7 @@ pub fn full(directory: &Path) -> First {
 /// # Errors
 ///
 /// There is none, or it cannot be read.
-pub async fn from_tool(source: Source, options: &Options) -> Result<First> {
+pub(crate) async fn from_tool(source: Source, options: &Options) -> Result<First> {
     let directory = &options.directory;
     let draft = match source {
         Source::Air => air::convert(options).await?,

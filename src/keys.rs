@@ -11,9 +11,9 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 #[cfg(target_os = "linux")]
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use tokio::sync::mpsc::UnboundedSender;
 
-use crate::event::{Key, Message};
+use crate::event::Key;
+use crate::inbox::Inbox;
 
 /// The keys, and what each one does.
 pub(crate) const HELP: [(Key, char, &str); 7] = [
@@ -35,6 +35,22 @@ const END_OF_FILE: u8 = 4;
 /// Uses of the terminal within this time cause one message.
 const USE_INTERVAL: Duration = Duration::from_millis(2);
 
+/// What is reported of the terminal.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum FromTerminal {
+    /// Input.
+    Typed {
+        /// The key, if it is one.
+        key: Option<Key>,
+        /// How many columns its echo takes on the line.
+        shown: usize,
+    },
+    /// Its window was closed, or the connection is lost.
+    Closed,
+    /// A process has read from it, or written to it.
+    Used,
+}
+
 /// Reports keys until dropped.
 #[derive(Debug)]
 pub(crate) struct Keys {
@@ -44,7 +60,7 @@ pub(crate) struct Keys {
 impl Keys {
     /// Reports every key to the inbox. A thread waits for them: non-blocking mode would apply to
     /// all processes that have the terminal open.
-    pub(crate) fn listen(terminal: OwnedFd, inbox: UnboundedSender<Message>) -> io::Result<Self> {
+    pub(crate) fn listen(terminal: OwnedFd, inbox: Inbox<FromTerminal>) -> io::Result<Self> {
         let (stopped, stop) = io::pipe()?;
         thread::Builder::new().spawn(move || {
             loop {
@@ -63,7 +79,7 @@ impl Keys {
                     timeout = PollTimeout::from(PASTE_INTERVAL);
                 }
                 // Either `Keys` was dropped, or hotrun exits.
-                if typed.is_empty() || inbox.send(read(&typed)).is_err() {
+                if typed.is_empty() || !inbox.send(read(&typed)) {
                     return;
                 }
             }
@@ -97,7 +113,7 @@ fn can_be_read(source: &impl AsFd, stopped: &PipeReader, timeout: PollTimeout) -
 #[cfg(target_os = "linux")]
 pub(crate) fn tell_of_use(
     terminal: &OwnedFd,
-    inbox: UnboundedSender<Message>,
+    inbox: Inbox<FromTerminal>,
 ) -> io::Result<PipeWriter> {
     let uses = Inotify::init(InitFlags::IN_CLOEXEC)?;
     let watch =
@@ -108,7 +124,7 @@ pub(crate) fn tell_of_use(
     let (stopped, stop) = io::pipe()?;
     thread::Builder::new().spawn(move || {
         while can_be_read(&uses, &stopped, PollTimeout::NONE) {
-            if uses.read_events().is_err() || inbox.send(Message::TerminalUsed).is_err() {
+            if uses.read_events().is_err() || !inbox.send(FromTerminal::Used) {
                 return;
             }
             thread::sleep(USE_INTERVAL);
@@ -119,13 +135,13 @@ pub(crate) fn tell_of_use(
 
 /// Only Linux reports uses of the terminal.
 #[cfg(not(target_os = "linux"))]
-pub fn tell_of_use(_: &OwnedFd, _: UnboundedSender<Message>) -> io::Result<PipeWriter> {
+pub fn tell_of_use(_: &OwnedFd, _: Inbox<FromTerminal>) -> io::Result<PipeWriter> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
 /// One character at a time is a key. So is one with Enter, which is needed while the shell's
 /// terminal modes apply.
-fn read(typed: &[u8]) -> Message {
+fn read(typed: &[u8]) -> FromTerminal {
     let key = match typed {
         [one] | [one, b'\n'] => {
             let typed = if *one == b'?' { 'h' } else { char::from(*one) };
@@ -133,7 +149,7 @@ fn read(typed: &[u8]) -> Message {
         }
         _ => None,
     };
-    Message::Typed { key, shown: shown(typed) }
+    FromTerminal::Typed { key, shown: shown(typed) }
 }
 
 /// Returns how many columns the terminal's echo takes on the line; 0 after a line break.
@@ -152,7 +168,7 @@ fn shown(typed: &[u8]) -> usize {
 
 /// Reports to the inbox when the terminal is closed. Not every process of the terminal receives
 /// SIGHUP: under make, none does.
-pub(crate) fn tell_when_closed(terminal: OwnedFd, inbox: UnboundedSender<Message>) {
+pub(crate) fn tell_when_closed(terminal: OwnedFd, inbox: Inbox<FromTerminal>) {
     let wait = move || {
         loop {
             // With no events requested, poll reports only this.
@@ -163,8 +179,7 @@ pub(crate) fn tell_when_closed(terminal: OwnedFd, inbox: UnboundedSender<Message
                 Ok(_) => break,
             }
         }
-        // The inbox closes when hotrun exits.
-        let _ = inbox.send(Message::TerminalClosed);
+        inbox.send(FromTerminal::Closed);
     };
     // Without a thread, only SIGHUP reports it.
     let _ = thread::Builder::new().spawn(wait);
@@ -175,7 +190,7 @@ mod tests {
     use super::*;
 
     fn key(typed: &[u8]) -> Option<Key> {
-        let Message::Typed { key, .. } = read(typed) else { panic!("something else is told") };
+        let FromTerminal::Typed { key, .. } = read(typed) else { panic!("something else is told") };
         key
     }
 

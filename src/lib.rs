@@ -10,19 +10,18 @@
 //! 2. [`engine`] takes the message out. [`own_writes`] confirms that the program did not write the
 //!    file itself, [`attribution`] that no build did, and [`filter`] that it is a source file and
 //!    matches no rule.
-//! 3. [`state`] decides: *Idle* becomes *Building*; the build is spawned and reported. A file that
-//!    matches a rule goes through *Ruling* first.
+//! 3. [`core`] decides: what is being made changes from *Idle* to *Building*; the build is spawned
+//!    and reported. A file that matches a rule goes through *RunningRules* first.
 //! 4. [`process`] has a guardian run the build's commands. Their output goes straight to the
 //!    terminal. Where there is nothing to build, a syntax check runs instead. The old app keeps
 //!    serving.
 //!    In a Cargo project a query may follow: which environment does `cargo run` give the program
 //!    ([`project::cargo::launch`])?
 //! 5. The build succeeds. If it left the program unchanged, and only the compiler reads the changed
-//!    files, nothing follows. Otherwise [`state`] stops the old app, waits until it is gone, and
+//!    files, nothing follows. Otherwise [`core`] stops the old app, waits until it is gone, and
 //!    has the new one spawned. In a handover, the new app is spawned beside the old one. It
 //!    inherits the sockets that [`listen`] holds.
-//! 6. [`ready`] reports that the new app serves. In a handover the old one is stopped now. The
-//!    phase is *Idle* again. When the app has run for a while, [`artifact`] keeps a copy of its
+//! 6. [`ready`] reports that the new app serves. In a handover the old one is stopped now. When the app has run for a while, [`artifact`] keeps a copy of its
 //!    artifact for a rollback.
 //! 7. [`report`] has printed a line for each of these steps.
 //!
@@ -33,7 +32,7 @@
 //!
 //! Invariants that span modules:
 //!
-//! - [`state`] is the only place that decides what happens next, and it is pure.
+//! - [`core`] is the only place that decides what happens next, and it is pure.
 //! - [`process`] is the only place that spawns a process, waits for one, or signals one that hotrun
 //!   started. It spawns only guardians itself: this executable again, whose `main` is
 //!   [`process::guardian::main`].
@@ -55,9 +54,9 @@ pub mod cli;
 // The pages of `hotrun help TOPIC`. Pure.
 mod guide;
 // Writes a project's first configuration, also from another tool's configuration.
-pub mod init;
+mod init;
 // The event loop: performs what the core has decided.
-pub mod engine;
+mod engine;
 // Files become bursts of changed paths.
 mod watch;
 // Decides whether a path matters. Pure.
@@ -68,16 +67,14 @@ mod keys;
 mod signal;
 // Detects a program that writes the files that restart it. Pure.
 mod own_writes;
-// Decides what happens next. Pure.
-pub mod state;
 // Requests from another terminal become messages.
-pub mod control;
+mod control;
 // One running hotrun for each project and configuration.
-pub mod lock;
+mod lock;
 // Detects when an app serves.
 mod ready;
 // Spawns, stops and waits for whole process trees; hands over the terminal.
-pub mod process;
+mod process;
 // Sockets that outlive the program.
 mod listen;
 // Copies of good artifacts, kept for a rollback.
@@ -85,15 +82,15 @@ mod artifact;
 // Notices become lines on the terminal.
 mod report;
 // Errors and warnings in the output of builds. Pure.
-pub mod diagnostics;
+mod diagnostics;
 // TOML becomes a resolved configuration.
 pub mod config;
 // Detects the kind of project, and what follows from it.
 pub mod project;
 // Decides what follows from each event. Pure.
-// The engine stands on it with the next commit.
-#[allow(dead_code)]
 mod core;
+// The engine's inbox, as each source sees it.
+mod inbox;
 // The vocabulary: types that all modules share.
 mod event;
 // Decides whether a build wrote a file, and what follows. Pure.

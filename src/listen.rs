@@ -25,10 +25,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, Backlog, Shutdown, SockFlag, SockType, UnixAddr, getsockopt, shutdown, sockopt,
 };
-use tokio::sync::mpsc::UnboundedSender;
 
 use crate::config::{Address, Listen};
-use crate::event::{Message, Proc, Repair};
+use crate::event::{Proc, Repair};
+use crate::inbox::Inbox;
 
 /// Maximum number of connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
@@ -39,7 +39,7 @@ const PORT_TRIES: u32 = 10;
 
 /// One socket, as a program inherits it.
 #[derive(Debug)]
-pub struct Inherited {
+pub(crate) struct Inherited {
     /// Distinguishes this socket from others in the program.
     pub name: String,
     fd: OwnedFd,
@@ -58,6 +58,10 @@ pub(crate) struct NotOpened {
     pub error: io::Error,
 }
 
+/// A process has shut a listener down.
+#[derive(Debug)]
+pub(crate) struct ListenerShut;
+
 /// The sockets that hotrun holds. Closes them when dropped, and deletes the files of Unix sockets.
 pub(crate) struct Listeners {
     open: Vec<Open>,
@@ -66,7 +70,7 @@ pub(crate) struct Listeners {
     /// No longer configured, and the apps that may still hold them. The address is in use while one
     /// of these does.
     retired: Vec<(Open, Vec<Proc>)>,
-    inbox: UnboundedSender<Message>,
+    inbox: Inbox<ListenerShut>,
 }
 
 struct Open {
@@ -83,7 +87,7 @@ struct Open {
 
 impl Listeners {
     /// Creates an empty set.
-    pub(crate) fn new(inbox: UnboundedSender<Message>) -> Self {
+    pub(crate) fn new(inbox: Inbox<ListenerShut>) -> Self {
         Self { open: Vec::new(), ahead: Vec::new(), retired: Vec::new(), inbox }
     }
 
@@ -277,7 +281,7 @@ impl Open {
     }
 
     /// Reports to the inbox when the socket is shut down.
-    fn watch(&mut self, inbox: &UnboundedSender<Message>) {
+    fn watch(&mut self, inbox: &Inbox<ListenerShut>) {
         if self.alarm.is_none() && !matches!(self.bound, Address::Udp(_)) {
             self.alarm = Alarm::set(&self.socket, inbox.clone()).ok();
         }
@@ -339,7 +343,7 @@ struct Alarm {
 }
 
 impl Alarm {
-    fn set(socket: &impl AsFd, inbox: UnboundedSender<Message>) -> io::Result<Self> {
+    fn set(socket: &impl AsFd, inbox: Inbox<ListenerShut>) -> io::Result<Self> {
         let socket = socket.as_fd().try_clone_to_owned()?;
         let (stopped, stop) = io::pipe()?;
         let thread = thread::Builder::new().spawn(move || {
@@ -355,8 +359,7 @@ impl Alarm {
                     _ => return,
                 }
             }
-            // The inbox closes when hotrun exits.
-            let _ = inbox.send(Message::ListenerShut);
+            inbox.send(ListenerShut);
         })?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }

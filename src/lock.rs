@@ -35,7 +35,7 @@ const TABLES_ASIDE: [&str; 6] = ["watch", "ready", "log", "color", "screen", "mi
 
 /// The hotrun that holds the lock.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holder {
+pub(crate) struct Holder {
     /// Its mark: pid and start time. Empty if it could not write the file.
     pub owner: String,
     /// Its start, in seconds since 1970.
@@ -55,12 +55,12 @@ impl Holder {
     }
 
     /// Its pid, as text; empty if unknown.
-    pub fn pid(&self) -> &str {
+    pub(crate) fn pid(&self) -> &str {
         self.owner.split('.').next().unwrap_or_default()
     }
 
     /// Returns the error for a second hotrun in this directory: exit code 7.
-    pub fn error(&self, directory: &Path) -> Error {
+    pub(crate) fn error(&self, directory: &Path) -> Error {
         let mut reason = "already running".to_owned();
         if !self.owner.is_empty() {
             reason = format!("{reason}: pid {} since {}", self.pid(), since_when(self.since));
@@ -85,7 +85,7 @@ fn since_when(since: i64) -> String {
 
 /// The result of an attempt to take the lock.
 #[derive(Debug)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// The lock was taken. `None` if there is no directory for the file.
     Free(Option<Lock>),
     /// This hotrun holds the lock.
@@ -94,7 +94,7 @@ pub enum Outcome {
 
 /// The lock of this hotrun. Released, and its file deleted, when this is dropped.
 #[derive(Debug)]
-pub struct Lock {
+pub(crate) struct Lock {
     path: PathBuf,
     file: Flock<File>,
     holder: Holder,
@@ -104,7 +104,7 @@ pub struct Lock {
 
 impl Lock {
     /// Tries to take the lock for these options.
-    pub fn take(options: &Options) -> Outcome {
+    pub(crate) fn take(options: &Options) -> Outcome {
         let Some(path) = process::shared_file(PURPOSE, identity(options)) else {
             return Outcome::Free(None);
         };
@@ -117,13 +117,13 @@ impl Lock {
     }
 
     /// Records the address of the program.
-    pub fn serves_at(&mut self, url: Option<String>) {
+    pub(crate) fn serves_at(&mut self, url: Option<String>) {
         self.holder.url = url;
         self.write();
     }
 
     /// Records that hotrun is shutting down.
-    pub fn is_ending(&mut self) {
+    pub(crate) fn is_ending(&mut self) {
         self.holder.is_ending = true;
         self.write();
     }

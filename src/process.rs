@@ -13,7 +13,7 @@
 //!
 //! This module never knows the reason for an order.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -29,23 +29,24 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::config::{Command, Scope, Spare, Stage};
 use crate::error::{Error, Result};
-use crate::event::{Message, Proc, Served, quoted};
+use crate::event::{Ended, Notice, Proc, Served, quoted};
+use crate::inbox::Inbox;
 use crate::listen::Inherited;
 use crate::project::{Ask, Question};
 use crate::report::console::{Console, Stream};
 
-pub mod guardian;
+pub(crate) mod guardian;
 mod guardians;
 mod leftovers;
 mod link;
 mod output;
-pub mod ports;
+pub(crate) mod ports;
 #[cfg_attr(target_os = "linux", path = "process/linux.rs")]
 #[cfg_attr(target_os = "macos", path = "process/macos.rs")]
 mod platform;
 mod raw;
 mod reaper;
-pub mod terminal;
+pub(crate) mod terminal;
 mod tree;
 
 use guardians::Guardians;
@@ -58,7 +59,7 @@ use link::{FromGuardian, Launch, ToGuardian};
 pub(crate) use output::without_escapes;
 use output::{Kept, Output};
 pub(crate) use platform::{has_written_files, ignores};
-pub use ports::Freeing;
+pub(crate) use ports::Freeing;
 #[cfg(not(target_os = "linux"))]
 pub(crate) use raw::stop_here;
 #[cfg(target_os = "linux")]
@@ -127,7 +128,7 @@ fn part_spared(
 
 /// Commands to run one after another, as one process.
 #[derive(Debug)]
-pub struct Job {
+pub(crate) struct Job {
     /// The commands, in this order. They run until one fails.
     pub stages: Vec<Stage>,
     /// A query that may follow when all commands have succeeded.
@@ -170,7 +171,7 @@ pub struct Job {
 
 /// What happens to the output of commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Printing {
+pub(crate) enum Printing {
     /// Goes directly to hotrun's own stdout and stderr.
     Inherited,
     /// Passes through hotrun, in order with hotrun's own lines.
@@ -195,7 +196,7 @@ impl Job {
 
 /// Decides which command follows the last stage, by what that stage printed for hotrun. The output
 /// of this command is not shown, and the job does not fail with it.
-pub struct Then(pub Box<Decision>);
+pub(crate) struct Then(pub Box<Decision>);
 
 /// From the output to the next command.
 type Decision = dyn Fn(&[u8]) -> Option<Command>;
@@ -208,7 +209,7 @@ impl std::fmt::Debug for Then {
 
 /// How a command is connected to the terminal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Terminal {
+pub(crate) enum Terminal {
     /// Its input is empty. Its output goes where hotrun's output goes, or is kept.
     #[default]
     OutputOnly,
@@ -220,8 +221,51 @@ pub enum Terminal {
     Copied,
 }
 
+/// What is reported of a job.
+#[derive(Debug)]
+pub(crate) enum FromProcess {
+    /// A command is about to run.
+    Running {
+        /// Its name in the output.
+        label: String,
+        /// Whether it is the last command.
+        is_last: bool,
+        /// Dropped when its line is written; the command waits for that.
+        announced: oneshot::Sender<()>,
+        /// Whether its program exists.
+        is_found: bool,
+    },
+    /// The first process was spawned and has this pid.
+    Spawned(i32),
+    /// The first process was stopped by this signal.
+    Stopped(Signal),
+    /// The first process exited, and its descendant with this pid takes its place.
+    Succeeded(i32),
+    /// The first process exited; for a build, its last command.
+    Exited(Ended),
+    /// No process of the tree is left. Always after `Exited`.
+    Gone,
+    /// The grace period, or the time limit, is over.
+    Overdue,
+    /// Output of a command that was captured.
+    Output(Vec<u8>),
+    /// Output of a command that is also shown, where it is kept to find errors in it.
+    Printed(Vec<u8>),
+    /// The answer to the query after a build, or why there is none.
+    Answered(std::result::Result<Vec<u8>, String>),
+    /// A command failed without failing the job.
+    Tolerated(String, Ended),
+    /// It printed a line that matches the pattern.
+    LogMatched,
+    /// It reported an address in use, perhaps with the port. It is expected to exit.
+    AddressInUse(BTreeSet<u16>),
+    /// It listens on these TCP ports.
+    Listens(BTreeSet<u16>),
+    Say(Notice),
+}
+
 /// All processes that were started and are not gone.
-pub struct Processes {
+pub(crate) struct Processes {
     means: Means,
     orders: HashMap<Proc, mpsc::UnboundedSender<Order>>,
     /// Closed when the last spawned process has started, or has failed to.
@@ -232,7 +276,7 @@ pub struct Processes {
 /// What every start needs.
 #[derive(Clone)]
 struct Means {
-    inbox: mpsc::UnboundedSender<Message>,
+    inbox: Inbox<(Proc, FromProcess)>,
     reaper: Reaper,
     guardians: Guardians,
     console: Console,
@@ -243,7 +287,7 @@ struct Means {
 impl Processes {
     /// Starts the reaper. Must be called on the thread, and inside the local set, that will do all
     /// the spawning.
-    pub fn new(inbox: mpsc::UnboundedSender<Message>, console: Console) -> Result<Self> {
+    pub(crate) fn new(inbox: Inbox<(Proc, FromProcess)>, console: Console) -> Result<Self> {
         if let Some(why) = platform::why_unknown() {
             let remedy = "mount it in this namespace: mount -t proc proc /proc \
                           (unshare: --mount-proc)";
@@ -262,18 +306,18 @@ impl Processes {
 
     /// Starts guardians ahead of need. Records this hotrun, so that the next one in this project
     /// can clean up if this one is killed.
-    pub fn prepare(&mut self, project: &Path) {
+    pub(crate) fn prepare(&mut self, project: &Path) {
         self.means.guardians.start_ahead();
         self.record = Record::new(project);
     }
 
     /// Returns a runner for short helpers, which can be used as long as `self` exists.
-    pub fn helper(&self) -> Helper {
+    pub(crate) fn helper(&self) -> Helper {
         Helper { guardians: self.means.guardians.clone(), console: self.means.console.clone() }
     }
 
     /// Runs a job. The inbox gets reports of its progress.
-    pub fn spawn(&mut self, proc: Proc, job: Job) {
+    pub(crate) fn spawn(&mut self, proc: Proc, job: Job) {
         let (sender, orders) = mpsc::unbounded_channel();
         self.orders.insert(proc, sender);
         let (begins, last_begins) = oneshot::channel();
@@ -291,80 +335,80 @@ impl Processes {
 
     /// Asks it to exit, and reports `Overdue` after the grace period. `keys` are the settings that
     /// decide about that, for messages.
-    pub fn dismiss(&self, proc: Proc, signal: Signal, grace: Duration, keys: &'static str) {
+    pub(crate) fn dismiss(&self, proc: Proc, signal: Signal, grace: Duration, keys: &'static str) {
         self.order(proc, Order::Dismiss(signal, grace, keys));
     }
 
     /// Shortens the remaining grace period to this, if it was asked to exit.
-    pub fn hurry(&self, proc: Proc, most: Duration) {
+    pub(crate) fn hurry(&self, proc: Proc, most: Duration) {
         self.order(proc, Order::Hurry(most));
     }
 
     /// Extends the grace period by this, from now on, if it was asked to exit.
-    pub fn extend(&self, proc: Proc, more: Duration) {
+    pub(crate) fn extend(&self, proc: Proc, more: Duration) {
         self.order(proc, Order::Extend(more));
     }
 
     /// Kills all processes that are left of it.
-    pub fn kill(&self, proc: Proc) {
+    pub(crate) fn kill(&self, proc: Proc) {
         self.order(proc, Order::Kill);
     }
 
     /// Sends a signal to its first process.
-    pub fn signal(&self, proc: Proc, signal: Signal) {
+    pub(crate) fn signal(&self, proc: Proc, signal: Signal) {
         self.order(proc, Order::Signal(signal));
     }
 
     /// Notes that it is ready, and where it serves. A descendant that serves the same ports when
     /// its first process exits with success takes the place of that process.
-    pub fn serves(&self, proc: Proc, served: Served) {
+    pub(crate) fn serves(&self, proc: Proc, served: Served) {
         self.order(proc, Order::Serves(served));
     }
 
     /// Notes that its descendant with this pid takes the place of its first process when that
     /// exits.
-    pub fn succeed(&self, proc: Proc, pid: i32) {
+    pub(crate) fn succeed(&self, proc: Proc, pid: i32) {
         self.order(proc, Order::Succeed(pid));
     }
 
     /// Stops all processes, as Ctrl-Z does.
-    pub fn suspend(&self) {
+    pub(crate) fn suspend(&self) {
         self.orders.keys().for_each(|proc| self.order(*proc, Order::Suspend));
     }
 
     /// Continues all processes that were stopped.
-    pub fn resume(&self) {
+    pub(crate) fn resume(&self) {
         self.orders.keys().for_each(|proc| self.order(*proc, Order::Resume));
     }
 
     /// Sends a signal to the process group of its first process.
-    pub fn pass(&self, proc: Proc, signal: Signal) {
+    pub(crate) fn pass(&self, proc: Proc, signal: Signal) {
         self.order(proc, Order::Pass(signal));
     }
 
     /// Continues this one.
-    pub fn resume_one(&self, proc: Proc) {
+    pub(crate) fn resume_one(&self, proc: Proc) {
         self.order(proc, Order::Resume);
     }
 
     /// Notes that the size of the terminal's window has changed.
-    pub fn resized(&self) {
+    pub(crate) fn resized(&self) {
         self.orders.keys().for_each(|proc| self.order(*proc, Order::Resized));
     }
 
     /// Has what a process prints printed, if that is withheld.
-    pub fn show(&self, proc: Proc) {
+    pub(crate) fn show(&self, proc: Proc) {
         self.order(proc, Order::Show);
     }
 
     /// Forgets a process that is gone.
-    pub fn forget(&mut self, proc: Proc) {
+    pub(crate) fn forget(&mut self, proc: Proc) {
         self.orders.remove(&proc);
     }
 
     /// Waits until all guardians have exited, at most this long. Then kills the remaining ones,
     /// which guard nothing at this point. With a time of zero they are left to exit by themselves.
-    pub async fn end(self, most: Duration) {
+    pub(crate) async fn end(self, most: Duration) {
         let Self { means: Means { reaper, guardians, .. }, orders, record, .. } = self;
         drop((guardians, orders));
         let is_late = tokio::time::timeout(most, reaper.until_nobody_is_left()).await.is_err();
@@ -385,7 +429,7 @@ impl Processes {
 
 /// Runs short helpers.
 #[derive(Clone)]
-pub struct Helper {
+pub(crate) struct Helper {
     guardians: Guardians,
     console: Console,
 }
@@ -485,7 +529,7 @@ pub(crate) async fn at(time: Option<Instant>) {
 }
 
 /// A command as the user would type it.
-pub fn describe(command: &Command) -> String {
+pub(crate) fn describe(command: &Command) -> String {
     let words = |words: &[OsString]| {
         let words = words.iter().map(|word| quoted(&word.to_string_lossy()));
         words.collect::<Vec<_>>().join(" ")

@@ -9,6 +9,7 @@
 //! counts as *running* after 3 s, not as ready.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::future::pending;
@@ -33,7 +34,8 @@ use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::config::{Http, Ready, Target};
-use crate::event::{Event, Message, Mode, Notice, Proc};
+use crate::event::{Mode, Notice, Proc, Served};
+use crate::inbox::Inbox;
 use crate::process::{self, at, ports};
 
 /// Time after which an app without evidence that it serves counts as running: alone, and beside
@@ -101,13 +103,41 @@ enum Fact {
     Stopped(Duration),
 }
 
+/// What a probe reports of its app.
+#[derive(Debug)]
+pub(crate) enum FromProbe {
+    /// The app listens on these TCP ports.
+    Listens(BTreeSet<u16>),
+    /// The address of the app, if known, and what its processes listen on. `Ready` follows.
+    Serves(Option<SocketAddr>, Served),
+    /// The app serves, on evidence.
+    Ready,
+    /// The app counts as ready, in a handover without any evidence. `Running` follows.
+    Assumed,
+    /// The app has run for a while without evidence that it serves. `Ready` may follow.
+    Running,
+    /// The app did not become ready in time; the reason.
+    Unready(String),
+    /// The app was ready, and has run long enough to be trusted.
+    Proven,
+    /// The app declares the process with this pid its main process (`MAINPID=`).
+    MainPid(i32),
+    /// What the app reports about its state (`STATUS=`).
+    Status(String),
+    /// The app reports that it is stopping (`STOPPING=1`).
+    Stopping,
+    /// The app asks for more time, counted from now (`EXTEND_TIMEOUT_USEC=`).
+    Extend(Duration),
+    Say(Notice),
+}
+
 impl Probe {
     /// Prepares to watch an app that is yet to start, and reports to the inbox. The result tells
     /// whether the app has a socket; without one it is watched all the same.
     pub(crate) fn new(
         proc: Proc,
         expected: Expected,
-        inbox: UnboundedSender<Message>,
+        inbox: Inbox<FromProbe>,
     ) -> (Self, io::Result<()>) {
         let (facts, told) = unbounded_channel();
         let path = process::own_file("notify").map(|path| {
@@ -164,7 +194,7 @@ impl Drop for Probe {
 struct Watcher {
     proc: Proc,
     expected: Expected,
-    inbox: UnboundedSender<Message>,
+    inbox: Inbox<FromProbe>,
     socket: Option<UnixDatagram>,
 }
 
@@ -309,11 +339,11 @@ impl Watcher {
                 (deadline, runs) = (None, None);
                 let found = found.take().unwrap_or_else(|| ports::of_app(pid.get()));
                 if !found.own.is_empty() {
-                    self.send(Message::Listens(self.proc, found.ports()));
+                    self.send(FromProbe::Listens(found.ports()));
                 }
                 let address = self.address(&found);
-                self.send(Message::Serves(self.proc, address, found.served()));
-                self.send(Event::Ready(self.proc).into());
+                self.send(FromProbe::Serves(address, found.served()));
+                self.send(FromProbe::Ready);
             }
             let lives = is_ready || runs.is_none() && !is_configured;
             let proven = (lives && !is_proven).then_some(began + PROVEN_AFTER);
@@ -332,22 +362,22 @@ impl Watcher {
                 () = at(deadline) => {
                     deadline = None;
                     let missing = self.missing(seen, &why.borrow());
-                    self.send(Message::Unready(self.proc, missing));
+                    self.send(FromProbe::Unready(missing));
                 }
                 () = at(runs) => {
                     runs = None;
                     if self.expected.mode == Mode::Handover {
-                        self.send(Message::Assumed(self.proc));
+                        self.send(FromProbe::Assumed);
                     }
-                    self.send(Event::Running(self.proc).into());
+                    self.send(FromProbe::Running);
                 }
                 () = at(proven) => {
                     is_proven = true;
-                    self.send(Event::Proven(self.proc).into());
+                    self.send(FromProbe::Proven);
                 }
                 () = at(status.due()) => {
                     if let Some(text) = status.take() {
-                        self.send(Message::Status(self.proc, text));
+                        self.send(FromProbe::Status(text));
                     }
                 }
                 () = quota.renewed() => {}
@@ -380,7 +410,7 @@ impl Watcher {
                 Some(("MAINPID", pid)) => main_pid = pid.parse().ok(),
                 Some(("STOPPING", "1")) if !seen.stopping => {
                     seen.stopping = true;
-                    self.send(Message::Stopping(self.proc));
+                    self.send(FromProbe::Stopping);
                 }
                 Some(("EXTEND_TIMEOUT_USEC", more)) => {
                     extension = more.parse().ok().map(Duration::from_micros);
@@ -389,7 +419,7 @@ impl Watcher {
             }
         }
         if let Some(pid) = main_pid {
-            self.send(Message::MainPid(self.proc, pid));
+            self.send(FromProbe::MainPid(pid));
         }
         let Some(more) = extension.map(|more| more.min(MAX_EXTENSION)) else { return };
         let later = Instant::now() + more;
@@ -397,10 +427,10 @@ impl Watcher {
             *deadline = later;
             if !std::mem::replace(&mut seen.extended, true) {
                 let notice = Notice::Extended { app: self.proc, more, to_end: false };
-                self.send(Message::Say(notice));
+                self.send(FromProbe::Say(notice));
             }
         }
-        self.send(Message::Extend(self.proc, more));
+        self.send(FromProbe::Extend(more));
     }
 
     fn is_enough(&self, seen: Seen) -> bool {
@@ -548,7 +578,7 @@ impl Watcher {
             *why.borrow_mut() = format!("{what}: {}", failure.why);
             // A problem that will hardly resolve itself is reported at once.
             if pause == POLL_INTERVAL && failure.is_unknown_name {
-                self.send(Message::Say(Notice::Warning(format!(
+                self.send(FromProbe::Say(Notice::Warning(format!(
                     "[ready] {what}: the host name {} cannot be resolved, so the program may never be ready",
                     target.host
                 ))));
@@ -568,9 +598,8 @@ impl Watcher {
         is_its_own.then_some(()).ok_or_else(|| Failure::of("the new program does not listen there"))
     }
 
-    fn send(&self, message: Message) {
-        // The inbox closes when hotrun exits.
-        let _ = self.inbox.send(message);
+    fn send(&self, message: FromProbe) {
+        self.inbox.send(message);
     }
 }
 
@@ -652,7 +681,8 @@ mod tests {
             &corpus,
             &["MAINPID=1\n", "EXTEND_TIMEOUT_USEC=", "STATUS=\u{1b}"],
             |text| {
-                let (inbox, mut told) = unbounded_channel();
+                let (sender, mut told) = unbounded_channel();
+                let inbox = Inbox::new(&sender, |message: FromProbe| message);
                 let expected = Expected {
                     ready: Ready {
                         notify: None,

@@ -7,13 +7,28 @@ use nix::sys::{
     signalfd::{SfdFlags, SignalFd},
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc::UnboundedSender;
 
 use crate::error::{Error, Result};
-use crate::event::{Event, Message, Order};
+use crate::inbox::Inbox;
 use crate::process::is_ignored;
 #[cfg(target_os = "linux")]
 use crate::process::watch_signals;
+
+/// What a signal to hotrun means.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum FromSignal {
+    /// SIGTERM or SIGHUP.
+    Interrupted,
+    /// SIGINT, as sent by Ctrl-C.
+    CtrlC,
+    Suspend,
+    /// hotrun was continued, or moved to the foreground or background.
+    Continued,
+    /// The terminal was resized.
+    Resized,
+    /// The signal is for the app.
+    ForApp(Name),
+}
 
 #[derive(Clone, Copy)]
 enum Meaning {
@@ -30,7 +45,7 @@ enum Meaning {
 }
 
 /// Reports every signal that hotrun handles to the inbox.
-pub(crate) fn listen(inbox: &UnboundedSender<Message>) -> Result<()> {
+pub(crate) fn listen(inbox: &Inbox<FromSignal>) -> Result<()> {
     let kinds = [
         (Name::SIGINT, Meaning::CtrlC),
         (Name::SIGTERM, Meaning::End(1)),
@@ -63,7 +78,7 @@ pub(crate) fn listen(inbox: &UnboundedSender<Message>) -> Result<()> {
 
 /// Reports a blocked signal, and leaves it pending.
 #[cfg(target_os = "linux")]
-fn forward_pending(name: Name, meaning: Meaning, inbox: UnboundedSender<Message>) -> Result<()> {
+fn forward_pending(name: Name, meaning: Meaning, inbox: Inbox<FromSignal>) -> Result<()> {
     let failed = |error| Error::failed("cannot listen for signals", error);
     let mut signals = SigSet::empty();
     signals.add(name);
@@ -74,7 +89,7 @@ fn forward_pending(name: Name, meaning: Meaning, inbox: UnboundedSender<Message>
         while let Ok(mut is_pending) = pending.readable().await {
             // Becomes ready again when the signal is sent again, since nothing reads it.
             is_pending.clear_ready();
-            if inbox.send(message(meaning)).is_err() {
+            if !inbox.send(message(meaning)) {
                 return;
             }
         }
@@ -82,24 +97,24 @@ fn forward_pending(name: Name, meaning: Meaning, inbox: UnboundedSender<Message>
     Ok(())
 }
 
-async fn forward(mut signals: Signal, meaning: Meaning, inbox: UnboundedSender<Message>) {
+async fn forward(mut signals: Signal, meaning: Meaning, inbox: Inbox<FromSignal>) {
     while signals.recv().await.is_some() {
         let times = if let Meaning::End(times) = meaning { times } else { 1 };
         for _ in 0..times {
-            if inbox.send(message(meaning)).is_err() {
+            if !inbox.send(message(meaning)) {
                 return;
             }
         }
     }
 }
 
-fn message(meaning: Meaning) -> Message {
+fn message(meaning: Meaning) -> FromSignal {
     match meaning {
-        Meaning::End(_) => Event::Interrupted.into(),
-        Meaning::CtrlC => Message::CtrlC,
-        Meaning::Suspend => Message::Suspend,
-        Meaning::Continue => Message::Continued,
-        Meaning::Resize => Message::Resized,
-        Meaning::ForApp(name) => Event::Ordered(Order::Signal(name)).into(),
+        Meaning::End(_) => FromSignal::Interrupted,
+        Meaning::CtrlC => FromSignal::CtrlC,
+        Meaning::Suspend => FromSignal::Suspend,
+        Meaning::Continue => FromSignal::Continued,
+        Meaning::Resize => FromSignal::Resized,
+        Meaning::ForApp(name) => FromSignal::ForApp(name),
     }
 }

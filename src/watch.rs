@@ -1,5 +1,5 @@
 //! Turns file events into changed paths. Watches the directories that matter, one by one, and sends
-//! each burst of saves as one [`Message::Changed`].
+//! each burst of saves as one [`FromWatch::Changed`].
 //!
 //! No change is missed. Changes may go unseen while the tree is still being watched, after events
 //! were lost, or when a directory was replaced. They are found by comparing the files' timestamps
@@ -8,17 +8,17 @@
 //!
 //! This module knows nothing about builds.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 use std::time::SystemTime;
 
-use tokio::sync::mpsc::UnboundedSender;
-
+use crate::attribution::Content;
 use crate::config;
 use crate::error::{Error, Result};
-use crate::event::{Found, Message};
+use crate::event::{Burst, Found};
 use crate::filter::{Filter, Reason, Verdict};
+use crate::inbox::Inbox;
 
 mod burst;
 mod clock;
@@ -54,6 +54,20 @@ enum Input {
     Configure(Box<config::Watch>, SystemTime),
 }
 
+/// What the watch reports.
+#[derive(Debug)]
+pub(crate) enum FromWatch {
+    Changed(Burst),
+    /// What the files held before hotrun started anything, and whether these are all files.
+    Known(Vec<(PathBuf, Content)>, bool),
+    /// The whole tree is watched.
+    Watching(Found),
+    /// A problem that the user can fix.
+    Warning(String),
+    /// The watch has failed, and hotrun cannot continue.
+    Broken(Error),
+}
+
 /// The running watch. It runs until hotrun exits.
 pub(crate) struct Watch {
     input: mpsc::Sender<Input>,
@@ -61,8 +75,8 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Starts to watch, and returns at once. Every save from now on is seen. Saves of the first
-    /// moments are reported only when the whole tree is watched, as [`Message::Watching`] reports.
-    pub(crate) fn start(watch: config::Watch, inbox: UnboundedSender<Message>) -> Result<Self> {
+    /// moments are reported only when the whole tree is watched, as [`FromWatch::Watching`] reports.
+    pub(crate) fn start(watch: config::Watch, inbox: Inbox<FromWatch>) -> Result<Self> {
         let began = clock::next_tick();
         let (input, inputs) = mpsc::channel();
         let to_self = input.clone();
@@ -92,14 +106,14 @@ impl Watch {
 }
 
 /// Reports a panic of the watching thread, since hotrun would otherwise miss all changes silently.
-struct LastWord(UnboundedSender<Message>);
+struct LastWord(Inbox<FromWatch>);
 
 impl Drop for LastWord {
     fn drop(&mut self) {
         if thread::panicking() {
             let error = Error::failed("watching files", "failed because of a bug in hotrun")
                 .remedy("report it with the lines above, and restart hotrun");
-            let _ = self.0.send(Message::Broken(error));
+            self.0.send(FromWatch::Broken(error));
         }
     }
 }

@@ -202,8 +202,7 @@ fn current(service: &Service) -> Option<App> {
 
 /// The app whose start would be a failed one if it exited now.
 fn unproven(service: &Service, proc: Proc) -> bool {
-    let is_it =
-        |app: App| app.proc == proc && app.source == Source::Built && app.life != Life::Proven;
+    let is_it = |app: App| app.proc == proc && !app.is_proven;
     match slot(service) {
         Some(Slot::Single(app)) => is_it(app),
         // The failure of one that starts beside another is none: the other serves.
@@ -601,6 +600,7 @@ fn inputs(scope: &Scope, service: &Service, world: &World) -> Vec<Input> {
     if scope.rollbacks {
         inputs.push(Input::Rollback);
         inputs.push(Input::Fallback(!service.artifacts.older));
+        inputs.extend(half_started(service).map(Input::Proven));
         inputs.extend(current(service).map(|app| Input::Proven(app.proc)));
     }
     if scope.follow_ups {

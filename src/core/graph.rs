@@ -4,6 +4,11 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ServiceId(pub(crate) usize);
 
+impl ServiceId {
+    /// The service of a configuration that names none.
+    pub(crate) const ONLY: ServiceId = ServiceId(0);
+}
+
 /// What a service waits for in one that it depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum When {
@@ -30,6 +35,11 @@ pub(crate) struct Graph {
 }
 
 impl Graph {
+    /// This many services that do not depend on each other.
+    pub(crate) fn unconnected(count: usize) -> Graph {
+        Graph { edges: vec![Vec::new(); count] }
+    }
+
     /// Takes the edges of each service.
     ///
     /// # Errors

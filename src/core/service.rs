@@ -683,7 +683,9 @@ impl Turn {
         let source = self.service.artifacts.next;
         self.service.generation += 1;
         self.effects.push(Effect::SpawnApp(proc, self.service.generation, source));
-        App { proc, source, life: Life::Starting { late: false, signal: None } }
+        // What is gone back to has proven good.
+        let is_proven = source == Source::Kept;
+        App { proc, source, is_proven, life: Life::Starting { late: false, signal: None } }
     }
 
     /// Whether an app can be started beside those that are stopping.
@@ -715,7 +717,7 @@ impl Turn {
     /// none to come.
     fn is_to_be_replaced(&self, work: &Work, app: App) -> bool {
         let is_alone = self.is_at_rest(work, Slot::Single(app)) && !work.is_restart_due();
-        is_alone && app.is_late() && app.is_unproven() && self.can_go_back()
+        is_alone && app.is_late() && !app.is_proven && self.can_go_back()
     }
 
     fn can_go_back(&self) -> bool {
@@ -789,13 +791,13 @@ impl Turn {
                     self.send_deferred(proc, signal);
                     Slot::Single(App { life: Life::Ready, ..app })
                 }
-                Life::Ready | Life::Proven => slot,
+                Life::Ready => slot,
             },
             Slot::Handover { old, new } if new.proc == proc => {
                 self.say(notice);
                 match new.life {
                     Life::Starting { signal, .. } => self.send_deferred(proc, signal),
-                    Life::Ready | Life::Proven => {}
+                    Life::Ready => {}
                 }
                 self.dismiss(old.proc, Role::App);
                 Slot::Single(App { life: Life::Ready, ..new })
@@ -816,7 +818,7 @@ impl Turn {
                     self.say(Notice::Unready { new: proc, app: None, goes_back });
                     Slot::Single(app)
                 }
-                Life::Ready | Life::Proven => slot,
+                Life::Ready => slot,
             },
             Slot::Handover { old, new } if new.proc == proc => {
                 let app = Some(old.proc);
@@ -850,7 +852,7 @@ impl Turn {
             Life::Starting { late, .. } => {
                 App { life: Life::Starting { late, signal: Some(signal) }, ..app }
             }
-            Life::Ready | Life::Proven => app,
+            Life::Ready => app,
         };
         let slot = match slot {
             Slot::Empty { .. } | Slot::StartDue { .. } => {

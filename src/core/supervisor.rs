@@ -77,7 +77,7 @@ impl Outline {
                     Slot::StartDue { .. } => Serving::Due,
                     Slot::Single(app) => match app.life {
                         Life::Starting { .. } => Serving::Starting,
-                        Life::Ready | Life::Proven => Serving::Ready,
+                        Life::Ready => Serving::Ready,
                     },
                     Slot::Handover { .. } => Serving::Replacing,
                 };
@@ -111,7 +111,6 @@ pub(crate) struct News {
 
 impl News {
     pub(crate) fn of(before: &Service, input: &Input, after: &Service, effects: &[Effect]) -> News {
-        // The app that serves and has not run long.
         let ready = |service: &Service| match service.phase {
             Phase::Live { slot: Slot::Single(App { proc, life: Life::Ready, .. }), .. } => {
                 Some(proc)

@@ -9,9 +9,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use super::message::FromEngine;
 use super::{Engine, Told};
 use crate::config::{Command, Program, absolute};
-use crate::event::{Ended, Event, Notice, Proc, Refusal, WentBack};
+use crate::core::{Event, Input};
+use crate::event::{Ended, Notice, Proc, Refusal, WentBack};
 use crate::filter::Filter;
 use crate::project::{self, Kind};
 use crate::report::time_of_day;
@@ -133,8 +135,7 @@ impl Engine {
         let file = self.artifact_to_keep();
         let file = file.as_deref().map_err(Clone::clone);
         if self.artifacts.started(proc, generation, file) {
-            // The inbox closes when hotrun exits.
-            let _ = self.sender.send(Event::Proven(proc).into());
+            self.sender.send(FromEngine::Proven(proc));
         }
     }
 
@@ -161,11 +162,13 @@ impl Engine {
     }
 
     /// Notes that an app was ready and has kept running for a while.
-    pub(super) fn proven(&mut self, app: Proc) {
+    /// Keeps the artifact of an app that has proven good.
+    pub(super) fn proven(&mut self, app: Proc) -> Vec<Event> {
         self.told.remove(&Told::MayHaveBound);
         if !self.config.once {
             self.artifacts.keep(app);
         }
+        vec![Input::Proven(app).into()]
     }
 
     pub(super) fn copied(&mut self, number: u32, outcome: &Result<(), String>) {

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use super::Engine;
 use crate::config::{Command, Program, Stage, absolute};
-use crate::event::{Cause, Ended, Event, Notice, Proc, Role, name_paths};
+use crate::core::Input;
+use crate::event::{Cause, Ended, Notice, Proc, Role, name_paths};
 use crate::project::guess::syntax::{Check, MAX_FILES};
 use crate::report::Purpose;
 
@@ -98,9 +99,9 @@ impl Engine {
     }
 
     /// Evaluates a completed check.
-    pub(super) fn checked(&mut self, proc: Proc, ended: Ended, is_overtaken: bool) -> Event {
+    pub(super) fn checked(&mut self, proc: Proc, ended: Ended, is_overtaken: bool) -> Input {
         if is_overtaken {
-            return Event::Exited(proc, ended);
+            return Input::Exited(proc, ended);
         }
         if !self.checks.files.is_empty() {
             let took = self.report.facts.get(&proc).map(|facts| facts.began.elapsed());
@@ -119,7 +120,7 @@ impl Engine {
         let ended = Ended::Code(i32::from(!failed.is_empty()));
         checks.failed.extend(failed);
         self.build_failed = !ended.succeeded();
-        Event::Exited(proc, ended)
+        Input::Exited(proc, ended)
     }
 
     fn count_slow(&mut self, took: Duration) {

@@ -8,9 +8,10 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_local};
 
 use super::Engine;
+use super::message::FromEngine;
 use crate::config::{Program, Stage};
 use crate::diagnostics;
-use crate::event::{Message, Notice, Proc, Role, name_paths, printable};
+use crate::event::{Notice, Proc, Role, name_paths, printable};
 use crate::process;
 use crate::report::Purpose;
 use crate::report::console::Stream;
@@ -65,8 +66,7 @@ impl Engine {
         let inbox = self.sender.clone();
         spawn_local(async move {
             tokio::time::sleep(delay).await;
-            // The inbox closes when hotrun exits.
-            let _ = inbox.send(Message::Introduce);
+            inbox.send(FromEngine::Introduce);
         });
     }
 
@@ -181,7 +181,7 @@ impl Engine {
         let task = spawn_local(async move {
             loop {
                 tokio::time::sleep(TICK).await;
-                if inbox.send(Message::Tick).is_err() {
+                if !inbox.send(FromEngine::Tick) {
                     return;
                 }
             }

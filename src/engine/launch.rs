@@ -11,9 +11,10 @@ use nix::unistd::Pid;
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 
+use super::message::FromEngine;
 use super::{Engine, Told};
 use crate::config::Command;
-use crate::event::{Message, Notice, Proc, Role};
+use crate::event::{Notice, Proc, Role};
 use crate::process::{self, Then};
 use crate::project::Kind;
 use crate::project::cargo::launch::{Launch, Variables, added};
@@ -156,7 +157,7 @@ impl Engine {
                         "cargo waits for {}, which is locked by pid {}: {}",
                         lock.file, lock.holder, lock.command
                     );
-                    let _ = inbox.send(Message::Say(Notice::Warning(text)));
+                    inbox.send(FromEngine::Say(Notice::Warning(text)));
                     return;
                 }
             }

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_local;
 
 use super::Engine;
-use crate::event::Message;
+use super::message::FromEngine;
 use crate::filter::Filter;
 use crate::project::go::{self, Sources};
 
@@ -77,8 +77,7 @@ impl Engine {
                 () = sender.closed() => return,
             };
             if sender.send(found).is_ok() {
-                // The inbox closes when hotrun exits.
-                let _ = inbox.send(Message::Listed);
+                inbox.send(FromEngine::Listed);
             }
         });
     }

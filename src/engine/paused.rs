@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
 
-use crate::event::{Cause, Event, Message};
+use super::message::{FromEngine, Sender};
+use crate::core::Input;
+use crate::event::Cause;
 
 /// The event that is delayed.
 #[derive(Debug, Default)]
@@ -19,17 +20,16 @@ impl Paused {
     /// Sends this event after the delay, in place of a pending one.
     pub(super) fn begin(
         &mut self,
-        inbox: &UnboundedSender<Message>,
+        inbox: &Sender,
         cause: Cause,
         pause: Duration,
-        event: fn(Cause) -> Event,
+        event: fn(Cause) -> Input,
     ) {
         self.clear();
         let (inbox, event) = (inbox.clone(), event(cause.clone()));
         self.task = Some(tokio::spawn(async move {
             tokio::time::sleep(pause).await;
-            // The inbox closes when hotrun exits.
-            let _ = inbox.send(event.into());
+            inbox.send(FromEngine::Delayed(event));
         }));
         self.cause = Some(cause);
     }

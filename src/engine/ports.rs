@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use tokio::task::spawn_local;
 
+use super::message::FromEngine;
 use super::{Engine, KNOWS_PORTS};
 use crate::config::{Command, Port};
-use crate::event::{Ended, Event, Message, Notice, OnExit, Order, Proc, Remedy, Role};
+use crate::event::{Ended, Notice, OnExit, Proc, Remedy, Role};
 use crate::process::{self, Freeing, ports};
 use crate::project::Kind;
 
@@ -127,12 +128,11 @@ impl Engine {
             for port in known {
                 if let Some(holder) = ports::see_to(port, &freeing).await {
                     is_freed |= holder.remedy == Remedy::Ended;
-                    // The inbox closes when hotrun exits.
-                    let _ = inbox.send(Message::Say(Notice::PortHeld(holder)));
+                    inbox.send(FromEngine::Say(Notice::PortHeld(holder)));
                 }
             }
             if is_freed && !restarts {
-                let _ = inbox.send(Event::Ordered(Order::Restart).into());
+                inbox.send(FromEngine::PortFreed);
             }
         });
     }

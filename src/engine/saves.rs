@@ -5,10 +5,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::task::JoinHandle;
 
+use super::message::FromEngine;
 use super::{Engine, ROUNDS_OF_RULES};
 use crate::attribution::{Content, During, Observed, Verdict};
 use crate::config::Action;
-use crate::event::{Burst, Cause, Event, Message, Notice, Order, Proc, Save};
+use crate::core::{Event, Input};
+use crate::event::{Burst, Cause, Notice, Order, Proc, Save};
 use crate::filter::{Reason, Verdict as FilterVerdict};
 use crate::watch::{changed_at, coarse_now};
 use crate::{own_writes, process};
@@ -184,7 +186,7 @@ impl Engine {
         let now = Instant::now();
         // A source that changes during a build, or is reported at its end, says nothing about the
         // program.
-        let is_by_build = self.state.is_building()
+        let is_by_build = self.is_building()
             || self.window.is_some_and(|window| {
                 window.is_build && window.ended.is_some_and(|end| end.at.elapsed() < SOON_AFTER)
             });
@@ -199,7 +201,7 @@ impl Engine {
                 acted_on.push(save);
                 continue;
             }
-            let app = self.state.app().and_then(|app| self.report.facts.get(&app)?.pid);
+            let app = self.app().and_then(|app| self.report.facts.get(&app)?.pid);
             let has_written = || process::has_written_files(app?, &save.path);
             match self.own_writes.judge(&save.path, now, has_written) {
                 own_writes::Verdict::Save => acted_on.push(save),
@@ -234,8 +236,7 @@ impl Engine {
             let inbox = self.sender.clone();
             self.late.task = Some(tokio::spawn(async move {
                 tokio::time::sleep(pause).await;
-                // The inbox closes when hotrun exits.
-                let _ = inbox.send(Message::ChangedLate);
+                inbox.send(FromEngine::ChangedLate);
             }));
         }
         acted_on
@@ -252,35 +253,38 @@ impl Engine {
             self.attribution.directories_came(&new);
         }
         let sorted = self.sort(burst.saves);
-        let mut events = self.rules_saved(sorted.for_rules, &times);
+        let mut inputs = self.rules_saved(sorted.for_rules, &times);
         let changed = self.without_unchanged(sorted.sources);
         let sources = self.judge(changed, &times, true);
-        events.extend(self.sources_saved(sources));
-        events.extend(self.app_input(sorted.app_input, sorted.env));
+        inputs.extend(self.sources_saved(sources));
+        inputs.extend(self.app_input(sorted.app_input, sorted.env));
+        let starts_another = |input: &Input| {
+            matches!(input, Input::Saved(_) | Input::ReadByApp(_) | Input::Ruled(_))
+        };
+        let is_hurry = inputs.iter().any(starts_another);
+        let mut events: Vec<Event> = inputs.into_iter().map(Event::from).collect();
         for (order, paths) in sorted.orders {
             self.report.say(&Notice::Changed(Cause::Save(paths)));
             events.push(Event::Ordered(order));
         }
         if !sorted.revivals.is_empty() {
-            if self.state.app().is_none() {
+            if self.app().is_none() {
                 self.changed.clone_from(&sorted.revivals);
             }
-            events.push(Event::Revival(Cause::Save(sorted.revivals)));
+            events.push(Input::Revival(Cause::Save(sorted.revivals)).into());
         }
         for (paths, css) in [(sorted.page, false), (sorted.css, true)] {
             if !paths.is_empty() {
                 self.report.say(&Notice::ForBrowser { paths, css });
             }
         }
-        let starts_another =
-            |event: &Event| matches!(event, Event::Saved(_) | Event::AppInput(_) | Event::Ruled(_));
-        if events.iter().any(starts_another) {
+        if is_hurry {
             self.hurry();
         }
         events
     }
 
-    fn rules_saved(&mut self, saves: Vec<Save>, times: &Times) -> Vec<Event> {
+    fn rules_saved(&mut self, saves: Vec<Save>, times: &Times) -> Vec<Input> {
         let judged = self.judge(saves, times, false);
         if judged.saves.is_empty() {
             return Vec::new();
@@ -293,13 +297,13 @@ impl Engine {
         if self.rules_cause_themselves && self.rounds_of_rules >= ROUNDS_OF_RULES {
             let paused = self.paused_rules.cause.take();
             let cause = cause.after(paused);
-            self.paused_rules.begin(&self.sender, cause, RULES_DELAY, Event::RuledByBuild);
+            self.paused_rules.begin(&self.sender, cause, RULES_DELAY, Input::RuledByBuild);
             return Vec::new();
         }
-        vec![Event::Ruled(cause)]
+        vec![Input::Ruled(cause)]
     }
 
-    fn sources_saved(&mut self, mut judged: Judged) -> Vec<Event> {
+    fn sources_saved(&mut self, mut judged: Judged) -> Vec<Input> {
         if self.config.build.stages.is_empty() && !judged.saves.is_empty() {
             self.changed.clone_from(&judged.saves);
         }
@@ -309,32 +313,32 @@ impl Engine {
             judged.saves.append(&mut judged.verify);
             judged.saves.append(&mut judged.later);
             let cause = Cause::Save(judged.saves);
-            if !self.state.is_building()
+            if !self.is_building()
                 && let Some((pause, paths)) = self.attribution.test(Instant::now())
             {
                 self.report.say(&Notice::Testing(cause.paths().to_vec(), paths, pause));
-                self.build_later(cause, pause, Event::Saved);
+                self.build_later(cause, pause, Input::Saved);
                 return Vec::new();
             }
             let paused = self.paused_build.cause.take();
-            return vec![Event::Saved(cause.after(paused))];
+            return vec![Input::Saved(cause.after(paused))];
         }
         let mut events = Vec::new();
         if !judged.finish.is_empty() {
             self.report.say(&Notice::Finishing(judged.finish.clone()));
             let cause = Cause::Save(judged.finish);
             // A build that takes much longer than usual is cancelled after all.
-            self.build_later(cause.clone(), judged.pause, Event::Saved);
-            events.push(Event::FollowUp(cause));
+            self.build_later(cause.clone(), judged.pause, Input::Saved);
+            events.push(Input::FollowUp(cause));
         }
         match judged.verify_pause {
             _ if judged.verify.is_empty() => {}
-            None => events.push(Event::FollowUp(Cause::Written(judged.verify))),
+            None => events.push(Input::FollowUp(Cause::Written(judged.verify))),
             Some(pause) => self.verify_later(judged.verify, pause),
         }
         if !judged.later.is_empty() {
             self.report.say(&Notice::ChangesInBuilds(judged.later.clone(), judged.pause));
-            self.build_later(Cause::Save(judged.later), judged.pause, Event::Saved);
+            self.build_later(Cause::Save(judged.later), judged.pause, Input::Saved);
         }
         events
     }
@@ -342,17 +346,17 @@ impl Engine {
     /// Verifies after a delay whether builds themselves cause these changes.
     pub(super) fn verify_later(&mut self, paths: Vec<PathBuf>, pause: Duration) {
         self.report.say(&Notice::ChangesInBuilds(paths.clone(), pause));
-        self.build_later(Cause::Written(paths), pause, Event::FollowUp);
+        self.build_later(Cause::Written(paths), pause, Input::FollowUp);
     }
 
     /// Sends this event after a delay, unless another build starts before that.
-    fn build_later(&mut self, cause: Cause, pause: Duration, event: fn(Cause) -> Event) {
+    fn build_later(&mut self, cause: Cause, pause: Duration, event: fn(Cause) -> Input) {
         let cause = cause.after(self.paused_build.cause.take());
         self.paused_build.begin(&self.sender, cause, pause, event);
     }
 
     /// Handles files that only the app reads: env files, and files of `restart` rules.
-    fn app_input(&mut self, mut files: Vec<PathBuf>, env: Vec<PathBuf>) -> Vec<Event> {
+    fn app_input(&mut self, mut files: Vec<PathBuf>, env: Vec<PathBuf>) -> Vec<Input> {
         let env = self.changed_env(env);
         // The build may have failed for lack of a variable.
         let builds = self.build_failed && !env.is_empty();
@@ -362,8 +366,8 @@ impl Engine {
         }
         self.changed.clone_from(&files);
         let cause = Cause::Save(files);
-        let event = if builds { Event::Saved(cause) } else { Event::AppInput(cause) };
-        if self.artifact_is_missing() { vec![Event::Unbuilt, event] } else { vec![event] }
+        let event = if builds { Input::Saved(cause) } else { Input::ReadByApp(cause) };
+        if self.artifact_is_missing() { vec![Input::Unbuilt, event] } else { vec![event] }
     }
 
     fn sort(&self, saves: Vec<Save>) -> Sorted {

@@ -3,8 +3,12 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use super::message::Message;
 use super::{Engine, Told};
-use crate::event::{Event, Message, Mode, Notice, Proc, Role};
+use crate::control::Request;
+use crate::core::{Event, Input};
+use crate::event::{Mode, Notice, Proc, Role};
+use crate::ready::FromProbe;
 use crate::ready::{Expected, Probe};
 
 impl Engine {
@@ -17,7 +21,11 @@ impl Engine {
             port: self.port(),
             known: self.known_ports(),
         };
-        let (probe, opened) = Probe::new(proc, expected, self.sender.clone());
+        let (probe, opened) = Probe::new(
+            proc,
+            expected,
+            self.sender.inbox(move |report| Message::Probe(proc, report)),
+        );
         if let Err(error) = opened
             && self.told.insert(Told::NoSocket)
         {
@@ -37,71 +45,69 @@ impl Engine {
         self.roles.iter().any(|(one, role)| is_another(*one, *role))
     }
 
-    /// Handles messages from an app and its probe, and about the sockets and artifacts of apps.
-    pub(super) fn heard_of_app(&mut self, message: Message) -> Vec<Event> {
-        match message {
-            Message::Unready(app, why) => {
-                if let Some(facts) = self.report.facts.get_mut(&app) {
-                    facts.unready = Some(why);
-                }
-                return vec![Event::Unready(app)];
-            }
-            Message::Assumed(app) => self.assumed(app),
-            Message::Serves(app, address, served) => {
+    /// Handles what a probe reports of its app.
+    pub(super) fn heard_of_probe(&mut self, app: Proc, report: FromProbe) -> Vec<Event> {
+        match report {
+            FromProbe::Listens(ports) => self.listens(app, ports),
+            FromProbe::Serves(address, served) => {
                 self.processes.serves(app, served);
                 if let Some(facts) = self.report.facts.get_mut(&app) {
                     facts.address = address;
                 }
             }
-            Message::LogMatched(app) => {
-                if let Some(probe) = self.probes.get(&app) {
-                    probe.printed();
+            FromProbe::Ready => {
+                self.is_ready_late(app);
+                return vec![Input::Ready(app).into()];
+            }
+            FromProbe::Assumed => self.assumed(app),
+            FromProbe::Running => return vec![Input::Running(app).into()],
+            FromProbe::Unready(why) => {
+                if let Some(facts) = self.report.facts.get_mut(&app) {
+                    facts.unready = Some(why);
+                }
+                return vec![Input::Unready(app).into()];
+            }
+            FromProbe::Proven => return self.proven(app),
+            FromProbe::MainPid(pid) => self.processes.succeed(app, pid),
+            FromProbe::Status(status) => self.report.say(&Notice::Status(app, status)),
+            FromProbe::Stopping => {
+                if !self.is_dismissed(app) {
+                    self.report.say(&Notice::AppStopping(app));
                 }
             }
-            Message::Status(app, status) => self.report.say(&Notice::Status(app, status)),
-            Message::Stopping(app) if !self.is_dismissed(app) => {
-                self.report.say(&Notice::AppStopping(app));
-            }
-            Message::MainPid(app, pid) => self.processes.succeed(app, pid),
-            Message::Succeeded(app, pid) => self.succeeded(app, pid),
-            Message::Extend(app, more) => self.extend(app, more),
-            Message::AskAgain(app) if self.roles.contains_key(&app) => {
-                self.processes.pass(app, self.config.run.signal);
-            }
-            Message::AddressInUse(proc, ports) => {
-                if let Some(facts) = self.report.facts.get_mut(&proc) {
-                    facts.taken = Some(ports);
-                }
-            }
-            Message::Listens(proc, ports) => self.listens(proc, ports),
-            Message::Copied(number, outcome) => self.copied(number, &outcome),
-            Message::ListenerShut => self.repair_listeners(),
-            Message::Asked(order, answer) => {
-                self.asked = Some(answer);
-                return vec![Event::Ordered(order)];
-            }
-            // A second shutdown request would kill the program at once.
-            Message::TakenOver(_) if self.is_ending => {}
-            Message::TakenOver(pid) => {
-                self.report.say(&Notice::TakenOver(pid));
-                return vec![Event::Interrupted];
-            }
-            _ => {}
+            FromProbe::Extend(more) => self.extend(app, more),
+            FromProbe::Say(notice) => self.report.say(&notice),
         }
         Vec::new()
     }
 
+    /// Handles a request from another process.
+    pub(super) fn requested(&mut self, request: Request) -> Vec<Event> {
+        match request {
+            Request::Order(order, answer) => {
+                self.asked = Some(answer);
+                vec![Event::Ordered(order)]
+            }
+            // A second shutdown request would kill the program at once.
+            Request::TakeOver(_) if self.is_ending => Vec::new(),
+            Request::TakeOver(pid) => {
+                self.report.say(&Notice::TakenOver(pid));
+                vec![Event::Interrupted]
+            }
+        }
+    }
+
     /// Reports an app that counted as running, and is ready now.
-    pub(super) fn is_ready_late(&self, app: Proc) {
+    fn is_ready_late(&self, app: Proc) {
         let has_run = self.report.facts.get(&app).is_some_and(|facts| facts.is_running);
-        if has_run && self.state.app() == Some(app) && !self.is_dismissed(app) {
+        if has_run && self.app() == Some(app) && !self.is_dismissed(app) {
             self.report.say(&Notice::Ready(app));
         }
     }
 
     /// Handles a graceful restart by the program itself: its first process started a successor, and
     /// exited.
-    fn succeeded(&mut self, app: Proc, pid: i32) {
+    pub(super) fn succeeded(&mut self, app: Proc, pid: i32) {
         if let Some(probe) = self.probes.get(&app) {
             probe.began(pid);
         }

@@ -5,10 +5,11 @@ use std::io;
 
 use tokio::task::spawn_local;
 
+use super::message::FromEngine;
 use super::{Engine, Told};
 use crate::config::{Address, Command, Config, Program};
 use crate::error::{Error, Result};
-use crate::event::{Ended, Holder, Message, Mode, Notice, Proc, Remedy, Role};
+use crate::event::{Ended, Holder, Mode, Notice, Proc, Remedy, Role};
 use crate::listen::{Listeners, NotOpened};
 use crate::process::{self, Freeing, ports};
 use crate::report;
@@ -120,8 +121,7 @@ impl Engine {
         let (freeing, inbox) = (Freeing::of(&self.config), self.sender.clone());
         spawn_local(async move {
             if let Some(holder) = ports::see_to(port, &freeing).await {
-                // The inbox closes when hotrun exits.
-                let _ = inbox.send(Message::Say(Notice::PortHeld(holder)));
+                inbox.send(FromEngine::Say(Notice::PortHeld(holder)));
             }
         });
     }

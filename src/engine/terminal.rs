@@ -8,12 +8,16 @@ use nix::unistd::Pid;
 use tokio::task::{JoinHandle, spawn_local};
 
 use super::Engine;
+use super::message::{FromEngine, Message};
 use crate::config::{Stdin, Tty};
-use crate::event::{Cause, Ended, Event, Key, Message, Notice, Order, Proc, Role};
+use crate::core::{Event, Input};
+use crate::event::{Cause, Ended, Key, Notice, Order, Proc, Role};
+use crate::keys::FromTerminal;
 use crate::keys::{self, Keys};
 use crate::process::terminal::{LOOK_FIRST, LOOK_LAST, Terminal};
 use crate::process::{self, is_ignored};
 use crate::report::console::{LEAVES_SCREEN, Stream};
+use crate::signal::FromSignal;
 
 /// Delay before hotrun stops itself, in which guardians learn what to stop.
 const BEFORE_STOP: Duration = Duration::from_millis(20);
@@ -80,7 +84,7 @@ impl Engine {
     pub(super) fn hear_terminal(&mut self) {
         let terminal = self.seat.terminal.as_ref().map(Terminal::descriptor);
         if let Some(Ok(terminal)) = terminal {
-            keys::tell_when_closed(terminal, self.sender.clone());
+            keys::tell_when_closed(terminal, self.sender.inbox(Message::Terminal));
         }
         if !self.is_for_app() {
             self.read_keys();
@@ -119,7 +123,9 @@ impl Engine {
         if !terminal.read_keys() || self.seat.keys.is_some() {
             return;
         }
-        let keys = terminal.descriptor().and_then(|fd| Keys::listen(fd, self.sender.clone()));
+        let keys = terminal
+            .descriptor()
+            .and_then(|fd| Keys::listen(fd, self.sender.inbox(Message::Terminal)));
         self.seat.keys = keys.ok();
     }
 
@@ -128,7 +134,7 @@ impl Engine {
         use process::Terminal::{Background, Copied, Foreground, OutputOnly};
         let run = &self.config.run;
         let is_free = self.seat.terminal.as_ref().is_some_and(Terminal::is_hotruns);
-        let is_on_stdin = self.seat.terminal.as_ref().is_some_and(Terminal::is_on_stdin);
+        let is_on_stdin = self.seat.terminal.is_some() && Terminal::is_on_stdin();
         let begins_with_it = is_free && (run.stdin == Stdin::App || self.seat.is_for_apps);
         let wanted = match (run.tty, run.stdin) {
             (Tty::Pty, _) => Copied,
@@ -163,8 +169,7 @@ impl Engine {
         let inbox = self.sender.clone();
         let beginning = spawn_local(async move {
             tokio::time::sleep(STARTUP_TIMEOUT).await;
-            // The inbox closes when hotrun exits.
-            let _ = inbox.send(Message::HasBegun);
+            inbox.send(FromEngine::HasBegun);
         });
         if let Some(earlier) = self.seat.beginning.replace(beginning) {
             earlier.abort();
@@ -203,7 +208,7 @@ impl Engine {
     }
 
     /// Handles a command that was stopped and cannot continue by itself.
-    fn stopped(&mut self, proc: Proc, signal: Signal) {
+    pub(super) fn stopped(&mut self, proc: Proc, signal: Signal) {
         match signal {
             // An app waits until the build that asks for input has ended.
             Signal::SIGTTIN | Signal::SIGTTOU if self.has_lent_the_terminal(proc) => {
@@ -281,7 +286,7 @@ impl Engine {
         let (console, inbox) = (self.report.console().clone(), self.sender.clone());
         spawn_local(async move {
             console.flush(ANNOUNCEMENT).await;
-            let _ = inbox.send(Message::TerminalAnnounced(proc));
+            inbox.send(FromEngine::TerminalAnnounced(proc));
         });
     }
 
@@ -304,7 +309,8 @@ impl Engine {
     fn watch_terminal(&mut self) {
         let descriptor = self.seat.terminal.as_ref().map(Terminal::descriptor);
         if let Some(Ok(descriptor)) = descriptor {
-            self.seat.use_told = keys::tell_of_use(&descriptor, self.sender.clone()).ok();
+            self.seat.use_told =
+                keys::tell_of_use(&descriptor, self.sender.inbox(Message::Terminal)).ok();
         }
         self.look_at_terminal();
     }
@@ -322,7 +328,7 @@ impl Engine {
             let mut pause = LOOK_FIRST;
             loop {
                 tokio::time::sleep(pause).await;
-                if inbox.send(Message::LookAtTerminal).is_err() || (ends && pause == LOOK_LAST) {
+                if !inbox.send(FromEngine::LookAtTerminal) || (ends && pause == LOOK_LAST) {
                     return;
                 }
                 pause = (pause * 2).min(LOOK_LAST);
@@ -362,7 +368,7 @@ impl Engine {
             let inbox = self.sender.clone();
             spawn_local(async move {
                 tokio::time::sleep(LEAVES_SCREEN).await;
-                let _ = inbox.send(Message::TerminalUsed);
+                inbox.send(FromEngine::LookAtTerminal);
             });
         }
     }
@@ -406,7 +412,7 @@ impl Engine {
         let facts = self.report.facts.get(&proc);
         let was_dismissed = facts.is_some_and(|facts| facts.dismissed.is_some());
         // Between one app and the next, input is kept. If no app follows, hotrun reads it.
-        let nothing_comes = is_app && !was_dismissed && !self.state.is_building();
+        let nothing_comes = is_app && !was_dismissed && !self.is_building();
         self.give_back_or_read_keys(nothing_comes);
         let is_asked = if is_closed { !is_ignored(Signal::SIGHUP) } else { was_typed(ended) };
         (is_app && is_asked && !was_dismissed).then_some(Event::Interrupted)
@@ -445,13 +451,13 @@ impl Engine {
             tokio::time::sleep(BEFORE_STOP).await;
             process::stop_here();
             // Also sent if the kernel did not stop hotrun. The inbox closes when hotrun exits.
-            let _ = inbox.send(Message::Continued);
+            inbox.send(FromEngine::TerminalContinued);
         });
     }
 
     /// Handles `fg` or `bg`: all processes continue, and the previous owner gets the terminal back
     /// if it is free.
-    fn continued(&mut self) {
+    pub(super) fn continued(&mut self) {
         self.seat.is_stopping = false;
         if let Some(time) = self.seat.stopped_at.take().map(|at| at.elapsed()) {
             self.probes.values().for_each(|probe| probe.was_stopped(time));
@@ -483,41 +489,48 @@ impl Engine {
         }
     }
 
-    /// Handles messages about the terminal and its owner.
-    pub(super) fn heard_of_terminal(&mut self, message: &Message) -> Vec<Event> {
-        match message {
-            Message::Typed { key, shown } => return self.typed(*key, *shown),
+    /// Handles what is reported of the terminal.
+    pub(super) fn heard_of_terminal(&mut self, report: FromTerminal) -> Vec<Event> {
+        match report {
+            FromTerminal::Typed { key, shown } => return self.typed(key, shown),
             // A hotrun started by `nohup` ignores SIGHUP.
-            Message::TerminalClosed if !is_ignored(Signal::SIGHUP) => {
-                return vec![Event::Interrupted];
-            }
-            Message::CtrlC => {
+            FromTerminal::Closed if is_ignored(Signal::SIGHUP) => {}
+            FromTerminal::Closed => return vec![Event::Interrupted],
+            FromTerminal::Used => self.mend_terminal(),
+        }
+        Vec::new()
+    }
+
+    /// Handles a signal to hotrun.
+    pub(super) fn heard_signal(&mut self, signal: FromSignal) -> Vec<Event> {
+        match signal {
+            FromSignal::Interrupted => return vec![Event::Interrupted],
+            FromSignal::CtrlC => {
                 self.has_heard_ctrl_c = self.seat.terminal.is_some();
                 return vec![Event::Interrupted];
             }
-            Message::Stopped(proc, signal) => self.stopped(*proc, *signal),
-            Message::Suspend => self.suspend(),
-            Message::Continued => self.continued(),
-            Message::Resized => self.processes.resized(),
-            Message::LookAtTerminal => {
-                // The app may ignore SIGTTIN.
-                let borrower = self.seat.borrower;
-                if borrower.is_some_and(|borrower| borrower.since.elapsed() >= STOP_READING_TIMEOUT)
-                {
-                    self.lend_terminal();
-                }
-                self.mend_terminal();
-            }
-            Message::TerminalUsed => self.mend_terminal(),
-            Message::TerminalAnnounced(proc)
-                if self.seat.owner == Some(*proc) && !self.seat.is_stopping =>
-            {
-                self.processes.resume_one(*proc);
-            }
-            Message::HasBegun => self.has_begun(),
-            _ => {}
+            FromSignal::ForApp(signal) => return vec![Event::Ordered(Order::Signal(signal))],
+            FromSignal::Suspend => self.suspend(),
+            FromSignal::Continued => self.continued(),
+            FromSignal::Resized => self.processes.resized(),
         }
         Vec::new()
+    }
+
+    pub(super) fn look_at_terminal_again(&mut self) {
+        // The app may ignore SIGTTIN.
+        let borrower = self.seat.borrower;
+        if borrower.is_some_and(|borrower| borrower.since.elapsed() >= STOP_READING_TIMEOUT) {
+            self.lend_terminal();
+        }
+        self.mend_terminal();
+    }
+
+    /// Handles that the line is written which reports that this process has the terminal.
+    pub(super) fn terminal_was_announced(&self, proc: Proc) {
+        if self.seat.owner == Some(proc) && !self.seat.is_stopping {
+            self.processes.resume_one(proc);
+        }
     }
 
     fn typed(&mut self, key: Option<Key>, shown: usize) -> Vec<Event> {
@@ -527,7 +540,7 @@ impl Engine {
         self.report.erase(shown);
         let Some(key) = key else { return Vec::new() };
         match key {
-            Key::Rebuild => vec![Event::Saved(Cause::Order)],
+            Key::Rebuild => vec![Input::Saved(Cause::Order).into()],
             Key::Restart => vec![Event::Ordered(Order::Restart)],
             Key::Rollback => vec![Event::Ordered(Order::Rollback)],
             Key::Pause => vec![Event::Ordered(Order::PauseOrResume)],

@@ -91,7 +91,7 @@ fn watch(value: &Json, draft: &mut Draft) {
 
 /// A glob for what nodemon ignores: a directory means all that is in it, a bare name matches
 /// anywhere.
-pub fn as_glob(ignored: &str) -> String {
+pub(crate) fn as_glob(ignored: &str) -> String {
     let path = ignored.trim_start_matches("./").trim_end_matches('/');
     match (path.contains('*'), path.contains('/'), path.contains('.')) {
         (true, true, _) => path.to_owned(),

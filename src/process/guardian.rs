@@ -56,12 +56,12 @@ const OUTPUT_TIMEOUT: Duration = Duration::from_millis(100);
 const MAX_SCANS: usize = 50;
 
 /// Whether this program was started as a guardian.
-pub fn is_meant(name: Option<&OsStr>) -> bool {
+pub(crate) fn is_meant(name: Option<&OsStr>) -> bool {
     name == Some(OsStr::new(GUARDIAN))
 }
 
 /// Guards the tree until no process of it is left. hotrun is at the other end of stdin.
-pub fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     // No signal may end the guardian: its tree would be left behind. Blocked signals also allow it
     // to write to a terminal, and to hand it over, from the background.
     let _ = SigSet::all().thread_block();

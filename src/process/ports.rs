@@ -21,7 +21,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// What may be done about a process that holds a port.
 #[derive(Clone, Debug)]
-pub struct Freeing {
+pub(crate) struct Freeing {
     /// Whether to stop it, if it belongs to this project.
     pub wanted: bool,
     /// The project's directory.
@@ -32,7 +32,7 @@ pub struct Freeing {
 
 impl Freeing {
     /// Reads this from the configuration.
-    pub fn of(config: &Config) -> Self {
+    pub(crate) fn of(config: &Config) -> Self {
         Self {
             wanted: config.free_port,
             project: config.directory.clone(),

@@ -36,9 +36,9 @@ const FULL_RESET: &[u8] = b"\x1b[?1049l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?10
 /// Delay after the terminal was handed over at which its modes are first checked. An app may
 /// restore the marked modes at any time, and no event reports that. With inotify, an event reports
 /// the program's next use of the terminal: see [`crate::keys::tell_of_use`].
-pub const LOOK_FIRST: Duration = Duration::from_millis(5);
+pub(crate) const LOOK_FIRST: Duration = Duration::from_millis(5);
 /// Maximum interval between two checks.
-pub const LOOK_LAST: Duration = Duration::from_millis(500);
+pub(crate) const LOOK_LAST: Duration = Duration::from_millis(500);
 
 /// The owner of the terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ enum Owner {
 
 /// The terminal that hotrun was started from.
 #[derive(Debug)]
-pub struct Terminal {
+pub(crate) struct Terminal {
     fd: OwnedFd,
     /// The modes in which hotrun found it, and leaves it.
     saved: Termios,
@@ -64,7 +64,7 @@ pub struct Terminal {
 impl Terminal {
     /// Opens the controlling terminal of this session, on stdin or elsewhere. Returns `None` if
     /// there is none.
-    pub fn open() -> Option<Self> {
+    pub(crate) fn open() -> Option<Self> {
         let stdin =
             io::stdin().as_fd().try_clone_to_owned().ok().filter(|fd| tcgetpgrp(fd).is_ok());
         let fd = stdin.or_else(controlling_terminal)?;
@@ -76,38 +76,38 @@ impl Terminal {
     }
 
     /// Returns a duplicate of its descriptor, to wait for input.
-    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn descriptor(&self) -> io::Result<OwnedFd> {
         self.fd.try_clone()
     }
 
     /// Whether hotrun reads keys from it.
-    pub fn reads_keys(&self) -> bool {
+    pub(crate) fn reads_keys(&self) -> bool {
         self.reads_keys
     }
 
     /// Whether an app owns it.
-    pub fn is_an_apps(&self) -> bool {
+    pub(crate) fn is_an_apps(&self) -> bool {
         matches!(self.owner, Owner::App(_))
     }
 
     /// Whether hotrun owns it.
-    pub fn is_hotruns(&self) -> bool {
+    pub(crate) fn is_hotruns(&self) -> bool {
         self.owner == Owner::Hotrun
     }
 
     /// Whether hotrun is in the foreground now, after another process had the terminal.
-    pub fn has_come_to_the_foreground(&self) -> bool {
+    pub(crate) fn has_come_to_the_foreground(&self) -> bool {
         self.is_elsewhere() && tcgetpgrp(&self.fd).is_ok_and(|group| group == getpgrp())
     }
 
     /// Whether the shell or another process owns it.
-    pub fn is_elsewhere(&self) -> bool {
+    pub(crate) fn is_elsewhere(&self) -> bool {
         self.owner == Owner::Other
     }
 
     /// Starts to read single keys, if hotrun owns the terminal, and it is on stdin. Not if both
     /// outputs are redirected: their reader, such as a pager, uses the keyboard.
-    pub fn read_keys(&mut self) -> bool {
+    pub(crate) fn read_keys(&mut self) -> bool {
         let is_seen = io::stdout().is_terminal() || io::stderr().is_terminal();
         self.reads_keys = self.owner == Owner::Hotrun && io::stdin().is_terminal() && is_seen;
         if self.reads_keys {
@@ -122,20 +122,20 @@ impl Terminal {
 
     /// Restores the shell's modes until [`Self::read_keys`] is called again: a new program may save
     /// the modes that it finds. Input that is typed meanwhile is read then.
-    pub fn show_modes_of_the_shell(&self) {
+    pub(crate) fn show_modes_of_the_shell(&self) {
         if self.reads_keys {
             self.set(&self.saved);
         }
     }
 
     /// Stops reading keys. Unread input stays for the next reader.
-    pub fn read_no_keys(&mut self) {
+    pub(crate) fn read_no_keys(&mut self) {
         self.reads_keys = false;
         self.set(&self.saved);
     }
 
     /// Hands the terminal to an app, given by its process group. No input is lost.
-    pub fn hand_over(&mut self, group: Pid) {
+    pub(crate) fn hand_over(&mut self, group: Pid) {
         self.read_no_keys();
         if tcsetpgrp(&self.fd, group).is_ok() {
             self.owner = Owner::App(Some(group));
@@ -143,29 +143,29 @@ impl Terminal {
     }
 
     /// Whether hotrun's stdin is a terminal.
-    pub fn is_on_stdin(&self) -> bool {
+    pub(crate) fn is_on_stdin() -> bool {
         io::stdin().is_terminal()
     }
 
     /// Whether it was handed to a process group other than this one.
-    pub fn is_with_another_than(&self, group: Pid) -> bool {
+    pub(crate) fn is_with_another_than(&self, group: Pid) -> bool {
         matches!(self.owner, Owner::App(Some(owner)) if owner != group)
     }
 
     /// Notes that an app that starts now will take it.
-    pub fn is_being_taken(&mut self) {
+    pub(crate) fn is_being_taken(&mut self) {
         self.read_no_keys();
         self.owner = Owner::App(None);
     }
 
     /// Notes that the app with this process group has taken it at its start.
-    pub fn was_taken_by(&mut self, group: Pid) {
+    pub(crate) fn was_taken_by(&mut self, group: Pid) {
         self.owner = Owner::App(Some(group));
     }
 
     /// Takes it back from an app that has exited or was stopped. Returns true if the app left it in
     /// modes that suggest an abnormal exit.
-    pub fn take_back(&mut self) -> bool {
+    pub(crate) fn take_back(&mut self) -> bool {
         let Owner::App(group) = self.owner else { return false };
         if !self.is_still_with(group) {
             // The current owner did not get it from hotrun.
@@ -190,7 +190,7 @@ impl Terminal {
 
     /// The escape sequences that repair the screen after a program; empty if stdout is not a
     /// terminal.
-    pub fn screen_reset(was_left_changed: bool) -> &'static [u8] {
+    pub(crate) fn screen_reset(was_left_changed: bool) -> &'static [u8] {
         match (io::stdout().is_terminal(), was_left_changed) {
             (false, _) => b"",
             (true, false) => RESET,
@@ -199,7 +199,7 @@ impl Terminal {
     }
 
     /// Restores the shell's modes, before hotrun stops or exits.
-    pub fn leave(&mut self) {
+    pub(crate) fn leave(&mut self) {
         if self.is_an_apps() {
             self.take_back();
         } else if self.owner == Owner::Hotrun {
@@ -210,7 +210,7 @@ impl Terminal {
 
     /// Updates the owner. A shell may have taken the terminal, or given it to hotrun, without an
     /// event.
-    pub fn look_who_has_it(&mut self) {
+    pub(crate) fn look_who_has_it(&mut self) {
         let Ok(now) = tcgetpgrp(&self.fd) else { return };
         let was = self.owner;
         self.owner = match was {
@@ -230,19 +230,19 @@ impl Terminal {
     }
 
     /// Whether a full-screen program has it.
-    pub fn is_a_screen(&self) -> bool {
+    pub(crate) fn is_a_screen(&self) -> bool {
         let is_raw = |modes: Termios| !modes.local_flags.contains(LocalFlags::ICANON);
         self.is_an_apps() && tcgetattr(&self.fd).is_ok_and(is_raw)
     }
 
     /// Repairs the modes, if the app that has the terminal has restored those in which hotrun reads
     /// keys.
-    pub fn mend(&self) {
+    pub(crate) fn mend(&self) {
         mend(&self.fd);
     }
 
     /// Whether its window was closed, or the connection was lost.
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
         let told = poll(&mut fds, PollTimeout::ZERO);
         if tcgetpgrp(&self.fd).is_err() {
@@ -307,7 +307,7 @@ fn controlling_terminal() -> Option<OwnedFd> {
 
 /// Blocks the signals that a terminal, or a limit on file sizes, would send to this process. Must
 /// be called before a second thread is started.
-pub fn block_signals() {
+pub(crate) fn block_signals() {
     block_stops();
     block_file_limit();
 }
@@ -341,7 +341,7 @@ fn block_stops() {
 /// follows as soon as the shell sees that. The kernel does nothing where no process could continue
 /// this one: in an orphaned group, and for the first process of a container.
 #[cfg(target_os = "linux")]
-pub fn stop_here() {
+pub(crate) fn stop_here() {
     let mut stop = SigSet::empty();
     stop.add(Signal::SIGTSTP);
     let _ = stop.thread_unblock();

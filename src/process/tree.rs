@@ -19,10 +19,11 @@ use super::link::{Failure, FromGuardian, Launch, Place, Printed, Step, ToGuardia
 use super::output::{Kept, Output};
 use super::ports::Successor;
 use super::{
-    Job, LISTEN_PID, Means, Member, Printing, TREE, Terminal, at, part_spared, platform, ports,
+    FromProcess, Job, LISTEN_PID, Means, Member, Printing, TREE, Terminal, at, part_spared,
+    platform, ports,
 };
 use crate::config::{Command, Scope, Spare, Stage};
-use crate::event::{Ended, Event, Message, Notice, Proc, Served};
+use crate::event::{Ended, Notice, Proc, Served};
 use crate::project::guess::search;
 use crate::report::console::Stream;
 
@@ -159,7 +160,7 @@ impl Tree {
     pub(super) async fn run(mut self, job: Job) {
         for port in &job.ports {
             if let Some(holder) = ports::see_to(*port, &job.freeing).await {
-                self.tell(Message::Say(Notice::PortHeld(holder)));
+                self.tell(FromProcess::Say(Notice::PortHeld(holder)));
             }
         }
         let ended = match self.means.guardians.take().await {
@@ -175,17 +176,17 @@ impl Tree {
         tokio::task::yield_now().await;
         let ended = if let Ok(ended) = ended {
             self.has_exited = true;
-            self.tell(Event::Exited(self.proc, ended).into());
+            self.tell(FromProcess::Exited(ended));
             self.until_gone().await
         } else {
             let killed = Ended::Signal { number: Signal::SIGKILL as i32, core: false };
-            self.tell(Event::Exited(self.proc, killed).into());
+            self.tell(FromProcess::Exited(killed));
             Err(Bereaved)
         };
         if ended.is_err() {
             self.end_what_is_inherited(self.has_spawned).await;
         }
-        self.tell(Event::Gone(self.proc).into());
+        self.tell(FromProcess::Gone);
         self.told_gone = true;
     }
 
@@ -224,7 +225,7 @@ impl Tree {
             }
             give_up_tolerated = true;
             let failed = std::mem::replace(&mut ended, Ended::Code(0));
-            self.tell(Message::Tolerated(self.proc, stage.label.clone(), failed));
+            self.tell(FromProcess::Tolerated(stage.label.clone(), failed));
         }
         if let Some(command) = self.follows.take()
             && !self.ending
@@ -242,7 +243,7 @@ impl Tree {
         let is_found = can_be_found(stage, job);
         let (announced, line) = oneshot::channel();
         let label = stage.label.clone();
-        self.tell(Message::Running { proc: self.proc, label, is_last, announced, is_found });
+        self.tell(FromProcess::Running { label, is_last, announced, is_found });
         // An error: the engine has ended, or has nothing to report.
         let _ = line.await;
         if job.printing == Printing::Inherited {
@@ -264,7 +265,7 @@ impl Tree {
             let complained = String::from_utf8_lossy(&output.printed).trim_end().to_owned();
             Err(format!("{ended}\n{complained}"))
         };
-        self.tell(Message::Answered(self.proc, answer));
+        self.tell(FromProcess::Answered(answer));
         Ok(())
     }
 
@@ -283,10 +284,10 @@ impl Tree {
         };
         if stage.messages_of.is_some() {
             self.follows = job.then.as_ref().and_then(|then| then.0(&output.messages));
-            self.tell(Message::Output(self.proc, std::mem::take(&mut output.messages)));
+            self.tell(FromProcess::Output(std::mem::take(&mut output.messages)));
         }
         if matches!(job.printing, Printing::Kept | Printing::Withheld) {
-            self.tell(Message::Printed(self.proc, std::mem::take(&mut output.printed)));
+            self.tell(FromProcess::Printed(std::mem::take(&mut output.printed)));
         }
         self.output = output;
         ended
@@ -316,7 +317,7 @@ impl Tree {
         };
         output.read_rest().await;
         if let Some(ports) = output.names_taken_ports() {
-            self.tell(Message::AddressInUse(self.proc, ports));
+            self.tell(FromProcess::AddressInUse(ports));
         }
         Ok(ended)
     }
@@ -366,7 +367,7 @@ impl Tree {
         if let (Some(guardian), Some(served)) = (&self.guardian, &mut self.served) {
             served.holders.extend(ports::of_tree(guardian.pid).holders);
         }
-        self.tell(Message::Succeeded(self.proc, pid));
+        self.tell(FromProcess::Succeeded(pid));
     }
 
     /// Has the guardian take this process for the command. False if it has ended, too.
@@ -433,7 +434,7 @@ impl Tree {
                     self.has_spawned = true;
                     let after = job.look_at_ports.filter(|_| is_last && !stage.answers);
                     self.look_at_ports = after.map(|after| Instant::now() + after);
-                    self.tell(Message::Spawned(self.proc, pid));
+                    self.tell(FromProcess::Spawned(pid));
                     return Ok(None);
                 }
                 Ok(Err(failure)) => failure,
@@ -582,12 +583,12 @@ impl Tree {
                 }
                 () = at(self.deadline) => {
                     self.deadline = None;
-                    self.tell(Event::Overdue(self.proc).into());
+                    self.tell(FromProcess::Overdue);
                 }
                 () = at(self.look_at_ports) => {
                     self.look_at_ports = None;
                     let found = ports::of_tree(guardian.pid);
-                    self.tell(Message::Listens(self.proc, found.ports()));
+                    self.tell(FromProcess::Listens(found.ports()));
                     if self.served.as_ref().is_some_and(|served| served.ports.is_empty()) {
                         self.served = Some(found.served());
                     }
@@ -599,7 +600,7 @@ impl Tree {
                 }
                 () = output.read() => {
                     if output.has_found() {
-                        self.tell(Message::LogMatched(self.proc));
+                        self.tell(FromProcess::LogMatched);
                     }
                 }
             }
@@ -621,7 +622,7 @@ impl Tree {
                  It is killed as soon as what it runs has to be"
             )
         };
-        self.tell(Message::Say(Notice::Warning(text)));
+        self.tell(FromProcess::Say(Notice::Warning(text)));
     }
 
     fn heard(&mut self, told: FromGuardian) {
@@ -635,7 +636,7 @@ impl Tree {
 
     fn stopped(&self, signal: i32) {
         if let Ok(signal) = Signal::try_from(signal) {
-            self.tell(Message::Stopped(self.proc, signal));
+            self.tell(FromProcess::Stopped(signal));
         }
     }
 
@@ -648,7 +649,7 @@ impl Tree {
             let (signal, key) = self.asked_by.unwrap_or((Signal::SIGTERM, "build.kill_delay"));
             Notice::Holding { who, signal, kill_in, key }
         };
-        self.tell(Message::Say(notice));
+        self.tell(FromProcess::Say(notice));
     }
 
     async fn obey(&mut self, order: Order, output: &Output) {
@@ -719,7 +720,7 @@ impl Tree {
             guardian.pid
         );
         if was_running {
-            self.tell(Message::Say(Notice::Warning(warning.clone())));
+            self.tell(FromProcess::Say(Notice::Warning(warning.clone())));
         }
         let mut is_reported = was_running;
         let spare = Spare::new(&self.spare).unwrap_or_default();
@@ -732,7 +733,7 @@ impl Tree {
                 return;
             }
             if !is_reported && left.iter().any(|one| !one.is_zombie) {
-                self.tell(Message::Say(Notice::Warning(warning.clone())));
+                self.tell(FromProcess::Say(Notice::Warning(warning.clone())));
                 is_reported = true;
             }
             for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
@@ -756,9 +757,8 @@ impl Tree {
         })
     }
 
-    fn tell(&self, message: Message) {
-        // The inbox closes when hotrun ends, and with it all interest.
-        let _ = self.means.inbox.send(message);
+    fn tell(&self, message: FromProcess) {
+        self.means.inbox.send((self.proc, message));
     }
 }
 
@@ -770,8 +770,8 @@ impl Drop for Tree {
             return;
         }
         let why = Ended::NotStarted("hotrun itself has failed".to_owned());
-        self.tell(Event::Exited(self.proc, why).into());
-        self.tell(Event::Gone(self.proc).into());
+        self.tell(FromProcess::Exited(why));
+        self.tell(FromProcess::Gone);
     }
 }
 

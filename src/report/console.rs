@@ -39,7 +39,7 @@ const THREADS: usize = 4;
 
 /// One of hotrun's own streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stream {
+pub(crate) enum Stream {
     /// Carries the app's stdout.
     Stdout,
     /// Carries hotrun's lines.
@@ -48,7 +48,7 @@ pub enum Stream {
 
 /// Writes to both streams, in the order of the calls.
 #[derive(Clone, Debug)]
-pub struct Console {
+pub(crate) struct Console {
     queue: mpsc::Sender<(Stream, Vec<u8>)>,
     /// How many bytes are queued or being written.
     queued: watch::Sender<usize>,
@@ -92,7 +92,7 @@ impl Console {
     ///
     /// Fails if not enough threads can be started for all of hotrun. Without this check, the thread
     /// that reads file events would fail silently.
-    pub fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         Self::start().map_err(|error| {
             Error::failed("no thread can be started", error)
                 .remedy("allow more processes (ulimit -u; in a container, --pids-limit)")
@@ -126,7 +126,7 @@ impl Console {
     }
 
     /// Writes at once if possible, or soon.
-    pub fn write(&self, stream: Stream, bytes: &[u8]) {
+    pub(crate) fn write(&self, stream: Stream, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
         }
@@ -144,7 +144,7 @@ impl Console {
     }
 
     /// Writes a line to the terminal on stderr that is erased before anything else is written.
-    pub fn show_for_now(&self, line: &str) {
+    pub(crate) fn show_for_now(&self, line: &str) {
         // An unfinished line may be a prompt.
         let is_free = self.shown.is_at_start.get()
             && self.held.pieces.borrow().is_empty()
@@ -157,14 +157,14 @@ impl Console {
     }
 
     /// Erases the line that [`Self::show_for_now`] has written, if nothing else was written since.
-    pub fn erase_for_now(&self) {
+    pub(crate) fn erase_for_now(&self) {
         if self.shown.is_for_now.take() {
             self.enqueue(Stream::Stderr, ERASE_LINE);
         }
     }
 
     /// Returns the time since something was last written.
-    pub fn silence(&self) -> Duration {
+    pub(crate) fn silence(&self) -> Duration {
         self.shown.last.get().elapsed()
     }
 
@@ -190,7 +190,7 @@ impl Console {
     }
 
     /// Writes output of hotrun or a build once no program uses the whole screen.
-    pub fn say(&self, stream: Stream, bytes: &[u8]) {
+    pub(crate) fn say(&self, stream: Stream, bytes: &[u8]) {
         self.release();
         let is_raw = is_raw(stream);
         let others_wait = !self.held.pieces.borrow().is_empty();
@@ -205,13 +205,13 @@ impl Console {
     }
 
     /// Sets whether the app has the terminal, so that it may use the whole screen.
-    pub fn hold(&self, is_possible: bool) {
+    pub(crate) fn hold(&self, is_possible: bool) {
         self.held.is_possible.set(is_possible);
         self.release();
     }
 
     /// Writes the lines that were held back once the screen has been free for [`LEAVES_SCREEN`].
-    pub fn release(&self) {
+    pub(crate) fn release(&self) {
         let first = self.held.pieces.borrow().front().map(|(stream, _)| *stream);
         let Some(stream) = first else { return };
         if self.held.is_possible.get() {
@@ -234,17 +234,17 @@ impl Console {
     }
 
     /// Returns true while lines wait for a program that seems to have left the screen.
-    pub fn is_about_to_release(&self) -> bool {
+    pub(crate) fn is_about_to_release(&self) -> bool {
         self.held.left.get().is_some() && !self.held.pieces.borrow().is_empty()
     }
 
     /// Keeps what is written from now on until [`Self::resume`].
-    pub fn pause(&self) {
+    pub(crate) fn pause(&self) {
         self.paused.borrow_mut().get_or_insert_default();
     }
 
     /// Writes `first`, and then what was kept.
-    pub fn resume(&self, first: &[u8]) {
+    pub(crate) fn resume(&self, first: &[u8]) {
         let pieces = self.paused.borrow_mut().take().unwrap_or_default();
         self.write(Stream::Stderr, first);
         for (stream, bytes) in pieces {
@@ -254,12 +254,12 @@ impl Console {
     }
 
     /// Waits until the queue has room.
-    pub async fn room(&self) {
+    pub(crate) async fn room(&self) {
         self.below(MAX_QUEUED).await;
     }
 
     /// Waits until everything is written, at most for this time.
-    pub async fn flush(&self, most: Duration) {
+    pub(crate) async fn flush(&self, most: Duration) {
         let _ = tokio::time::timeout(most, self.below(1)).await;
     }
 

@@ -7,9 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RemoveKind, RenameMode};
 use notify::{ErrorKind, EventKind};
-use tokio::sync::mpsc::UnboundedSender;
 
-use super::Input;
 use super::burst::{Burst, Change};
 use super::clock::{Reading, changed_at, queue_holds, tick};
 use super::content;
@@ -21,10 +19,11 @@ use super::quiet::Quiet;
 use super::scanner::Scanner;
 use super::snapshot::Snapshot;
 use super::walk::{self, Counts};
+use super::{FromWatch, Input};
 use crate::config;
 use crate::error::Error;
-use crate::event::{Message, Notice};
 use crate::filter::Filter;
+use crate::inbox::Inbox;
 
 mod poll;
 mod rescue;
@@ -81,7 +80,7 @@ pub(super) struct Watcher {
     /// Delays the end of a burst during a git operation.
     git: Git,
     to_self: mpsc::Sender<Input>,
-    inbox: UnboundedSender<Message>,
+    inbox: Inbox<FromWatch>,
     /// The files whose content is read at the start.
     snapshot: Option<Snapshot>,
     reported: Reported,
@@ -102,7 +101,7 @@ impl Watcher {
     pub(super) fn new(
         watch: config::Watch,
         to_self: mpsc::Sender<Input>,
-        inbox: UnboundedSender<Message>,
+        inbox: Inbox<FromWatch>,
     ) -> Self {
         let mut scanner = Scanner::default();
         scanner.configure(watch.poll_interval);
@@ -151,15 +150,15 @@ impl Watcher {
             let base = self.filter.watch().base.display();
             let error = Error::failed(base, "nothing here can be watched")
                 .remedy("make the directory readable");
-            let _ = self.inbox.send(Message::Broken(error));
+            self.inbox.send(FromWatch::Broken(error));
             return;
         }
-        let _ = self.inbox.send(Message::Watching(found));
+        self.inbox.send(FromWatch::Watching(found));
         if let Some(snapshot) = self.snapshot.take() {
             let (filter, inbox) = (Arc::clone(&self.filter), self.inbox.clone());
             let take = move || {
                 let (known, is_all) = snapshot.take(&filter, began);
-                let _ = inbox.send(Message::Known(known, is_all));
+                inbox.send(FromWatch::Known(known, is_all));
             };
             // Without it only the content of saved files is known.
             if let Err(error) = std::thread::Builder::new().name("snapshot".into()).spawn(take) {
@@ -527,7 +526,7 @@ impl Watcher {
         }
         self.quiet = None;
         if let Some(burst) = self.burst.finish() {
-            let _ = self.inbox.send(Message::Changed(burst));
+            self.inbox.send(FromWatch::Changed(burst));
         }
     }
 
@@ -540,7 +539,7 @@ impl Watcher {
     }
 
     fn say(&self, text: String) {
-        let _ = self.inbox.send(Message::Say(Notice::Warning(text)));
+        self.inbox.send(FromWatch::Warning(text));
     }
 }
 

@@ -122,7 +122,7 @@ fn without_configuration_a_program_is_ready_when_it_listens_and_never_before() {
 
 #[test]
 fn a_program_that_exits_or_hangs_before_it_listens_is_never_ready() {
-    for app in ["exit 1", "exit 0", "sleep 0.3; exit 3", "kill -9 $$", "sleep 2.8; exit 1"] {
+    for app in ["exit 1", "exit 0", "sleep 0.3; exit 3", "kill -9 $$", "sleep 1; exit 1"] {
         let config = CONFIG.to_owned() + "[run]\non_exit = \"wait\"\n";
         let project = Sandbox::new().file("hotrun.toml", &config).script("app", app);
         let mut hotrun = project.start_plain(&[]);

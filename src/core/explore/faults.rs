@@ -26,7 +26,7 @@ fn spawn_app(service: &mut Service, effects: &mut Vec<Effect>) {
     effects.push(Effect::SpawnApp(proc, 1, Source::Built));
     let life = Life::Starting { late: false, signal: None };
     if let Some((_, slot)) = regions_mut(service) {
-        *slot = Slot::Single(App { proc, source: Source::Built, life });
+        *slot = Slot::Single(App { proc, source: Source::Built, is_proven: false, life });
     }
 }
 
@@ -429,7 +429,7 @@ fn believes_that_what_was_kept_may_fail_to_start(
     if let Some((_, Slot::Single(app))) = regions_mut(&mut after)
         && after_spawn(&effects)
     {
-        app.source = Source::Built;
+        app.is_proven = false;
     }
     (after, effects)
 }
@@ -443,11 +443,12 @@ fn takes_every_crash_for_a_failed_start(
     input: Input,
     gates: Gates,
 ) -> Stepped {
-    let is_proven = |app: App| {
-        app.life == Life::Proven && matches!(input, Input::Exited(proc, _) if proc == app.proc)
-    };
-    if current(&service).is_some_and(is_proven) {
-        set_life(&mut service, Life::Ready);
+    let exited = |app: &App| matches!(input, Input::Exited(proc, _) if proc == app.proc);
+    if let Some((_, Slot::Single(app))) = regions_mut(&mut service)
+        && app.source == Source::Built
+        && exited(app)
+    {
+        app.is_proven = false;
     }
     service.step(input, gates)
 }

@@ -29,6 +29,9 @@ pub(crate) enum Slot {
 pub(crate) struct App {
     pub(crate) proc: Proc,
     pub(crate) source: Source,
+    /// Whether it is known to be good: it was ready and has run long enough to be trusted, or an app
+    /// from the same artifact has.
+    pub(crate) is_proven: bool,
     pub(crate) life: Life,
 }
 
@@ -42,30 +45,20 @@ pub(crate) enum Life {
         signal: Option<Signal>,
     },
     Ready,
-    /// It has run long enough to be trusted.
-    Proven,
 }
 
 impl App {
     pub(super) fn is_ready(self) -> bool {
-        match self.life {
-            Life::Starting { .. } => false,
-            Life::Ready | Life::Proven => true,
-        }
+        self.life == Life::Ready
     }
 
     pub(super) fn is_late(self) -> bool {
         matches!(self.life, Life::Starting { late: true, .. })
     }
 
-    /// Whether it comes from a new build, and has not proven good.
-    pub(super) fn is_unproven(self) -> bool {
-        self.source == Source::Built && self.life != Life::Proven
-    }
-
     /// Whether this is the failure of a new build to start; an exit with success is none.
     pub(super) fn is_failed_start(self, ended: &Ended) -> bool {
-        self.is_unproven() && !ended.succeeded()
+        !self.is_proven && !ended.succeeded()
     }
 }
 
@@ -107,16 +100,13 @@ impl Slot {
         }
     }
 
-    /// This app, if it serves alone, has run long enough.
+    /// This app is known to be good.
     pub(super) fn proven(self, proc: Proc) -> Slot {
+        let proven = |app: App| App { is_proven: app.is_proven || app.proc == proc, ..app };
         match self {
-            Slot::Single(app) if app.proc == proc && app.life == Life::Ready => {
-                Slot::Single(App { life: Life::Proven, ..app })
-            }
-            Slot::Empty { .. }
-            | Slot::StartDue { .. }
-            | Slot::Single(_)
-            | Slot::Handover { .. } => self,
+            Slot::Single(app) => Slot::Single(proven(app)),
+            Slot::Handover { old, new } => Slot::Handover { old: proven(old), new: proven(new) },
+            Slot::Empty { .. } | Slot::StartDue { .. } => self,
         }
     }
 }

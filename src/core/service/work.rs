@@ -63,6 +63,7 @@ pub(crate) enum Ask {
 
 impl Work {
     /// What is owed, if anything.
+    #[cfg(test)]
     pub(crate) fn owed(&self) -> Option<&Owed> {
         match self {
             Work::Idle => None,

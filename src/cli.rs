@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use tokio::task::LocalSet;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{self, Color, Command, Config, Options, schema};
 use crate::control;
@@ -454,14 +456,14 @@ fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
 }
 
 fn log_diagnostics(verbose: bool) {
-    let default = if verbose { "hotrun=debug" } else { "off" };
-    let filter = EnvFilter::try_from_env("HOTRUN_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let wanted = std::env::var("HOTRUN_LOG").ok().and_then(|filter| filter.parse().ok());
+    let default = if verbose { LevelFilter::DEBUG } else { LevelFilter::OFF };
+    let filter = wanted.unwrap_or_else(|| Targets::new().with_target("hotrun", default));
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(|| Diagnostics)
         .with_ansi(false)
-        .log_internal_errors(false)
-        .init();
+        .log_internal_errors(false);
+    tracing_subscriber::registry().with(lines).with(filter).init();
 }
 
 /// Writes diagnostics to stderr, as everything else is shown: what is logged may hold a secret.

@@ -215,13 +215,14 @@ pub(super) fn name_processes(all: &[(i32, String)]) -> String {
     format!("\"{short}\" (pid {pid}){more}")
 }
 
-/// Formats a duration with three digits: `12 ms`, `1.24 s`, `3 min 5 s`.
+/// Formats a duration with three digits: `12 ms`, `1.24 s`, `5 s`, `3 min 5 s`.
 pub(super) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     if seconds < 0.9995 {
         format!("{} ms", (seconds * 1000.0).round())
-    } else if seconds < 10.0 && duration.subsec_millis() != 0 {
-        format!("{seconds:.2} s")
+    } else if seconds < 9.995 {
+        let seconds = format!("{seconds:.2}");
+        format!("{} s", seconds.strip_suffix(".00").unwrap_or(&seconds))
     } else if seconds < 60.0 {
         format!("{seconds:.0} s")
     } else {
@@ -239,6 +240,7 @@ mod tests {
         assert_eq!(shown(0), "0 ms");
         assert_eq!(shown(12), "12 ms");
         assert_eq!(shown(1240), "1.24 s");
+        assert_eq!(shown(3001), "3 s");
         assert_eq!(shown(5000), "5 s");
         assert_eq!(shown(42_300), "42 s");
         assert_eq!(shown(185_000), "3 min 5 s");

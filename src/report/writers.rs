@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Part, Report, Tone};
+use super::{Part, Report, Tone, duration};
 use crate::event::{Notice, name_paths};
 
 impl Report {
@@ -35,7 +35,8 @@ impl Report {
 
     fn late(&self, paths: &[PathBuf], pause: Duration) {
         let names = name_paths(paths, &self.base);
-        let text = format!("{names}, perhaps by the program itself; acted on in {pause:.1?}");
+        let text =
+            format!("{names}, perhaps by the program itself; acted on in {}", duration(pause));
         self.line(Part::Watcher, Tone::Plain, "changed", &text);
     }
 
@@ -52,15 +53,18 @@ impl Report {
 
     fn testing(&self, saved: &[PathBuf], paths: &[PathBuf], pause: Duration) {
         let [saved, names] = [saved, paths].map(|paths| name_paths(paths, &self.base));
-        let text =
-            format!("{saved}; building in {pause:.1?}, to see whether the build writes {names}");
+        let text = format!(
+            "{saved}; building in {}, to see whether the build writes {names}",
+            duration(pause)
+        );
         self.line(Part::Watcher, Tone::Plain, "saved", &text);
     }
 
     fn changes_in_builds(&self, paths: &[PathBuf], pause: Duration) {
         let names = name_paths(paths, &self.base);
         let text = format!(
-            "{names} changed during the build, as in the builds before; next build in {pause:?}"
+            "{names} changed during the build, as in the builds before; next build in {}",
+            duration(pause)
         );
         self.line(Part::Main, Tone::Warn, "note", &text);
     }

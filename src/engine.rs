@@ -1096,7 +1096,7 @@ impl Engine {
             }
         };
         let is_awaited = self.roles.get(&proc) == Some(&Role::App) && run.mode == Mode::Restart;
-        let keys = if is_awaited { KILL_DELAY_OR_MODE } else { key };
+        let keys = if is_awaited && !self.is_ending { KILL_DELAY_OR_MODE } else { key };
         self.artifacts.left(proc);
         if let Some(facts) = self.report.facts.get_mut(&proc) {
             facts.dismissed = Some(Instant::now());

@@ -425,8 +425,9 @@ impl Report {
         match notice {
             Notice::Holding { who, signal, kill_in, key } => {
                 let then = kill_in.map(|left| format!("; killed in {} ({key})", duration(left)));
+                let have = if who.len() == 1 { "has" } else { "have" };
                 let (who, then) = (name_processes(who), then.unwrap_or_default());
-                let text = format!("for {who}, which has not exited 1 s after {signal}{then}");
+                let text = format!("for {who}, which {have} not exited 1 s after {signal}{then}");
                 self.line(Part::Runner, Tone::Warn, "waiting", &text);
             }
             Notice::Unkillable(who) => {

@@ -49,6 +49,22 @@ fn who_is_waited_for_is_named_after_a_second_and_when_it_is_killed() {
 }
 
 #[test]
+fn at_the_end_no_handover_is_suggested() {
+    let app = "trap '' TERM\nsh -c \"trap '' TERM; while :; do sleep 0.02; done\" &\n\
+               echo serving $(cat built) as $$\nwhile :; do sleep 0.02; done\n";
+    let config = CONFIG.replace("20s", "2500ms");
+    let project = Sandbox::new().file("hotrun.toml", &config).script("app", app);
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_serving("one");
+    hotrun.signal(Signal::SIGTERM);
+    let line = hotrun.wait_for("  waiting  ");
+    assert!(line.contains(" more, which have not exited 1 s after SIGTERM; killed in 1"), "{line}");
+    assert!(line.ends_with("(build.kill_delay)"), "{line}");
+    hotrun.wait();
+    hotrun.leaves_nobody();
+}
+
+#[test]
 fn with_stop_scope_leader_only_the_program_itself_is_asked() {
     // The leader gives the child a second to say that it was asked directly.
     let app = "sh -c 'trap \"echo asked directly; > asked\" TERM; \

@@ -6,7 +6,8 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use super::layout::{self, duration};
-use super::{Part, Report, Tone};
+use super::{Part, Purpose, Report, Tone};
+use crate::config::Loudness;
 use crate::event::{Cause, Ended, Next, Notice, Proc, name_paths};
 
 /// Silence of a build after which its elapsed time is shown.
@@ -25,9 +26,9 @@ pub(super) struct Screen {
     is_failing: Cell<bool>,
     /// Whether the title was changed.
     has_title: Cell<bool>,
-    /// In compact mode: what caused the update under way, and how long its build took.
+    /// In compact mode: what caused the update under way, and how long its build took, as text.
     what: RefCell<String>,
-    built_in: Cell<Option<Duration>>,
+    built: RefCell<Option<String>>,
 }
 
 impl Screen {
@@ -90,8 +91,8 @@ impl Report {
             facts.is_app && facts.pid.is_some() && facts.ended.is_none() && !facts.is_read
         });
         let Some(facts) = self.facts.get(&build) else { return };
-        let is_printed = self.is_printed(Part::Build, Tone::Work);
-        if is_app_alive || !is_printed || self.console.silence() < SILENCE {
+        let is_wanted = !self.quiet && self.talk.loudness == Loudness::All;
+        if is_app_alive || !is_wanted || self.console.silence() < SILENCE {
             return;
         }
         let time = duration(Duration::from_secs(facts.began.elapsed().as_secs()));
@@ -166,11 +167,17 @@ impl Report {
                     Cause::Save(paths) | Cause::Written(paths) => name_paths(paths, &self.base),
                 };
                 self.screen.what.replace(what);
-                self.screen.built_in.set(None);
+                self.screen.built.replace(None);
             }
             Notice::RolledBack(_) => drop(self.screen.what.replace("rollback".to_owned())),
             Notice::Built(build) | Notice::SameProgram(build) => {
-                self.screen.built_in.set(self.facts.get(build).map(|facts| facts.began.elapsed()));
+                let word = match self.purpose(*build) {
+                    Purpose::Program => Some("built"),
+                    Purpose::Library => Some("checked"),
+                    Purpose::Syntax => None,
+                };
+                let built = word.map(|word| format!("{word} {}", self.took(*build)));
+                self.screen.built.replace(built);
                 let is_all = matches!(notice, Notice::SameProgram(_));
                 if is_all || !self.facts.values().any(|facts| facts.is_app) && self.runs_nothing {
                     self.outcome(Tone::Good, '✓', if is_all { "same program" } else { "" });
@@ -208,7 +215,7 @@ impl Report {
         if names.is_empty() {
             "restart".clone_into(&mut names);
         }
-        let built = self.screen.built_in.take().map(|took| format!("built {}", duration(took)));
+        let built = self.screen.built.take();
         let parts: Vec<String> =
             built.into_iter().chain((!text.is_empty()).then(|| text.to_owned())).collect();
         self.compact_line(tone, sign, &format!("{names}  {}", parts.join(", ")));

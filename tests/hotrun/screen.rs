@@ -153,6 +153,16 @@ fn in_compact_mode_one_line_says_what_became_of_a_save_and_a_failed_build_shows_
 }
 
 #[test]
+fn in_compact_mode_what_is_only_checked_is_not_said_to_be_built() {
+    let project = Sandbox::empty().script("app.sh", "echo serving\nexec sleep 1000\n");
+    let mut hotrun = project.start_bare(&["--compact", SOON_READY, "./app.sh"]);
+    hotrun.wait_for("✓ start  up in ");
+    project.save("app.sh", "echo again\nexec sleep 1000\n");
+    hotrun.wait_for("✓ app.sh  up in ");
+    hotrun.end();
+}
+
+#[test]
 fn the_title_the_bell_and_notifications_show_a_failure_and_the_recovery() {
     if !can("the_title_the_bell_and_notifications_show_a_failure_and_the_recovery") {
         return;
@@ -184,17 +194,23 @@ fn a_long_silent_build_shows_how_long_it_has_taken() {
     }
     let config = CONFIG.replace("cp source.txt built", "while ! test -e go; do sleep 0.1; done");
     let project = Sandbox::new().file("hotrun.toml", &config).file("built", "one\n");
-    let mut session = Session::of_hotrun(&project);
-    session.wait_for("\r\u{1b}[K\u{1b}[2mhotrun\u{1b}[0m \u{1b}[36m building\u{1b}[0m  ");
-    let time = session.wait_for(" s");
-    assert!(time.trim_end_matches(" s").parse::<u32>().is_ok_and(|seconds| seconds >= 2), "{time}");
-    project.save("go", "");
-    let shown = session.wait_for("built\u{1b}[0m  in ");
-    let line = shown.rsplit('\n').next().unwrap();
-    let end = line.rfind("\r\u{1b}[K").unwrap();
-    assert!(!line[end..].contains("building"), "the line is erased: {line:?}");
-    session.send("q");
-    session.ends_with(0);
+    let hotrun = env!("CARGO_BIN_EXE_hotrun");
+    for (args, end) in
+        [(&[hotrun][..], "built\u{1b}[0m  in "), (&[hotrun, "--compact"], "start  built ")]
+    {
+        let mut session = Session::start(&project, &[args, &[SOON_READY]].concat());
+        session.wait_for("\r\u{1b}[K\u{1b}[2mhotrun\u{1b}[0m \u{1b}[36m building\u{1b}[0m  ");
+        let time = session.wait_for(" s");
+        let seconds = time.trim_end_matches(" s").parse::<u32>();
+        assert!(seconds.is_ok_and(|seconds| seconds >= 2), "{time}");
+        project.save("go", "");
+        let shown = session.wait_for(end);
+        let erased = shown.rsplit("\r\u{1b}[K").next().unwrap();
+        assert!(!erased.contains("building"), "the line is erased: {shown:?}");
+        session.send("q");
+        session.ends_with(0);
+        project.sh("rm go");
+    }
 }
 
 #[test]

@@ -72,8 +72,8 @@ fn is_secret(name: &str) -> bool {
         || words.len() > 1 && (words.contains(&"KEY") || words.contains(&"AUTH"))
 }
 
-/// Returns the length of a certain literal. Hiding a command would be worse than showing a secret.
-/// secret that is shown.
+/// Returns the length of what is certainly a literal. Hiding a command would be worse than showing
+/// a secret.
 fn literal(text: &str) -> usize {
     let is_none = |c: char| c.is_whitespace() || "\"'$`\\(){};|&<>".contains(c);
     text.find(is_none).unwrap_or(text.len())

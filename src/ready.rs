@@ -38,6 +38,9 @@ use crate::event::{Mode, Notice, Proc, Served};
 use crate::inbox::Inbox;
 use crate::process::{self, at, ports};
 
+/// Delay before an app is reported ready. What it printed before may still be on its way through a
+/// pseudoterminal, and precedes the report.
+const OUTPUT_DELAY: Duration = Duration::from_millis(2);
 /// Time after which an app without evidence that it serves counts as running: alone, and beside
 /// another app that serves.
 const RUNNING_AFTER: Duration = Duration::from_secs(3);
@@ -335,6 +338,7 @@ impl Watcher {
         let mut probing = pin!(self.probe(&pid, began, &why, &found));
         loop {
             if !is_ready && self.is_enough(seen) {
+                sleep(OUTPUT_DELAY).await;
                 is_ready = true;
                 (deadline, runs) = (None, None);
                 let found = found.take().unwrap_or_else(|| ports::of_app(pid.get()));
@@ -629,7 +633,7 @@ async fn connect(target: &Target) -> Result<TcpStream, Failure> {
         found.map_err(unknown)?.collect()
     };
     match timeout(ANSWER_TIMEOUT, TcpStream::connect(&*addresses)).await {
-        Ok(connected) => connected.map_err(Failure::of),
+        Ok(connected) => connected.map_err(|error| Failure::of(error.kind())),
         Err(_) => Err(Failure::of(io::Error::from(io::ErrorKind::TimedOut))),
     }
 }

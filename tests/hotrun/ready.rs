@@ -2,7 +2,10 @@
 
 use std::fs;
 
-use crate::sandbox::{CONFIG, Sandbox, free_port, has, is_alive, runtime_files, wait_until};
+use crate::sandbox::{
+    CONFIG, Sandbox, free_port, has, is_alive, number_in, runtime_files, wait_until,
+};
+use crate::session::{Session, can};
 
 /// Says in which version it runs, and does what `source.txt` asks for behind that, in Python.
 const APP: &str = "
@@ -30,6 +33,34 @@ fn project(more: &str, script: &str) -> Sandbox {
 /// True when there is Python; else says what is skipped.
 fn has_python(test: &str) -> bool {
     has(test, &["python3"])
+}
+
+#[test]
+fn what_it_prints_before_it_is_ready_precedes_the_line_that_says_so() {
+    let name = "what_it_prints_before_it_is_ready_precedes_the_line_that_says_so";
+    if !has_python(name) || !can(name) {
+        return;
+    }
+    let project = project("[ready]\nnotify = true\n", "print('up', flush=True); notify('READY=1')");
+    // Its output passes through hotrun.
+    let words = [env!("CARGO_BIN_EXE_hotrun"), "--run.stdin=null"];
+    for _ in 0..number_in("HOTRUN_TEST_ROUNDS", 5) {
+        let mut session = Session::start(&project, &words);
+        let shown = session.wait_for("ready");
+        assert!(shown.contains("up\r\n"), "{shown}");
+        session.send("q");
+        session.ends_with(0);
+    }
+}
+
+#[test]
+fn a_refused_connection_is_told_without_the_number_of_the_error() {
+    let port = free_port();
+    let config = format!("{CONFIG}[ready]\ntcp = {port}\ntimeout = \"300ms\"\n");
+    let project = Sandbox::new().file("hotrun.toml", &config);
+    let mut hotrun = project.start_plain(&[]);
+    hotrun.wait_for(&format!(": 127.0.0.1:{port}: connection refused; still waiting for it"));
+    hotrun.end();
 }
 
 #[test]
@@ -113,7 +144,7 @@ fn without_configuration_a_program_is_ready_when_it_listens_and_never_before() {
     project.save("source.txt", &source.replacen("one", "two", 1));
     let app = hotrun.wait_serving("two");
     // It runs, which is all that is known of it.
-    hotrun.wait_for(&format!("running  pid {app} for 3."));
+    hotrun.wait_for(&format!("running  pid {app} for 3"));
     assert_eq!(hotrun.count("    ready  "), 1);
     project.save("go", "");
     hotrun.wait_for(&format!("ready  http://127.0.0.1:{port} in "));

@@ -317,13 +317,11 @@ impl Report {
                 self.line(Part::Main, Tone::Warn, "warning", &format!("post_cmd: {ended}"));
             }
             Notice::Ending => {
-                if std::io::stderr().is_terminal() {
-                    // The terminal has just echoed `^C` at the start of this line.
-                    self.write("\r");
-                }
+                self.cover_echo();
                 self.line(Part::Main, Tone::Plain, "stopping", "press Ctrl-C again to kill");
             }
             Notice::Forcing => {
+                self.cover_echo();
                 self.line(Part::Main, Tone::Warn, "killing", "all remaining processes");
             }
             Notice::Paused => {
@@ -344,6 +342,13 @@ impl Report {
                 self.line(Part::Watcher, Tone::Plain, "changed", &text);
             }
             Notice::Warning(text) => self.line(Part::Main, Tone::Warn, "warning", text),
+        }
+    }
+
+    /// Prints the next line over the `^C` that the terminal has just echoed at the start of its line.
+    fn cover_echo(&self) {
+        if std::io::stderr().is_terminal() {
+            self.write("\r");
         }
     }
 

@@ -214,6 +214,24 @@ fn a_long_silent_build_shows_how_long_it_has_taken() {
 }
 
 #[test]
+fn no_echo_of_ctrl_c_stands_before_a_line() {
+    if !can("no_echo_of_ctrl_c_stands_before_a_line") {
+        return;
+    }
+    let project =
+        Sandbox::new().script("app", "trap '' INT TERM\necho up\nwhile :; do sleep 0.02; done\n");
+    let mut session = Session::of_hotrun(&project);
+    session.wait_for("ready");
+    session.send("\u{3}");
+    session.wait_for("stopping");
+    session.send("\u{3}");
+    session.wait_for("killing");
+    session.ends_with(0);
+    let lines = lines_of(&session.shown());
+    assert!(lines.iter().all(|line| !line.contains("^C")), "{lines:?}");
+}
+
+#[test]
 fn on_a_terminal_each_save_begins_a_paragraph_with_the_time() {
     if !can("on_a_terminal_each_save_begins_a_paragraph_with_the_time") {
         return;

@@ -199,6 +199,11 @@ struct Run {
     /// Known outputs that have changed since its start.
     outputs: BTreeSet<PathBuf>,
     has_ended: bool,
+    /// What became of the program, if it ended by itself.
+    outcome: Option<Outcome>,
+    /// The suspects that were evaluated at its end without a write of theirs, as they were before:
+    /// the write may be reported after the end.
+    unseen: HashMap<PathBuf, Option<Suspect>>,
 }
 
 /// Number of files that are gone, above which what is known of them is dropped.
@@ -236,6 +241,8 @@ pub(crate) struct Attribution {
     cancels: HashMap<PathBuf, u32>,
     /// Duration of the last build that finished.
     took: Option<Duration>,
+    /// What was proven after the end of a build, and is yet to be reported.
+    proven_late: Vec<PathBuf>,
 }
 
 impl Attribution {
@@ -326,6 +333,8 @@ impl Attribution {
             pending: BTreeSet::new(),
             outputs: BTreeSet::new(),
             has_ended: false,
+            outcome: None,
+            unseen: HashMap::new(),
         });
     }
 
@@ -413,6 +422,10 @@ impl Attribution {
         if !run.is_build || !is_source {
             return Verdict::Save;
         }
+        // The end of the build was evaluated without this write.
+        if run.unseen.contains_key(&key) && run.verifies.contains(path) {
+            self.edited.remove(path);
+        }
         let is_edited = self.edited.contains(path);
         let is_verified = run.verifies.contains(path) || run.verifies.contains(&key);
         let is_suspect = is_new
@@ -495,8 +508,35 @@ impl Attribution {
         if !run.has_ended {
             return Verdict::Pending;
         }
+        if self.verify_late(path) {
+            return Verdict::Nothing;
+        }
         self.suspect(path);
         Verdict::Verify { pause: self.pause() }
+    }
+
+    /// Evaluates the end of the last build again for a suspect whose write is reported after it.
+    /// Returns true if it is an output.
+    fn verify_late(&mut self, path: &Path) -> bool {
+        let key = self.key(path);
+        let Some(run) = &mut self.run else { return false };
+        let Some(outcome) = run.outcome else { return false };
+        let Some(before) = run.unseen.remove(&key) else { return false };
+        let run = run.clone();
+        match before {
+            Some(suspect) => self.suspects.insert(key.clone(), suspect),
+            None => self.suspects.remove(&key),
+        };
+        let is_proven = self.verify(&key, &run, outcome);
+        if is_proven {
+            self.proven_late.push(key);
+        }
+        is_proven
+    }
+
+    /// Returns what was proven to be an output since the end of the last build, once.
+    pub(crate) fn take_proven_late(&mut self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.proven_late)
     }
 
     /// Makes a file that changed in the last build a suspect.
@@ -534,12 +574,21 @@ impl Attribution {
         self.triggers.clear();
         let Some(run) = &mut self.run else { return BuildEnd::default() };
         run.has_ended = true;
+        run.outcome = Some(outcome);
         if outcome != Outcome::Failed {
             self.took = Some(now.saturating_duration_since(run.began));
         }
         let run = run.clone();
         let mut keys: BTreeSet<PathBuf> = run.verifies.iter().map(|one| self.key(one)).collect();
-        keys.retain(|key| !self.edited.contains(key) && self.verify(key, &run, outcome));
+        keys.retain(|key| !self.edited.contains(key));
+        let is_unseen =
+            |key: &&PathBuf| !run.written.keys().any(|path| self.is_counted_as(path, key));
+        let unseen = keys.iter().filter(is_unseen);
+        let unseen = unseen.map(|key| (key.clone(), self.suspects.get(key).cloned())).collect();
+        keys.retain(|key| self.verify(key, &run, outcome));
+        if let Some(run) = &mut self.run {
+            run.unseen = unseen;
+        }
         let mut verify: Vec<PathBuf> = run.pending.iter().cloned().collect();
         verify.retain(|path| {
             !self.is_output(path) && !self.is_of_family(path) && !self.was_scratch(path)
@@ -1122,6 +1171,34 @@ mod tests {
         assert_eq!(world.write(1, "main.go", 1, JustEnded), Save);
         assert_eq!(world.write(1, "new.go", 2, During::Unsure), VERIFY);
         assert_eq!(world.write(1, "main.go", 2, During::Unsure), Save);
+    }
+
+    #[test]
+    fn what_a_short_build_writes_is_proven_though_it_is_reported_after_its_end() {
+        for outcome in [Outcome::Same, Outcome::Unknown, Outcome::Unseen, Outcome::Different] {
+            let mut world = World::new(&["main.c", "gen.c"]);
+            world.begin();
+            let mut rounds = 0;
+            loop {
+                rounds += 1;
+                assert!(rounds < 8, "{outcome:?}: it is never proven");
+                world.now += Duration::from_millis(3);
+                let (path, at) = (Path::new("gen.c"), world.now);
+                let _ = world.attribution.build_ended(outcome, at);
+                let contents = [Content::Hash(rounds)];
+                let during = JustEnded;
+                let change = Observed { path, contents: &contents, existed: None, during, at };
+                match world.attribution.judge(&change, true) {
+                    Nothing => break,
+                    // Whether an edited file is meant is not known yet.
+                    Save => world.begin(),
+                    Verdict::Verify { .. } => world.verify(&["gen.c"]),
+                    other => panic!("{outcome:?}: {other:?}"),
+                }
+            }
+            assert_eq!(world.attribution.take_proven_late(), [PathBuf::from("gen.c")]);
+            assert!(world.attribution.is_output(Path::new("gen.c")));
+        }
     }
 
     #[test]

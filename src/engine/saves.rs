@@ -446,6 +446,10 @@ impl Engine {
                 Verdict::Pending | Verdict::Nothing => {}
             }
         }
+        let proven = self.attribution.take_proven_late();
+        if !proven.is_empty() {
+            self.report.say(&Notice::Outputs(proven));
+        }
         judged
     }
 

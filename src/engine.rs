@@ -27,8 +27,8 @@ use crate::control::Server;
 use crate::core::{ABANDONED, Core, Effect, Event, Input, ServiceEffect};
 use crate::error::{Error, Result};
 use crate::event::{
-    Cause, Ended, Found, Mode, Next, Notice, Order, Proc, Role, Source, Timer, name_paths,
-    printable, quoted,
+    Cause, Ended, Mode, Next, Notice, Order, Proc, Role, Source, Timer, name_paths, printable,
+    quoted,
 };
 use crate::filter::{Filter, Reason, Verdict};
 use crate::listen::ListenerShut;
@@ -45,7 +45,7 @@ use crate::report::console::Console;
 use crate::report::{Facts, Purpose, Report};
 use crate::signal;
 use crate::signal::FromSignal;
-use crate::watch::FromWatch;
+use crate::watch::{Found, FromWatch};
 use crate::watch::{Watch, coarse_now};
 use message::{FromEngine, Message, Sender};
 

@@ -1,14 +1,13 @@
 //! The vocabulary of all modules above: processes, causes, events, notices.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
-use crate::attribution::Content;
 use crate::text::visible;
 
 /// hotrun's own number for a process that it started. Unlike a pid it is never reused, so a late
@@ -160,21 +159,6 @@ pub(crate) fn printable(path: &Path) -> String {
     visible(&path.to_string_lossy()).replace('\n', "\\n")
 }
 
-/// What a key requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Key {
-    Rebuild,
-    Restart,
-    /// Start the last good artifact.
-    Rollback,
-    /// Stop building on saves, or build the saves that came in while paused.
-    Pause,
-    Clear,
-    Quit,
-    /// Show the list of keys.
-    Help,
-}
-
 /// What a user can request, by a key or from another terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Order {
@@ -257,46 +241,6 @@ pub(crate) enum Timer {
     Spacing(Proc),
     /// The backoff before an app is restarted, from the exit of this one.
     Backoff(Proc),
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Found {
-    /// How many directories; each costs one watch of the operating system.
-    pub directories: usize,
-    /// How many files matter.
-    pub files: usize,
-}
-
-/// Saves close together, handled as one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Burst {
-    /// The saves, in the order of their first change.
-    pub saves: Vec<Save>,
-    /// Directories that appeared since the last burst, and when.
-    pub directories: Vec<(PathBuf, Instant)>,
-    /// When the first of these saves was seen.
-    pub first: Instant,
-    /// When the last event was seen.
-    pub last: Instant,
-}
-
-/// A file that was saved.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Save {
-    pub path: PathBuf,
-    /// What it held at each completed write, in this order, as read when the write was reported.
-    pub contents: Vec<Content>,
-    /// Whether it existed before; `None` if that is not known.
-    pub existed: Option<bool>,
-}
-
-/// What the processes of an app listen on when it is ready.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Served {
-    /// TCP ports.
-    pub ports: BTreeSet<u16>,
-    /// The pids of the processes that listen on them.
-    pub holders: BTreeSet<i32>,
 }
 
 /// A process that listens on a port.

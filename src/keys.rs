@@ -12,7 +12,6 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 #[cfg(target_os = "linux")]
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-use crate::event::Key;
 use crate::inbox::Inbox;
 
 /// The keys, and what each one does.
@@ -34,6 +33,21 @@ const PASTE_INTERVAL: u16 = 10;
 const END_OF_FILE: u8 = 4;
 /// Uses of the terminal within this time cause one message.
 const USE_INTERVAL: Duration = Duration::from_millis(2);
+
+/// What a key requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Key {
+    Rebuild,
+    Restart,
+    /// Start the last good artifact.
+    Rollback,
+    /// Stop building on saves, or build the saves that came in while paused.
+    Pause,
+    Clear,
+    Quit,
+    /// Show the list of keys.
+    Help,
+}
 
 /// What is reported of the terminal.
 #[derive(Clone, Copy, Debug)]

@@ -11,7 +11,7 @@
 //!    file itself, [`attribution`] that no build did, and [`filter`] that it is a source file and
 //!    matches no rule.
 //! 3. [`core`] decides: what is being made changes from *Idle* to *Building*; the build is spawned
-//!    and reported. A file that matches a rule goes through *RunningRules* first.
+//!    and reported. A file that matches a rule goes through *Running rules* first.
 //! 4. [`process`] has a guardian run the build's commands. Their output goes straight to the
 //!    terminal. Where there is nothing to build, a syntax check runs instead. The old app keeps
 //!    serving.

@@ -29,7 +29,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::config::{Command, Scope, Spare, Stage};
 use crate::error::{Error, Result};
-use crate::event::{Ended, Notice, Proc, Served, quoted};
+use crate::event::{Ended, Notice, Proc, quoted};
 use crate::inbox::Inbox;
 use crate::listen::Inherited;
 use crate::project::{Ask, Question};
@@ -219,6 +219,15 @@ pub(crate) enum Terminal {
     Foreground,
     /// A terminal of its own, which is copied to hotrun's stdout. Its input is empty.
     Copied,
+}
+
+/// What the processes of an app listen on when it is ready.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Served {
+    /// TCP ports.
+    pub ports: BTreeSet<u16>,
+    /// The pids of the processes that listen on them.
+    pub holders: BTreeSet<i32>,
 }
 
 /// What is reported of a job.

@@ -34,8 +34,9 @@ use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::config::{Http, Ready, Target};
-use crate::event::{Mode, Notice, Proc, Served};
+use crate::event::{Mode, Notice, Proc};
 use crate::inbox::Inbox;
+use crate::process::Served;
 use crate::process::{self, at, ports};
 
 /// Delay before an app is reported ready. What it printed before may still be on its way through a

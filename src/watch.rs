@@ -11,12 +11,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use crate::attribution::Content;
 use crate::config;
 use crate::error::{Error, Result};
-use crate::event::{Burst, Found};
 use crate::filter::{Filter, Reason, Verdict};
 use crate::inbox::Inbox;
 
@@ -52,6 +51,37 @@ enum Input {
     Above,
     /// From the engine: the new configuration, and the time since which changes are to be found.
     Configure(Box<config::Watch>, SystemTime),
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// How many directories; each costs one watch of the operating system.
+    pub directories: usize,
+    /// How many files matter.
+    pub files: usize,
+}
+
+/// Saves close together, handled as one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Burst {
+    /// The saves, in the order of their first change.
+    pub saves: Vec<Save>,
+    /// Directories that appeared since the last burst, and when.
+    pub directories: Vec<(PathBuf, Instant)>,
+    /// When the first of these saves was seen.
+    pub first: Instant,
+    /// When the last event was seen.
+    pub last: Instant,
+}
+
+/// A file that was saved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Save {
+    pub path: PathBuf,
+    /// What it held at each completed write, in this order, as read when the write was reported.
+    pub contents: Vec<Content>,
+    /// Whether it existed before; `None` if that is not known.
+    pub existed: Option<bool>,
 }
 
 /// What the watch reports.

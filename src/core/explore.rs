@@ -145,7 +145,12 @@ impl World {
 type Broken = Result<(), String>;
 
 fn promise(kept: bool, name: &str) -> Broken {
-    if kept { Ok(()) } else { Err(name.to_owned()) }
+    expect(kept, || name.to_owned())
+}
+
+/// As `promise`, where to name it takes time.
+fn expect(kept: bool, name: impl FnOnce() -> String) -> Broken {
+    if kept { Ok(()) } else { Err(name()) }
 }
 
 // What the state says, for the promises and the planted faults.
@@ -839,7 +844,7 @@ fn late_inputs_change_nothing(step: Step, (service, _): &Pair) -> Broken {
     let looked = step(service.clone(), Input::Look, Gates::OPEN);
     for input in late_inputs() {
         let answer = step(service.clone(), input.clone(), Gates::OPEN);
-        promise(answer == looked, &format!("a late {input:?} changes {service:?}"))?;
+        expect(answer == looked, || format!("a late {input:?} changes {service:?}"))?;
     }
     Ok(())
 }
@@ -943,7 +948,7 @@ fn follows_up(step: Step, pair: &Pair) -> Broken {
     let served = world.apps().all(|one| one.fresh) || after.phase == Phase::Ended;
     let kept = !world.follow_up && served;
     let from = &pair.0;
-    promise(kept, &format!("P1: a follow-up is forgotten from {from:?}; ends in {after:?}"))
+    expect(kept, || format!("P1: a follow-up is forgotten from {from:?}; ends in {after:?}"))
 }
 
 /// How the running build may end, beside well and with another program; nothing: none runs.
@@ -1030,8 +1035,8 @@ fn serves_the_newest_that_builds(step: Step, pair: &Pair) -> Broken {
     let serves = world.apps().any(|one| one.ready && !one.dismissed);
     let has_nothing = !has_built && after.policy.builds && after.artifacts.next == Source::Built;
     let kept = serves || has_nothing || !was_to_start || !after.policy.runs;
-    promise(kept, &format!("P2: what was to start is forgotten {}", from()))?;
-    promise(good, &format!("P1: an older app than the last built serves {}", from()))
+    expect(kept, || format!("P2: what was to start is forgotten {}", from()))?;
+    expect(good, || format!("P1: an older app than the last built serves {}", from()))
 }
 
 /// Where there is something good to go back to, a failed start leaves no one without an app, also
@@ -1075,7 +1080,7 @@ fn goes_back_when_a_start_fails(step: Step, pair: &Pair) -> Broken {
             let owed = owed(service);
             let is_excused = owed.restart || owed.rules.is_some() || owed.build.is_some();
             let good = !is_late || is_excused || !is_starting;
-            promise(good, &format!("P2: an app that is late stays, from {service:?}: {after:?}"))?;
+            expect(good, || format!("P2: an app that is late stays, from {service:?}: {after:?}"))?;
             continue;
         }
         let exits = Input::Exited(now_serving.proc, Ended::Code(1));
@@ -1086,10 +1091,9 @@ fn goes_back_when_a_start_fails(step: Step, pair: &Pair) -> Broken {
                 false
             }
         };
-        promise(
-            waits,
-            &format!("an artifact that was gone back to is no failed start: {after:?}"),
-        )?;
+        expect(waits, || {
+            format!("an artifact that was gone back to is no failed start: {after:?}")
+        })?;
     }
     Ok(())
 }
@@ -1108,8 +1112,7 @@ fn restarts_what_exits(step: Step, pair: &Pair) -> Broken {
     let (after, world) = come_to_rest(step, &fail_builds(step, now)?)?;
     let serves = world.apps().any(|one| one.ready && !one.dismissed);
     let has_nothing = !after.artifacts.built && after.policy.builds;
-    promise(
-        serves || has_nothing,
-        &format!("P2: an app that exits is not restarted from {service:?}; ends in {after:?}"),
-    )
+    expect(serves || has_nothing, || {
+        format!("P2: an app that exits is not restarted from {service:?}; ends in {after:?}")
+    })
 }

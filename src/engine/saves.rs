@@ -10,8 +10,9 @@ use super::{Engine, ROUNDS_OF_RULES};
 use crate::attribution::{Content, During, Observed, Verdict};
 use crate::config::Action;
 use crate::core::{Event, Input};
-use crate::event::{Burst, Cause, Notice, Order, Proc, Save};
+use crate::event::{Cause, Notice, Order, Proc};
 use crate::filter::{Reason, Verdict as FilterVerdict};
+use crate::watch::{Burst, Save};
 use crate::watch::{changed_at, coarse_now};
 use crate::{own_writes, process};
 

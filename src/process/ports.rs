@@ -10,9 +10,10 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getpid, getuid};
 use tokio::time::{Instant, sleep};
 
+use super::Served;
 use super::{Member, TREE, leftovers, platform};
 use crate::config::{Config, Spare};
-use crate::event::{Holder, Remedy, Served, Whose};
+use crate::event::{Holder, Remedy, Whose};
 
 /// Grace period, after SIGTERM, of a process that holds a port.
 const GRACE: Duration = Duration::from_secs(1);

@@ -19,11 +19,11 @@ use super::link::{Failure, FromGuardian, Launch, Place, Printed, Step, ToGuardia
 use super::output::{Kept, Output};
 use super::ports::Successor;
 use super::{
-    FromProcess, Job, LISTEN_PID, Means, Member, Printing, TREE, Terminal, at, part_spared,
+    FromProcess, Job, LISTEN_PID, Means, Member, Printing, Served, TREE, Terminal, at, part_spared,
     platform, ports,
 };
 use crate::config::{Command, Scope, Spare, Stage};
-use crate::event::{Ended, Notice, Proc, Served};
+use crate::event::{Ended, Notice, Proc};
 use crate::project::guess::search;
 use crate::report::console::Stream;
 

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use super::content::Look;
 use crate::attribution::Content;
-use crate::event;
 
 /// Quiet time after which a burst of one file is over, once the file was closed or renamed.
 pub(crate) const QUIET_AFTER_ONE: Duration = Duration::from_millis(1);
@@ -260,7 +259,7 @@ impl Burst {
     }
 
     /// Ends the burst, and returns what was saved. Files that came and went within it do not count.
-    pub(crate) fn finish(&mut self) -> Option<event::Burst> {
+    pub(crate) fn finish(&mut self) -> Option<super::Burst> {
         let (first, last) = (self.first.take()?, self.last.take()?);
         let mut facts = std::mem::take(&mut self.facts);
         let mut saves = Vec::new();
@@ -270,14 +269,14 @@ impl Burst {
                 continue;
             }
             let existed = (!facts.arrived).then_some(facts.was_there);
-            saves.push(event::Save { path, contents: facts.contents(), existed });
+            saves.push(super::Save { path, contents: facts.contents(), existed });
         }
         if saves.is_empty() {
             // What appears in the directories that came is still news, in the next burst.
             return None;
         }
         let directories = std::mem::take(&mut self.directories);
-        Some(event::Burst { saves, directories, first, last })
+        Some(super::Burst { saves, directories, first, last })
     }
 
     /// Forgets touches and the like outside of a burst.
@@ -370,7 +369,7 @@ mod tests {
         }
         assert!(burst.is_under_way() && burst.finish().is_none());
         see(&mut burst, "d/a", Arrived);
-        let names = |burst: event::Burst| -> Vec<PathBuf> {
+        let names = |burst: crate::watch::Burst| -> Vec<PathBuf> {
             burst.directories.into_iter().map(|(directory, _)| directory).collect()
         };
         assert_eq!(burst.finish().map(names), Some(vec!["d".into()]));

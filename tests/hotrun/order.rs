@@ -77,8 +77,56 @@ fn every_module_uses_only_modules_below_it() {
 #[test]
 fn a_use_is_found_in_every_form() {
     assert_eq!(
-        used("use crate::event::{A, B};\nuse crate::{error, state::State};"),
-        ["event", "error", "state"]
+        used("use crate::event::{A, B};\nuse crate::{error, core::Core};"),
+        ["event", "error", "core"]
     );
     assert_eq!(used("// use crate::cli;\nfn f() -> crate::report::R {}"), ["report"]);
+}
+
+/// What the core, and the vocabulary that it shares with the other modules, must not do: wait, read
+/// a clock or a file, start a process, or print.
+const IMPURE: [&str; 16] = [
+    "tokio",
+    "std::fs",
+    "std::env",
+    "std::io",
+    "std::net::Tcp",
+    "std::os",
+    "std::process",
+    "std::sync",
+    "std::thread",
+    "Instant::now",
+    "SystemTime::now",
+    ".elapsed()",
+    "nix::unistd",
+    "tracing",
+    "print!",
+    "println!",
+];
+
+fn impurities(text: &str) -> Vec<&'static str> {
+    let code: Vec<&str> =
+        text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+    let code = code.join("\n");
+    IMPURE.into_iter().filter(|word| code.contains(word)).collect()
+}
+
+#[test]
+fn the_core_is_pure() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = sources(&src.join("core"));
+    files.extend([src.join("core.rs"), src.join("event.rs")]);
+    // The exploration, which is a test, prints its figures.
+    files.retain(|path| !path.starts_with(src.join("core/explore")));
+    assert!(files.len() >= 6, "{files:?}");
+    for path in files {
+        let found = impurities(&fs::read_to_string(&path).unwrap());
+        assert!(found.is_empty(), "{} uses {found:?}", path.display());
+    }
+}
+
+#[test]
+fn a_core_that_reads_the_clock_is_found_out() {
+    assert_eq!(impurities("let began = Instant::now();"), ["Instant::now"]);
+    assert_eq!(impurities("// No tokio here.\nuse crate::event::Proc;"), Vec::<&str>::new());
 }

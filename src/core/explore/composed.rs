@@ -80,7 +80,7 @@ impl Composition<'_> {
         let mut seen: HashSet<State> = HashSet::new();
         let mut open: Vec<(State, usize)> = from.into_iter().map(|state| (state, 0)).collect();
         while let Some((state, depth)) = open.pop() {
-            promise(depth < 60, &format!("it does not settle: {state:?}"))?;
+            expect(depth < 60, || format!("it does not settle: {state:?}"))?;
             if !seen.insert(state.clone()) {
                 continue;
             }
@@ -107,10 +107,9 @@ impl Composition<'_> {
 
     fn ends_in_order(&self, (all, _): &State, id: ServiceId, order: &Input) -> Broken {
         let is_needed = self.graph.dependents(id).any(|other| all[other.0].stage != Stage::Ended);
-        promise(
-            *order != Input::Quit || !is_needed,
-            &format!("{id:?} is asked to end before a service that needs it: {all:?}"),
-        )
+        expect(*order != Input::Quit || !is_needed, || {
+            format!("{id:?} is asked to end before a service that needs it: {all:?}")
+        })
     }
 
     /// What must hold between two states in which nothing moves.

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::{Watcher, is_directory};
 use crate::config::{self, Backend};
-use crate::event::{Found, printable};
+use crate::event::printable;
 use crate::filter::Filter;
 use crate::watch::burst::Change;
 use crate::watch::clock::{Reading, changed_at, coarse_now, instant_of, queue_holds};
 use crate::watch::ignores::Ignores;
 use crate::watch::native::{Native, Outcome, Refused};
 use crate::watch::walk::{self, Companion, Counts, Listing, Look, Place, walk};
-use crate::watch::{mounts, tops};
+use crate::watch::{Found, mounts, tops};
 
 /// Interval at which directories are tried again that could not be listed.
 const LIST_AGAIN: Duration = Duration::from_secs(1);

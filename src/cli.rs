@@ -28,6 +28,7 @@ use crate::process::{Processes, guardian};
 use crate::project::cargo::launch;
 use crate::project::guess::testing;
 use crate::project::{Selection, go};
+use crate::recording;
 use crate::report::Report;
 use crate::report::console::Console;
 use crate::text::shown;
@@ -101,6 +102,13 @@ enum Word {
     /// Run a program that takes hotrun's sockets, from a script
     #[command(override_usage = "hotrun exec -- PROGRAM [ARGUMENT...]")]
     Exec,
+    /// Show what followed from each event of a recorded session
+    #[command(hide = true)]
+    Replay {
+        /// A recording, as made with `HOTRUN_RECORD=FILE hotrun`
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
     /// Print the JSON schema of hotrun.toml, for editors
     #[command(hide = true)]
     Schema,
@@ -373,6 +381,7 @@ fn perform() -> Result<u8> {
         Some(Word::Rollback) => roll_back(&cli, &words),
         Some(Word::Exec) => Ok(exec(&words)),
         Some(Word::Explain { paths }) => explain(&cli, &words, paths),
+        Some(Word::Replay { file }) => replay(file),
         Some(Word::Schema) => Ok(print_raw(&schema::text())),
         Some(Word::Completions { shell }) => Ok(print_raw(&generate::completions(*shell))),
         Some(Word::Man) => {
@@ -390,6 +399,18 @@ fn run(cli: &Cli, words: &Words) -> Result<u8> {
         options.choice = choose(&options)?;
     }
     block_on(engine::run(options, cli.common.talk()))
+}
+
+/// Prints what followed from each event of a recording.
+fn replay(file: &Path) -> Result<u8> {
+    let mut text = String::new();
+    recording::replay(file, |ms, event, effects| {
+        let _ = writeln!(text, "{ms:>8} ms  {event:?}");
+        for effect in effects {
+            let _ = writeln!(text, "{:13}{effect:?}", "");
+        }
+    })?;
+    Ok(print_raw(&text))
 }
 
 /// Runs the tests of the project as its program.

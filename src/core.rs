@@ -8,6 +8,8 @@
 //! passes orders on. An event is first handled by the services that it concerns. Then each service
 //! whose gates or orders have changed moves, until nothing moves any more.
 
+use serde::{Deserialize, Serialize};
+
 use crate::event::{Notice, Order, Policy, Proc};
 
 #[cfg_attr(not(test), expect(dead_code, reason = "a configuration has only one service as yet"))]
@@ -28,7 +30,7 @@ use supervisor::{Ending, News, Outline, Stage, Supervisor};
 pub(crate) const ABANDONED: u8 = 130;
 
 /// An input of the core.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Event {
     /// Something happened in one service.
     Service(ServiceId, Input),

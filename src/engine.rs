@@ -41,6 +41,7 @@ use crate::process::terminal::Terminal;
 use crate::process::{self, Freeing, Job, Printing, Processes};
 use crate::project::Kind;
 use crate::ready::Probe;
+use crate::recording::{self, Recorder};
 use crate::report::console::Console;
 use crate::report::{Facts, Purpose, Report};
 use crate::signal;
@@ -165,15 +166,14 @@ pub(crate) async fn run(options: Options, talk: Talk) -> Result<u8> {
     let swept = process::sweep(&options.directory, &spare).await;
     let mut listeners = Listeners::new(sender.inbox(Message::Listener));
     sockets::open_listeners(&mut listeners, &config).await?;
-    let artifacts =
-        Artifacts::new(&config.tmp_dir, &process::owner(), sender.inbox(Message::Artifact));
-    artifacts.sweep(process::is_alive);
+    let artifacts = artifacts::swept(&config, sender.inbox(Message::Artifact));
     let control = Server::start(&options.directory, sender.inbox(Message::Control));
     let watch = start_watch(&config, &sender)?;
     let base = config.watch.base.clone();
     let report = Report::new(talk.quiet, talk.color, &config.talk, base, console.clone());
     let mut engine = Engine {
         core: Core::of_one(config.policy()),
+        recorder: recorder(&config)?,
         filter: Rc::new(Filter::new(config.watch.clone())),
         config,
         next: None,
@@ -243,6 +243,11 @@ pub(crate) async fn run(options: Options, talk: Talk) -> Result<u8> {
     Ok(code)
 }
 
+fn recorder(config: &Config) -> Result<Option<Recorder>> {
+    let path = std::env::var_os(recording::VARIABLE).filter(|path| !path.is_empty());
+    path.map(|path| Recorder::begin(Path::new(&path), config.policy())).transpose()
+}
+
 fn start_watch(config: &Config, sender: &Sender) -> Result<Option<Watch>> {
     let inbox = sender.inbox(Message::Watch);
     (!config.once).then(|| Watch::start(config.watch.clone(), inbox)).transpose()
@@ -273,6 +278,7 @@ async fn until_interrupted(inbox: &mut UnboundedReceiver<Message>) {
 
 struct Engine {
     core: Core,
+    recorder: Option<Recorder>,
     config: Config,
     options: Options,
     /// The configuration that was read last; becomes `config` when the next build starts.
@@ -394,6 +400,10 @@ impl Engine {
 
     fn step(&mut self, event: Event) -> Option<u8> {
         tracing::debug!(?event);
+        if let Some(Err(error)) = self.recorder.as_ref().map(|recorder| recorder.record(&event)) {
+            self.report.say(&Notice::Warning(error.to_string()));
+            self.recorder = None;
+        }
         let gone = match event {
             Event::Service(_, Input::Gone(proc)) => Some(proc),
             Event::Service(..) | Event::Ordered(_) | Event::Interrupted => None,

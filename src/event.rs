@@ -12,7 +12,7 @@ use crate::text::visible;
 
 /// hotrun's own number for a process that it started. Unlike a pid it is never reused, so a late
 /// message cannot reach a successor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct Proc(pub u32);
 
 /// What a process was started for.
@@ -28,13 +28,13 @@ pub(crate) enum Role {
 }
 
 /// Why a build was started.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Cause {
     Start,
     /// Files were saved; their paths, in the order of their first change.
-    Save(Vec<PathBuf>),
+    Save(#[serde(with = "lossy_paths")] Vec<PathBuf>),
     /// Files that changed during a build, which may have written them itself.
-    Written(Vec<PathBuf>),
+    Written(#[serde(with = "lossy_paths")] Vec<PathBuf>),
     Config,
     /// The user requested a build, by a key or from another terminal.
     Order,
@@ -84,6 +84,37 @@ fn without_repeats(mut paths: Vec<PathBuf>, more: Vec<PathBuf>) -> Vec<PathBuf> 
     let known: HashSet<PathBuf> = paths.iter().cloned().collect();
     paths.extend(more.into_iter().filter(|path| !known.contains(path)));
     paths
+}
+
+/// Paths in a recording. What is not UTF-8 is replaced: a recording is for people.
+mod lossy_paths {
+    use std::path::PathBuf;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(paths: &[PathBuf], to: S) -> Result<S::Ok, S::Error> {
+        let names: Vec<_> = paths.iter().map(|path| path.to_string_lossy()).collect();
+        names.serialize(to)
+    }
+
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Vec<PathBuf>, D::Error> {
+        Vec::deserialize(from)
+    }
+}
+
+/// A signal by its name, as in `SIGTERM`: numbers differ between systems.
+pub(crate) mod signal_name {
+    use nix::sys::signal::Signal;
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    pub(crate) fn serialize<S: Serializer>(signal: &Signal, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(signal.as_str())
+    }
+
+    pub(crate) fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Signal, D::Error> {
+        String::deserialize(from)?.parse().map_err(de::Error::custom)
+    }
 }
 
 /// How a process exited.
@@ -160,20 +191,20 @@ pub(crate) fn printable(path: &Path) -> String {
 }
 
 /// What a user can request, by a key or from another terminal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Order {
     /// Restart the app from the current artifact.
     Restart,
     /// Start the last good artifact before the running one.
     Rollback,
     /// Send this signal to the app.
-    Signal(Signal),
+    Signal(#[serde(with = "signal_name")] Signal),
     /// Collect saves without acting on them, or act on the collected ones.
     PauseOrResume,
 }
 
 /// Whether the old app is stopped before the new one is started, or after the new one is ready.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Mode {
     /// Before: there are never two apps at once.
     Restart,
@@ -201,7 +232,7 @@ pub(crate) enum Refusal {
 }
 
 /// What follows when the app exits by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum OnExit {
     /// Wait for a save.
     Wait,
@@ -212,7 +243,7 @@ pub enum OnExit {
 }
 
 /// The part of the configuration that the core uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Policy {
     pub mode: Mode,
     /// What follows when the app exits by itself.
@@ -235,7 +266,7 @@ pub struct Policy {
 
 /// A deadline that the core asked for. It is named by the process that it follows, so that
 /// a late one can be recognised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Timer {
     /// `build.delay`, from the start of this build.
     Spacing(Proc),

@@ -87,6 +87,8 @@ mod diagnostics;
 pub mod config;
 // Detects the kind of project, and what follows from it.
 pub mod project;
+// Sessions as files: every event of the core.
+mod recording;
 // Decides what follows from each event. Pure.
 mod core;
 // The engine's inbox, as each source sees it.

@@ -75,7 +75,7 @@ pub(super) fn take_apart(
                 apart.own.push(word);
             }
             // clap checks the arguments of these.
-            Some("explain" | "schema" | "completions" | "man") => apart.own.push(word),
+            Some("explain" | "replay" | "schema" | "completions" | "man") => apart.own.push(word),
             _ => {
                 apart.args.push(word);
                 apart.args.extend(words);

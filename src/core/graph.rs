@@ -1,7 +1,9 @@
 //! Which services depend on which.
 
 /// A service's place in the configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub(crate) struct ServiceId(pub(crate) usize);
 
 impl ServiceId {

@@ -31,9 +31,11 @@ use std::collections::BTreeMap;
 use std::mem;
 
 use nix::sys::signal::Signal;
+use serde::{Deserialize, Serialize};
 
 use crate::event::{
     Cause, Ended, Mode, Next, Notice, OnExit, Policy, Proc, Refusal, Role, Source, Timer,
+    signal_name,
 };
 
 mod slot;
@@ -48,7 +50,7 @@ pub(crate) const MAX_DRAINING: usize = 3;
 const OVERTAKEN_NOTICE: u32 = 3;
 
 /// An input of a service.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Input {
     /// A file changed that causes a build.
     Saved(Cause),
@@ -93,7 +95,7 @@ pub(crate) enum Input {
     /// Start the last good artifact before the running one.
     Rollback,
     /// Send this signal to the app.
-    Signal(Signal),
+    Signal(#[serde(with = "signal_name")] Signal),
     /// Nothing happened in this service, but its gates may have changed.
     Look,
     /// End: run the `post_cmd`s, and stop all processes.

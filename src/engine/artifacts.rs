@@ -11,15 +11,25 @@ use std::rc::Rc;
 
 use super::message::FromEngine;
 use super::{Engine, Told};
-use crate::config::{Command, Program, absolute};
+use crate::artifact::{Artifacts, Copied};
+use crate::config::{Command, Config, Program, absolute};
 use crate::core::{Event, Input};
 use crate::event::{Ended, Notice, Proc, Refusal, WentBack};
 use crate::filter::Filter;
+use crate::inbox::Inbox;
+use crate::process;
 use crate::project::{self, Kind};
 use crate::report::time_of_day;
 
 /// The first bytes of an `ar` archive.
 const ARCHIVE: &[u8] = b"!<arch>\n";
+
+/// Opens the store of artifacts, without what hotruns that have exited left there.
+pub(super) fn swept(config: &Config, inbox: Inbox<Copied>) -> Artifacts {
+    let artifacts = Artifacts::new(&config.tmp_dir, &process::owner(), inbox);
+    artifacts.sweep(process::is_alive);
+    artifacts
+}
 
 impl Engine {
     /// Treats a build that reports success, but has not made the program, as failed. The old app

@@ -207,3 +207,39 @@ pub(crate) fn wait_for_state(pid: Pid, wanted: char) {
         stat(pid)[0] == wanted
     });
 }
+
+#[test]
+fn a_recording_replays_the_session() {
+    let project = Sandbox::new();
+    let mut command = project.command(&["-d", "--ready.after=100ms"]);
+    command.env("HOTRUN_RECORD", project.root().join("../recording"));
+    let mut hotrun = project.start_with(command);
+    hotrun.wait_for("ready");
+    project.save("source.txt", "two");
+    hotrun.wait_serving("two");
+    hotrun.signal(Signal::SIGTERM);
+    hotrun.wait_for("Exit(0)");
+    let output = hotrun.end();
+    let recording = project.root().join("../recording");
+    let (code, replayed, _) = project.run(&["replay", recording.to_str().unwrap()]);
+    assert_eq!(code, 0);
+    // The session logs each event and each effect.
+    let logged = |word: &str| output.matches(&format!(" {word}=")).count();
+    let effects = replayed.lines().filter(|line| line.starts_with("             ")).count();
+    let events = replayed.lines().count() - effects;
+    assert_eq!((events, effects), (logged("event"), logged("effect")), "{replayed}\n{output}");
+    assert!(effects > 10, "{replayed}");
+    assert!(replayed.trim_end().ends_with("Exit(0)"), "{replayed}");
+
+    let (code, _, stderr) = project.run(&["replay", "source.txt"]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("source.txt:1"), "{stderr}");
+}
+
+#[test]
+fn a_recording_that_cannot_be_written_is_an_error_at_the_start() {
+    let project = Sandbox::new().env("HOTRUN_RECORD", "/missing/recording");
+    let (code, _, stderr) = project.run(&["--once"]);
+    assert_eq!(code, 1, "{stderr}");
+    assert!(stderr.contains("cannot record to /missing/recording (HOTRUN_RECORD)"), "{stderr}");
+}

@@ -7,6 +7,36 @@
 //! Each [`Service`] is a machine of its own; a [`Supervisor`] above them sets their gates and
 //! passes orders on. An event is first handled by the services that it concerns. Then each service
 //! whose gates or orders have changed moves, until nothing moves any more.
+//!
+//! # What a service can be doing
+//!
+//! The exploration (`explore/`) has reached these combinations of what is being made (rows) and who
+//! serves (columns), and these changes in a single step. See [`supervisor::Making`] and
+//! [`supervisor::Serving`] for the words.
+//!
+//! <!-- the exploration -->
+//! |  | Down | Due | Starting | Ready | Replacing |
+//! | --- | --- | --- | --- | --- | --- |
+//! | Idle | yes | yes | yes | yes | yes |
+//! | Due | yes | yes | yes | yes | yes |
+//! | Running | yes | yes | yes | yes |  |
+//! | Installing | yes | yes | yes | yes | yes |
+//!
+//! | being made | next |
+//! | --- | --- |
+//! | Idle | Due, Running, Installing |
+//! | Due | Idle, Running, Installing |
+//! | Running | Idle, Due, Installing |
+//! | Installing | Idle, Due, Running |
+//!
+//! | serving | next |
+//! | --- | --- |
+//! | Down | Due, Starting |
+//! | Due | Starting |
+//! | Starting | Down, Due, Ready, Replacing |
+//! | Ready | Down, Due, Starting, Replacing |
+//! | Replacing | Starting, Ready |
+//! <!-- end -->
 
 use serde::{Deserialize, Serialize};
 

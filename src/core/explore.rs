@@ -19,6 +19,7 @@ use crate::event::{Cause, Ended, Mode, OnExit, Policy, Proc, Role, Source, Timer
 
 mod composed;
 mod faults;
+mod picture;
 mod scopes;
 mod walks;
 

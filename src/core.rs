@@ -25,7 +25,7 @@
 //! | being made | next |
 //! | --- | --- |
 //! | Idle | Due, Running, Installing |
-//! | Due | Idle, Running, Installing |
+//! | Due | Running, Installing |
 //! | Running | Idle, Due, Installing |
 //! | Installing | Idle, Due, Running |
 //!
@@ -50,8 +50,7 @@ pub(crate) mod supervisor;
 #[cfg(test)]
 mod explore;
 
-pub(crate) use graph::Graph;
-use graph::ServiceId;
+pub(crate) use graph::{Graph, ServiceId};
 use service::Service;
 pub(crate) use service::{Effect as ServiceEffect, Input};
 use supervisor::{Ending, News, Outline, Stage, Supervisor};
@@ -96,7 +95,7 @@ pub(crate) struct Core {
     code: u8,
 }
 
-/// What the core is at present.
+/// A summary of the core.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Snapshot {
     pub(crate) services: Vec<ServiceSnapshot>,
@@ -109,7 +108,7 @@ impl Snapshot {
     }
 }
 
-/// What a service is at present.
+/// A summary of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ServiceSnapshot {
     pub(crate) outline: Outline,
@@ -211,7 +210,7 @@ impl Turn {
         }
     }
 
-    /// Moves one service. Returns whether anything came of it.
+    /// Moves one service. Returns whether it changed or produced effects.
     fn step(&mut self, id: ServiceId, input: &Input) -> bool {
         let gates = self.core.supervisor.gates(&self.core.outlines(), id);
         let before = self.core.services[id.0].clone();
@@ -236,7 +235,8 @@ impl Turn {
         while self.core.supervisor.services().any(|service| self.follow(service)) {}
     }
 
-    /// Lets a service follow an order, or see its gates. Returns whether anything came of it.
+    /// Lets a service follow an order, or see its gates. Returns whether it changed or produced
+    /// effects.
     fn follow(&mut self, service: ServiceId) -> bool {
         let order = self.core.supervisor.order(&self.core.outlines(), service);
         let has_moved = order.is_some_and(|order| self.step(service, &order));

@@ -244,8 +244,7 @@ pub(crate) async fn run(options: Options, talk: Talk) -> Result<u8> {
 }
 
 fn recorder(config: &Config) -> Result<Option<Recorder>> {
-    let path = std::env::var_os(recording::VARIABLE).filter(|path| !path.is_empty());
-    path.map(|path| Recorder::begin(Path::new(&path), config.policy())).transpose()
+    recording::file().map(|path| Recorder::begin(&path, config.policy())).transpose()
 }
 
 fn start_watch(config: &Config, sender: &Sender) -> Result<Option<Watch>> {

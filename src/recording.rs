@@ -3,19 +3,27 @@
 //!
 //! The first line holds the version and the policy, each further line an event and its time.
 
+use std::env;
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::{Core, Effect, Event};
+use crate::core::{Core, Effect, Event, ServiceId};
 use crate::error::{Error, Result};
 use crate::event::Policy;
 
 /// The variable that names the file to record to.
 pub(crate) const VARIABLE: &str = "HOTRUN_RECORD";
+
+/// The file to record to, if one is named.
+pub(crate) fn file() -> Option<PathBuf> {
+    let path = env::var_os(VARIABLE).filter(|path| !path.is_empty())?;
+    path::absolute(path).ok()
+}
 
 #[derive(Serialize, Deserialize)]
 struct Head {
@@ -80,26 +88,31 @@ fn not_recorded(path: &Path, error: std::io::Error) -> Error {
 ///
 /// # Errors
 ///
-/// The file cannot be read, or is no recording of this version. A last line that was cut off is
-/// none.
+/// The file cannot be read, or is no recording of this version. An incomplete last line is ignored.
 pub(crate) fn replay(path: &Path, mut each: impl FnMut(u64, &Event, &[Effect])) -> Result<()> {
     let failed = |error| Error::failed(format!("cannot read {}", path.display()), error);
-    let wrong = |number: usize, error: &serde_json::Error| {
+    let wrong = |number: usize, error: &dyn Display| {
         let place = format!("{}:{number}", path.display());
         let version = env!("CARGO_PKG_VERSION");
         Error::usage(place, format!("this is no recording of hotrun {version}: {error}"))
     };
-    let mut lines = BufReader::new(File::open(path).map_err(failed)?).lines().enumerate();
+    let mut lines =
+        BufReader::new(File::open(path).map_err(failed)?).lines().enumerate().peekable();
     let (_, head) = lines.next().unwrap_or((0, Ok(String::new())));
     let head: Head =
         serde_json::from_str(&head.map_err(failed)?).map_err(|error| wrong(1, &error))?;
     let mut core = Core::of_one(head.policy);
-    for (index, line) in lines {
+    while let Some((index, line)) = lines.next() {
         let Line { ms, event } = match serde_json::from_str(&line.map_err(failed)?) {
             Ok(line) => line,
-            Err(error) if error.is_eof() => break,
+            Err(error) if error.is_eof() && lines.peek().is_none() => break,
             Err(error) => return Err(wrong(index + 1, &error)),
         };
+        if let Event::Service(service, _) = event
+            && service != ServiceId::ONLY
+        {
+            return Err(wrong(index + 1, &"there is only one service"));
+        }
         let (next, effects) = core.step(event.clone());
         core = next;
         each(ms, &event, &effects);

@@ -21,6 +21,7 @@ use crate::project::cargo::{Launch, Variables};
 use crate::project::guess::search;
 use crate::project::guess::syntax::{self, Check};
 use crate::project::{self, Ask, Kind, Makes, Plan, Question, Selection};
+use crate::recording;
 
 pub(super) const GRACE: Duration = Duration::from_secs(5);
 const RESTART_GRACE_OF_AIR: Duration = Duration::from_secs(1);
@@ -115,6 +116,7 @@ impl<'a> Resolver<'a> {
         let mut watch = self.watch(&root, &tmp_dir, &kind, plan.as_ref(), makes)?;
         watch.always.extend(env.files.iter().cloned());
         watch.never.extend(log.iter().map(|log| log.path.clone()));
+        watch.never.extend(recording::file());
         let talk = self.talk()?;
         let ports = self.ports(&run)?;
         let listen = self.listen()?;

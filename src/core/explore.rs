@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use nix::sys::signal::Signal;
 
 use super::service::{
-    App, Ask, Effect, Gate, Gates, Hold, Input, Life, MAX_DRAINING, Owed, Phase, Service, Slot,
+    App, Effect, Gate, Gates, Hold, Input, Life, MAX_DRAINING, Origin, Owed, Phase, Service, Slot,
     Work,
 };
 use super::supervisor::{News, Outline};
@@ -34,6 +34,8 @@ struct Scope {
     follow_ups: bool,
     /// Files of rules, and files that only the app reads, are saved too.
     rules: bool,
+    /// What was built may be deleted.
+    unbuilt: bool,
     /// There may be good artifacts to go back to, and a user may want that.
     rollbacks: bool,
     /// States with more living processes are not explored further.
@@ -99,6 +101,8 @@ struct World {
     may_go_back: bool,
     /// That was done, and nothing newer was built.
     went_back: bool,
+    /// The spacing after a build that was not cancelled is not over.
+    is_spaced: bool,
 }
 
 impl World {
@@ -218,11 +222,14 @@ fn unproven(service: &Service, proc: Proc) -> bool {
 
 /// Whether something waits for a gate, for its time, or for the start of an app. A step in which
 /// that begins may take an app down.
-fn may_begin(service: &Service) -> bool {
+fn may_begin(service: &Service, gates: Gates) -> bool {
+    let may_build = gates.build == Gate::Open;
     match regions(service) {
-        Some((Work::Installing(_), _)) => true,
+        Some((Work::Installing(_), _)) => {
+            gates.start == Gate::Open || may_build || !service.policy.runs
+        }
         Some((Work::Due(owed), _)) => {
-            owed.restart || !service.pending.unwrap_or(service.policy).builds
+            may_build && (owed.restart || !service.pending.unwrap_or(service.policy).builds)
         }
         _ => false,
     }
@@ -230,7 +237,7 @@ fn may_begin(service: &Service) -> bool {
 
 fn is_held(service: &Service) -> bool {
     let owed = owed(service);
-    [owed.rules, owed.build].into_iter().flatten().any(|wish| wish.ask == Ask::Held)
+    [owed.rules, owed.build].into_iter().flatten().any(|request| request.origin == Origin::HeldSave)
 }
 
 /// Whether nothing runs that would read a source by itself, and nothing that will is under way.
@@ -280,7 +287,12 @@ fn happen(world: &mut World, service: &Service, input: &Input, gates: Gates) {
         Input::Ruled(_) | Input::RuledByBuild(_) if !is_ending(service) => world.rules_due = true,
         Input::Revival(_) if revives(service) => world.newer_source(),
         Input::ReadByApp(_) if !is_ending(service) => world.restart_due = true,
-        Input::Unbuilt => world.restart_due = false,
+        Input::Unbuilt => {
+            world.restart_due = false;
+            // What was built in its place is gone.
+            let is_late = world.apps().any(|one| one.late && !one.dismissed);
+            world.may_go_back |= is_late;
+        }
         Input::Exited(proc, ended) => {
             let one = world.living.get_mut(proc).expect("only the living exit");
             one.exited = true;
@@ -313,6 +325,9 @@ fn happen(world: &mut World, service: &Service, input: &Input, gates: Gates) {
         }
         Input::Gone(proc) => {
             world.living.remove(proc);
+        }
+        Input::Due(Timer::Spacing(build)) => {
+            world.is_spaced &= service.spacing != Some(*build);
         }
         Input::Unready(proc) => {
             let has_other = half_started(service) == Some(*proc);
@@ -350,7 +365,7 @@ fn happen(world: &mut World, service: &Service, input: &Input, gates: Gates) {
         | Input::Proven(_)
         | Input::Fallback(_)
         | Input::Overdue(_)
-        | Input::Due(_)
+        | Input::Due(Timer::Backoff(_))
         | Input::Restart
         | Input::Signal(_)
         | Input::Look
@@ -371,6 +386,7 @@ struct Before<'a> {
 fn perform(world: &mut World, before: Before, after: &Service, effects: &[Effect]) -> Broken {
     let gates = before.gates;
     let may_build = gates.build == Gate::Open;
+    let mut spawned = Vec::new();
     for effect in effects {
         match effect {
             Effect::SpawnRules(proc, _) => {
@@ -382,6 +398,11 @@ fn perform(world: &mut World, before: Before, after: &Service, effects: &[Effect
             Effect::SpawnBuild(proc, _) => {
                 promise(may_build, "gates: a build starts while the gate is closed")?;
                 promise(!world.is_building(), "P3: never two builds at once")?;
+                let starts_app = matches!(slot(before.service), Some(Slot::StartDue { .. }));
+                promise(
+                    !world.is_spaced || starts_app,
+                    "a build starts before its spacing is over",
+                )?;
                 if std::mem::take(&mut world.follow_up) {
                     world.newer_source();
                 }
@@ -393,6 +414,7 @@ fn perform(world: &mut World, before: Before, after: &Service, effects: &[Effect
                     "gates: an app starts while the gate is closed",
                 )?;
                 spawn_app(world, before, after, *proc, *source)?;
+                spawned.push(*proc);
             }
             Effect::SpawnHook(proc, _) => world.spawn(*proc, Role::Hook, true),
             Effect::Dismiss(proc) => {
@@ -412,6 +434,9 @@ fn perform(world: &mut World, before: Before, after: &Service, effects: &[Effect
                 one.cut_short = !one.exited;
                 one.dismissed = true;
                 one.ready = false;
+                // Spacing applies only to builds that were not cancelled.
+                world.is_spaced &= !(one.role == Role::Build && one.cut_short);
+                promise(!spawned.contains(proc), "nothing is started and stopped in one step")?;
             }
             Effect::Kill(proc) => {
                 let one = world.living.get_mut(proc).ok_or("a signal to a dead process")?;
@@ -437,7 +462,8 @@ fn perform(world: &mut World, before: Before, after: &Service, effects: &[Effect
                 world.may_go_back = false;
                 world.went_back = true;
             }
-            Effect::TakeUp | Effect::Arm(_) | Effect::Say(_) => {}
+            Effect::Arm(Timer::Spacing(_)) => world.is_spaced = true,
+            Effect::TakeUp | Effect::Arm(Timer::Backoff(_)) | Effect::Say(_) => {}
         }
     }
     Ok(())
@@ -451,6 +477,7 @@ fn spawn_app(
     source: Source,
 ) -> Broken {
     let is_kept = source == Source::Kept;
+    promise(after.policy.runs, "no app is started where there is none")?;
     if after.policy.mode == Mode::Restart {
         promise(world.apps().count() == 0, "P3: never two apps at once")?;
     }
@@ -492,7 +519,21 @@ fn may_take_down(before: Before, app: Living, serving: usize, proc: Proc) -> boo
     let is_half_started = half_started(service) == Some(proc);
     let is_due = matches!(regions(service), Some((Work::Due(_), _)));
     let replaces_half_started = (is_due || is_held(service)) && gates.build == Gate::Open;
-    if may_begin(service) || (is_half_started && replaces_half_started) {
+    let is_app_wanted = policy.runs && service.policy.runs && !service.policy.once;
+    if is_current && is_app_wanted && gates.start != Gate::Open {
+        // What may not start replaces nothing.
+        return match input {
+            Input::Quit | Input::Kill => true,
+            Input::Ready(new) | Input::Running(new) => *new != proc,
+            Input::Exited(ended_proc, ended) => {
+                let fails = building(service) == Some(*ended_proc) && !ended.succeeded();
+                (fails && service.policy.stop_on_error)
+                    || matches!(service.phase, Phase::Closing { .. })
+            }
+            _ => false,
+        };
+    }
+    if may_begin(service, gates) || (is_half_started && replaces_half_started) {
         return true;
     }
     match input {
@@ -570,8 +611,7 @@ fn consistent(service: &Service, world: &World) -> Broken {
     )?;
     promise(
         service.policy.mode == Mode::Handover
-            || world.apps().filter(|one| !one.dismissed).count() <= 1
-            || service.pending.is_some(),
+            || world.apps().filter(|one| !one.dismissed).count() <= 1,
         "P3: one app in restart mode",
     )?;
     promise(
@@ -598,10 +638,13 @@ fn inputs(scope: &Scope, service: &Service, world: &World) -> Vec<Input> {
     if scope.gates.len() > 1 {
         inputs.push(Input::Look);
     }
+    if scope.unbuilt {
+        inputs.push(Input::Unbuilt);
+    }
     if scope.rules {
         inputs.push(Input::Signal(Signal::SIGUSR1));
         inputs.extend([Input::Ruled(none()), Input::RuledByBuild(none())]);
-        inputs.extend([Input::ReadByApp(none()), Input::Revival(none()), Input::Unbuilt]);
+        inputs.extend([Input::ReadByApp(none()), Input::Revival(none())]);
     }
     if scope.rollbacks {
         inputs.push(Input::Rollback);
@@ -740,7 +783,11 @@ fn transition_and_news(
         let is_dismissed = world.living.get(&new).is_none_or(|one| one.dismissed);
         promise(is_dismissed, "an app that is not ready in time is dismissed").map_err(context)?;
     }
+    exits_with_its_app(service, input, &after, gates).map_err(context)?;
     let news = News::of(service, input, &after, &effects);
+    let is_ready = matches!(input, Input::Ready(_) | Input::Running(_));
+    promise(!news.serves || is_ready, "an app serves anew only when it is ready")
+        .map_err(context)?;
     Ok(((after, world), news))
 }
 
@@ -787,6 +834,32 @@ impl Act {
 
 /// What a supervisor can see of a transition.
 type Move = (Outline, Act, Gates, Outline, News);
+
+/// With `on_exit = "quit"`, a service in which nothing else is going on ends with its app, and with
+/// its exit code.
+fn exits_with_its_app(service: &Service, input: &Input, after: &Service, gates: Gates) -> Broken {
+    let (Some((Work::Idle, Slot::Single(app))), Input::Exited(proc, ended)) =
+        (regions(service), input)
+    else {
+        return Ok(());
+    };
+    let goes_back = unproven(service, *proc)
+        && !ended.succeeded()
+        && service.policy.rollback
+        && service.artifacts.older;
+    let quits = service.policy.on_exit == OnExit::Quit && gates == Gates::OPEN;
+    if app.proc != *proc || goes_back || !quits {
+        return Ok(());
+    }
+    let code = match after.phase {
+        Phase::Closing { code, .. } | Phase::Quitting { code } => Some(code),
+        Phase::Live { .. } | Phase::Ended => None,
+    };
+    promise(
+        code == Some(ended.exit_code()),
+        "with on_exit = quit, a service ends with its app and its exit code",
+    )
+}
 
 struct Explored {
     states: usize,
@@ -867,7 +940,38 @@ fn liveness(step: Step, scope: &Scope, pair: &Pair) -> Broken {
     if scope.rules {
         runs_rules_and_restarts(step, pair)?;
     }
-    restarts_what_exits(step, pair)
+    restarts_what_exits(step, pair)?;
+    obeys(step, scope, pair)
+}
+
+/// Orders to an app that serves alone: another follows a restart, an older one a rollback, and a
+/// signal arrives when the app is ready.
+fn obeys(step: Step, scope: &Scope, pair: &Pair) -> Broken {
+    let (service, _) = pair;
+    let Some((Work::Idle, Slot::Single(app))) = regions(service) else { return Ok(()) };
+    let serves_another = |order: Input, is_kept: bool| -> Broken {
+        let (after, world) = come_to_rest(step, &transition(step, pair, &order, Gates::OPEN)?)?;
+        let is_another = |(proc, one): (&Proc, &Living)| {
+            one.ready && (one.kept || !is_kept) && (*proc != app.proc)
+        };
+        let serves = world.living.iter().any(is_another);
+        expect(serves, || format!("{order:?} is not obeyed from {service:?}; ends in {after:?}"))
+    };
+    let has_built = service.artifacts.built || !service.policy.builds;
+    if has_built && service.policy.runs && service.pending.is_none() {
+        serves_another(Input::Restart, false)?;
+    }
+    if scope.rollbacks && service.artifacts.older && service.policy.runs {
+        serves_another(Input::Rollback, true)?;
+    }
+    if scope.rules && app.life != Life::Ready {
+        let signal = Input::Signal(Signal::SIGUSR1);
+        let (signalled, _) = step(service.clone(), signal, Gates::OPEN);
+        let (_, effects) = step(signalled, Input::Ready(app.proc), Gates::OPEN);
+        let is_sent = effects.contains(&Effect::Signal(app.proc, Signal::SIGUSR1));
+        promise(is_sent, "a signal arrives when the app is ready")?;
+    }
+    Ok(())
 }
 
 /// Ctrl-C, and children that exit when asked (or only when killed), lead to the end.
@@ -1040,7 +1144,7 @@ fn serves_the_newest_that_builds(step: Step, pair: &Pair) -> Broken {
     expect(good, || format!("P1: an older app than the last built serves {}", from()))
 }
 
-/// Where there is something good to go back to, a failed start leaves no one without an app, also
+/// Where there is something good to go back to, a failed start is followed by another app, also
 /// while a build runs that then fails. Should what was gone back to fail too, nothing follows.
 fn goes_back_when_a_start_fails(step: Step, pair: &Pair) -> Broken {
     let (service, _) = pair;

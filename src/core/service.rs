@@ -1,15 +1,15 @@
 //! One service: decides what follows from each input. [`Service::step`] takes one input and returns
 //! the next state and the effects that lead there.
 //!
-//! While it lives, a service has two regions that move beside each other: its [`Work`], what is
-//! being made, and its [`Slot`], who serves. What is to follow is kept in the work that it waits
-//! for ([`Owed`]), and what is known about an app in that app ([`App`]), so neither can outlive its
-//! reason.
+//! While it lives, a service has two independent parts: its [`Work`], what is being made, and its
+//! [`Slot`], which app serves. What is to follow is kept in the work that it waits for ([`Owed`]),
+//! and what is known about an app in that app ([`App`]), so neither can outlive its reason.
 //!
 //! Whether builds and starts may begin is decided elsewhere and comes with each input as [`Gates`].
-//! What is due behind a closed gate waits and overtakes nothing.
+//! What is due behind a closed gate waits, and cancels no running build.
 //!
-//! Invariants, each asserted on every reachable transition (`explore/`):
+//! Invariants, each checked by the exploration (`explore.rs`): on every transition, or as what every
+//! state leads to.
 //!
 //! - A build starts only when no other build and no rule is running; a cancelled build is gone
 //!   before its successor starts.
@@ -23,7 +23,8 @@
 //!   each.
 //! - With `on_exit = "restart"`, an app that exits is followed by another, whatever is built
 //!   meanwhile and whether or not that succeeds.
-//! - No build, rule or app is started while its gate is closed.
+//! - No build, rule or app is started while its gate is closed, and no app that serves is stopped
+//!   for one that may not start.
 //! - The state contains every living process exactly once. A service does not end while one is
 //!   left. No process is asked to exit twice.
 
@@ -42,7 +43,7 @@ mod slot;
 mod work;
 
 pub(crate) use slot::{App, Life, Slot};
-pub(crate) use work::{Ask, Owed, Wish, Work};
+pub(crate) use work::{Origin, Owed, Request, Work};
 
 /// Maximum number of apps that drain at once. Above it, the oldest is killed.
 pub(crate) const MAX_DRAINING: usize = 3;
@@ -121,7 +122,7 @@ pub(crate) enum Effect {
     GoBack,
     /// Run the `post_cmd` of this index.
     SpawnHook(Proc, usize),
-    /// Ask the process to exit, and report `Overdue` after its grace period.
+    /// Origin the process to exit, and report `Overdue` after its grace period.
     Dismiss(Proc),
     /// Kill all processes that are left of this one.
     Kill(Proc),
@@ -310,50 +311,50 @@ impl Turn {
     fn take(&mut self, phase: Phase, input: Input) -> Phase {
         match input {
             Input::Saved(cause) => {
-                self.live(phase, |turn, work, slot| turn.saved(work, slot, cause))
+                self.if_live(phase, |turn, work, slot| turn.saved(work, slot, cause))
             }
             Input::FollowUp(cause) => {
-                self.live(phase, |turn, work, slot| turn.written_by_build(work, slot, cause))
+                self.if_live(phase, |turn, work, slot| turn.written_by_build(work, slot, cause))
             }
             Input::Ruled(cause) => {
-                self.live(phase, |turn, work, slot| turn.ruled(work, slot, cause))
+                self.if_live(phase, |turn, work, slot| turn.ruled(work, slot, cause))
             }
             Input::RuledByBuild(cause) => {
-                self.live(phase, |turn, work, slot| turn.ruled_by_build(work, slot, cause))
+                self.if_live(phase, |turn, work, slot| turn.ruled_by_build(work, slot, cause))
             }
             Input::ReadByApp(cause) => {
-                self.live(phase, |turn, work, slot| turn.read_by_app(work, slot, &cause))
+                self.if_live(phase, |turn, work, slot| turn.read_by_app(work, slot, &cause))
             }
             Input::Revival(cause) => {
-                self.live(phase, |turn, work, slot| turn.revived(work, slot, cause))
+                self.if_live(phase, |turn, work, slot| turn.revived(work, slot, cause))
             }
-            Input::Reconfigured(policy) => self.live(phase, |turn, work, slot| {
+            Input::Reconfigured(policy) => self.if_live(phase, |turn, work, slot| {
                 turn.service.pending = Some(policy);
                 turn.saved(work, slot, Cause::Config)
             }),
-            Input::Restart => self.live(phase, Turn::restart),
+            Input::Restart => self.if_live(phase, Turn::restart),
             Input::Rollback => self.roll_back(phase),
             Input::Signal(signal) => self.signal(phase, signal),
             Input::Exited(proc, _) if self.service.leaving.contains_key(&proc) => phase,
             Input::Exited(proc, ended) => self.exited(phase, proc, ended),
             Input::BuiltSame { build, app } => {
-                self.live(phase, |turn, work, slot| turn.built_same(work, slot, build, app))
+                self.if_live(phase, |turn, work, slot| turn.built_same(work, slot, build, app))
             }
             Input::Gone(proc) => self.gone(phase, proc),
             Input::Overdue(proc) => self.overdue(phase, proc),
-            Input::Ready(proc) => self.live(phase, |turn, work, slot| Phase::Live {
+            Input::Ready(proc) => self.if_live(phase, |turn, work, slot| Phase::Live {
                 work,
                 slot: turn.ready(slot, proc, Notice::Ready(proc)),
             }),
-            Input::Running(proc) => self.live(phase, |turn, work, slot| Phase::Live {
+            Input::Running(proc) => self.if_live(phase, |turn, work, slot| Phase::Live {
                 work,
                 slot: turn.ready(slot, proc, Notice::Running(proc)),
             }),
             Input::Unready(proc) => {
-                self.live(phase, |turn, work, slot| turn.unready(work, slot, proc))
+                self.if_live(phase, |turn, work, slot| turn.unready(work, slot, proc))
             }
             Input::Proven(proc) => {
-                self.live(phase, |_, work, slot| Phase::Live { work, slot: slot.proven(proc) })
+                self.if_live(phase, |_, work, slot| Phase::Live { work, slot: slot.proven(proc) })
             }
             Input::Due(timer) => self.due(phase, timer),
             Input::Fallback(is_there) => {
@@ -365,7 +366,7 @@ impl Turn {
                 phase
             }
             Input::Look => phase,
-            Input::Quit => self.live(phase, |turn, work, slot| {
+            Input::Quit => self.if_live(phase, |turn, work, slot| {
                 let app = turn.stop_work(&work, slot);
                 turn.close(app, 0)
             }),
@@ -374,7 +375,11 @@ impl Turn {
     }
 
     /// Handles an input that means nothing to a service that is ending.
-    fn live(&mut self, phase: Phase, handle: impl FnOnce(&mut Self, Work, Slot) -> Phase) -> Phase {
+    fn if_live(
+        &mut self,
+        phase: Phase,
+        handle: impl FnOnce(&mut Self, Work, Slot) -> Phase,
+    ) -> Phase {
         match phase {
             Phase::Live { work, slot } => handle(self, work, slot),
             Phase::Closing { .. } | Phase::Quitting { .. } | Phase::Ended => phase,
@@ -388,23 +393,23 @@ impl Turn {
             if cause == Cause::Order && hold == Hold::Paused {
                 self.say(Notice::Paused);
             }
-            let wish = Wish { ask: Ask::Held, cause };
-            return Phase::Live { work: work.owing(|owed| owed.build(wish)), slot };
+            let request = Request { origin: Origin::HeldSave, cause };
+            return Phase::Live { work: work.owing(|owed| owed.build(request)), slot };
         }
         self.say(Notice::Changed(cause.clone()));
-        let wish = Wish { ask: Ask::Save, cause };
-        let work = self.accept(work, |owed| owed.build(wish));
+        let request = Request { origin: Origin::Save, cause };
+        let work = self.accept(work, |owed| owed.build(request));
         self.without_the_half_started(work, slot)
     }
 
     fn ruled(&mut self, work: Work, slot: Slot, cause: Cause) -> Phase {
         if !self.gates.may_build() {
-            let wish = Wish { ask: Ask::Held, cause };
-            return Phase::Live { work: work.owing(|owed| owed.rules(wish)), slot };
+            let request = Request { origin: Origin::HeldSave, cause };
+            return Phase::Live { work: work.owing(|owed| owed.rules(request)), slot };
         }
         self.say(Notice::Changed(cause.clone()));
-        let wish = Wish { ask: Ask::Save, cause };
-        let work = self.accept(work, |owed| owed.rules(wish));
+        let request = Request { origin: Origin::Save, cause };
+        let work = self.accept(work, |owed| owed.rules(request));
         self.without_the_half_started(work, slot)
     }
 
@@ -419,9 +424,10 @@ impl Turn {
                 }
                 // Spacing applies only to builds that were not cancelled.
                 self.service.spacing = None;
-                let mut owed = Owed { build: Some(Wish { ask: Ask::Save, cause }), ..later };
-                if let Some(wish) = later.build {
-                    owed.build(wish);
+                let mut owed =
+                    Owed { build: Some(Request { origin: Origin::Save, cause }), ..later };
+                if let Some(request) = later.build {
+                    owed.build(request);
                 }
                 owe(&mut owed);
                 Work::Cancelling { build, owed }
@@ -453,16 +459,16 @@ impl Turn {
         if !has_follow_ups(&work, slot) {
             return self.saved(work, slot, cause);
         }
-        let wish = Wish { ask: Ask::FollowUp, cause };
-        Phase::Live { work: work.owing(|owed| owed.build(wish)), slot }
+        let request = Request { origin: Origin::Build, cause };
+        Phase::Live { work: work.owing(|owed| owed.build(request)), slot }
     }
 
     fn ruled_by_build(&mut self, work: Work, slot: Slot, cause: Cause) -> Phase {
         if !has_follow_ups(&work, slot) {
             return self.ruled(work, slot, cause);
         }
-        let wish = Wish { ask: Ask::FollowUp, cause };
-        Phase::Live { work: work.owing(|owed| owed.rules(wish)), slot }
+        let request = Request { origin: Origin::Build, cause };
+        Phase::Live { work: work.owing(|owed| owed.rules(request)), slot }
     }
 
     fn read_by_app(&mut self, work: Work, slot: Slot, cause: &Cause) -> Phase {
@@ -471,7 +477,7 @@ impl Turn {
             self.service.artifacts.next = Source::Built;
             self.say(Notice::NewestAgain);
         }
-        if !self.gates.may_build() {
+        if !self.gates.may_build() && !matches!(work, Work::Installing(_)) {
             return Phase::Live { work: work.owing(|owed| owed.restart = true), slot };
         }
         self.say(Notice::Changed(cause.clone()));
@@ -540,6 +546,9 @@ impl Turn {
             (work, Slot::StartDue { backoff: None })
                 if self.is_at_rest(work, slot) && !self.has_something_to_run() =>
             {
+                if self.service.policy.runs {
+                    self.say(Notice::NothingBuilt);
+                }
                 Some(Phase::Live { work: work.clone(), slot: Slot::EMPTY })
             }
             (work, Slot::StartDue { backoff: None })
@@ -558,7 +567,7 @@ impl Turn {
 
     /// Accepts what was saved while the gate was closed, now that it is open.
     fn take_held(&mut self, work: &Work, slot: Slot) -> Option<Phase> {
-        let is_held = |wish: &mut Wish| wish.ask == Ask::Held;
+        let is_held = |request: &mut Request| request.origin == Origin::HeldSave;
         let mut work = work.clone();
         if let Some(held) = work.owed_mut().and_then(|owed| owed.rules.take_if(is_held)) {
             return Some(self.ruled(work, slot, held.cause));
@@ -567,7 +576,7 @@ impl Turn {
         Some(self.saved(work, slot, held.cause))
     }
 
-    /// Whether this begins as soon as the spacing is over.
+    /// Whether this may begin, apart from the spacing.
     fn begins(&self, owed: &Owed, slot: Slot) -> bool {
         let is_wanted = owed.is_urgent() || owed.restart || !slot.waits_for_start();
         self.gates.may_build() && is_wanted
@@ -577,12 +586,12 @@ impl Turn {
     fn is_time(&self, owed: &Owed, slot: Slot) -> bool {
         let policy = self.service.pending.unwrap_or(self.service.policy);
         let is_build = owed.rules.is_none() && owed.build.is_some() && policy.builds;
-        // Where nothing serves, the build starts without spacing.
+        // An app that is about to start is not delayed by the spacing.
         let is_spaced = self.service.spacing.is_some() && slot != Slot::START_DUE;
         !(is_build && is_spaced)
     }
 
-    /// Whether nothing is being made, nor will be before something happens.
+    /// Whether no rule, build or restart is in progress, or can begin before the next input.
     fn is_at_rest(&self, work: &Work, slot: Slot) -> bool {
         match work {
             Work::Idle => true,
@@ -594,7 +603,8 @@ impl Turn {
         }
     }
 
-    /// Begins what is due: the rules, else the build, else a restart.
+    /// Begins what is due: rules, then the build, then a restart. A restart precedes work that only
+    /// a build asked for, if that waits for the start of an app.
     fn begin(&mut self, mut owed: Owed, slot: Slot) -> Phase {
         let is_restart = owed.rules.is_none() && owed.build.is_none();
         if owed.restart && (is_restart || (!owed.is_urgent() && slot.waits_for_start())) {
@@ -608,14 +618,14 @@ impl Turn {
             owed.restart = true;
             return Phase::Live { work: Work::Due(owed), slot: Slot::Single(old) };
         }
-        let work = if let Some(wish) = owed.rules.take() {
-            self.announce(&wish);
+        let work = if let Some(request) = owed.rules.take() {
+            self.announce(&request);
             let rules = self.number();
-            self.effects.push(Effect::SpawnRules(rules, wish.cause));
+            self.effects.push(Effect::SpawnRules(rules, request.cause));
             Work::RunningRules { rules, owed }
-        } else if let Some(wish) = owed.build.take() {
-            self.announce(&wish);
-            self.build(wish.cause, owed)
+        } else if let Some(request) = owed.build.take() {
+            self.announce(&request);
+            self.build(request.cause, owed)
         } else {
             owed.into_work()
         };
@@ -623,9 +633,9 @@ impl Turn {
     }
 
     /// Reports what begins now if that was not reported when it was saved.
-    fn announce(&mut self, wish: &Wish) {
-        if wish.ask == Ask::FollowUp {
-            self.say(Notice::Changed(wish.cause.clone()));
+    fn announce(&mut self, request: &Request) {
+        if request.origin == Origin::Build {
+            self.say(Notice::Changed(request.cause.clone()));
         }
     }
 
@@ -697,6 +707,10 @@ impl Turn {
     }
 
     fn restart(&mut self, work: Work, slot: Slot) -> Phase {
+        // What is to be installed is a restart already.
+        if matches!(work, Work::Installing(_)) {
+            return Phase::Live { work, slot };
+        }
         // One that is about to start, or what is in progress, ends with a new app; if it fails, the
         // old one is started again.
         if !self.is_at_rest(&work, slot) {
@@ -723,7 +737,8 @@ impl Turn {
     }
 
     fn can_go_back(&self) -> bool {
-        self.service.policy.rollback && self.service.artifacts.older
+        let policy = self.service.policy;
+        policy.rollback && policy.runs && self.service.artifacts.older
     }
 
     /// Follows a failed start with the last good artifact, or with the one that was asked for.
@@ -763,7 +778,7 @@ impl Turn {
             Slot::Handover { old, new } => {
                 self.dismiss(new.proc, Role::App);
                 self.say(Notice::Kept(old.proc));
-                Phase::Live { work, slot: Slot::Single(old) }
+                Phase::Live { work: work.without_install(), slot: Slot::Single(old) }
             }
             Slot::Empty { .. } | Slot::StartDue { .. } | Slot::Single(_)
                 if !self.service.artifacts.older =>
@@ -996,7 +1011,11 @@ impl Turn {
         let is_alone = self.is_at_rest(&work, slot);
         let is_followed = match &work {
             Work::RunningRules { owed, .. } => {
-                owed.build.as_ref().is_some_and(|wish| wish.ask != Ask::Held)
+                owed.build.as_ref().is_some_and(|request| request.origin != Origin::HeldSave)
+            }
+            // A build that only verifies what a build wrote keeps hotrun from no exit.
+            Work::Due(owed) if self.service.policy.on_exit == OnExit::Quit => {
+                !is_alone && (owed.is_urgent() || owed.restart)
             }
             Work::Idle
             | Work::Due(_)
@@ -1077,7 +1096,7 @@ impl Turn {
                 self.service.spacing.take_if(|spacing| *spacing == build);
                 phase
             }
-            Timer::Backoff(ended) => self.live(phase, |_, work, slot| {
+            Timer::Backoff(ended) => self.if_live(phase, |_, work, slot| {
                 let is_over = slot == Slot::StartDue { backoff: Some(ended) };
                 Phase::Live { work, slot: if is_over { Slot::START_DUE } else { slot } }
             }),
@@ -1168,7 +1187,8 @@ impl Turn {
     // Helpers
 
     fn has_something_to_run(&self) -> bool {
-        self.has_something_built() || self.service.artifacts.next == Source::Kept
+        let is_kept = self.service.artifacts.next == Source::Kept;
+        self.service.policy.runs && (self.has_something_built() || is_kept)
     }
 
     fn has_something_built(&self) -> bool {
@@ -1292,8 +1312,8 @@ mod renaming {
                         Work::Idle | Work::Due(_) | Work::Installing(_) => {}
                     }
                     if let Some(owed) = work.owed_mut() {
-                        let wishes = [&mut owed.rules, &mut owed.build];
-                        wishes.into_iter().flatten().for_each(|wish| wish.cause = none());
+                        let requests = [&mut owed.rules, &mut owed.build];
+                        requests.into_iter().flatten().for_each(|request| request.cause = none());
                     }
                     match slot {
                         Slot::Empty { .. } => {}

@@ -5,7 +5,8 @@
 //! ([`News`]). It sets their [`Gates`], and gives the orders [`Input::Restart`] and
 //! [`Input::Quit`].
 //!
-//! Invariants, each asserted on every reachable transition (`explore/composed.rs`):
+//! Invariants, checked on every reachable transition of services that are known by their outlines
+//! (`explore/composed.rs`), or by walks of real ones (`explore/walks.rs`):
 //!
 //! - No more services build at once than may.
 //! - A service is not started for the first time before everything that it depends on is there.
@@ -16,6 +17,7 @@
 
 use super::graph::{Graph, ServiceId, When};
 use super::service::{App, Effect, Gate, Gates, Hold, Input, Life, Phase, Service, Slot, Work};
+use crate::event::Source;
 
 /// What the supervisor may know of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,7 +25,7 @@ pub(crate) struct Outline {
     pub(crate) making: Making,
     pub(crate) serving: Serving,
     pub(crate) stage: Stage,
-    /// Whether there is something to run.
+    /// Whether there is something to run, the last build or one that was gone back to.
     pub(crate) is_built: bool,
 }
 
@@ -61,7 +63,8 @@ pub(crate) enum Stage {
 
 impl Outline {
     pub(crate) fn of(service: &Service) -> Outline {
-        let is_built = service.artifacts.built || !service.policy.builds;
+        let is_kept = service.artifacts.next == Source::Kept;
+        let is_built = service.artifacts.built || is_kept || !service.policy.builds;
         let (making, serving, stage) = match &service.phase {
             Phase::Live { work, slot } => {
                 let making = match work {
@@ -90,11 +93,6 @@ impl Outline {
         };
         Outline { making, serving, stage, is_built }
     }
-
-    /// Whether a build is due or running.
-    fn is_to_build(self) -> bool {
-        matches!(self.making, Making::Due | Making::Running)
-    }
 }
 
 /// What has just happened in a service, as far as others care. Two outlines do not tell: an app
@@ -112,9 +110,12 @@ pub(crate) struct News {
 impl News {
     pub(crate) fn of(before: &Service, input: &Input, after: &Service, effects: &[Effect]) -> News {
         let ready = |service: &Service| match service.phase {
-            Phase::Live { slot: Slot::Single(App { proc, life: Life::Ready, .. }), .. } => {
-                Some(proc)
-            }
+            Phase::Live {
+                slot:
+                    Slot::Single(App { proc, life: Life::Ready, .. })
+                    | Slot::Handover { old: App { proc, .. }, .. },
+                ..
+            } => Some(proc),
             Phase::Live { .. } | Phase::Closing { .. } | Phase::Quitting { .. } | Phase::Ended => {
                 None
             }
@@ -181,7 +182,7 @@ impl Supervisor {
         let others = self.graph.services().filter(|other| *other != service);
         let building = others.filter(|other| all[other.0].making == Making::Running).count();
         let waits_for_build =
-            edges.iter().any(|edge| edge.when == When::Built && all[edge.on.0].is_to_build());
+            edges.iter().any(|edge| edge.when == When::Built && self.is_to_build(all[edge.on.0]));
         let build = if self.is_paused {
             Gate::Closed(Hold::Paused)
         } else if waits_for_build {
@@ -197,7 +198,7 @@ impl Supervisor {
                 return true;
             }
             match edge.when {
-                When::Built => other.is_built && !other.is_to_build(),
+                When::Built => other.is_built && !self.is_to_build(other),
                 When::Ready if edge.cascades => {
                     other.serving == Serving::Ready && self.is_settled(all, edge.on)
                 }
@@ -208,12 +209,19 @@ impl Supervisor {
         Gates { build, start }
     }
 
+    /// Whether something is being made, or is to be as soon as it may. During a pause, what is due
+    /// stays due, and others do not wait for it.
+    fn is_to_build(&self, Outline { making, .. }: Outline) -> bool {
+        making == Making::Running || (making == Making::Due && !self.is_paused)
+    }
+
     /// Whether a service has come to rest, and all that it follows has.
     fn is_settled(&self, all: &[Outline], service: ServiceId) -> bool {
-        let Outline { making, serving, .. } = all[service.0];
-        let is_at_rest = making == Making::Idle
+        let one = all[service.0];
+        let is_at_rest = !self.is_to_build(one)
+            && one.making != Making::Installing
             && !self.is_stale[service.0]
-            && matches!(serving, Serving::Down | Serving::Ready);
+            && matches!(one.serving, Serving::Down | Serving::Ready);
         let mut followed = self.graph.edges(service).iter().filter(|edge| edge.cascades);
         is_at_rest && followed.all(|edge| self.is_settled(all, edge.on))
     }
@@ -252,7 +260,7 @@ impl Supervisor {
                 let is_running =
                     matches!(one.serving, Serving::Starting | Serving::Ready | Serving::Replacing);
                 let may_start = self.gates(all, service).start == Gate::Open;
-                let is_due = self.is_stale[service.0] && one.making == Making::Idle;
+                let is_due = self.is_stale[service.0] && one.making == Making::Idle && one.is_built;
                 (is_due && is_running && may_start).then_some(Input::Restart)
             }
             Ending::Asked => {

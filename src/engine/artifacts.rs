@@ -171,7 +171,6 @@ impl Engine {
         Err(format!("{} is outside this project and not built by it", path.display()))
     }
 
-    /// Notes that an app was ready and has kept running for a while.
     /// Keeps the artifact of an app that has proven good.
     pub(super) fn proven(&mut self, app: Proc) -> Vec<Event> {
         self.told.remove(&Told::MayHaveBound);

@@ -58,7 +58,7 @@ pub(super) enum FromEngine {
     LookAtTerminal,
     /// The line that reports that this process has the terminal is written.
     TerminalAnnounced(Proc),
-    /// The terminal has to be given to whoever is to have it.
+    /// hotrun was stopped, and continues; the terminal has to be given back to its owner.
     TerminalContinued,
     /// A started program has had time to read the terminal's modes.
     HasBegun,

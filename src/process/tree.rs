@@ -25,6 +25,7 @@ use super::{
 use crate::config::{Command, Scope, Spare, Stage};
 use crate::event::{Ended, Notice, Proc};
 use crate::project::guess::search;
+use crate::recording;
 use crate::report::console::Stream;
 
 /// A file that is still being written cannot be executed (`ETXTBSY`): a build's last
@@ -53,13 +54,15 @@ const LAST_LOOK: Duration = Duration::from_millis(200);
 
 /// Variables by which somebody else's supervisor speaks to hotrun; they are not for its
 /// children.
-const NOT_FOR_CHILDREN: [&str; 6] = [
+const NOT_FOR_CHILDREN: [&str; 7] = [
     "LISTEN_FDS",
     "LISTEN_FDS_FIRST_FD",
     LISTEN_PID,
     "LISTEN_FDNAMES",
     "LISTEN_PIDFDID",
     "NOTIFY_SOCKET",
+    // A hotrun below would write to the same file.
+    recording::VARIABLE,
 ];
 
 pub(super) enum Order {

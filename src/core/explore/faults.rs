@@ -169,7 +169,7 @@ fn takes_a_revival_for_a_save(service: Service, input: Input, gates: Gates) -> S
 fn forgets_the_follow_up(service: Service, input: Input, gates: Gates) -> Stepped {
     let (mut after, effects) = service.step(input, gates);
     if let Some(owed) = owed_mut(&mut after) {
-        owed.build.take_if(|wish| wish.ask == Ask::FollowUp);
+        owed.build.take_if(|request| request.origin == Origin::Build);
     }
     (after, effects)
 }
@@ -177,7 +177,7 @@ fn forgets_the_follow_up(service: Service, input: Input, gates: Gates) -> Steppe
 fn forgets_what_was_held(service: Service, input: Input, gates: Gates) -> Stepped {
     let (mut after, effects) = service.step(input, gates);
     if let Some((work, _)) = regions_mut(&mut after)
-        && matches!(work, Work::Due(Owed { build: Some(wish), .. }) if wish.ask == Ask::Held)
+        && matches!(work, Work::Due(Owed { build: Some(request), .. }) if request.origin == Origin::HeldSave)
     {
         *work = Work::Idle;
     }
@@ -389,7 +389,7 @@ fn starts_a_second_beside_one_that_is_not_ready(
     input: Input,
     gates: Gates,
 ) -> Stepped {
-    if is_end_of_build(&service, &input) {
+    if building(&service).is_some_and(|build| input == ended_well(build)) {
         set_life(&mut service, Life::Ready);
     }
     service.step(input, gates)
@@ -499,6 +499,80 @@ fn goes_back_though_the_newest_was_built(service: Service, input: Input, gates: 
     (after, effects)
 }
 
+// Orders, exits and gates
+
+fn drops_a_deferred_signal(service: Service, input: Input, gates: Gates) -> Stepped {
+    let is_ready = matches!(input, Input::Ready(_));
+    let (after, mut effects) = service.step(input, gates);
+    if is_ready {
+        effects.retain(|effect| !matches!(effect, Effect::Signal(..)));
+    }
+    (after, effects)
+}
+
+fn stays_when_its_app_exits(service: Service, input: Input, gates: Gates) -> Stepped {
+    let policy = service.policy;
+    let waiting = Service { policy: Policy { on_exit: OnExit::Wait, ..policy }, ..service };
+    let (after, effects) = waiting.step(input, gates);
+    (Service { policy, ..after }, effects)
+}
+
+fn forgets_the_exit_code(service: Service, input: Input, gates: Gates) -> Stepped {
+    let (mut after, effects) = service.step(input, gates);
+    match &mut after.phase {
+        Phase::Closing { code, .. } | Phase::Quitting { code } => *code = 0,
+        Phase::Live { .. } | Phase::Ended => {}
+    }
+    (after, effects)
+}
+
+fn ignores_the_spacing(service: Service, input: Input, gates: Gates) -> Stepped {
+    Service { spacing: None, ..service }.step(input, gates)
+}
+
+fn ignores_a_restart(service: Service, input: Input, gates: Gates) -> Stepped {
+    match input {
+        Input::Restart => (service, Vec::new()),
+        input => service.step(input, gates),
+    }
+}
+
+fn refuses_each_rollback(service: Service, input: Input, gates: Gates) -> Stepped {
+    match input {
+        Input::Rollback => (service, Vec::new()),
+        input => service.step(input, gates),
+    }
+}
+
+fn stops_the_app_for_one_that_may_not_start(
+    service: Service,
+    input: Input,
+    gates: Gates,
+) -> Stepped {
+    let (mut after, mut effects) = service.step(input, gates);
+    if let Some((Work::Installing(_), Slot::Single(app))) = regions(&after)
+        && gates.start != Gate::Open
+    {
+        let proc = app.proc;
+        dismiss_app(&mut after, &mut effects, proc);
+    }
+    (after, effects)
+}
+
+fn stops_the_app_when_its_artifact_is_gone(
+    service: Service,
+    input: Input,
+    gates: Gates,
+) -> Stepped {
+    let is_unbuilt = input == Input::Unbuilt;
+    let (mut after, mut effects) = service.step(input, gates);
+    if is_unbuilt && let Some((Work::Installing(_), Slot::Single(app))) = regions(&after) {
+        let proc = app.proc;
+        dismiss_app(&mut after, &mut effects, proc);
+    }
+    (after, effects)
+}
+
 struct Fault {
     step: Step,
     scope: Scope,
@@ -534,13 +608,18 @@ const fn everything(policy: Policy) -> Scope {
 }
 
 const fn with_rules(policy: Policy) -> Scope {
-    Scope { rules: true, ..scope(policy) }
+    Scope { rules: true, unbuilt: true, ..scope(policy) }
 }
 
 const fn with_rollbacks(policy: Policy) -> Scope {
     Scope { rollbacks: true, ..scope(policy) }
 }
 
+const fn under_all_gates(policy: Policy) -> Scope {
+    Scope { gates: ALL_GATES, unbuilt: true, ..scope(policy) }
+}
+
+const QUIT: Policy = Policy { on_exit: OnExit::Quit, ..PLAIN };
 const SPACED: Policy = Policy { spaced: true, hooks: 1, ..PLAIN };
 const RESTART: Policy = Policy { on_exit: OnExit::Restart, ..PLAIN };
 const BACK_HANDOVER: Policy = Policy { mode: Mode::Handover, ..BACK };
@@ -591,5 +670,13 @@ caught! {
     stays_with_what_was_kept: in with_rollbacks(BACK), "nothing older";
     forgets_a_failed_start_while_building: in with_rollbacks(BACK), "P2: nothing serves";
     stops_the_app_for_a_rollback_that_is_refused: in with_rollbacks(BACK), "P2: the good app";
+    drops_a_deferred_signal: in with_rules(PLAIN), "a signal arrives";
+    stays_when_its_app_exits: in scope(QUIT), "ends with its app";
+    forgets_the_exit_code: in scope(QUIT), "ends with its app";
+    ignores_the_spacing: in everything(SPACED), "before its spacing is over";
+    ignores_a_restart: in everything(PLAIN), "Restart is not obeyed";
+    refuses_each_rollback: in with_rollbacks(BACK), "Rollback is not obeyed";
+    stops_the_app_for_one_that_may_not_start: in under_all_gates(PLAIN), "P2: the good app lives";
+    stops_the_app_when_its_artifact_is_gone: in under_all_gates(PLAIN), "P2: the good app lives";
     goes_back_though_the_newest_was_built: in with_rollbacks(BACK_HANDOVER), "nothing older";
 }

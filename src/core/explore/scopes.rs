@@ -32,6 +32,7 @@ pub(super) const fn scope(policy: Policy) -> Scope {
         gates: OPEN,
         follow_ups: false,
         rules: false,
+        unbuilt: false,
         rollbacks: false,
         max_living: 3,
     }
@@ -66,7 +67,7 @@ macro_rules! explored {
 
 explored! {
     restart: Scope { max_living: 4, ..scope(PLAIN) };
-    restart_under_all_gates: Scope { gates: ALL_GATES, follow_ups: true, ..scope(PLAIN) };
+    restart_under_all_gates: Scope { unbuilt: true, gates: ALL_GATES, follow_ups: true, ..scope(PLAIN) };
     restart_pauses_follow_ups: Scope { gates: PAUSES, follow_ups: true, ..scope(PLAIN) };
     restart_spaced_hooks: Scope {
         follow_ups: true,
@@ -74,7 +75,7 @@ explored! {
     };
     restart_on_exit_restart: Scope { max_living: 4, ..scope(on_exit(OnExit::Restart, PLAIN)) };
     restart_on_exit_restart_under_all_gates: Scope {
-        gates: ALL_GATES, follow_ups: true, max_living: 2,
+        unbuilt: true, gates: ALL_GATES, follow_ups: true, max_living: 2,
         ..scope(on_exit(OnExit::Restart, Policy { spaced: true, ..PLAIN }))
     };
     restart_on_exit_quit_spaced: scope(on_exit(
@@ -86,11 +87,15 @@ explored! {
         other: Some(PLAIN),
         ..scope(Policy { runs: false, ..PLAIN })
     };
+    both_then_build_only: Scope {
+        other: Some(Policy { runs: false, ..on_exit(OnExit::Restart, PLAIN) }),
+        ..scope(on_exit(OnExit::Restart, PLAIN))
+    };
     run_only_then_both: Scope { other: Some(PLAIN), ..scope(Policy { builds: false, ..PLAIN }) };
     restart_then_handover: Scope { other: Some(HANDOVER), ..scope(PLAIN) };
     handover_then_restart: Scope { other: Some(PLAIN), ..scope(HANDOVER) };
     handover: Scope { max_living: 5, ..scope(HANDOVER) };
-    handover_under_all_gates: Scope { gates: ALL_GATES, follow_ups: true, ..scope(HANDOVER) };
+    handover_under_all_gates: Scope { unbuilt: true, gates: ALL_GATES, follow_ups: true, ..scope(HANDOVER) };
     handover_pauses_follow_ups: Scope { gates: PAUSES, follow_ups: true, ..scope(HANDOVER) };
     handover_on_exit_restart: Scope { max_living: 4, ..scope(on_exit(OnExit::Restart, HANDOVER)) };
     handover_stop_on_error_hooks: Scope {
@@ -98,35 +103,39 @@ explored! {
         ..scope(Policy { stop_on_error: true, hooks: 1, ..HANDOVER })
     };
     handover_run_only: Scope { max_living: 4, ..scope(Policy { builds: false, ..HANDOVER }) };
-    rules: Scope { rules: true, ..scope(PLAIN) };
+    rules: Scope { rules: true, unbuilt: true, ..scope(PLAIN) };
     rules_under_all_gates: Scope {
-        rules: true, follow_ups: true, gates: ALL_GATES, max_living: 2,
+        rules: true, unbuilt: true, follow_ups: true, gates: ALL_GATES, max_living: 2,
         ..scope(PLAIN)
     };
-    rules_pauses: Scope { rules: true, gates: PAUSES, max_living: 2, ..scope(PLAIN) };
+    rules_pauses: Scope { rules: true, unbuilt: true, gates: PAUSES, max_living: 2, ..scope(PLAIN) };
     rules_follow_ups_on_exit_restart_hooks: Scope {
-        rules: true, follow_ups: true, gates: PAUSES, max_living: 2,
+        rules: true, unbuilt: true, follow_ups: true, gates: PAUSES, max_living: 2,
         ..scope(on_exit(OnExit::Restart, Policy { hooks: 1, ..PLAIN }))
     };
     rules_on_exit_quit_stop_on_error: Scope {
-        rules: true,
+        rules: true, unbuilt: true,
         ..scope(on_exit(OnExit::Quit, STOPPING))
     };
-    rules_handover: Scope { rules: true, ..scope(HANDOVER) };
-    rules_run_only: Scope { rules: true, ..scope(Policy { builds: false, ..PLAIN }) };
+    rules_handover: Scope { rules: true, unbuilt: true, ..scope(HANDOVER) };
+    rules_run_only: Scope { rules: true, unbuilt: true, ..scope(Policy { builds: false, ..PLAIN }) };
     rollback: Scope { rollbacks: true, ..scope(BACK) };
     rollback_under_all_gates: Scope {
         rollbacks: true, gates: ALL_GATES, max_living: 2,
         ..scope(BACK)
     };
+    rollback_handover_under_all_gates: Scope {
+        rollbacks: true, gates: ALL_GATES,
+        ..scope(Policy { mode: Mode::Handover, ..BACK })
+    };
     rollback_by_hand_alone: Scope { rollbacks: true, ..scope(PLAIN) };
     rollback_handover: Scope { rollbacks: true, ..scope(Policy { mode: Mode::Handover, ..BACK }) };
     rollback_handover_all: Scope {
-        rollbacks: true, rules: true, gates: PAUSES, max_living: 2,
+        rollbacks: true, rules: true, unbuilt: true, gates: PAUSES, max_living: 2,
         ..scope(Policy { mode: Mode::Handover, ..BACK })
     };
     rollback_rules_on_exit_restart: Scope {
-        rollbacks: true, rules: true, max_living: 2,
+        rollbacks: true, rules: true, unbuilt: true, max_living: 2,
         ..scope(on_exit(OnExit::Restart, BACK))
     };
     rollback_pauses_on_exit_quit_hooks: Scope {

@@ -7,6 +7,7 @@ use super::*;
 use crate::core::graph::{Graph, ServiceId, When};
 use crate::core::service::Effect as OfService;
 use crate::core::{Core, Effect, Event};
+use crate::event::Order;
 
 #[derive(Clone, Debug)]
 struct Child {
@@ -36,6 +37,7 @@ struct Fleet {
     graph: Graph,
     families: Vec<Family>,
     clock: u64,
+    jobs: usize,
     /// The exit code, when hotrun has exited.
     exited: Option<u8>,
     /// The services, in the order of their ends.
@@ -49,7 +51,7 @@ impl Fleet {
         let core = Core::new(graph.clone(), &policies, jobs);
         let families = vec![Family::default(); count];
         let graph = graph.clone();
-        Self { core, graph, families, clock: 0, exited: None, ended: Vec::new() }
+        Self { core, graph, families, clock: 0, jobs, exited: None, ended: Vec::new() }
     }
 
     fn event(&mut self, event: Event) {
@@ -71,7 +73,7 @@ impl Fleet {
             }
         }
         let running = self.families.iter().filter(|family| family.is_building()).count();
-        assert!(running <= 2, "more services build than may");
+        assert!(running <= self.jobs, "more services build than may");
     }
 
     fn save(&mut self, service: usize) {
@@ -110,6 +112,9 @@ impl Fleet {
 
     fn something_happens(&mut self, random: &mut Random) {
         let service = ServiceId(random.below(self.families.len()));
+        if random.below(20) == 0 {
+            return self.event(Event::Ordered(Order::PauseOrResume));
+        }
         let mut inputs = vec![Input::Saved(none()), Input::Restart, Input::FollowUp(none())];
         for (proc, child) in &self.families[service.0].children {
             if child.exited {
@@ -263,6 +268,9 @@ fn after_any_walk_each_service_serves_the_newest_and_none_is_older_than_what_it_
         for _ in 0..10 {
             for _ in 0..random.below(40) {
                 fleet.something_happens(&mut random);
+            }
+            if fleet.core.supervisor.is_paused {
+                fleet.event(Event::Ordered(Order::PauseOrResume));
             }
             // What has crashed or failed meanwhile is saved again.
             fleet.save_all();

@@ -63,7 +63,7 @@ impl App {
 }
 
 impl Slot {
-    /// The next app starts as soon as the old one is gone.
+    /// An app starts as soon as it may; no backoff is running.
     pub(crate) const START_DUE: Slot = Slot::StartDue { backoff: None };
     /// Nothing runs, and nothing has failed.
     pub(super) const EMPTY: Slot = Slot::Empty { failed_start: false };

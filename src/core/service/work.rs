@@ -1,5 +1,5 @@
-//! What is being made, and what is to follow. It lives in the work that it waits for, so nothing
-//! can be left over.
+//! What is being made, and what is to follow. The latter is part of the work that it waits for, so
+//! that nothing is left over.
 
 use std::mem;
 
@@ -9,8 +9,8 @@ use crate::event::{Cause, Proc};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Work {
     Idle,
-    /// This begins when the build gate is open, the spacing is over, and the app of the last build
-    /// was started, where it was a build that caused it.
+    /// Waits for the build gate. A build also waits for the spacing. Work that a build asked for
+    /// waits until the app of that build has started.
     Due(Owed),
     /// The commands of rules run.
     RunningRules {
@@ -36,29 +36,29 @@ pub(crate) enum Work {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Owed {
     /// Files whose rules have yet to run.
-    pub(crate) rules: Option<Wish>,
+    pub(crate) rules: Option<Request>,
     /// Files that are yet to be built. The rules run first.
-    pub(crate) build: Option<Wish>,
+    pub(crate) build: Option<Request>,
     /// Whether the app is restarted even if nothing new is built.
     pub(crate) restart: bool,
 }
 
 /// Why rules or a build are owed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Wish {
-    pub(crate) ask: Ask,
+pub(crate) struct Request {
+    pub(crate) origin: Origin,
     pub(crate) cause: Cause,
 }
 
-/// How urgent a wish is. Of two wishes, the greater counts.
+/// Where a request comes from. When two are merged, the later variant counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Ask {
+pub(crate) enum Origin {
     /// A build wrote the files. The program that it made is started first.
-    FollowUp,
-    /// A user saved them, and was told so: what runs is stale.
+    Build,
+    /// A user saved them, which was reported: what runs is stale.
     Save,
-    /// A user saved them while the gate was closed.
-    Held,
+    /// A user saved them while the gate was closed, which is yet to be reported.
+    HeldSave,
 }
 
 impl Work {
@@ -113,6 +113,18 @@ impl Work {
         }
     }
 
+    /// Nothing is installed. What else is due stays due.
+    pub(super) fn without_install(self) -> Work {
+        match self {
+            Work::Installing(owed) => Owed { restart: false, ..owed }.into_work(),
+            Work::Idle
+            | Work::Due(_)
+            | Work::RunningRules { .. }
+            | Work::Building { .. }
+            | Work::Cancelling { .. } => self,
+        }
+    }
+
     /// No restart is due any longer: an app was started.
     pub(super) fn without_restart_due(self) -> Work {
         match self {
@@ -132,28 +144,29 @@ impl Owed {
         if self == Owed::default() { Work::Idle } else { Work::Due(self) }
     }
 
-    pub(super) fn build(&mut self, wish: Wish) {
-        self.build = Some(wish.after(self.build.take()));
+    pub(super) fn build(&mut self, request: Request) {
+        self.build = Some(request.after(self.build.take()));
     }
 
-    pub(super) fn rules(&mut self, wish: Wish) {
-        self.rules = Some(wish.after(self.rules.take()));
+    pub(super) fn rules(&mut self, request: Request) {
+        self.rules = Some(request.after(self.rules.take()));
     }
 
     /// Whether more is owed than what a build wrote for the next one.
     pub(super) fn is_urgent(&self) -> bool {
-        let wishes = [&self.rules, &self.build];
-        wishes.into_iter().flatten().any(|wish| wish.ask != Ask::FollowUp)
+        let requests = [&self.rules, &self.build];
+        requests.into_iter().flatten().any(|request| request.origin != Origin::Build)
     }
 }
 
-impl Wish {
-    fn after(self, older: Option<Wish>) -> Wish {
+impl Request {
+    fn after(self, older: Option<Request>) -> Request {
         match older {
             None => self,
-            Some(older) => {
-                Wish { ask: older.ask.max(self.ask), cause: older.cause.join(self.cause) }
-            }
+            Some(older) => Request {
+                origin: older.origin.max(self.origin),
+                cause: older.cause.join(self.cause),
+            },
         }
     }
 }

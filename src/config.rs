@@ -669,6 +669,7 @@ impl Config {
             runs: self.run.program != Program::None,
             hooks: self.post_cmd.len(),
             spaced: !self.build.delay.is_zero(),
+            rerun_delay: self.run.rerun_delay,
             once: self.once,
         }
     }

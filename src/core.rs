@@ -52,7 +52,7 @@ mod explore;
 
 pub(crate) use graph::{Graph, ServiceId};
 use service::Service;
-pub(crate) use service::{Effect as ServiceEffect, Input};
+pub(crate) use service::{Effect as ServiceEffect, Input, Lived};
 use supervisor::{Ending, News, Outline, Stage, Supervisor};
 
 /// The exit code after a third Ctrl-C.
@@ -67,6 +67,8 @@ pub(crate) enum Event {
     Ordered(Order),
     /// Ctrl-C, SIGTERM or SIGHUP.
     Interrupted,
+    /// A part of hotrun has failed: it shuts down with this exit code.
+    Broken(u8),
 }
 
 impl From<Input> for Event {
@@ -91,7 +93,7 @@ pub(crate) enum Effect {
 pub(crate) struct Core {
     supervisor: Supervisor,
     services: Vec<Service>,
-    /// The exit code of the first service that has ended with one other than 0.
+    /// The exit code of what has failed first, hotrun itself or a service that has ended.
     code: u8,
 }
 
@@ -172,6 +174,10 @@ impl Turn {
             }
             Event::Ordered(order) => self.ordered(order),
             Event::Interrupted => self.interrupted(),
+            Event::Broken(code) => {
+                self.core.code = code;
+                self.interrupted();
+            }
         }
     }
 

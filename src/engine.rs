@@ -24,11 +24,10 @@ use crate::config::{
     self, Action, Color, Command, Config, Extensions, Options, Port, Program, Scope, Spare, Stage,
 };
 use crate::control::Server;
-use crate::core::{ABANDONED, Core, Effect, Event, Input, ServiceEffect};
+use crate::core::{ABANDONED, Core, Effect, Event, Input, Lived, ServiceEffect};
 use crate::error::{Error, Result};
 use crate::event::{
-    Cause, Ended, Mode, Next, Notice, Order, Proc, Role, Source, Timer, name_paths, printable,
-    quoted,
+    Cause, Ended, Mode, Notice, Order, Proc, Role, Source, Timer, name_paths, printable, quoted,
 };
 use crate::filter::{Filter, Reason, Verdict};
 use crate::listen::ListenerShut;
@@ -75,12 +74,6 @@ use program::Built;
 use saves::{Late, Window};
 use terminal::Seat;
 
-/// First delay before an app that exited by itself is restarted. Each early exit doubles it.
-const FIRST_BACKOFF: Duration = Duration::from_millis(500);
-/// Maximum of that delay.
-const MAX_BACKOFF: Duration = Duration::from_secs(8);
-/// An app that ran at least this long resets the restart delay.
-const LONG_LIFE: Duration = Duration::from_secs(10);
 /// Number of runs in a row, triggered by files that changed during the previous run, after which
 /// hotrun warns about the rule and delays its next run.
 const ROUNDS_OF_RULES: u32 = 5;
@@ -90,8 +83,6 @@ const MAX_CHANGED: usize = 4096;
 const KNOWS_PORTS: Duration = Duration::from_secs(2);
 /// A build that listens on a port this long after its start is assumed never to exit.
 const ENDLESS: Duration = Duration::from_secs(5);
-/// Number of early exits in a row after which a crash loop is reported.
-const CRASH_LOOP: u32 = 5;
 /// The setting that limits how long a program may take to exit.
 const KILL_DELAY: &str = "build.kill_delay";
 /// The same for a restart that waits for the program, with the alternative.
@@ -215,10 +206,8 @@ pub(crate) async fn run(options: Options, talk: Talk) -> Result<u8> {
         told: HashSet::new(),
         spacing: None,
         backoff: None,
-        pause: Duration::ZERO,
         loading: None,
         display: Display::default(),
-        broken: None,
         seat: Seat::new(Terminal::open()),
         builds_serve: false,
         ports: process::known_ports(&options.directory),
@@ -226,7 +215,6 @@ pub(crate) async fn run(options: Options, talk: Talk) -> Result<u8> {
         is_ending: false,
         has_heard_ctrl_c: false,
         has_failed_start: false,
-        short_lives: 0,
         options,
         sender,
     };
@@ -351,13 +339,9 @@ struct Engine {
     told: HashSet<Told>,
     spacing: Option<JoinHandle<()>>,
     backoff: Option<JoinHandle<()>>,
-    /// The next delay before an app that exited by itself is restarted.
-    pause: Duration,
     loading: Option<oneshot::Receiver<Result<Config>>>,
     /// The parts of the screen that are not lines of the log.
     display: Display,
-    /// Exit code for an internal failure; `None` when shutdown was requested.
-    broken: Option<u8>,
     /// The terminal and its current owner.
     seat: Seat,
     /// Whether the build command runs a server, and so does not exit.
@@ -372,8 +356,6 @@ struct Engine {
     has_heard_ctrl_c: bool,
     /// Whether the last app that exited failed soon after its start.
     has_failed_start: bool,
-    /// How many apps in a row exited by themselves soon after their start.
-    short_lives: u32,
     sender: Sender,
 }
 
@@ -405,7 +387,7 @@ impl Engine {
         }
         let gone = match event {
             Event::Service(_, Input::Gone(proc)) => Some(proc),
-            Event::Service(..) | Event::Ordered(_) | Event::Interrupted => None,
+            Event::Service(..) | Event::Ordered(_) | Event::Interrupted | Event::Broken(_) => None,
         };
         let (core, effects) = self.core.clone().step(event);
         self.core = core;
@@ -485,8 +467,7 @@ impl Engine {
             FromWatch::Warning(text) => self.report.say(&Notice::Warning(text)),
             FromWatch::Broken(error) => {
                 self.report.error_in_order(&error);
-                self.broken = Some(error.code());
-                return vec![Event::Interrupted];
+                return vec![Event::Broken(error.code())];
             }
         }
         Vec::new()
@@ -595,7 +576,7 @@ impl Engine {
             }
             Some(Role::Build) => {}
             Some(Role::Rules | Role::App | Role::Hook) | None => {
-                return vec![Input::Exited(proc, ended)];
+                return vec![Input::Exited(proc, ended, self.how_long_lived(proc))];
             }
         }
         let messages = self.messages.remove(&proc).unwrap_or_default();
@@ -608,7 +589,7 @@ impl Engine {
                 self.report.cancelled(proc);
             }
             self.attribution.build_cancelled();
-            return vec![Input::Exited(proc, ended)];
+            return vec![Input::Exited(proc, ended, self.how_long_lived(proc))];
         }
         if ended.succeeded() {
             self.remember_what_was_written();
@@ -667,7 +648,7 @@ impl Engine {
         let app = self.built.app().filter(|_| needs_none && self.env_is_as_it_was());
         events.push(match app {
             Some(app) => Input::BuiltSame { build: proc, app },
-            None => Input::Exited(proc, ended),
+            None => Input::Exited(proc, ended, self.how_long_lived(proc)),
         });
         events
     }
@@ -799,7 +780,6 @@ impl Engine {
         match effect {
             Effect::Service(_, effect) => self.perform_for_service(effect),
             Effect::Say(notice) => self.say(&notice),
-            Effect::Exit(0) => return Some(self.broken.unwrap_or(0)),
             Effect::Exit(code) => return Some(code),
         }
         None
@@ -821,11 +801,18 @@ impl Engine {
             ServiceEffect::Dismiss(proc) => self.dismiss(proc),
             ServiceEffect::Kill(proc) => self.processes.kill(proc),
             ServiceEffect::Signal(proc, signal) => self.processes.signal(proc, signal),
-            ServiceEffect::Arm(timer) => self.arm(timer),
+            ServiceEffect::ArmSpacing(build) => {
+                self.arm(Timer::Spacing(build), self.config.build.delay);
+            }
+            ServiceEffect::ArmBackoff(app, delay) => self.arm(Timer::Backoff(app), delay),
             ServiceEffect::Say(notice) => self.say(&notice),
             // The core exits when all services have ended.
             ServiceEffect::Ended(_) => {}
         }
+    }
+
+    fn how_long_lived(&self, app: Proc) -> Lived {
+        Lived::of(self.lived(app))
     }
 
     fn lived(&self, app: Proc) -> Duration {
@@ -834,9 +821,7 @@ impl Engine {
 
     fn spawn_build(&mut self, proc: Proc, cause: &Cause) {
         self.keep_what_is_typed();
-        self.short_lives = 0;
         self.paused_build.clear();
-        self.pause = Duration::ZERO;
         self.is_wanted |= matches!(cause, Cause::Start | Cause::Config | Cause::Order);
         if self.config.build.stages.is_empty() {
             return self.spawn_check(proc, cause);
@@ -1154,10 +1139,10 @@ impl Engine {
         Signal::SIGINT
     }
 
-    fn arm(&mut self, timer: Timer) {
-        let (slot, after) = match timer {
-            Timer::Spacing(_) => (&mut self.spacing, self.config.build.delay),
-            Timer::Backoff(_) => (&mut self.backoff, self.pause),
+    fn arm(&mut self, timer: Timer, after: Duration) {
+        let slot = match timer {
+            Timer::Spacing(_) => &mut self.spacing,
+            Timer::Backoff(_) => &mut self.backoff,
         };
         let inbox = self.sender.clone();
         let task = tokio::spawn(async move {
@@ -1178,9 +1163,6 @@ impl Engine {
         }
         if let Notice::Kept(_) = notice {
             self.answer(Ok("keeping the running program; the new one was stopped".to_owned()));
-        }
-        if let Notice::AppEnded { app, next: Next::Restart, .. } = notice {
-            self.lengthen_pause(*app);
         }
         if let Notice::Signalled(app, signal) = notice
             && let Some(facts) = self.report.facts.get_mut(app)
@@ -1207,11 +1189,6 @@ impl Engine {
             // No process is left that could read other input.
             self.read_keys();
         }
-        if let Notice::AppEnded { next: Next::Restart, .. } = notice
-            && self.short_lives == CRASH_LOOP
-        {
-            self.report.say(&Notice::CrashLoop(CRASH_LOOP, self.pause));
-        }
     }
 
     /// Updates what other hotruns read in the lock file.
@@ -1228,16 +1205,6 @@ impl Engine {
         if is_end {
             lock.is_ending();
         }
-    }
-
-    fn lengthen_pause(&mut self, app: Proc) {
-        let lived = self.lived(app);
-        self.short_lives = if lived < LONG_LIFE { self.short_lives + 1 } else { 0 };
-        self.pause = match self.config.run.rerun_delay {
-            Some(fixed) => fixed,
-            None if lived >= LONG_LIFE => FIRST_BACKOFF,
-            None => (self.pause * 2).clamp(FIRST_BACKOFF, MAX_BACKOFF),
-        };
     }
 
     // Startup

@@ -260,6 +260,9 @@ pub struct Policy {
     pub hooks: usize,
     /// Whether `build.delay` sets a minimum time between the starts of builds.
     pub spaced: bool,
+    /// The delay before an app that exited by itself is restarted (air's `rerun_delay`); `None` for
+    /// one that grows.
+    pub rerun_delay: Option<Duration>,
     /// `--once`: a failed build ends hotrun, too.
     pub once: bool,
 }

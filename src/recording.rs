@@ -128,7 +128,7 @@ mod tests {
     use nix::sys::signal::Signal;
 
     use super::*;
-    use crate::core::Input;
+    use crate::core::{Input, Lived};
     use crate::event::{Cause, Ended, Mode, OnExit, Order, Proc, Timer};
 
     const POLICY: Policy = Policy {
@@ -140,6 +140,7 @@ mod tests {
         runs: true,
         hooks: 0,
         spaced: true,
+        rerun_delay: None,
         once: false,
     };
 
@@ -149,10 +150,10 @@ mod tests {
         vec![
             Input::Saved(Cause::Start).into(),
             Input::Saved(Cause::Save(vec!["src/main.rs".into(), odd])).into(),
-            Input::Exited(Proc(1), Ended::Code(1)).into(),
+            Input::Exited(Proc(1), Ended::Code(1), Lived::Long).into(),
             Input::Gone(Proc(1)).into(),
             Input::Due(Timer::Spacing(Proc(2))).into(),
-            Input::Exited(Proc(2), killed).into(),
+            Input::Exited(Proc(2), killed, Lived::Long).into(),
             Input::Reconfigured(POLICY).into(),
             Event::Ordered(Order::Signal(Signal::SIGUSR1)),
             Event::Ordered(Order::PauseOrResume),

@@ -11,12 +11,13 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use nix::sys::signal::Signal;
 
 use super::service::{
-    App, Effect, Gate, Gates, Hold, Input, Life, MAX_DRAINING, Origin, Owed, Phase, Service, Slot,
-    Work,
+    App, Effect, Gate, Gates, Hold, Input, Life, Lived, MAX_DRAINING, Origin, Owed, Phase, Service,
+    Slot, Work,
 };
 use super::supervisor::{News, Outline};
 use crate::event::{Cause, Ended, Mode, OnExit, Policy, Proc, Role, Source, Timer};
 
+mod backoff;
 mod composed;
 mod faults;
 mod picture;
@@ -293,7 +294,7 @@ fn happen(world: &mut World, service: &Service, input: &Input, gates: Gates) {
             let is_late = world.apps().any(|one| one.late && !one.dismissed);
             world.may_go_back |= is_late;
         }
-        Input::Exited(proc, ended) => {
+        Input::Exited(proc, ended, _) => {
             let one = world.living.get_mut(proc).expect("only the living exit");
             one.exited = true;
             one.ready = false;
@@ -462,8 +463,8 @@ fn perform(world: &mut World, before: Before, after: &Service, effects: &[Effect
                 world.may_go_back = false;
                 world.went_back = true;
             }
-            Effect::Arm(Timer::Spacing(_)) => world.is_spaced = true,
-            Effect::TakeUp | Effect::Arm(Timer::Backoff(_)) | Effect::Say(_) => {}
+            Effect::ArmSpacing(_) => world.is_spaced = true,
+            Effect::TakeUp | Effect::ArmBackoff(..) | Effect::Say(_) => {}
         }
     }
     Ok(())
@@ -477,7 +478,7 @@ fn spawn_app(
     source: Source,
 ) -> Broken {
     let is_kept = source == Source::Kept;
-    promise(after.policy.runs, "no app is started where there is none")?;
+    promise(after.policy.runs, "no app is started where nothing is to run")?;
     if after.policy.mode == Mode::Restart {
         promise(world.apps().count() == 0, "P3: never two apps at once")?;
     }
@@ -525,7 +526,7 @@ fn may_take_down(before: Before, app: Living, serving: usize, proc: Proc) -> boo
         return match input {
             Input::Quit | Input::Kill => true,
             Input::Ready(new) | Input::Running(new) => *new != proc,
-            Input::Exited(ended_proc, ended) => {
+            Input::Exited(ended_proc, ended, _) => {
                 let fails = building(service) == Some(*ended_proc) && !ended.succeeded();
                 (fails && service.policy.stop_on_error)
                     || matches!(service.phase, Phase::Closing { .. })
@@ -537,7 +538,7 @@ fn may_take_down(before: Before, app: Living, serving: usize, proc: Proc) -> boo
         return true;
     }
     match input {
-        Input::Exited(ended_proc, ended) if building(service) == Some(*ended_proc) => {
+        Input::Exited(ended_proc, ended, _) if building(service) == Some(*ended_proc) => {
             let is_replaced = service.policy.mode == Mode::Restart || !app.ready;
             let installs = ended.succeeded() && is_replaced;
             let builds_only = ended.succeeded() && !service.policy.runs;
@@ -546,7 +547,7 @@ fn may_take_down(before: Before, app: Living, serving: usize, proc: Proc) -> boo
             let asked = owed(service).restart;
             is_current && (installs || builds_only || stops || ends || asked)
         }
-        Input::Exited(ended_proc, _) if running_rules(service) == Some(*ended_proc) => {
+        Input::Exited(ended_proc, ..) if running_rules(service) == Some(*ended_proc) => {
             is_current && (owed(service).restart || !policy.builds)
         }
         Input::Exited(..) => matches!(service.phase, Phase::Closing { .. }),
@@ -660,8 +661,8 @@ fn inputs(scope: &Scope, service: &Service, world: &World) -> Vec<Input> {
         if one.exited {
             inputs.push(Input::Gone(*proc));
         } else {
-            inputs.push(Input::Exited(*proc, Ended::Code(0)));
-            inputs.push(Input::Exited(*proc, Ended::Code(1)));
+            inputs.push(Input::Exited(*proc, Ended::Code(0), Lived::Long));
+            inputs.push(Input::Exited(*proc, Ended::Code(1), Lived::Long));
         }
         if building(service) == Some(*proc) && !one.exited {
             let apps = world.living.iter().filter(|(_, app)| app.is_same_when_built_again());
@@ -691,7 +692,7 @@ fn deadlines(service: &Service) -> impl Iterator<Item = Input> {
 fn late_inputs() -> Vec<Input> {
     let gone = Proc(0);
     vec![
-        Input::Exited(gone, Ended::Code(0)),
+        Input::Exited(gone, Ended::Code(0), Lived::Long),
         Input::Gone(gone),
         Input::Ready(gone),
         Input::Running(gone),
@@ -838,7 +839,7 @@ type Move = (Outline, Act, Gates, Outline, News);
 /// With `on_exit = "quit"`, a service in which nothing else is going on ends with its app, and with
 /// its exit code.
 fn exits_with_its_app(service: &Service, input: &Input, after: &Service, gates: Gates) -> Broken {
-    let (Some((Work::Idle, Slot::Single(app))), Input::Exited(proc, ended)) =
+    let (Some((Work::Idle, Slot::Single(app))), Input::Exited(proc, ended, _)) =
         (regions(service), input)
     else {
         return Ok(());
@@ -988,11 +989,13 @@ fn ends_when_asked(step: Step, pair: &Pair, obedient: bool) -> Broken {
             let hook = one.role == Role::Hook;
             match one {
                 Living { exited: true, .. } => Some(Input::Gone(*proc)),
-                Living { killed: true, .. } => Some(Input::Exited(*proc, Ended::Code(1))),
-                Living { dismissed: true, .. } if obedient => {
-                    Some(Input::Exited(*proc, Ended::Code(0)))
+                Living { killed: true, .. } => {
+                    Some(Input::Exited(*proc, Ended::Code(1), Lived::Long))
                 }
-                _ if hook && obedient => Some(Input::Exited(*proc, Ended::Code(0))),
+                Living { dismissed: true, .. } if obedient => {
+                    Some(Input::Exited(*proc, Ended::Code(0), Lived::Long))
+                }
+                _ if hook && obedient => Some(Input::Exited(*proc, Ended::Code(0), Lived::Long)),
                 Living { dismissed: true, .. } => Some(Input::Overdue(*proc)),
                 _ if hook => Some(Input::Overdue(*proc)),
                 _ => None,
@@ -1011,7 +1014,7 @@ fn come_to_rest(step: Step, now: &Pair) -> Result<Pair, String> {
         let of_process = now.1.living.iter().find_map(|(proc, one)| match one {
             Living { exited: true, .. } => Some(Input::Gone(*proc)),
             Living { dismissed: true, .. } | Living { role: Role::Build | Role::Rules, .. } => {
-                Some(Input::Exited(*proc, Ended::Code(0)))
+                Some(Input::Exited(*proc, Ended::Code(0), Lived::Long))
             }
             Living { role: Role::App, ready: false, .. } => Some(Input::Ready(*proc)),
             _ => None,
@@ -1030,9 +1033,11 @@ fn fail_builds(step: Step, mut now: Pair) -> Result<Pair, String> {
                 Input::Gone(*build)
             }
             Some((Work::Building { build, .. } | Work::Cancelling { build, .. }, _)) => {
-                Input::Exited(*build, Ended::Code(1))
+                Input::Exited(*build, Ended::Code(1), Lived::Long)
             }
-            Some((Work::RunningRules { rules, .. }, _)) => Input::Exited(*rules, Ended::Code(0)),
+            Some((Work::RunningRules { rules, .. }, _)) => {
+                Input::Exited(*rules, Ended::Code(0), Lived::Long)
+            }
             Some((Work::Due(_), _)) => {
                 let Some(build) = now.0.spacing else { break };
                 Input::Due(Timer::Spacing(build))
@@ -1062,7 +1067,7 @@ fn ends_of_a_build((service, world): &Pair) -> Vec<Option<Input>> {
     let (Some(build), false) = (building(service), service.policy.stop_on_error) else {
         return vec![None];
     };
-    let mut ends = vec![Some(Input::Exited(build, Ended::Code(1)))];
+    let mut ends = vec![Some(Input::Exited(build, Ended::Code(1), Lived::Long))];
     if let Some(app) = current(service)
         && world.living[&app.proc].is_same_when_built_again()
     {
@@ -1163,11 +1168,12 @@ fn goes_back_when_a_start_fails(step: Step, pair: &Pair) -> Broken {
         return Ok(());
     }
     let build = building(service);
-    for failure in [Input::Exited(app.proc, Ended::Code(1)), Input::Unready(app.proc)] {
+    for failure in [Input::Exited(app.proc, Ended::Code(1), Lived::Long), Input::Unready(app.proc)]
+    {
         let is_late = matches!(failure, Input::Unready(_));
         let mut now = transition(step, pair, &failure, Gates::OPEN)?;
         if let Some(build) = build.filter(|build| building(&now.0) == Some(*build)) {
-            let failed = Input::Exited(build, Ended::Code(1));
+            let failed = Input::Exited(build, Ended::Code(1), Lived::Long);
             now = transition(step, &now, &failed, Gates::OPEN)?;
         }
         let rested = come_to_rest(step, &now)?;
@@ -1188,7 +1194,7 @@ fn goes_back_when_a_start_fails(step: Step, pair: &Pair) -> Broken {
             expect(good, || format!("P2: an app that is late stays, from {service:?}: {after:?}"))?;
             continue;
         }
-        let exits = Input::Exited(now_serving.proc, Ended::Code(1));
+        let exits = Input::Exited(now_serving.proc, Ended::Code(1), Lived::Long);
         let (after, _) = transition(step, &rested, &exits, Gates::OPEN)?;
         let waits = match slot(&after) {
             Some(Slot::Empty { .. } | Slot::StartDue { backoff: Some(_) }) | None => true,
@@ -1212,7 +1218,7 @@ fn restarts_what_exits(step: Step, pair: &Pair) -> Broken {
     let (true, Some(app)) = (is_meant && service.pending.is_none(), current(service)) else {
         return Ok(());
     };
-    let exits = Input::Exited(app.proc, Ended::Code(1));
+    let exits = Input::Exited(app.proc, Ended::Code(1), Lived::Long);
     let now = transition(step, pair, &exits, Gates::OPEN)?;
     let (after, world) = come_to_rest(step, &fail_builds(step, now)?)?;
     let serves = world.apps().any(|one| one.ready && !one.dismissed);

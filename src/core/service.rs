@@ -30,6 +30,7 @@
 
 use std::collections::BTreeMap;
 use std::mem;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
@@ -49,6 +50,13 @@ pub(crate) use work::{Origin, Owed, Request, Work};
 pub(crate) const MAX_DRAINING: usize = 3;
 /// Number of cancelled builds in a row after which a notice is printed.
 const OVERTAKEN_NOTICE: u32 = 3;
+/// An app that has run for this long does not fail to run.
+const LONG_LIFE: Duration = Duration::from_secs(10);
+/// The first delay before an app that exited by itself is restarted. It doubles, up to 8 s.
+const FIRST_BACKOFF: Duration = Duration::from_millis(500);
+const MAX_DOUBLINGS: u32 = 4;
+/// Number of apps in a row that exited soon after their start, at which a notice is printed.
+const CRASH_LOOP: u32 = 5;
 
 /// An input of a service.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -69,7 +77,7 @@ pub(crate) enum Input {
     /// The last artifact does not exist any longer.
     Unbuilt,
     /// The first process of this tree exited; for a build, its last command.
-    Exited(Proc, Ended),
+    Exited(Proc, Ended, Lived),
     /// The build succeeded and left the program unchanged that this app was started from. The app
     /// keeps running.
     BuiltSame { build: Proc, app: Proc },
@@ -105,6 +113,20 @@ pub(crate) enum Input {
     Kill,
 }
 
+/// How long an app has run when it exits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) enum Lived {
+    /// Less than [`LONG_LIFE`].
+    Briefly,
+    Long,
+}
+
+impl Lived {
+    pub(crate) fn of(lived: Duration) -> Self {
+        if lived < LONG_LIFE { Lived::Briefly } else { Lived::Long }
+    }
+}
+
 /// An action that the engine performs, in order. Performing it never waits and never fails: a
 /// failure comes back as an [`Input`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,8 +150,10 @@ pub(crate) enum Effect {
     Kill(Proc),
     /// Send this signal to the process.
     Signal(Proc, Signal),
-    /// Report `Due` after the delay of this timer. Replaces an earlier timer of its kind.
-    Arm(Timer),
+    /// Report `Due` of [`Timer::Spacing`] when `build.delay` is over. Replaces an earlier one.
+    ArmSpacing(Proc),
+    /// Report `Due` of [`Timer::Backoff`] after this time. Replaces an earlier one.
+    ArmBackoff(Proc, Duration),
     /// Report this to the user.
     Say(Notice),
     /// The service has ended, with this exit code.
@@ -238,6 +262,8 @@ pub(crate) struct Service {
     pub(crate) artifacts: Artifacts,
     /// Number of cancelled builds in a row.
     pub(crate) overtaken: u32,
+    /// Number of apps in a row that have exited soon after their start, since the last build.
+    pub(crate) brief_lives: u32,
     pub(crate) last_proc: u32,
     pub(crate) generation: u32,
 }
@@ -253,6 +279,7 @@ impl Service {
             spacing: None,
             artifacts: Artifacts { built: false, older: false, next: Source::Built },
             overtaken: 0,
+            brief_lives: 0,
             last_proc: 0,
             generation: 0,
         }
@@ -335,8 +362,8 @@ impl Turn {
             Input::Restart => self.if_live(phase, Turn::restart),
             Input::Rollback => self.roll_back(phase),
             Input::Signal(signal) => self.signal(phase, signal),
-            Input::Exited(proc, _) if self.service.leaving.contains_key(&proc) => phase,
-            Input::Exited(proc, ended) => self.exited(phase, proc, ended),
+            Input::Exited(proc, ..) if self.service.leaving.contains_key(&proc) => phase,
+            Input::Exited(proc, ended, lived) => self.exited(phase, proc, ended, lived),
             Input::BuiltSame { build, app } => {
                 self.if_live(phase, |turn, work, slot| turn.built_same(work, slot, build, app))
             }
@@ -649,11 +676,12 @@ impl Turn {
             owed.restart = false;
             return Work::Installing(owed);
         }
+        self.service.brief_lives = 0;
         let build = self.number();
         self.effects.push(Effect::SpawnBuild(build, cause.clone()));
         if self.service.policy.spaced {
             self.service.spacing = Some(build);
-            self.effects.push(Effect::Arm(Timer::Spacing(build)));
+            self.effects.push(Effect::ArmSpacing(build));
         }
         self.say(Notice::Building(build));
         Work::Building { build, cause, owed }
@@ -903,7 +931,7 @@ impl Turn {
 
     // Exits
 
-    fn exited(&mut self, phase: Phase, proc: Proc, ended: Ended) -> Phase {
+    fn exited(&mut self, phase: Phase, proc: Proc, ended: Ended, lived: Lived) -> Phase {
         match phase {
             Phase::Live { work: Work::Building { build, owed, .. }, slot } if build == proc => {
                 self.dismiss_build(build);
@@ -928,7 +956,7 @@ impl Turn {
                 Phase::Live { work: owed.into_work(), slot }
             }
             Phase::Live { work, slot: Slot::Single(app) } if app.proc == proc => {
-                self.app_exited(work, app, ended)
+                self.app_exited(work, app, ended, lived)
             }
             Phase::Live { work, slot: Slot::Handover { old, new } } if new.proc == proc => {
                 self.dismiss(proc, Role::App);
@@ -974,7 +1002,10 @@ impl Turn {
                 self.say(Notice::SameProgram(build));
                 Phase::Live { work: owed.into_work(), slot }
             }
-            (work, slot) => self.exited(Phase::Live { work, slot }, build, Ended::Code(0)),
+            (work, slot) => {
+                let phase = Phase::Live { work, slot };
+                self.exited(phase, build, Ended::Code(0), Lived::Long)
+            }
         }
     }
 
@@ -1003,7 +1034,7 @@ impl Turn {
     }
 
     /// Handles an app that exited by itself.
-    fn app_exited(&mut self, work: Work, app: App, ended: Ended) -> Phase {
+    fn app_exited(&mut self, work: Work, app: App, ended: Ended, lived: Lived) -> Phase {
         let slot = Slot::Single(app);
         let is_failed_start = app.is_failed_start(&ended);
         let has_failed = is_failed_start || (app.source == Source::Kept && !ended.succeeded());
@@ -1045,12 +1076,28 @@ impl Turn {
         }
         // What is in progress may fail: then this start is what counts.
         let slot = if self.service.policy.on_exit == OnExit::Restart && !goes_back {
-            self.effects.push(Effect::Arm(Timer::Backoff(app.proc)));
+            self.back_off(app.proc, lived);
             Slot::StartDue { backoff: Some(app.proc) }
         } else {
             Slot::Empty { failed_start: is_failed_start }
         };
         Phase::Live { work, slot }
+    }
+
+    /// Delays the next start: the longer, the more apps in a row have exited soon after theirs.
+    fn back_off(&mut self, app: Proc, lived: Lived) {
+        let in_a_row = match lived {
+            Lived::Briefly => self.service.brief_lives.saturating_add(1),
+            Lived::Long => 0,
+        };
+        self.service.brief_lives = in_a_row;
+        let doublings = in_a_row.saturating_sub(1).min(MAX_DOUBLINGS);
+        let growing = FIRST_BACKOFF * 2_u32.pow(doublings);
+        let delay = self.service.policy.rerun_delay.unwrap_or(growing);
+        self.effects.push(Effect::ArmBackoff(app, delay));
+        if in_a_row == CRASH_LOOP {
+            self.say(Notice::CrashLoop(CRASH_LOOP, delay));
+        }
     }
 
     fn gone(&mut self, phase: Phase, proc: Proc) -> Phase {
@@ -1131,6 +1178,7 @@ impl Turn {
         self.service.pending = None;
         self.service.spacing = None;
         self.service.overtaken = 0;
+        self.service.brief_lives = 0;
         self.service.artifacts = Artifacts::NONE;
         self.hook(0, app, code)
     }
@@ -1296,7 +1344,8 @@ mod renaming {
             let mut service = self.clone();
             service.leaving = self.leaving.iter().map(|(proc, one)| (to(*proc), *one)).collect();
             service.spacing = self.spacing.map(to);
-            (service.overtaken, service.generation, service.last_proc) = (0, 0, last);
+            (service.overtaken, service.brief_lives) = (0, 0);
+            (service.generation, service.last_proc) = (0, last);
             let app = |app: &mut App| app.proc = to(app.proc);
             let none = || Cause::Save(Vec::new());
             match &mut service.phase {

@@ -122,7 +122,7 @@ impl News {
         };
         let built = match (input, &before.phase) {
             (
-                Input::Exited(proc, ended),
+                Input::Exited(proc, ended, _),
                 Phase::Live { work: Work::Building { build, .. }, .. },
             ) => proc == build && ended.succeeded(),
             _ => false,

@@ -101,7 +101,7 @@ impl Engine {
     /// Evaluates a completed check.
     pub(super) fn checked(&mut self, proc: Proc, ended: Ended, is_overtaken: bool) -> Input {
         if is_overtaken {
-            return Input::Exited(proc, ended);
+            return Input::Exited(proc, ended, self.how_long_lived(proc));
         }
         if !self.checks.files.is_empty() {
             let took = self.report.facts.get(&proc).map(|facts| facts.began.elapsed());
@@ -120,7 +120,7 @@ impl Engine {
         let ended = Ended::Code(i32::from(!failed.is_empty()));
         checks.failed.extend(failed);
         self.build_failed = !ended.succeeded();
-        Input::Exited(proc, ended)
+        Input::Exited(proc, ended, self.how_long_lived(proc))
     }
 
     fn count_slow(&mut self, took: Duration) {

@@ -39,12 +39,12 @@ fn dismiss_app(service: &mut Service, effects: &mut Vec<Effect>, app: Proc) {
 }
 
 fn ended_well(build: Proc) -> Input {
-    Input::Exited(build, Ended::Code(0))
+    Input::Exited(build, Ended::Code(0), Lived::Long)
 }
 
 /// The end of the build that runs.
 fn is_end_of_build(service: &Service, input: &Input) -> bool {
-    matches!(input, Input::Exited(proc, _) if building(service) == Some(*proc))
+    matches!(input, Input::Exited(proc, ..) if building(service) == Some(*proc))
 }
 
 fn owed_mut(service: &mut Service) -> Option<&mut Owed> {
@@ -117,7 +117,7 @@ fn ignores_the_second_ctrl_c(service: Service, input: Input, gates: Gates) -> St
 fn misses_a_crash_during_a_build(service: Service, input: Input, gates: Gates) -> Stepped {
     let app = current(&service).map(|app| app.proc);
     if building(&service).is_some()
-        && matches!(&input, Input::Exited(proc, _) if app == Some(*proc))
+        && matches!(&input, Input::Exited(proc, ..) if app == Some(*proc))
     {
         return (service, Vec::new());
     }
@@ -225,7 +225,7 @@ fn starts_behind_a_closed_gate(service: Service, input: Input, gates: Gates) -> 
 
 fn stops_the_app_when_a_build_fails(service: Service, input: Input, gates: Gates) -> Stepped {
     let failed = is_end_of_build(&service, &input)
-        && !matches!(&input, Input::Exited(_, ended) if ended.succeeded());
+        && !matches!(&input, Input::Exited(_, ended, _) if ended.succeeded());
     let (mut after, mut effects) = service.step(input, gates);
     if let (true, Some(app)) = (failed, current(&after)) {
         dismiss_app(&mut after, &mut effects, app.proc);
@@ -235,7 +235,7 @@ fn stops_the_app_when_a_build_fails(service: Service, input: Input, gates: Gates
 
 fn restarts_the_old_when_a_build_fails(service: Service, input: Input, gates: Gates) -> Stepped {
     match (building(&service), input) {
-        (Some(build), Input::Exited(proc, _)) if build == proc => {
+        (Some(build), Input::Exited(proc, ..)) if build == proc => {
             service.step(ended_well(proc), gates)
         }
         (_, input) => service.step(input, gates),
@@ -443,7 +443,7 @@ fn takes_every_crash_for_a_failed_start(
     input: Input,
     gates: Gates,
 ) -> Stepped {
-    let exited = |app: &App| matches!(input, Input::Exited(proc, _) if proc == app.proc);
+    let exited = |app: &App| matches!(input, Input::Exited(proc, ..) if proc == app.proc);
     if let Some((_, Slot::Single(app))) = regions_mut(&mut service)
         && app.source == Source::Built
         && exited(app)

@@ -11,6 +11,7 @@ pub(super) const PLAIN: Policy = Policy {
     runs: true,
     hooks: 0,
     spaced: false,
+    rerun_delay: None,
     once: false,
 };
 

@@ -88,7 +88,7 @@ impl Fleet {
     fn next(&self) -> Option<Event> {
         self.graph.services().find_map(|service| {
             let of_child = self.families[service.0].children.iter().find_map(|(proc, child)| {
-                let well = Input::Exited(*proc, Ended::Code(0));
+                let well = Input::Exited(*proc, Ended::Code(0), Lived::Long);
                 match child {
                     Child { exited: true, .. } => Some(Input::Gone(*proc)),
                     Child { dismissed: true, .. }
@@ -120,8 +120,8 @@ impl Fleet {
             if child.exited {
                 inputs.push(Input::Gone(*proc));
             } else {
-                inputs.push(Input::Exited(*proc, Ended::Code(0)));
-                inputs.push(Input::Exited(*proc, Ended::Code(1)));
+                inputs.push(Input::Exited(*proc, Ended::Code(0), Lived::Long));
+                inputs.push(Input::Exited(*proc, Ended::Code(1), Lived::Long));
             }
             if child.role == Role::App {
                 inputs.extend([Input::Ready(*proc), Input::Unready(*proc), Input::Ready(*proc)]);
@@ -165,7 +165,7 @@ impl Family {
     fn happens(&mut self, input: &Input, clock: u64) {
         match input {
             Input::Saved(_) => self.source += 1,
-            Input::Exited(proc, ended) => {
+            Input::Exited(proc, ended, _) => {
                 let child = self.children.get_mut(proc).expect("only the living exit");
                 (child.exited, child.ready) = (true, false);
                 if child.role == Role::Build && ended.succeeded() {

@@ -206,13 +206,15 @@ struct Run {
     unseen: HashMap<PathBuf, Option<Suspect>>,
 }
 
-/// Number of files that are gone, above which what is known of them is dropped.
-const MAX_GONE: usize = 2000;
+/// Number of deletions after which what is known of deleted files is dropped.
+const MAX_GONE: usize = 500;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Attribution {
     /// What each file held when it was last read.
     held: HashMap<PathBuf, Content>,
+    /// Number of deletions seen since what is known of deleted files was dropped.
+    deletions: usize,
     /// Whether every file that matters was read when hotrun started.
     knows_all: bool,
     /// Paths that changed while no build ran.
@@ -258,6 +260,7 @@ impl Attribution {
     pub(crate) fn saw(&mut self, path: &Path, contents: &[Content]) {
         if let Some(last) = contents.last() {
             self.held.insert(path.to_owned(), *last);
+            self.deletions += usize::from(*last == Content::Absent);
         }
     }
 
@@ -309,13 +312,19 @@ impl Attribution {
     /// Drops what is known of files that came and went, when there are many: a project in which
     /// names never repeat must not cost more and more memory.
     fn forget_gone(&mut self) {
-        let is_gone = |content: &Content| *content == Content::Absent;
-        if self.held.values().filter(|content| is_gone(content)).count() <= MAX_GONE {
+        if self.deletions <= MAX_GONE {
             return;
         }
+        self.deletions = 0;
         let held = &self.held;
-        self.edited.retain(|path| held.get(path).is_none_or(|content| !is_gone(content)));
-        self.held.retain(|_, content| !is_gone(content));
+        let is_gone = |path: &PathBuf| held.get(path) == Some(&Content::Absent);
+        self.edited.retain(|path| !is_gone(path));
+        self.cancels.retain(|path, _| !is_gone(path));
+        self.suspects.retain(|key, suspect| {
+            suspect.triggers.retain(|path| !is_gone(path));
+            suspect.kind != Kind::File || !is_gone(key)
+        });
+        self.held.retain(|_, content| *content != Content::Absent);
     }
 
     fn began(&mut self, is_build: bool, verifies: &[PathBuf], now: Instant) {
@@ -883,11 +892,18 @@ mod tests {
                 fingerprints.is_unchanged(Path::new(&name), content);
             }
             world.begin();
+            // Another one comes during a build, and goes.
+            let name = format!("{number}/made");
+            world.see(10, &name, &[Content::Hash(1)], Cmd);
             world.end(Outcome::Different);
+            world.see(10, &name, &[Content::Absent], Rest);
             fingerprints.build_ended();
         }
-        let Attribution { held, edited, .. } = &world.attribution;
+        let Attribution { held, edited, suspects, .. } = &world.attribution;
         assert!(held.len() <= MAX_GONE + 2 && edited.len() <= MAX_GONE + 2, "{}", held.len());
+        assert!(suspects.len() <= MAX_GONE + 2, "{}", suspects.len());
+        let triggers = suspects.values().map(|suspect| suspect.triggers.len()).max();
+        assert!(triggers <= Some(MAX_GONE + 2), "{triggers:?}");
         assert!(fingerprints.built.is_empty());
     }
 

@@ -75,6 +75,7 @@ fn of_subcommand(name: &str) -> Option<(Vec<&'static str>, &'static str)> {
              hotrun completions zsh > ~/.zfunc/_hotrun\n  \
              hotrun completions fish > ~/.config/fish/completions/hotrun.fish",
         ),
+        "replay" => (vec![], "hotrun replay hotrun.jsonl"),
         "man" => (vec![], "hotrun man > ~/.local/share/man/man1/hotrun.1"),
         "schema" => (
             vec![],
@@ -235,6 +236,7 @@ mod tests {
             ("exec", "--release"),
             ("test", "--bin"),
             ("man", "-C"),
+            ("replay", "--release"),
         ] {
             let text = help(&[name, "--help"]);
             assert!(!text.contains(none), "{name} {none}: {text}");

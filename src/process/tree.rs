@@ -46,8 +46,9 @@ const SUCCESSOR_LOOK: Duration = Duration::from_millis(10);
 /// Maximum wait for hotrun's line on a terminal, which may be stopped by Ctrl-S, before a command
 /// starts.
 const ANNOUNCEMENT: Duration = Duration::from_millis(100);
-/// What a program has sent before it ended is known by then.
-const MAIN_PID_DELAY: Duration = Duration::from_millis(10);
+/// What a program has sent before it ended is known after so many waits of this length. A single long
+/// one could be over in the same moment in which its message is first seen, on a busy machine.
+const MAIN_PID_WAITS: (u32, Duration) = (5, Duration::from_millis(2));
 /// Between two looks at what a dead guardian has left: at first, and when somebody survives.
 const LOOK: Duration = Duration::from_millis(5);
 const LAST_LOOK: Duration = Duration::from_millis(200);
@@ -353,13 +354,15 @@ impl Tree {
         if platform::descendants(guardian).iter().all(|one| one.is_zombie) {
             return None;
         }
-        sleep(MAIN_PID_DELAY).await;
         let mut named = None;
-        while let Ok(order) = self.orders.try_recv() {
-            if let Order::Succeed(pid) = order {
-                named = Some(Pid::from_raw(pid));
-            } else {
-                self.obey(order, output).await;
+        for _ in 0..MAIN_PID_WAITS.0 {
+            sleep(MAIN_PID_WAITS.1).await;
+            while let Ok(order) = self.orders.try_recv() {
+                if let Order::Succeed(pid) = order {
+                    named = Some(Pid::from_raw(pid));
+                } else {
+                    self.obey(order, output).await;
+                }
             }
         }
         named

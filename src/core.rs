@@ -175,7 +175,7 @@ impl Turn {
             Event::Ordered(order) => self.ordered(order),
             Event::Interrupted => self.interrupted(),
             Event::Broken(code) => {
-                self.core.code = code;
+                self.failed_with(code);
                 self.interrupted();
             }
         }
@@ -226,14 +226,19 @@ impl Turn {
         let has_moved = after != before || !effects.is_empty();
         self.core.services[id.0] = after;
         for effect in effects {
-            if let service::Effect::Ended(code) = effect
-                && self.core.code == 0
-            {
-                self.core.code = code;
+            if let service::Effect::Ended(code) = effect {
+                self.failed_with(code);
             }
             self.effects.push(Effect::Service(id, effect));
         }
         has_moved
+    }
+
+    /// Notes an exit code. The first that is not 0 counts.
+    fn failed_with(&mut self, code: u8) {
+        if self.core.code == 0 {
+            self.core.code = code;
+        }
     }
 
     /// Lets services move until none does.

@@ -204,7 +204,9 @@ mod tests {
     use super::*;
 
     fn key(typed: &[u8]) -> Option<Key> {
-        let FromTerminal::Typed { key, .. } = read(typed) else { panic!("something else is told") };
+        let FromTerminal::Typed { key, .. } = read(typed) else {
+            panic!("something else is reported")
+        };
         key
     }
 

@@ -192,7 +192,7 @@ fn running_rules(service: &Service) -> Option<Proc> {
 }
 
 fn owed(service: &Service) -> Owed {
-    regions(service).and_then(|(work, _)| work.owed()).cloned().unwrap_or_default()
+    regions(service).and_then(|(work, _)| work.clone().owed_mut().cloned()).unwrap_or_default()
 }
 
 /// The app that was started beside one that serves.
@@ -585,24 +585,7 @@ fn may_take_down(before: Before, app: Living, serving: usize, proc: Proc) -> boo
 
 /// What must hold between any two steps.
 fn consistent(service: &Service, world: &World) -> Broken {
-    let mut named: Vec<Proc> = service.leaving.keys().copied().collect();
-    match &service.phase {
-        Phase::Live { work, slot } => {
-            match work {
-                Work::RunningRules { rules: proc, .. }
-                | Work::Building { build: proc, .. }
-                | Work::Cancelling { build: proc, .. } => named.push(*proc),
-                Work::Idle | Work::Due(_) | Work::Installing(_) => {}
-            }
-            match slot {
-                Slot::Single(app) => named.push(app.proc),
-                Slot::Handover { old, new } => named.extend([old.proc, new.proc]),
-                Slot::Empty { .. } | Slot::StartDue { .. } => {}
-            }
-        }
-        Phase::Closing { hook, app, .. } => named.extend(app.iter().chain([hook])),
-        Phase::Quitting { .. } | Phase::Ended => {}
-    }
+    let mut named = service.living();
     named.sort();
     let living: Vec<Proc> = world.living.keys().copied().collect();
     promise(named == living, "P4: each living process is in the state exactly once")?;

@@ -144,7 +144,7 @@ pub(crate) enum Effect {
     GoBack,
     /// Run the `post_cmd` of this index.
     SpawnHook(Proc, usize),
-    /// Origin the process to exit, and report `Overdue` after its grace period.
+    /// Ask the process to exit, and report `Overdue` after its grace period.
     Dismiss(Proc),
     /// Kill all processes that are left of this one.
     Kill(Proc),
@@ -277,7 +277,7 @@ impl Service {
             pending: None,
             leaving: BTreeMap::new(),
             spacing: None,
-            artifacts: Artifacts { built: false, older: false, next: Source::Built },
+            artifacts: Artifacts::NONE,
             overtaken: 0,
             brief_lives: 0,
             last_proc: 0,
@@ -301,17 +301,12 @@ impl Service {
         (turn.service, turn.effects)
     }
 
-    /// The app that currently represents the program: the one that serves, else the one that
-    /// starts.
+    /// The app that currently represents the program ([`Slot::app`]), also while it is closing.
     pub(crate) fn app(&self) -> Option<Proc> {
         match &self.phase {
-            Phase::Live { slot: Slot::Single(app) | Slot::Handover { old: app, .. }, .. } => {
-                Some(app.proc)
-            }
+            Phase::Live { slot, .. } => slot.app(),
             Phase::Closing { app, .. } => *app,
-            Phase::Live { slot: Slot::Empty { .. } | Slot::StartDue { .. }, .. }
-            | Phase::Quitting { .. }
-            | Phase::Ended => None,
+            Phase::Quitting { .. } | Phase::Ended => None,
         }
     }
 
@@ -416,27 +411,32 @@ impl Turn {
     // Saves
 
     fn saved(&mut self, work: Work, slot: Slot, cause: Cause) -> Phase {
-        if let Gate::Closed(hold) = self.gates.build {
-            if cause == Cause::Order && hold == Hold::Paused {
-                self.say(Notice::Paused);
-            }
-            let request = Request { origin: Origin::HeldSave, cause };
-            return Phase::Live { work: work.owing(|owed| owed.build(request)), slot };
+        let is_paused = self.gates.build == Gate::Closed(Hold::Paused);
+        if cause == Cause::Order && is_paused {
+            self.say(Notice::Paused);
         }
-        self.say(Notice::Changed(cause.clone()));
-        let request = Request { origin: Origin::Save, cause };
-        let work = self.accept(work, |owed| owed.build(request));
-        self.without_the_half_started(work, slot)
+        self.wanted(work, slot, cause, Owed::build)
     }
 
     fn ruled(&mut self, work: Work, slot: Slot, cause: Cause) -> Phase {
+        self.wanted(work, slot, cause, Owed::rules)
+    }
+
+    /// Acts on a save, or holds it back until the gate opens.
+    fn wanted(
+        &mut self,
+        work: Work,
+        slot: Slot,
+        cause: Cause,
+        owe: fn(&mut Owed, Request),
+    ) -> Phase {
         if !self.gates.may_build() {
             let request = Request { origin: Origin::HeldSave, cause };
-            return Phase::Live { work: work.owing(|owed| owed.rules(request)), slot };
+            return Phase::Live { work: work.owing(|owed| owe(owed, request)), slot };
         }
         self.say(Notice::Changed(cause.clone()));
         let request = Request { origin: Origin::Save, cause };
-        let work = self.accept(work, |owed| owed.rules(request));
+        let work = self.accept(work, |owed| owe(owed, request));
         self.without_the_half_started(work, slot)
     }
 
@@ -486,16 +486,14 @@ impl Turn {
         if !has_follow_ups(&work, slot) {
             return self.saved(work, slot, cause);
         }
-        let request = Request { origin: Origin::Build, cause };
-        Phase::Live { work: work.owing(|owed| owed.build(request)), slot }
+        Phase::Live { work: work.following_up(cause, Owed::build), slot }
     }
 
     fn ruled_by_build(&mut self, work: Work, slot: Slot, cause: Cause) -> Phase {
         if !has_follow_ups(&work, slot) {
             return self.ruled(work, slot, cause);
         }
-        let request = Request { origin: Origin::Build, cause };
-        Phase::Live { work: work.owing(|owed| owed.rules(request)), slot }
+        Phase::Live { work: work.following_up(cause, Owed::rules), slot }
     }
 
     fn read_by_app(&mut self, work: Work, slot: Slot, cause: &Cause) -> Phase {
@@ -1044,7 +1042,7 @@ impl Turn {
             Work::RunningRules { owed, .. } => {
                 owed.build.as_ref().is_some_and(|request| request.origin != Origin::HeldSave)
             }
-            // A build that only verifies what a build wrote keeps hotrun from no exit.
+            // A build that only verifies what a build wrote does not keep hotrun from exiting.
             Work::Due(owed) if self.service.policy.on_exit == OnExit::Quit => {
                 !is_alone && (owed.is_urgent() || owed.restart)
             }
@@ -1313,7 +1311,17 @@ mod renaming {
     impl Service {
         /// The processes that the state contains, living or not.
         pub(crate) fn procs(&self) -> Vec<Proc> {
-            let mut procs: Vec<Proc> = self.leaving.keys().copied().chain(self.spacing).collect();
+            let mut procs = self.living();
+            procs.extend(self.spacing);
+            if let Phase::Live { slot: Slot::StartDue { backoff }, .. } = self.phase {
+                procs.extend(backoff);
+            }
+            procs
+        }
+
+        /// The processes that the state takes for living.
+        pub(crate) fn living(&self) -> Vec<Proc> {
+            let mut procs: Vec<Proc> = self.leaving.keys().copied().collect();
             match &self.phase {
                 Phase::Live { work, slot } => {
                     match work {
@@ -1323,8 +1331,7 @@ mod renaming {
                         Work::Idle | Work::Due(_) | Work::Installing(_) => {}
                     }
                     match slot {
-                        Slot::Empty { .. } => {}
-                        Slot::StartDue { backoff } => procs.extend(*backoff),
+                        Slot::Empty { .. } | Slot::StartDue { .. } => {}
                         Slot::Single(app) => procs.push(app.proc),
                         Slot::Handover { old, new } => procs.extend([old.proc, new.proc]),
                     }

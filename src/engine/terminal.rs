@@ -526,7 +526,7 @@ impl Engine {
         self.mend_terminal();
     }
 
-    /// Handles that the line is written which reports that this process has the terminal.
+    /// Continues a stopped process: the line that reports that it has the terminal is written.
     pub(super) fn terminal_was_announced(&self, proc: Proc) {
         if self.seat.owner == Some(proc) && !self.seat.is_stopping {
             self.processes.resume_one(proc);

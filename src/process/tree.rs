@@ -46,8 +46,8 @@ const SUCCESSOR_LOOK: Duration = Duration::from_millis(10);
 /// Maximum wait for hotrun's line on a terminal, which may be stopped by Ctrl-S, before a command
 /// starts.
 const ANNOUNCEMENT: Duration = Duration::from_millis(100);
-/// What a program has sent before it ended is known after so many waits of this length. A single long
-/// one could be over in the same moment in which its message is first seen, on a busy machine.
+/// How many waits, and of which length, for a message that a program sent before it exited. On a busy
+/// machine a single long one could end just when that message is first seen.
 const MAIN_PID_WAITS: (u32, Duration) = (5, Duration::from_millis(2));
 /// Between two looks at what a dead guardian has left: at first, and when somebody survives.
 const LOOK: Duration = Duration::from_millis(5);

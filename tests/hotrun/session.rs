@@ -244,3 +244,11 @@ fn a_recording_that_cannot_be_written_is_an_error_at_the_start() {
     assert_eq!(code, 1, "{stderr}");
     assert!(stderr.contains("cannot record to /missing/recording (HOTRUN_RECORD)"), "{stderr}");
 }
+
+#[test]
+fn a_recording_is_not_passed_on_to_programs() {
+    let project = Sandbox::empty().env("HOTRUN_RECORD", "recording");
+    let (code, stdout, _) =
+        project.run(&["--once", "-q", "-x", "echo \"<${HOTRUN_RECORD-none}>\""]);
+    assert_eq!((code, stdout.as_str()), (0, "<none>\n"));
+}

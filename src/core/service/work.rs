@@ -63,18 +63,6 @@ pub(crate) enum Origin {
 
 impl Work {
     /// What is owed, if anything.
-    #[cfg(test)]
-    pub(crate) fn owed(&self) -> Option<&Owed> {
-        match self {
-            Work::Idle => None,
-            Work::Due(owed)
-            | Work::Installing(owed)
-            | Work::RunningRules { owed, .. }
-            | Work::Building { owed, .. }
-            | Work::Cancelling { owed, .. } => Some(owed),
-        }
-    }
-
     pub(crate) fn owed_mut(&mut self) -> Option<&mut Owed> {
         match self {
             Work::Idle => None,
@@ -93,6 +81,12 @@ impl Work {
         }
         self.owed_mut().map(owe);
         self
+    }
+
+    /// Owes something for what a build wrote.
+    pub(super) fn following_up(self, cause: Cause, owe: fn(&mut Owed, Request)) -> Work {
+        let request = Request { origin: Origin::Build, cause };
+        self.owing(|owed| owe(owed, request))
     }
 
     /// Installs now what there is. What else is due stays due.

@@ -52,7 +52,8 @@ fn a_burst_of_a_rules_file_and_a_source_runs_the_rule_and_then_builds_once() {
     hotrun.wait_for("done  in ");
     hotrun.wait_for("serving one");
     hotrun.wait_for("ready");
-    let builds = hotrun.count("building");
+    // What is created within the tick in which the build ended may be the build's own.
+    let builds = hotrun.count("building") + hotrun.count("verifying");
     assert!((2..=3).contains(&builds), "{builds} builds\n{}", hotrun.output());
     hotrun.end();
 }

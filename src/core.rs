@@ -40,7 +40,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Notice, Order, Policy, Proc};
+use crate::event::{Order, Policy, Proc};
+use crate::notice::Notice;
 
 #[cfg_attr(not(test), expect(dead_code, reason = "a configuration has only one service as yet"))]
 pub(crate) mod graph;
@@ -153,6 +154,11 @@ impl Core {
             has_fallback: service.has_fallback(),
         };
         Snapshot { services: self.services.iter().map(of).collect() }
+    }
+
+    /// Whether hotrun is shutting down.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.supervisor.ending != Ending::No
     }
 
     fn outlines(&self) -> Vec<Outline> {

@@ -9,12 +9,15 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use regex::Regex;
+use serde::Serialize;
+
+use crate::event::lossy_path;
 
 /// Maximum size of the output that is searched, in bytes: the first error comes early.
 const MAX_SEARCHED: usize = 1 << 20;
 
 /// The errors and warnings of one build.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Diagnostics {
     /// How many errors; 0 where the tool prints none that is recognised.
     pub errors: usize,
@@ -25,9 +28,10 @@ pub(crate) struct Diagnostics {
 }
 
 /// A place in a source file.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub(crate) struct Place {
     /// The file, as the tool has named it.
+    #[serde(serialize_with = "lossy_path")]
     pub file: PathBuf,
     /// The line, from 1.
     pub line: u32,

@@ -4,7 +4,7 @@
 //! The loop itself decides nothing, and performing an effect never waits. Work that takes time runs
 //! in a task, which reports to the inbox.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -27,22 +27,23 @@ use crate::control::Server;
 use crate::core::{ABANDONED, Core, Effect, Event, Input, Lived, ServiceEffect};
 use crate::error::{Error, Result};
 use crate::event::{
-    Cause, Ended, Mode, Notice, Order, Proc, Role, Source, Timer, name_paths, printable, quoted,
+    Cause, Ended, Mode, Order, Proc, Role, Source, Timer, name_paths, printable, quoted,
 };
 use crate::filter::{Filter, Reason, Verdict};
 use crate::listen::ListenerShut;
 use crate::listen::Listeners;
 use crate::lock::Lock;
+use crate::notice::{Notice, Problem};
 use crate::own_writes::OwnWrites;
 use crate::process::FromProcess;
 use crate::process::Terminal::OutputOnly;
 use crate::process::terminal::Terminal;
 use crate::process::{self, Freeing, Job, Printing, Processes};
 use crate::project::Kind;
-use crate::ready::Probe;
+use crate::record::{self, Limit, Purpose, Record};
 use crate::recording::{self, Recorder};
+use crate::report::Report;
 use crate::report::console::Console;
-use crate::report::{Facts, Purpose, Report};
 use crate::signal;
 use crate::signal::FromSignal;
 use crate::watch::{Found, FromWatch};
@@ -60,9 +61,11 @@ mod message;
 mod paused;
 mod ports;
 mod program;
+mod publish;
 mod saves;
 mod serving;
 mod sockets;
+mod table;
 mod terminal;
 
 use checks::Checks;
@@ -71,7 +74,9 @@ use launch::Given;
 use listing::Listing;
 use paused::Paused;
 use program::Built;
+use publish::Publisher;
 use saves::{Late, Window};
+use table::{Entry, Table};
 use terminal::Seat;
 
 /// Number of runs in a row, triggered by files that changed during the previous run, after which
@@ -104,12 +109,8 @@ enum Told {
     MayHaveBound,
     /// Possibly no program accepts on this listener. Reset when the listeners change.
     NobodyOn(String),
-    /// An app counts as ready without a readiness signal.
-    Assumed,
     /// Apps cannot signal readiness, since there is no socket for it.
     NoSocket,
-    /// A rollback to the last good artifact is possible.
-    RollbackPossible,
     /// An artifact could not be kept.
     NotKept,
     /// The variables that `cargo run` sets for the program are unknown.
@@ -191,13 +192,11 @@ pub(crate) async fn run(options: Options, talk: Talk) -> Result<u8> {
         build_failed: false,
         has_run: false,
         told_env: None,
-        roles: HashMap::new(),
-        messages: HashMap::new(),
-        printed: HashMap::new(),
+        table: Table::default(),
+        publisher: Publisher::default(),
         executable: None,
         given: Given::default(),
         changed: Vec::new(),
-        probes: HashMap::new(),
         listeners,
         artifacts,
         asked: None,
@@ -212,7 +211,6 @@ pub(crate) async fn run(options: Options, talk: Talk) -> Result<u8> {
         builds_serve: false,
         ports: process::known_ports(&options.directory),
         chosen_port: None,
-        is_ending: false,
         has_heard_ctrl_c: false,
         has_failed_start: false,
         options,
@@ -312,19 +310,16 @@ struct Engine {
     /// Whether an app was ever started.
     has_run: bool,
     /// The last env-file error reported, so that it is not repeated.
-    told_env: Option<String>,
-    roles: HashMap<Proc, Role>,
-    /// Output of builds that hotrun parses.
-    messages: HashMap<Proc, Vec<u8>>,
-    /// Output of builds for the user, where it is kept.
-    printed: HashMap<Proc, Vec<u8>>,
+    told_env: Option<Problem>,
+    /// Everything that was started and is not gone.
+    table: Table,
+    publisher: Publisher,
     /// The executable that the last successful build named.
     executable: Option<PathBuf>,
     /// What `cargo run` would give the program.
     given: Given,
     /// The changed files, for the next builds and apps.
     changed: Vec<PathBuf>,
-    probes: HashMap<Proc, Probe>,
     /// Sockets that every app inherits.
     listeners: Listeners,
     /// Good artifacts, for rollbacks.
@@ -350,8 +345,6 @@ struct Engine {
     ports: BTreeSet<u16>,
     /// The port that was chosen for `run.port = "auto"`.
     chosen_port: Option<u16>,
-    /// Whether hotrun is shutting down.
-    is_ending: bool,
     /// Whether Ctrl-C was typed.
     has_heard_ctrl_c: bool,
     /// Whether the last app that exited failed soon after its start.
@@ -382,8 +375,8 @@ impl Engine {
     fn step(&mut self, event: Event) -> Option<u8> {
         tracing::debug!(?event);
         if let Some(Err(error)) = self.recorder.as_ref().map(|recorder| recorder.record(&event)) {
-            self.report.say(&Notice::Warning(error.to_string()));
             self.recorder = None;
+            self.say(Problem::Failed(error));
         }
         let gone = match event {
             Event::Service(_, Input::Gone(proc)) => Some(proc),
@@ -392,7 +385,7 @@ impl Engine {
         let (core, effects) = self.core.clone().step(event);
         self.core = core;
         if let Some(proc) = gone {
-            self.roles.remove(&proc);
+            self.table.is_gone(proc);
         }
         for effect in effects {
             tracing::debug!(?effect);
@@ -402,7 +395,7 @@ impl Engine {
         }
         if let Some(proc) = gone {
             self.processes.forget(proc);
-            self.report.facts.remove(&proc);
+            self.table.remove(proc);
         }
         None
     }
@@ -420,15 +413,15 @@ impl Engine {
     // Messages to events
 
     fn spawned(&mut self, proc: Proc, pid: i32) {
-        if let Some(facts) = self.report.facts.get_mut(&proc) {
-            facts.pid = Some(pid);
+        if let Some(entry) = self.table.get_mut(proc) {
+            entry.pid = Some(pid);
         }
-        if let Some(probe) = self.probes.get(&proc) {
+        if let Some(probe) = self.table.probe(proc) {
             probe.began(pid);
         }
         self.terminal_was_taken(proc, Pid::from_raw(pid));
-        if self.roles.get(&proc) == Some(&Role::App) && self.config.talk.pids {
-            self.report.say(&Notice::Started(proc));
+        if self.table.is_app(proc) && self.config.talk.pids {
+            self.say(Notice::Started(proc));
         }
         self.watch_for_lock(proc, Pid::from_raw(pid));
     }
@@ -458,13 +451,16 @@ impl Engine {
 
     fn heard_of_watch(&mut self, report: FromWatch) -> Vec<Event> {
         match report {
-            FromWatch::Changed(burst) => return self.saved(burst),
+            FromWatch::Changed(burst) => {
+                self.publisher.begin_update();
+                return self.saved(burst);
+            }
             FromWatch::Known(files, is_all) => self.attribution.known(files, is_all),
             FromWatch::Watching(found) => {
                 self.introduce(Some(found.files));
                 self.warn_if_nothing_is_watched(found);
             }
-            FromWatch::Warning(text) => self.report.say(&Notice::Warning(text)),
+            FromWatch::Problem(problem) => self.say(Problem::Watching(problem)),
             FromWatch::Broken(error) => {
                 self.report.error_in_order(&error);
                 return vec![Event::Broken(error.code())];
@@ -498,30 +494,41 @@ impl Engine {
             FromProcess::Overdue if self.is_slow_check(proc) => self.processes.kill(proc),
             FromProcess::Overdue => return vec![Input::Overdue(proc).into()],
             FromProcess::Output(messages) => {
-                self.messages.insert(proc, messages);
+                if let Some(entry) = self.table.get_mut(proc) {
+                    entry.messages = messages;
+                }
             }
-            FromProcess::Printed(more) => self.printed.entry(proc).or_default().extend(more),
+            FromProcess::Printed(more) => {
+                if let Some(entry) = self.table.get_mut(proc) {
+                    entry.printed.extend(more);
+                }
+            }
             FromProcess::Answered(answer) => self.answered(proc, answer),
-            FromProcess::Tolerated(command, ended) => self.report.tolerated(&command, &ended),
+            FromProcess::Tolerated(command, ended) => {
+                self.say(Notice::Tolerated { command, ended });
+            }
             FromProcess::LogMatched => {
-                if let Some(probe) = self.probes.get(&proc) {
+                if let Some(probe) = self.table.probe(proc) {
                     probe.printed();
                 }
             }
             FromProcess::AddressInUse(ports) => {
-                if let Some(facts) = self.report.facts.get_mut(&proc) {
-                    facts.taken = Some(ports);
+                if let Some(entry) = self.table.get_mut(proc) {
+                    entry.taken = Some(ports);
                 }
             }
             FromProcess::Listens(ports) => self.listens(proc, ports),
-            FromProcess::Say(notice) => self.report.say(&notice),
+            FromProcess::Say(notice) => self.say(notice),
         }
         Vec::new()
     }
 
     fn heard_of_engine(&mut self, report: FromEngine) -> Vec<Event> {
         match report {
-            FromEngine::Start => return vec![Input::Saved(Cause::Start).into()],
+            FromEngine::Start => {
+                self.publisher.begin_update();
+                return vec![Input::Saved(Cause::Start).into()];
+            }
             FromEngine::Due(timer) => return vec![Input::Due(timer).into()],
             FromEngine::Delayed(input) => return vec![input.into()],
             FromEngine::ChangedLate => return self.saved_late(),
@@ -535,7 +542,7 @@ impl Engine {
             }
             FromEngine::Proven(app) => return self.proven(app),
             FromEngine::AskAgain(app) => {
-                if self.roles.contains_key(&app) {
+                if self.table.role(app).is_some() {
                     self.processes.pass(app, self.config.run.signal);
                 }
             }
@@ -546,7 +553,7 @@ impl Engine {
             FromEngine::TerminalAnnounced(proc) => self.terminal_was_announced(proc),
             FromEngine::TerminalContinued => self.continued(),
             FromEngine::HasBegun => self.has_begun(),
-            FromEngine::Say(notice) => self.report.say(&notice),
+            FromEngine::Say(notice) => self.say(notice),
         }
         Vec::new()
     }
@@ -555,19 +562,20 @@ impl Engine {
         if self.display.ended(proc) {
             self.report.console().erase_for_now();
         }
-        if let Some(facts) = self.report.facts.get_mut(&proc) {
-            facts.ended = Some(Instant::now());
+        let (mut messages, mut printed) = (Vec::new(), Vec::new());
+        if let Some(entry) = self.table.get_mut(proc) {
+            entry.ended = Some(Instant::now());
+            entry.probe = None;
+            messages = std::mem::take(&mut entry.messages);
+            printed = std::mem::take(&mut entry.printed);
         }
-        self.probes.remove(&proc);
         self.artifacts.left(proc);
         if let Some(window) = self.window.as_mut().filter(|window| window.proc == proc) {
             window.end();
         }
-        let is_overtaken =
-            self.report.facts.get(&proc).is_some_and(|facts| facts.dismissed.is_some());
-        let printed = self.printed.remove(&proc).unwrap_or_default();
-        match self.roles.get(&proc) {
-            Some(Role::Build) if self.report.purpose(proc) == Purpose::Syntax => {
+        let is_overtaken = self.table.is_dismissed(proc);
+        match self.table.role(proc) {
+            Some(Role::Build) if self.table.purpose(proc) == Purpose::Syntax => {
                 let checked = self.checked(proc, ended, is_overtaken);
                 if self.build_failed && !is_overtaken {
                     self.diagnose(proc, &printed);
@@ -579,14 +587,14 @@ impl Engine {
                 return vec![Input::Exited(proc, ended, self.how_long_lived(proc))];
             }
         }
-        let messages = self.messages.remove(&proc).unwrap_or_default();
         let ended = if ended.succeeded() { self.check_artifact(&messages) } else { ended };
         if ended.succeeded() {
             self.ask_what_was_read();
+            self.publisher.app_gets(self.table.get(proc).map_or(0, |build| build.update));
         }
         if is_overtaken {
-            if !self.is_ending && !self.builds_serve {
-                self.report.cancelled(proc);
+            if !self.core.is_ending() && !self.builds_serve {
+                self.say(Notice::Cancelled(proc));
             }
             self.attribution.build_cancelled();
             return vec![Input::Exited(proc, ended, self.how_long_lived(proc))];
@@ -635,7 +643,7 @@ impl Engine {
         }
         let mut events = Vec::new();
         if !proven.is_empty() {
-            self.report.say(&Notice::Outputs(proven));
+            self.say(Notice::Outputs(proven.into()));
         }
         match pause {
             _ if verify.is_empty() => {}
@@ -720,16 +728,16 @@ impl Engine {
         let mut config = match loaded {
             Ok(config) => config,
             Err(error) => {
-                self.keep_old_config(&error);
+                self.keep_old_config(error);
                 return Vec::new();
             }
         };
         if let Err(error) = self.open_ahead(&config) {
-            self.keep_old_config(&error);
+            self.keep_old_config(error);
             return Vec::new();
         }
         if config.file != self.config.file {
-            self.report.say(&Notice::Reading(match &config.file {
+            self.say(Notice::Reading(match &config.file {
                 Some(file) => name_paths(std::slice::from_ref(file), &config.directory),
                 None => "no configuration file".to_owned(),
             }));
@@ -754,10 +762,8 @@ impl Engine {
         vec![Input::Reconfigured(policy).into()]
     }
 
-    fn keep_old_config(&self, error: &Error) {
-        self.report.say(&Notice::Warning(format!(
-            "{error}\n  the previous configuration stays in effect until this is fixed"
-        )));
+    fn keep_old_config(&self, error: Error) {
+        self.say(Problem::ConfigurationKept(error));
     }
 
     fn take_up_next(&mut self) {
@@ -769,7 +775,7 @@ impl Engine {
             self.report.configure(&self.config.talk);
             self.report.runs_nothing = !self.config.policy().runs;
             if let Err(error) = self.prepare_tmp_dir() {
-                self.report.say(&Notice::Warning(error.to_string()));
+                self.say(Problem::Failed(error));
             }
         }
     }
@@ -779,7 +785,7 @@ impl Engine {
     fn perform(&mut self, effect: Effect) -> Option<u8> {
         match effect {
             Effect::Service(_, effect) => self.perform_for_service(effect),
-            Effect::Say(notice) => self.say(&notice),
+            Effect::Say(notice) => self.say(notice),
             Effect::Exit(code) => return Some(code),
         }
         None
@@ -797,15 +803,24 @@ impl Engine {
                 self.spawn_app(proc, generation, source);
             }
             ServiceEffect::GoBack => self.go_back(),
+            ServiceEffect::Kept(app) => self.kept(app),
+            ServiceEffect::Refused(refusal) => self.refused(refusal),
+            // No process is left that could read other input.
+            ServiceEffect::NothingRuns => self.read_keys(),
             ServiceEffect::SpawnHook(proc, index) => self.spawn_hook(proc, index),
             ServiceEffect::Dismiss(proc) => self.dismiss(proc),
             ServiceEffect::Kill(proc) => self.processes.kill(proc),
-            ServiceEffect::Signal(proc, signal) => self.processes.signal(proc, signal),
+            ServiceEffect::Signal(proc, signal) => {
+                if let Some(entry) = self.table.get_mut(proc) {
+                    entry.signalled = Some(signal);
+                }
+                self.processes.signal(proc, signal);
+            }
             ServiceEffect::ArmSpacing(build) => {
                 self.arm(Timer::Spacing(build), self.config.build.delay);
             }
             ServiceEffect::ArmBackoff(app, delay) => self.arm(Timer::Backoff(app), delay),
-            ServiceEffect::Say(notice) => self.say(&notice),
+            ServiceEffect::Say(notice) => self.say(notice),
             // The core exits when all services have ended.
             ServiceEffect::Ended(_) => {}
         }
@@ -816,7 +831,7 @@ impl Engine {
     }
 
     fn lived(&self, app: Proc) -> Duration {
-        self.report.facts.get(&app).map_or(Duration::ZERO, |facts| facts.began.elapsed())
+        self.table.get(app).map_or(Duration::ZERO, Entry::age)
     }
 
     fn spawn_build(&mut self, proc: Proc, cause: &Cause) {
@@ -860,11 +875,7 @@ impl Engine {
         let is_round = std::mem::take(&mut self.rules_cause_themselves);
         self.rounds_of_rules = if is_round { self.rounds_of_rules + 1 } else { 0 };
         if is_round && self.rounds_of_rules == ROUNDS_OF_RULES {
-            let names = name_paths(cause.paths(), &self.config.watch.base);
-            self.report.say(&Notice::Warning(format!(
-                "{names} changes each time that its rule runs, which makes the rule run again; \
-                 if the rule writes it, exclude it with exclude_regex in the rule"
-            )));
+            self.say(Problem::RuleCausesItself(cause.paths().to_vec().into()));
         }
         self.spawn(proc, Role::Rules, None, stages, None, None);
     }
@@ -978,32 +989,37 @@ impl Engine {
             self.has_run = true;
             self.app_env.clone_from(&self.env);
         }
+        let mut entry = Entry::new(role, self.update_of(role));
         // The user's own variables follow, and override these.
         let mut env: Vec<(OsString, OsString)> = self.report.color_variables().collect();
         env.extend(self.variables(generation));
         env.push(("HOTRUN".into(), "1".into()));
         env.push(("HOTRUN_CHANGED".into(), self.changed_paths()));
+        env.push(("HOTRUN_UPDATE".into(), entry.update.to_string().into()));
         if let Some(generation) = generation {
             env.push(("HOTRUN_GENERATION".into(), generation.to_string().into()));
         }
         if is_app {
-            env.extend(self.probe(proc));
+            let (probe, variable) = self.probe(proc);
+            entry.probe = Some(probe);
+            env.extend(variable);
             if self.config.run.port == Some(Port::Auto)
                 && let Some(port) = self.port()
             {
                 env.push(("PORT".into(), port.to_string().into()));
             }
         }
-        let grace = limit.map(|limit| (limit, "its start (build.kill_delay)".to_owned()));
         let build = &self.config.build;
-        let purpose = match role {
+        entry.purpose = match role {
             Role::Build if build.only_checks => Purpose::Library,
             Role::Build if build.stages.is_empty() => Purpose::Syntax,
             Role::Build | Role::Rules | Role::App | Role::Hook => Purpose::Program,
         };
-        let label = if is_app { self.label_of(&stages) } else { String::new() };
-        self.report.facts.insert(proc, Facts { grace, purpose, is_app, label, ..Facts::now() });
-        self.roles.insert(proc, role);
+        if is_app {
+            entry.label = self.label_of(&stages);
+        }
+        entry.limit =
+            limit.map(|time| Limit { time, from: "its start (build.kill_delay)".to_owned() });
         let directory = self.config.directory.clone();
         let printing = match role {
             Role::Build if self.config.talk.compact && !self.builds_serve => Printing::Withheld,
@@ -1011,9 +1027,7 @@ impl Engine {
             Role::Rules | Role::Hook => Printing::Copied,
             Role::App => Printing::Inherited,
         };
-        if let Some(facts) = self.report.facts.get_mut(&proc) {
-            facts.is_withheld = printing == Printing::Withheld;
-        }
+        entry.is_withheld = printing == Printing::Withheld;
         let runs_all = role == Role::Rules;
         let run = &self.config.run;
         let (farewell, scope) =
@@ -1029,9 +1043,7 @@ impl Engine {
         let listeners = if is_app { self.listeners.inherit() } else { Vec::new() };
         let look_for = self.config.ready.log.clone().filter(|_| is_app);
         let reads_output = is_app && self.reads_output(terminal);
-        if let Some(facts) = self.report.facts.get_mut(&proc) {
-            facts.is_read = reads_output || look_for.is_some();
-        }
+        entry.is_read = reads_output || look_for.is_some();
         let then = self.question(role);
         let job = Job {
             stages,
@@ -1053,7 +1065,17 @@ impl Engine {
             look_for,
             look_at_ports,
         };
+        self.table.insert(proc, entry);
         self.processes.spawn(proc, job);
+    }
+
+    /// The update that a process belongs to which starts now. A build reads all that was saved so
+    /// far, an app what the last build has read.
+    fn update_of(&self, role: Role) -> u64 {
+        match role {
+            Role::Build | Role::Rules | Role::Hook => self.publisher.newest(),
+            Role::App => self.publisher.reaches_app(),
+        }
     }
 
     /// The changed paths, relative to the root, one per line. A path that contains a line feed, or
@@ -1082,26 +1104,26 @@ impl Engine {
 
     fn dismiss(&mut self, proc: Proc) {
         let run = &self.config.run;
-        let (signal, grace, key) = match self.roles.get(&proc) {
+        let (signal, grace, key) = match self.table.role(proc) {
             Some(Role::App) => (self.farewell_of_app(proc), self.grace_of_app(), KILL_DELAY),
             Some(Role::Build) if self.builds_serve => (run.signal, run.grace, KILL_DELAY),
             Some(Role::Build | Role::Rules | Role::Hook) | None => {
                 (Signal::SIGTERM, self.config.build.cancel_grace, "build.cancel_grace")
             }
         };
-        let is_awaited = self.roles.get(&proc) == Some(&Role::App) && run.mode == Mode::Restart;
-        let keys = if is_awaited && !self.is_ending { KILL_DELAY_OR_MODE } else { key };
+        let is_awaited = self.table.is_app(proc) && run.mode == Mode::Restart;
+        let keys = if is_awaited && !self.core.is_ending() { KILL_DELAY_OR_MODE } else { key };
         self.artifacts.left(proc);
-        if let Some(facts) = self.report.facts.get_mut(&proc) {
-            facts.dismissed = Some(Instant::now());
-            facts.grace = Some((grace, format!("{signal} ({key})")));
+        if let Some(entry) = self.table.get_mut(proc) {
+            entry.dismissed = Some(Instant::now());
+            entry.limit = Some(Limit { time: grace, from: format!("{signal} ({key})") });
         }
         self.processes.dismiss(proc, signal, grace, keys);
     }
 
     fn grace_of_app(&self) -> Duration {
         let run = &self.config.run;
-        let is_restart = !self.is_ending && run.mode == Mode::Restart;
+        let is_restart = !self.core.is_ending() && run.mode == Mode::Restart;
         if is_restart { run.restart_grace } else { run.grace }
     }
 
@@ -1109,13 +1131,12 @@ impl Engine {
     /// explicit `kill_delay` is kept.
     fn hurry(&self) {
         let run = &self.config.run;
-        if run.is_grace_chosen || run.mode == Mode::Handover || self.is_ending {
+        if run.is_grace_chosen || run.mode == Mode::Handover || self.core.is_ending() {
             return;
         }
-        for (proc, facts) in &self.report.facts {
-            let is_app = self.roles.get(proc) == Some(&Role::App);
-            if is_app && facts.dismissed.is_some() && !facts.extended {
-                self.processes.hurry(*proc, HURRIED_GRACE);
+        for (proc, app) in self.table.apps() {
+            if app.is_dismissed() && !app.is_extended {
+                self.processes.hurry(proc, HURRIED_GRACE);
             }
         }
     }
@@ -1125,7 +1146,7 @@ impl Engine {
     /// background jobs of a shell do, gets `run.signal` at once.
     fn farewell_of_app(&self, app: Proc) -> Signal {
         let (configured, grace) = (self.config.run.signal, self.grace_of_app());
-        let pid = self.report.facts.get(&app).and_then(|facts| facts.pid);
+        let pid = self.table.pid(app);
         let hears = pid.is_some_and(|pid| !process::ignores(Pid::from_raw(pid), Signal::SIGINT));
         if !self.has_heard_ctrl_c || configured == Signal::SIGINT || !hears {
             return configured;
@@ -1154,55 +1175,29 @@ impl Engine {
         }
     }
 
-    fn say(&mut self, notice: &Notice) {
-        if let Notice::NoRollback(refusal) = notice {
-            return self.say_no_rollback(*refusal);
-        }
-        if *notice == Notice::RollbackPossible && !self.told.insert(Told::RollbackPossible) {
+    /// Records a notice, and shows the record to those that observe.
+    fn say(&self, notice: impl Into<Notice>) {
+        let notice = notice.into();
+        let about = notice.process();
+        let update = about.and_then(|proc| self.table.get(proc)).map(|entry| entry.update);
+        let Some(record) = self.publisher.record(notice, update, self.table.known()) else {
             return;
-        }
-        if let Notice::Kept(_) = notice {
-            self.answer(Ok("keeping the running program; the new one was stopped".to_owned()));
-        }
-        if let Notice::Signalled(app, signal) = notice
-            && let Some(facts) = self.report.facts.get_mut(app)
-        {
-            facts.signalled = Some(*signal);
-        }
-        if let Notice::Running(app) = notice
-            && let Some(facts) = self.report.facts.get_mut(app)
-        {
-            facts.is_running = true;
-        }
-        self.tell_others(notice);
-        if let Notice::Ready(_) | Notice::Running(_) = notice {
-            self.has_begun();
-        }
-        let is_start = matches!(notice, Notice::Ready(_) | Notice::Running(_));
-        let is_seen_anyway = is_start && self.is_a_screen_shown();
-        if is_seen_anyway {
-            self.report.show_state(notice);
-        } else {
-            self.report.say(notice);
-        }
-        if let Notice::BuildFailed { app: None, .. } = notice {
-            // No process is left that could read other input.
-            self.read_keys();
-        }
+        };
+        self.report.is_screen_used.set(self.is_a_screen_shown());
+        self.report.say(&record);
+        self.tell_others(&record);
     }
 
     /// Updates what other hotruns read in the lock file.
-    fn tell_others(&mut self, notice: &Notice) {
-        let is_end = *notice == Notice::Ending;
-        self.is_ending |= is_end;
-        let Some(lock) = &mut self.lock else { return };
-        if let Notice::Ready(app) = notice {
-            lock.serves_at(self.report.url(*app));
+    fn tell_others(&self, record: &Record) {
+        let Some(lock) = &self.lock else { return };
+        if let Notice::Ready(app) = record.notice {
+            lock.serves_at(record.process(app).and_then(record::Process::url));
         }
-        if let Notice::AppEnded { serving: None, .. } = notice {
+        if let Notice::AppEnded { serving: None, .. } = record.notice {
             lock.serves_at(None);
         }
-        if is_end {
+        if record.notice == Notice::Ending {
             lock.is_ending();
         }
     }
@@ -1216,15 +1211,15 @@ impl Engine {
         }
         self.introduce_soon();
         if let Some(guess) = &self.config.guess {
-            self.report.say(&Notice::Guessed(guess.summary()));
+            self.say(Notice::Guessed(guess.summary()));
         }
         self.warn_about(&self.config);
         if let Some(why) = process::why_no_directory() {
             self.told.insert(Told::NoSocket);
-            self.report.say(&Notice::Warning(why));
+            self.say(why);
         }
         if !swept.is_empty() {
-            self.report.say(&Notice::Swept(swept));
+            self.say(Notice::Swept(swept));
         }
     }
 
@@ -1232,16 +1227,13 @@ impl Engine {
         let roots = name_paths(&self.config.watch.roots, &self.config.directory);
         let is_meant = self.config.watch.extensions == Extensions::Only(BTreeSet::new());
         if found.files == 0 && !is_meant {
-            self.report.say(&Notice::Warning(format!(
-                "there is nothing to watch: no file in {roots} matches include_ext and the \
-                 other filters, so no save is noticed (`hotrun check` shows the filters)"
-            )));
+            self.say(Problem::NothingToWatch { roots });
         }
     }
 
     fn warn_about(&self, config: &Config) {
         for warning in &config.warnings {
-            self.report.say(&Notice::Warning(warning.clone()));
+            self.say(Problem::Configuration(warning.clone()));
         }
     }
 }

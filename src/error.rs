@@ -1,10 +1,12 @@
 //! What keeps hotrun itself from going on: the input, the reason, the remedy, the exit code.
 //!
 //! What the user's program or build does is never an [`Error`]; it is a
-//! [`Notice`](crate::event::Notice).
+//! [`Notice`](crate::notice::Notice).
 
 use std::fmt;
 use std::path::PathBuf;
+
+use serde::Serialize;
 
 /// hotrun cannot go on (watching, reading, starting a helper).
 pub const FAILED: u8 = 1;
@@ -17,14 +19,16 @@ pub const ALREADY_RUNNING: u8 = 7;
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// An error as a user reads it: `input: reason`, below it an excerpt of the input, and what to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Error {
     input: String,
     reason: String,
     excerpt: Option<Box<str>>,
     remedy: Option<String>,
     code: u8,
+    #[serde(skip)]
     is_of_command: bool,
+    #[serde(skip)]
     files: Vec<PathBuf>,
 }
 

@@ -81,6 +81,8 @@ mod listen;
 mod artifact;
 // Notices become lines on the terminal.
 mod report;
+// What happened, and what was known of the processes then.
+mod record;
 // Errors and warnings in the output of builds. Pure.
 mod diagnostics;
 // TOML becomes a resolved configuration.
@@ -93,6 +95,8 @@ mod recording;
 mod core;
 // The engine's inbox, as each source sees it.
 mod inbox;
+// What hotrun has to tell, typed and without a wording. Pure.
+mod notice;
 // The vocabulary: types that all modules share.
 mod event;
 // Decides whether a build wrote a file, and what follows. Pure.

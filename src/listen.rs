@@ -27,8 +27,9 @@ use nix::sys::socket::{
 };
 
 use crate::config::{Address, Listen};
-use crate::event::{Proc, Repair};
+use crate::event::Proc;
 use crate::inbox::Inbox;
+use crate::notice::Repair;
 
 /// Maximum number of connections that wait to be accepted.
 const BACKLOG: i32 = 4096;

@@ -3,6 +3,7 @@
 //! The lock is on a small file beside hotrun's others. The kernel releases it when its holder dies,
 //! however that happens; the file itself names the holder.
 
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Seek, Write};
@@ -97,7 +98,7 @@ pub(crate) enum Outcome {
 pub(crate) struct Lock {
     path: PathBuf,
     file: Flock<File>,
-    holder: Holder,
+    holder: RefCell<Holder>,
     /// The mark of the previous holder, if it was killed and so could not delete the file.
     pub killed: String,
 }
@@ -117,22 +118,24 @@ impl Lock {
     }
 
     /// Records the address of the program.
-    pub(crate) fn serves_at(&mut self, url: Option<String>) {
-        self.holder.url = url;
+    pub(crate) fn serves_at(&self, url: Option<String>) {
+        self.holder.borrow_mut().url = url;
         self.write();
     }
 
     /// Records that hotrun is shutting down.
-    pub(crate) fn is_ending(&mut self) {
-        self.holder.is_ending = true;
+    pub(crate) fn is_ending(&self) {
+        self.holder.borrow_mut().is_ending = true;
         self.write();
     }
 
-    fn write(&mut self) {
-        let written = serde_json::to_vec(&self.holder).map_err(io::Error::from).and_then(|text| {
-            self.file.rewind()?;
-            self.file.write_all(&text)?;
-            self.file.set_len(text.len() as u64)
+    fn write(&self) {
+        let text = serde_json::to_vec(&*self.holder.borrow()).map_err(io::Error::from);
+        let written = text.and_then(|text| {
+            let mut file: &File = &self.file;
+            file.rewind()?;
+            file.write_all(&text)?;
+            file.set_len(text.len() as u64)
         });
         // On a full disk, other hotruns cannot identify this one.
         if let Err(error) = written {
@@ -190,8 +193,8 @@ fn take_at(path: PathBuf) -> Outcome {
         }
         let killed = Holder::read(&mut file).owner;
         let since = Timestamp::now().as_second();
-        let holder = Holder { owner: process::owner(), since, ..Holder::default() };
-        let mut lock = Lock { path, file, holder, killed };
+        let holder = RefCell::new(Holder { owner: process::owner(), since, ..Holder::default() });
+        let lock = Lock { path, file, holder, killed };
         lock.write();
         return Outcome::Free(Some(lock));
     }
@@ -251,7 +254,7 @@ mod tests {
     fn a_second_one_learns_which_hotrun_has_the_lock_until_that_ends() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("lock");
-        let mut first = lock(take_at(path.clone()));
+        let first = lock(take_at(path.clone()));
         assert_eq!(holder(take_at(path.clone())).owner, process::owner());
         first.serves_at(Some("http://127.0.0.1:5000".to_owned()));
         let error = holder(take_at(path.clone())).error(Path::new("/a"));

@@ -29,9 +29,10 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::config::{Command, Scope, Spare, Stage};
 use crate::error::{Error, Result};
-use crate::event::{Ended, Notice, Proc, quoted};
+use crate::event::{Ended, Proc, quoted};
 use crate::inbox::Inbox;
 use crate::listen::Inherited;
+use crate::notice::Notice;
 use crate::project::{Ask, Question};
 use crate::report::console::{Console, Stream};
 

@@ -34,8 +34,9 @@ use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::config::{Http, Ready, Target};
-use crate::event::{Mode, Notice, Proc};
+use crate::event::{Mode, Proc};
 use crate::inbox::Inbox;
+use crate::notice::{Notice, Problem};
 use crate::process::Served;
 use crate::process::{self, at, ports};
 
@@ -583,10 +584,9 @@ impl Watcher {
             *why.borrow_mut() = format!("{what}: {}", failure.why);
             // A problem that will hardly resolve itself is reported at once.
             if pause == POLL_INTERVAL && failure.is_unknown_name {
-                self.send(FromProbe::Say(Notice::Warning(format!(
-                    "[ready] {what}: the host name {} cannot be resolved, so the program may never be ready",
-                    target.host
-                ))));
+                let (check, host) = (what.to_string(), target.host.clone());
+                let problem = Problem::UnknownHost { check, host };
+                self.send(FromProbe::Say(problem.into()));
             }
             sleep(pause).await;
             let is_late = began.elapsed() > self.expected.ready.timeout;

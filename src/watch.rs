@@ -18,6 +18,7 @@ use crate::config;
 use crate::error::{Error, Result};
 use crate::filter::{Filter, Reason, Verdict};
 use crate::inbox::Inbox;
+use crate::notice::{WatchLimit, Watching};
 
 mod burst;
 mod clock;
@@ -93,7 +94,7 @@ pub(crate) enum FromWatch {
     /// The whole tree is watched.
     Watching(Found),
     /// A problem that the user can fix.
-    Warning(String),
+    Problem(Watching),
     /// The watch has failed, and hotrun cannot continue.
     Broken(Error),
 }
@@ -148,23 +149,15 @@ impl Drop for LastWord {
     }
 }
 
-/// A kernel limit on file watches.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Limit {
-    pub name: &'static str,
-    /// How many watches each user may have.
-    pub value: u64,
-}
-
 /// Returns the limit that applies; `None` if there is none of that kind.
-pub(crate) fn limit() -> Option<Limit> {
+pub(crate) fn limit() -> Option<WatchLimit> {
     // In a container, the limit of its user namespace may be the lower one.
     ["fs.inotify.max_user_watches", "user.max_inotify_watches"]
         .into_iter()
         .filter_map(|name| {
             let file = format!("/proc/sys/{}", name.replace('.', "/"));
             let value = std::fs::read_to_string(file).ok()?.trim().parse().ok()?;
-            Some(Limit { name, value })
+            Some(WatchLimit { name, value })
         })
         .min_by_key(|limit| limit.value)
 }

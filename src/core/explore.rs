@@ -458,6 +458,7 @@ fn perform(world: &mut World, before: Before, after: &Service, effects: &[Effect
                     "P4: a service does not end before its processes",
                 )?;
             }
+            Effect::Kept(_) | Effect::Refused(_) | Effect::NothingRuns => {}
             Effect::GoBack => {
                 promise(world.may_go_back, "nothing older is wanted unless a start has failed")?;
                 world.may_go_back = false;

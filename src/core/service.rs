@@ -36,9 +36,9 @@ use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{
-    Cause, Ended, Mode, Next, Notice, OnExit, Policy, Proc, Refusal, Role, Source, Timer,
-    signal_name,
+    Cause, Ended, Mode, OnExit, Policy, Proc, Refusal, Role, Source, Timer, signal_name,
 };
+use crate::notice::{Next, Notice};
 
 mod slot;
 mod work;
@@ -142,6 +142,12 @@ pub(crate) enum Effect {
     /// Choose the last good artifact before the one that was started last, for the next start from
     /// a kept artifact.
     GoBack,
+    /// Answer that this app was kept, as a rollback was requested during a handover.
+    Kept(Proc),
+    /// Answer that a rollback is refused.
+    Refused(Refusal),
+    /// No program runs after a failed build. Input is for hotrun.
+    NothingRuns,
     /// Run the `post_cmd` of this index.
     SpawnHook(Proc, usize),
     /// Ask the process to exit, and report `Overdue` after its grace period.
@@ -782,7 +788,7 @@ impl Turn {
     /// Reports that nothing follows the failed start of a new build.
     fn start_failed(&mut self) {
         if self.service.policy.rollback && !self.service.artifacts.older {
-            self.say(Notice::NoRollback(Refusal::NothingKept));
+            self.effects.push(Effect::Refused(Refusal::NothingKept));
         }
     }
 
@@ -790,26 +796,26 @@ impl Turn {
         let (work, slot) = match phase {
             Phase::Live { work, slot } => (work, slot),
             Phase::Closing { .. } | Phase::Quitting { .. } | Phase::Ended => {
-                self.say(Notice::NoRollback(Refusal::Ending));
+                self.effects.push(Effect::Refused(Refusal::Ending));
                 return phase;
             }
         };
         let is_waiting_to_install = matches!(work, Work::Installing(_));
         if !is_waiting_to_install && !self.is_at_rest(&work, slot) {
-            self.say(Notice::NoRollback(Refusal::BuildUnderWay));
+            self.effects.push(Effect::Refused(Refusal::BuildUnderWay));
             return Phase::Live { work, slot };
         }
         match slot {
             // The old app is still running.
             Slot::Handover { old, new } => {
                 self.dismiss(new.proc, Role::App);
-                self.say(Notice::Kept(old.proc));
+                self.effects.push(Effect::Kept(old.proc));
                 Phase::Live { work: work.without_install(), slot: Slot::Single(old) }
             }
             Slot::Empty { .. } | Slot::StartDue { .. } | Slot::Single(_)
                 if !self.service.artifacts.older =>
             {
-                self.say(Notice::NoRollback(Refusal::NothingKept));
+                self.effects.push(Effect::Refused(Refusal::NothingKept));
                 Phase::Live { work, slot }
             }
             Slot::StartDue { backoff: None } => {
@@ -1018,6 +1024,9 @@ impl Turn {
         };
         let app = slot.app();
         self.say(Notice::BuildFailed { build, ended, app });
+        if app.is_none() {
+            self.effects.push(Effect::NothingRuns);
+        }
         if self.service.policy.once {
             return self.close(app, code);
         }

@@ -14,12 +14,13 @@ use super::{Engine, Told};
 use crate::artifact::{Artifacts, Copied};
 use crate::config::{Command, Config, Program, absolute};
 use crate::core::{Event, Input};
-use crate::event::{Ended, Notice, Proc, Refusal, WentBack};
+use crate::event::{Ended, Proc, Refusal};
 use crate::filter::Filter;
 use crate::inbox::Inbox;
+use crate::notice::{NoRollback, Notice, Problem, WentBack};
 use crate::process;
 use crate::project::{self, Kind};
-use crate::report::time_of_day;
+use crate::report::{time_of_day, why_no_rollback};
 
 /// The first bytes of an `ar` archive.
 const ARCHIVE: &[u8] = b"!<arch>\n";
@@ -185,9 +186,7 @@ impl Engine {
         if let Err(why) = outcome
             && self.told.insert(Told::NotKept)
         {
-            self.report.say(&Notice::Warning(format!(
-                "the last good build cannot be kept for a rollback: {why}"
-            )));
+            self.say(Problem::NotKept(why.clone()));
         }
     }
 
@@ -213,25 +212,31 @@ impl Engine {
         let name = if has_runner { &kept.copy } else { &kept.original };
         let argv: Vec<OsString> =
             runner.chain([name.clone().into()]).chain(args.iter().cloned()).collect();
-        self.report.say(&Notice::RolledBack(WentBack {
+        self.say(Notice::RolledBack(WentBack {
             generation: kept.generation,
             built: kept.built,
-            saved_since: kept.saved_since.clone(),
+            saved_since: kept.saved_since.clone().into(),
         }));
         let program = (Command::Argv(argv), (!has_runner).then(|| kept.copy.clone()));
         self.artifacts.started_again(proc);
         Some(program)
     }
 
-    /// Reports why a rollback is refused.
-    pub(super) fn say_no_rollback(&mut self, refusal: Refusal) {
+    /// Answers and reports why a rollback is refused.
+    pub(super) fn refused(&mut self, refusal: Refusal) {
         let why = match refusal {
-            Refusal::Ending => "hotrun is exiting".to_owned(),
-            Refusal::BuildUnderWay => "a build is running; its result will be started".to_owned(),
-            Refusal::NothingKept => self.artifacts.why_none(),
+            Refusal::Ending => NoRollback::Ending,
+            Refusal::BuildUnderWay => NoRollback::BuildUnderWay,
+            Refusal::NothingKept => NoRollback::NothingKept(self.artifacts.why_none()),
         };
-        self.answer(Err(format!("not possible: {why}")));
-        self.report.no_rollback(&why);
+        self.answer(Err(format!("not possible: {}", why_no_rollback(&why))));
+        self.say(Notice::NoRollback(why));
+    }
+
+    /// Answers and reports that a rollback during a handover keeps the old app.
+    pub(super) fn kept(&mut self, app: Proc) {
+        self.answer(Ok("keeping the running program; the new one was stopped".to_owned()));
+        self.say(Notice::Kept(app));
     }
 
     pub(super) fn go_back(&mut self) {

@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Engine;
+use super::table::Entry;
 use crate::config::{Command, Program, Stage, absolute};
 use crate::core::Input;
-use crate::event::{Cause, Ended, Notice, Proc, Role, name_paths};
+use crate::event::{Cause, Ended, Proc, Role};
+use crate::notice::{Paths, Problem};
 use crate::project::guess::syntax::{Check, MAX_FILES};
-use crate::report::Purpose;
+use crate::record::Purpose;
 
 /// Maximum duration of a check.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -75,11 +77,7 @@ impl Engine {
             return;
         }
         self.checks.failed.retain(|path| !strange.contains(path));
-        let names = name_paths(&strange, &self.config.watch.base);
-        self.report.say(&Notice::Warning(format!(
-            "{names} did not pass the syntax check, and may not be part of the program: ignored until \
-             it is saved again"
-        )));
+        self.say(Problem::CheckDropped(strange.into()));
     }
 
     /// Whether the program's command line names this file.
@@ -94,8 +92,8 @@ impl Engine {
 
     /// Whether a check has exceeded its time limit. A cancelled check is left to the core.
     pub(super) fn is_slow_check(&self, proc: Proc) -> bool {
-        let facts = self.report.facts.get(&proc);
-        facts.is_some_and(|facts| facts.purpose == Purpose::Syntax && facts.dismissed.is_none())
+        let is_check = |one: &Entry| one.purpose == Purpose::Syntax && !one.is_dismissed();
+        self.table.get(proc).is_some_and(is_check)
     }
 
     /// Evaluates a completed check.
@@ -104,8 +102,7 @@ impl Engine {
             return Input::Exited(proc, ended, self.how_long_lived(proc));
         }
         if !self.checks.files.is_empty() {
-            let took = self.report.facts.get(&proc).map(|facts| facts.began.elapsed());
-            self.count_slow(took.unwrap_or_default());
+            self.count_slow(self.lived(proc));
         }
         let checks = &mut self.checks;
         checks.changed.clear();
@@ -124,23 +121,18 @@ impl Engine {
     }
 
     fn count_slow(&mut self, took: Duration) {
-        let names = name_paths(&self.checks.files, &self.config.watch.base);
+        let files = || Paths::from(self.checks.files.clone());
         if took >= LIMIT {
-            self.report.say(&Notice::Warning(format!(
-                "the syntax check of {names} was stopped after {LIMIT:?} and counts as passed; to \
-                 turn checks off: [build] check = false"
-            )));
+            self.say(Problem::CheckStopped { files: files(), limit: LIMIT });
         }
+        let files = files();
         self.checks.slow = if took >= SLOW { self.checks.slow + 1 } else { 0 };
         if self.checks.slow < MAX_SLOW {
             return;
         }
         self.checks.is_off = true;
         let label = self.config.build.check.as_ref().map(|check| check.label.clone());
-        self.report.say(&Notice::Warning(format!(
-            "syntax checks ({}) took more than 0.1 s {MAX_SLOW} times in a row (the last one \
-             {took:.0?}, for {names}), and are off now; to keep them off: [build] check = false",
-            label.unwrap_or_default()
-        )));
+        let label = label.unwrap_or_default();
+        self.say(Problem::ChecksOff { label, times: MAX_SLOW, took, files });
     }
 }

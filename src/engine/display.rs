@@ -11,9 +11,10 @@ use super::Engine;
 use super::message::FromEngine;
 use crate::config::{Program, Stage};
 use crate::diagnostics;
-use crate::event::{Notice, Proc, Role, name_paths, printable};
+use crate::event::{Proc, Role, name_paths, printable};
+use crate::notice::{Notice, Step};
 use crate::process;
-use crate::report::Purpose;
+use crate::record::Purpose;
 use crate::report::console::Stream;
 
 /// Maximum wait for the number of watched files before the greeting is printed.
@@ -105,8 +106,8 @@ impl Engine {
 
     /// Returns whether the output of a build is withheld, and counts it as printed from now on.
     fn take_withheld(&mut self, build: Proc) -> bool {
-        let facts = self.report.facts.get_mut(&build);
-        facts.is_some_and(|facts| std::mem::take(&mut facts.is_withheld))
+        let entry = self.table.get_mut(build);
+        entry.is_some_and(|entry| std::mem::take(&mut entry.is_withheld))
     }
 
     /// Counts the errors and warnings that a failed build printed, and returns its output without
@@ -117,8 +118,8 @@ impl Engine {
         }
         let text = process::without_escapes(printed);
         let found = diagnostics::of_text(&String::from_utf8_lossy(&text));
-        if let Some(facts) = self.report.facts.get_mut(&build) {
-            facts.diagnostics = found;
+        if let Some(entry) = self.table.get_mut(build) {
+            entry.diagnostics = found;
         }
         text
     }
@@ -140,32 +141,36 @@ impl Engine {
         announced: oneshot::Sender<()>,
     ) {
         // The program may print to the terminal directly, so it waits for the greeting.
-        if self.report.is_about_to_greet() && self.roles.get(&proc) == Some(&Role::App) {
+        if self.report.is_about_to_greet() && self.table.is_app(proc) {
             self.display.unannounced.push(announced);
             self.introduce_after(HELD_START_TIMEOUT);
         }
-        let is_dismissed =
-            self.report.facts.get(&proc).is_some_and(|facts| facts.dismissed.is_some());
+        let is_dismissed = self.table.is_dismissed(proc);
         let label = label.filter(|_| !is_dismissed);
-        match self.roles.get(&proc) {
+        match self.table.role(proc) {
             Some(Role::Build) => {
                 if is_last {
                     self.last_command_began(proc);
                 }
                 if let Some(label) = label
-                    && self.report.purpose(proc) != Purpose::Syntax
+                    && self.table.purpose(proc) != Purpose::Syntax
                 {
-                    self.report.running(self.word_of_build(), label);
+                    let step = self.step_of_build();
+                    self.say(Notice::CommandStarted { proc, step, command: label.to_owned() });
                 }
             }
             Some(Role::Rules) => {
                 if let Some(label) = label {
-                    self.report.running("rule", label);
+                    self.say(Notice::CommandStarted {
+                        proc,
+                        step: Step::Rule,
+                        command: label.to_owned(),
+                    });
                 }
             }
             Some(Role::App) => {
                 if label.is_some() && !self.config.talk.pids {
-                    self.report.say(&Notice::Started(proc));
+                    self.say(Notice::Started(proc));
                 }
             }
             Some(Role::Hook) | None => {}
@@ -189,8 +194,8 @@ impl Engine {
         self.display.ticks = Some(Ticks { build, task });
     }
 
-    fn word_of_build(&self) -> &'static str {
-        if self.verifies { "verifying" } else { "building" }
+    fn step_of_build(&self) -> Step {
+        if self.verifies { Step::Verifying } else { Step::Building }
     }
 
     /// Shows the elapsed time of the running build, if it is silent.
@@ -198,7 +203,10 @@ impl Engine {
         if let Some(ticks) = &self.display.ticks
             && !self.is_terminal_lent()
         {
-            self.report.tick(ticks.build, self.word_of_build());
+            let is_output_mixed = self.table.apps().any(|(_, app)| app.is_alive() && !app.is_read);
+            if let Some(build) = self.table.get(ticks.build).filter(|_| !is_output_mixed) {
+                self.report.tick(build.age(), self.step_of_build());
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::Engine;
 use crate::config::KEPT;
 use crate::error::{Error, Result};
-use crate::event::Notice;
+use crate::notice::{Notice, Problem};
 use crate::own_dir;
 use crate::process;
 use crate::watch::changed_at;
@@ -61,9 +61,9 @@ impl Engine {
             None => delete(directory, &is_own),
         };
         if let Err(why) = outcome {
-            let text = format!("clean_on_exit leaves {} alone: {why}", directory.display());
-            if why != NOT_OURS || is_news(&text) {
-                self.report.say(&Notice::Warning(text));
+            let directory = directory.display().to_string();
+            if why != NOT_OURS || is_news(&format!("clean_on_exit {directory}")) {
+                self.say(Problem::NotCleaned { directory, why });
             }
         }
     }
@@ -90,7 +90,7 @@ impl Engine {
         if directory.starts_with(&self.config.tmp_dir)
             && let Err(error) = self.make_tmp_dir()
         {
-            return self.report.say(&Notice::Warning(error.to_string()));
+            return self.say(Problem::Failed(error));
         }
         let text = failed.unwrap_or_default();
         let path = &log.path;
@@ -99,10 +99,10 @@ impl Engine {
             .and_then(|()| path.symlink_metadata());
         match written {
             Ok(meta) => self.artifacts.was_written(path.clone(), &meta),
-            Err(error) => self.report.say(&Notice::Warning(format!(
-                "{}: {error}, so the output of the build is not logged (build.log)",
-                path.display()
-            ))),
+            Err(error) => self.say(Problem::NotLogged {
+                path: path.display().to_string(),
+                why: error.to_string(),
+            }),
         }
     }
 
@@ -115,15 +115,10 @@ impl Engine {
                 true
             }
             Err(error) => {
-                let stays = if self.env.is_empty() {
-                    "no env file is used"
-                } else {
-                    "the previous values stay in effect"
-                };
-                let text = format!("{error}\n  {stays} until this is fixed");
-                if self.told_env.as_ref() != Some(&text) {
-                    self.report.say(&Notice::Warning(text.clone()));
-                    self.told_env = Some(text);
+                let problem = Problem::EnvFile { error, has_values: !self.env.is_empty() };
+                if self.told_env.as_ref() != Some(&problem) {
+                    self.say(problem.clone());
+                    self.told_env = Some(problem);
                 }
                 false
             }
@@ -146,7 +141,7 @@ impl Engine {
             return Vec::new();
         }
         if self.env == self.app_env && !self.build_failed {
-            self.report.say(&Notice::Unchanged(files));
+            self.say(Notice::Unchanged(files.into()));
             return Vec::new();
         }
         files

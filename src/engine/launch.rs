@@ -14,7 +14,8 @@ use tokio::time::sleep;
 use super::message::FromEngine;
 use super::{Engine, Told};
 use crate::config::Command;
-use crate::event::{Notice, Proc, Role};
+use crate::event::{Proc, Role};
+use crate::notice::Problem;
 use crate::process::{self, Then};
 use crate::project::Kind;
 use crate::project::cargo::launch::{Launch, Variables, added};
@@ -107,16 +108,14 @@ impl Engine {
                 self.given.known = self.given.asked.get();
             }
             // A save has cancelled the build.
-            Err(_) if self.report.facts.get(&build).is_some_and(|one| one.dismissed.is_some()) => {}
+            Err(_) if self.table.is_dismissed(build) => {}
             Err(why) => self.tell_not_given(&why),
         }
     }
 
     fn tell_not_given(&mut self, why: &str) {
         if self.told.insert(Told::NotGiven) {
-            self.report.say(&Notice::Warning(format!(
-                "the program lacks the variables that cargo run sets: {why}"
-            )));
+            self.say(Problem::NotGiven(why.to_owned()));
         }
     }
 
@@ -140,7 +139,7 @@ impl Engine {
     /// Reports which process holds the lock that cargo is waiting for. Cargo itself is silent, or
     /// says only that it is waiting.
     pub(super) fn watch_for_lock(&self, build: Proc, pid: Pid) {
-        let is_build = self.roles.get(&build) == Some(&Role::Build);
+        let is_build = self.table.role(build) == Some(Role::Build);
         let is_known = cfg!(target_os = "linux") && matches!(self.config.kind, Kind::Cargo(_));
         if !is_build || !is_known {
             return;
@@ -153,11 +152,12 @@ impl Engine {
                     return;
                 }
                 if let Some(lock) = process::awaited_lock(pid) {
-                    let text = format!(
-                        "cargo waits for {}, which is locked by pid {}: {}",
-                        lock.file, lock.holder, lock.command
-                    );
-                    inbox.send(FromEngine::Say(Notice::Warning(text)));
+                    let problem = Problem::CargoWaits {
+                        file: lock.file,
+                        holder: lock.holder.as_raw(),
+                        command: lock.command,
+                    };
+                    inbox.send(FromEngine::Say(problem.into()));
                     return;
                 }
             }

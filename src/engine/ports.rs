@@ -12,7 +12,8 @@ use tokio::task::spawn_local;
 use super::message::FromEngine;
 use super::{Engine, KNOWS_PORTS};
 use crate::config::{Command, Port};
-use crate::event::{Ended, Notice, OnExit, Proc, Remedy, Role};
+use crate::event::{Ended, OnExit, Proc, Role};
+use crate::notice::{Notice, Problem, Remedy};
 use crate::process::{self, Freeing, ports};
 use crate::project::Kind;
 
@@ -28,7 +29,7 @@ const SOON: Duration = Duration::from_secs(2);
 impl Engine {
     /// Handles the report, some time after the start, on which ports an app or a build listens.
     pub(super) fn listens(&mut self, proc: Proc, ports: BTreeSet<u16>) {
-        match self.roles.get(&proc) {
+        match self.table.role(proc) {
             Some(Role::App) => {
                 if self.lived(proc) >= KNOWS_PORTS {
                     self.look_at_listeners(proc, &ports);
@@ -46,9 +47,9 @@ impl Engine {
                 // The build will not exit, so the query for its sources starts now.
                 self.ask_what_is_listed();
                 let remedy = self.program_instead_of_build();
-                self.report.say(&Notice::EndlessBuild { build: proc, port, remedy });
+                self.say(Notice::EndlessBuild { build: proc, port, remedy });
             }
-            _ => {}
+            Some(Role::Rules | Role::Hook) | None => {}
         }
     }
 
@@ -77,9 +78,9 @@ impl Engine {
 
     /// Whether this is an app that failed soon after its start, without being stopped.
     pub(super) fn has_failed_at_once(&self, proc: Proc, ended: &Ended) -> bool {
-        let is_app = self.roles.get(&proc) == Some(&Role::App);
-        let is_early = self.report.facts.get(&proc).is_some_and(|facts| {
-            facts.pid.is_some() && facts.began.elapsed() < SOON && facts.dismissed.is_none()
+        let is_app = self.table.is_app(proc);
+        let is_early = self.table.get(proc).is_some_and(|entry| {
+            entry.pid.is_some() && entry.age() < SOON && !entry.is_dismissed()
         });
         is_app && is_early && !ended.succeeded()
     }
@@ -99,15 +100,15 @@ impl Engine {
     /// its port.
     pub(super) fn look_who_holds_the_port(&mut self, proc: Proc, ended: &Ended) {
         let has_failed = self.has_failed_at_once(proc, ended);
-        if self.roles.get(&proc) == Some(&Role::App) {
+        if self.table.is_app(proc) {
             self.has_failed_start = has_failed;
         }
         if !has_failed {
             return;
         }
-        let Some(facts) = self.report.facts.get(&proc) else { return };
-        let mut known: BTreeSet<u16> = facts.taken.clone().unwrap_or_default();
-        let is_certain = facts.taken.is_some();
+        let Some(entry) = self.table.get(proc) else { return };
+        let mut known: BTreeSet<u16> = entry.taken.clone().unwrap_or_default();
+        let is_certain = entry.taken.is_some();
         // Configured ports were checked before the start.
         known.extend(self.known_ports());
         known.retain(|port| !self.config.ports.contains(port));
@@ -115,10 +116,7 @@ impl Engine {
             self.listeners.addresses().filter_map(|(address, _)| address.port()).collect();
         known.retain(|port| !listened.contains(port));
         if is_certain && known.is_empty() && listened.is_empty() && self.config.ports.is_empty() {
-            self.report.say(&Notice::Warning(
-                "an address is in use; set `run.port` and hotrun names the process that holds it"
-                    .to_owned(),
-            ));
+            self.say(Problem::AddressInUse);
         }
         let freeing = Freeing::of(&self.config);
         let inbox = self.sender.clone();

@@ -10,8 +10,9 @@ use super::{Engine, ROUNDS_OF_RULES};
 use crate::attribution::{Content, During, Observed, Verdict};
 use crate::config::Action;
 use crate::core::{Event, Input};
-use crate::event::{Cause, Notice, Order, Proc};
+use crate::event::{Cause, Order, Proc};
 use crate::filter::{Reason, Verdict as FilterVerdict};
+use crate::notice::Notice;
 use crate::watch::{Burst, Save};
 use crate::watch::{changed_at, coarse_now};
 use crate::{own_writes, process};
@@ -202,7 +203,7 @@ impl Engine {
                 acted_on.push(save);
                 continue;
             }
-            let app = self.app().and_then(|app| self.report.facts.get(&app)?.pid);
+            let app = self.app().and_then(|app| self.table.pid(app));
             let has_written = || process::has_written_files(app?, &save.path);
             match self.own_writes.judge(&save.path, now, has_written) {
                 own_writes::Verdict::Save => acted_on.push(save),
@@ -220,7 +221,7 @@ impl Engine {
             }
         }
         if !news.is_empty() {
-            self.report.say(&Notice::OwnWrites(news));
+            self.say(Notice::OwnWrites(news.into()));
         }
         self.late.saves.append(&mut late);
         if !acted_on.is_empty() {
@@ -232,8 +233,9 @@ impl Engine {
         } else if pause > Duration::ZERO
             && self.late.task.as_ref().is_none_or(JoinHandle::is_finished)
         {
-            let paths = self.late.saves.iter().map(|save| save.path.clone()).collect();
-            self.report.say(&Notice::Late(paths, pause));
+            let paths = self.late.saves.iter().map(|save| save.path.clone());
+            let paths = paths.collect::<Vec<_>>().into();
+            self.say(Notice::Late(paths, pause));
             let inbox = self.sender.clone();
             self.late.task = Some(tokio::spawn(async move {
                 tokio::time::sleep(pause).await;
@@ -265,7 +267,7 @@ impl Engine {
         let is_hurry = inputs.iter().any(starts_another);
         let mut events: Vec<Event> = inputs.into_iter().map(Event::from).collect();
         for (order, paths) in sorted.orders {
-            self.report.say(&Notice::Changed(Cause::Save(paths)));
+            self.say(Notice::Changed(Cause::Save(paths)));
             events.push(Event::Ordered(order));
         }
         if !sorted.revivals.is_empty() {
@@ -276,7 +278,7 @@ impl Engine {
         }
         for (paths, css) in [(sorted.page, false), (sorted.css, true)] {
             if !paths.is_empty() {
-                self.report.say(&Notice::ForBrowser { paths, css });
+                self.say(Notice::ForBrowser { paths: paths.into(), css });
             }
         }
         if is_hurry {
@@ -317,7 +319,7 @@ impl Engine {
             if !self.is_building()
                 && let Some((pause, paths)) = self.attribution.test(Instant::now())
             {
-                self.report.say(&Notice::Testing(cause.paths().to_vec(), paths, pause));
+                self.say(Notice::Testing(cause.paths().to_vec().into(), paths.into(), pause));
                 self.build_later(cause, pause, Input::Saved);
                 return Vec::new();
             }
@@ -326,7 +328,7 @@ impl Engine {
         }
         let mut events = Vec::new();
         if !judged.finish.is_empty() {
-            self.report.say(&Notice::Finishing(judged.finish.clone()));
+            self.say(Notice::Finishing(judged.finish.clone().into()));
             let cause = Cause::Save(judged.finish);
             // A build that takes much longer than usual is cancelled after all.
             self.build_later(cause.clone(), judged.pause, Input::Saved);
@@ -338,7 +340,7 @@ impl Engine {
             Some(pause) => self.verify_later(judged.verify, pause),
         }
         if !judged.later.is_empty() {
-            self.report.say(&Notice::ChangesInBuilds(judged.later.clone(), judged.pause));
+            self.say(Notice::ChangesInBuilds(judged.later.clone().into(), judged.pause));
             self.build_later(Cause::Save(judged.later), judged.pause, Input::Saved);
         }
         events
@@ -346,7 +348,7 @@ impl Engine {
 
     /// Verifies after a delay whether builds themselves cause these changes.
     pub(super) fn verify_later(&mut self, paths: Vec<PathBuf>, pause: Duration) {
-        self.report.say(&Notice::ChangesInBuilds(paths.clone(), pause));
+        self.say(Notice::ChangesInBuilds(paths.clone().into(), pause));
         self.build_later(Cause::Written(paths), pause, Input::FollowUp);
     }
 
@@ -449,7 +451,7 @@ impl Engine {
         }
         let proven = self.attribution.take_proven_late();
         if !proven.is_empty() {
-            self.report.say(&Notice::Outputs(proven));
+            self.say(Notice::Outputs(proven.into()));
         }
         judged
     }
@@ -468,8 +470,8 @@ impl Engine {
             self.fingerprints.is_unchanged(&save.path, now)
         });
         if !same.is_empty() {
-            let paths = same.into_iter().map(|save| save.path).collect();
-            self.report.say(&Notice::Unchanged(paths));
+            let paths = same.into_iter().map(|save| save.path).collect::<Vec<_>>();
+            self.say(Notice::Unchanged(paths.into()));
         }
         changed
     }

@@ -7,14 +7,15 @@ use super::message::Message;
 use super::{Engine, Told};
 use crate::control::Request;
 use crate::core::{Event, Input};
-use crate::event::{Mode, Notice, Proc, Role};
+use crate::event::{Mode, Order, Proc};
+use crate::notice::{Notice, Problem};
 use crate::ready::FromProbe;
 use crate::ready::{Expected, Probe};
 
 impl Engine {
     /// Starts to watch an app before its start. Returns the variable by which the app can report
     /// that it is ready.
-    pub(super) fn probe(&mut self, proc: Proc) -> Option<(OsString, OsString)> {
+    pub(super) fn probe(&mut self, proc: Proc) -> (Probe, Option<(OsString, OsString)>) {
         let expected = Expected {
             ready: self.config.ready.clone(),
             mode: if self.has_another_app(proc) { self.config.run.mode } else { Mode::Restart },
@@ -29,20 +30,15 @@ impl Engine {
         if let Err(error) = opened
             && self.told.insert(Told::NoSocket)
         {
-            self.report.say(&Notice::Warning(format!(
-                "programs cannot send READY=1, as there is no NOTIFY_SOCKET for them: {error}"
-            )));
+            self.say(Problem::NoNotifySocket(error.to_string()));
         }
         let variable = probe.variable();
-        self.probes.insert(proc, probe);
-        variable
+        (probe, variable)
     }
 
     /// Whether an older app is running and is not being stopped.
     fn has_another_app(&self, proc: Proc) -> bool {
-        let is_another =
-            |one: Proc, role| role == Role::App && one != proc && !self.is_dismissed(one);
-        self.roles.iter().any(|(one, role)| is_another(*one, *role))
+        self.table.apps().any(|(one, app)| one != proc && !app.is_dismissed())
     }
 
     /// Handles what a probe reports of its app.
@@ -51,32 +47,39 @@ impl Engine {
             FromProbe::Listens(ports) => self.listens(app, ports),
             FromProbe::Serves(address, served) => {
                 self.processes.serves(app, served);
-                if let Some(facts) = self.report.facts.get_mut(&app) {
-                    facts.address = address;
+                if let Some(entry) = self.table.get_mut(app) {
+                    entry.address = address;
                 }
             }
             FromProbe::Ready => {
+                self.has_begun();
                 self.is_ready_late(app);
                 return vec![Input::Ready(app).into()];
             }
             FromProbe::Assumed => self.assumed(app),
-            FromProbe::Running => return vec![Input::Running(app).into()],
+            FromProbe::Running => {
+                self.has_begun();
+                if let Some(entry) = self.table.get_mut(app) {
+                    entry.is_running = true;
+                }
+                return vec![Input::Running(app).into()];
+            }
             FromProbe::Unready(why) => {
-                if let Some(facts) = self.report.facts.get_mut(&app) {
-                    facts.unready = Some(why);
+                if let Some(entry) = self.table.get_mut(app) {
+                    entry.unready = Some(why);
                 }
                 return vec![Input::Unready(app).into()];
             }
             FromProbe::Proven => return self.proven(app),
             FromProbe::MainPid(pid) => self.processes.succeed(app, pid),
-            FromProbe::Status(status) => self.report.say(&Notice::Status(app, status)),
+            FromProbe::Status(status) => self.say(Notice::Status(app, status)),
             FromProbe::Stopping => {
-                if !self.is_dismissed(app) {
-                    self.report.say(&Notice::AppStopping(app));
+                if !self.table.is_dismissed(app) {
+                    self.say(Notice::AppStopping(app));
                 }
             }
             FromProbe::Extend(more) => self.extend(app, more),
-            FromProbe::Say(notice) => self.report.say(&notice),
+            FromProbe::Say(notice) => self.say(notice),
         }
         Vec::new()
     }
@@ -86,51 +89,54 @@ impl Engine {
         match request {
             Request::Order(order, answer) => {
                 self.asked = Some(answer);
-                vec![Event::Ordered(order)]
+                self.ordered(order)
             }
             // A second shutdown request would kill the program at once.
-            Request::TakeOver(_) if self.is_ending => Vec::new(),
+            Request::TakeOver(_) if self.core.is_ending() => Vec::new(),
             Request::TakeOver(pid) => {
-                self.report.say(&Notice::TakenOver(pid));
+                self.say(Notice::TakenOver(pid));
                 vec![Event::Interrupted]
             }
         }
     }
 
+    /// Takes an order of the user: an update begins.
+    pub(super) fn ordered(&mut self, order: Order) -> Vec<Event> {
+        self.publisher.begin_update();
+        self.publisher.app_gets(self.publisher.newest());
+        vec![Event::Ordered(order)]
+    }
+
     /// Reports an app that counted as running, and is ready now.
     fn is_ready_late(&self, app: Proc) {
-        let has_run = self.report.facts.get(&app).is_some_and(|facts| facts.is_running);
-        if has_run && self.app() == Some(app) && !self.is_dismissed(app) {
-            self.report.say(&Notice::Ready(app));
+        let has_run = self.table.get(app).is_some_and(|entry| entry.is_running);
+        if has_run && self.app() == Some(app) && !self.table.is_dismissed(app) {
+            self.say(Notice::Ready(app));
         }
     }
 
     /// Handles a graceful restart by the program itself: its first process started a successor, and
     /// exited.
     pub(super) fn succeeded(&mut self, app: Proc, pid: i32) {
-        if let Some(probe) = self.probes.get(&app) {
+        if let Some(probe) = self.table.probe(app) {
             probe.began(pid);
         }
-        let Some(facts) = self.report.facts.get_mut(&app) else { return };
-        let before = facts.pid.replace(pid);
-        self.report.say(&Notice::Succeeded(app, before));
-    }
-
-    fn is_dismissed(&self, app: Proc) -> bool {
-        self.report.facts.get(&app).is_some_and(|facts| facts.dismissed.is_some())
+        let Some(entry) = self.table.get_mut(app) else { return };
+        let before = entry.pid.replace(pid);
+        self.say(Notice::Succeeded(app, before));
     }
 
     fn assumed(&mut self, app: Proc) {
-        if !self.is_dismissed(app) && self.told.insert(Told::Assumed) {
-            self.report.say(&Notice::Assumed(app));
+        if !self.table.is_dismissed(app) {
+            self.say(Notice::Assumed(app));
         }
     }
 
     fn extend(&mut self, app: Proc, more: Duration) {
         self.processes.extend(app, more);
-        let Some(facts) = self.report.facts.get_mut(&app) else { return };
-        if facts.dismissed.is_some() && !std::mem::replace(&mut facts.extended, true) {
-            self.report.say(&Notice::Extended { app, more, to_end: true });
+        let Some(entry) = self.table.get_mut(app) else { return };
+        if entry.is_dismissed() && !std::mem::replace(&mut entry.is_extended, true) {
+            self.say(Notice::Extended { app, more, to_end: true });
         }
     }
 }

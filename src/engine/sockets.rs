@@ -9,8 +9,9 @@ use super::message::FromEngine;
 use super::{Engine, Told};
 use crate::config::{Address, Command, Config, Program};
 use crate::error::{Error, Result};
-use crate::event::{Ended, Holder, Mode, Notice, Proc, Remedy, Role};
+use crate::event::{Ended, Mode, Proc};
 use crate::listen::{Listeners, NotOpened};
+use crate::notice::{Holder, Notice, Remedy};
 use crate::process::{self, Freeing, ports};
 use crate::report;
 
@@ -73,7 +74,7 @@ impl Engine {
     /// Reports all open listeners.
     pub(super) fn tell_listeners(&self) {
         for (number, (address, name)) in self.listeners.addresses().enumerate() {
-            self.report.say(&Notice::Listening {
+            self.say(Notice::Listening {
                 address: address.to_string(),
                 descriptor: 3 + number,
                 name: name.map(str::to_owned),
@@ -97,8 +98,7 @@ impl Engine {
 
     /// Opens the sockets of the current configuration, for an app that is about to start.
     pub(super) fn prepare_listeners(&mut self) -> std::result::Result<(), String> {
-        let apps = self.roles.iter().filter(|(_, role)| **role == Role::App);
-        let holders: Vec<Proc> = apps.map(|(proc, _)| *proc).collect();
+        let holders: Vec<Proc> = self.table.apps().map(|(proc, _)| proc).collect();
         match self.listeners.hold(&self.config.listen, &holders) {
             Ok(true) => {
                 self.told.retain(|told| !matches!(told, Told::NobodyOn(_) | Told::MayHaveBound));
@@ -129,7 +129,7 @@ impl Engine {
     /// Reopens listeners that a program has shut down, or whose socket file it has deleted.
     pub(super) fn repair_listeners(&mut self) {
         for (address, repair) in self.listeners.repair() {
-            self.report.say(&Notice::ListenerShut(address.to_string(), repair));
+            self.say(Notice::ListenerShut(address.to_string(), repair));
         }
     }
 
@@ -137,11 +137,8 @@ impl Engine {
     pub(super) fn explain_quick_end(&mut self, proc: Proc, ended: &Ended) {
         // A program that could not be started has bound nothing.
         let never_ran = matches!(ended, Ended::Code(126 | 127) | Ended::NotStarted(_));
-        let is_about_addresses = self
-            .report
-            .facts
-            .get(&proc)
-            .is_some_and(|facts| facts.taken.is_some() || !facts.is_read);
+        let is_about_addresses =
+            self.table.get(proc).is_some_and(|facts| facts.taken.is_some() || !facts.is_read);
         if never_ran || !is_about_addresses || !self.has_failed_at_once(proc, ended) {
             return;
         }
@@ -149,13 +146,13 @@ impl Engine {
             let held = self.ports_of_others(proc);
             if !held.is_empty() {
                 let held = held.into_iter().collect();
-                return self.report.say(&Notice::PortNeedsHandover(held));
+                return self.say(Notice::PortNeedsHandover(held));
             }
         }
         let addresses: Vec<String> = self.tcp_addresses().map(ToString::to_string).collect();
         if !addresses.is_empty() && self.told.insert(Told::MayHaveBound) {
             let by_shell = matches!(self.config.run.program, Program::Command(Command::Shell(..)));
-            self.report.say(&match self.by_a_tool_of_node() {
+            self.say(match self.by_a_tool_of_node() {
                 Some(tool) => Notice::PassedOnByNobody(tool),
                 None => Notice::MayHaveBound { addresses, by_shell },
             });
@@ -179,8 +176,8 @@ impl Engine {
     /// Ports that other apps have opened themselves. A program that opens one of these, too, cannot
     /// run beside them.
     fn ports_of_others(&self, proc: Proc) -> BTreeSet<u16> {
-        let others = self.roles.iter().filter(|(one, role)| **role == Role::App && **one != proc);
-        let pids = others.filter_map(|(one, _)| self.report.facts.get(one)?.pid);
+        let others = self.table.apps().filter(|(one, _)| *one != proc);
+        let pids = others.filter_map(|(_, app)| app.pid);
         pids.flat_map(|pid| ports::of_app(pid).ports()).collect()
     }
 
@@ -201,7 +198,7 @@ impl Engine {
                 continue;
             };
             self.told.insert(told);
-            self.report.say(&notice);
+            self.say(notice);
         }
     }
 }

@@ -9,11 +9,13 @@ use tokio::task::{JoinHandle, spawn_local};
 
 use super::Engine;
 use super::message::{FromEngine, Message};
+use super::table::Entry;
 use crate::config::{Stdin, Tty};
 use crate::core::{Event, Input};
-use crate::event::{Cause, Ended, Notice, Order, Proc, Role};
+use crate::event::{Cause, Ended, Order, Proc, Role};
 use crate::keys::{self, Keys};
 use crate::keys::{FromTerminal, Key};
+use crate::notice::{Notice, Problem};
 use crate::process::terminal::{LOOK_FIRST, LOOK_LAST, Terminal};
 use crate::process::{self, is_ignored};
 use crate::report::console::{LEAVES_SCREEN, Stream};
@@ -217,7 +219,7 @@ impl Engine {
             // During a handover, the new app waits until the old one, which has the terminal, is
             // stopped.
             Signal::SIGTTIN | Signal::SIGTTOU if self.is_an_olders(proc) => {
-                self.report.say(&Notice::TerminalKept(proc));
+                self.say(Notice::TerminalKept(proc));
             }
             Signal::SIGTTIN | Signal::SIGTTOU => self.give_terminal(proc),
             // Ctrl-Z was typed while the app had the terminal. It is meant for the whole job:
@@ -232,12 +234,8 @@ impl Engine {
                 let _ = kill(Pid::from_raw(0), Signal::SIGTSTP);
             }
             // No terminal key sends SIGSTOP.
-            Signal::SIGSTOP if self.roles.get(&proc) == Some(&Role::Build) => {
-                let pid = self.report.facts.get(&proc).and_then(|facts| facts.pid);
-                let pid = pid.map_or_else(String::new, |pid| pid.to_string());
-                self.report.say(&Notice::Warning(format!(
-                    "the build (pid {pid}) was stopped by SIGSTOP; continue it with `kill -CONT {pid}`"
-                )));
+            Signal::SIGSTOP if self.table.role(proc) == Some(Role::Build) => {
+                self.say(Problem::BuildStopped { pid: self.table.pid(proc) });
             }
             _ => {}
         }
@@ -254,7 +252,7 @@ impl Engine {
         terminal.look_who_has_it();
         if terminal.is_elsewhere() {
             self.seat.waiting = Some(proc);
-            self.report.say(&Notice::TerminalWanted(proc));
+            self.say(Notice::TerminalWanted(proc));
             self.look_at_terminal();
             return;
         }
@@ -271,8 +269,8 @@ impl Engine {
         self.seat.stop_keys();
         self.seat.waiting = None;
         self.seat.owner = Some(proc);
-        self.seat.is_for_apps |= self.roles.get(&proc) == Some(&Role::App);
-        let group = self.report.facts.get(&proc).and_then(|facts| facts.pid);
+        self.seat.is_for_apps |= self.table.is_app(proc);
+        let group = self.table.pid(proc);
         if let (Some(group), Some(terminal)) = (group, &mut self.seat.terminal) {
             terminal.hand_over(Pid::from_raw(group));
         }
@@ -281,7 +279,7 @@ impl Engine {
             self.processes.resume_one(proc);
             return;
         }
-        self.report.say(&Notice::TerminalGiven(proc));
+        self.say(Notice::TerminalGiven(proc));
         // The program may draw on the full screen as soon as it continues.
         let (console, inbox) = (self.report.console().clone(), self.sender.clone());
         spawn_local(async move {
@@ -293,13 +291,13 @@ impl Engine {
     /// Whether another app has the terminal and is not being stopped.
     fn is_an_olders(&self, proc: Proc) -> bool {
         let Some(owner) = self.seat.owner.filter(|owner| *owner != proc) else { return false };
-        let are_apps = [owner, proc].iter().all(|one| self.roles.get(one) == Some(&Role::App));
-        are_apps && self.report.facts.get(&owner).is_some_and(|facts| facts.dismissed.is_none())
+        let are_apps = [owner, proc].iter().all(|one| self.table.is_app(*one));
+        are_apps && !self.table.is_dismissed(owner)
     }
 
     /// Whether this is an app, and a build has the terminal.
     fn has_lent_the_terminal(&self, proc: Proc) -> bool {
-        let is_app = |proc: &Proc| self.roles.get(proc) == Some(&Role::App);
+        let is_app = |proc: &Proc| self.table.is_app(*proc);
         let borrower = self.seat.borrower.map(|borrower| borrower.proc);
         let another = borrower.or(self.seat.owner);
         is_app(&proc) && another.is_some_and(|another| !is_app(&another))
@@ -384,7 +382,7 @@ impl Engine {
     /// Returns the terminal to hotrun when a process has exited, in the state in which it was
     /// found. Returns the event that follows, if the process had the terminal.
     pub(super) fn terminal_is_free(&mut self, proc: Proc, ended: &Ended) -> Option<Event> {
-        let is_app = self.roles.get(&proc) == Some(&Role::App);
+        let is_app = self.table.is_app(proc);
         let had_it = self.seat.owner == Some(proc);
         self.seat.waiting.take_if(|waiting| *waiting == proc);
         self.seat.borrower.take_if(|borrower| borrower.proc == proc);
@@ -409,8 +407,7 @@ impl Engine {
         }
         self.seat.owner = None;
         self.seat.stop_keys();
-        let facts = self.report.facts.get(&proc);
-        let was_dismissed = facts.is_some_and(|facts| facts.dismissed.is_some());
+        let was_dismissed = self.table.is_dismissed(proc);
         // Between one app and the next, input is kept. If no app follows, hotrun reads it.
         let nothing_comes = is_app && !was_dismissed && !self.is_building();
         self.give_back_or_read_keys(nothing_comes);
@@ -420,13 +417,9 @@ impl Engine {
 
     /// Returns the terminal to the app that had it before a build asked for a password.
     fn give_back_or_read_keys(&mut self, nothing_comes: bool) {
-        let app = self.roles.iter().find(|(proc, role)| {
-            let lives = self.report.facts.get(proc).is_some_and(|facts| {
-                facts.pid.is_some() && facts.ended.is_none() && facts.dismissed.is_none()
-            });
-            **role == Role::App && lives
-        });
-        let app = app.map(|(proc, _)| *proc).filter(|_| self.seat.is_for_apps);
+        let lives = |app: &Entry| app.is_alive() && !app.is_dismissed();
+        let app = self.table.apps().find(|(_, app)| lives(app)).map(|(proc, _)| proc);
+        let app = app.filter(|_| self.seat.is_for_apps);
         match app {
             Some(app) => self.give_terminal(app),
             None if nothing_comes || !self.is_for_app() => self.read_keys(),
@@ -460,7 +453,7 @@ impl Engine {
     pub(super) fn continued(&mut self) {
         self.seat.is_stopping = false;
         if let Some(time) = self.seat.stopped_at.take().map(|at| at.elapsed()) {
-            self.probes.values().for_each(|probe| probe.was_stopped(time));
+            self.table.probes().for_each(|probe| probe.was_stopped(time));
         }
         let Some(terminal) = &mut self.seat.terminal else {
             self.processes.resume();
@@ -509,7 +502,7 @@ impl Engine {
                 self.has_heard_ctrl_c = self.seat.terminal.is_some();
                 return vec![Event::Interrupted];
             }
-            FromSignal::ForApp(signal) => return vec![Event::Ordered(Order::Signal(signal))],
+            FromSignal::ForApp(signal) => return self.ordered(Order::Signal(signal)),
             FromSignal::Suspend => self.suspend(),
             FromSignal::Continued => self.continued(),
             FromSignal::Resized => self.processes.resized(),
@@ -540,10 +533,13 @@ impl Engine {
         self.report.erase(shown);
         let Some(key) = key else { return Vec::new() };
         match key {
-            Key::Rebuild => vec![Input::Saved(Cause::Order).into()],
-            Key::Restart => vec![Event::Ordered(Order::Restart)],
-            Key::Rollback => vec![Event::Ordered(Order::Rollback)],
-            Key::Pause => vec![Event::Ordered(Order::PauseOrResume)],
+            Key::Rebuild => {
+                self.publisher.begin_update();
+                vec![Input::Saved(Cause::Order).into()]
+            }
+            Key::Restart => self.ordered(Order::Restart),
+            Key::Rollback => self.ordered(Order::Rollback),
+            Key::Pause => self.ordered(Order::PauseOrResume),
             Key::Quit => vec![Event::Interrupted],
             Key::Clear => {
                 self.report.clear_screen();

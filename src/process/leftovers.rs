@@ -25,6 +25,7 @@ use tokio::time::{Instant, sleep};
 use super::guardians::is_guardians_name;
 use super::{Member, TREE, part_spared, platform};
 use crate::config::Spare;
+use crate::notice::Problem;
 use crate::{listen, own_dir};
 
 /// Guardians whose hotrun has just died need a moment to end what they guard.
@@ -322,17 +323,12 @@ fn directory() -> Option<PathBuf> {
 }
 
 /// The message for the user where there is no directory for these files: what does not work.
-pub(crate) fn why_no_directory() -> Option<String> {
+pub(crate) fn why_no_directory() -> Option<Problem> {
     if directory().is_some() {
         return None;
     }
-    let tried: Vec<_> = places().map(|place| place.display().to_string()).collect();
-    Some(format!(
-        "no private directory can be made for sockets (tried: {}), so programs cannot send READY=1, \
-         and `hotrun rollback` and a second hotrun do not find this one; set XDG_RUNTIME_DIR to a \
-         directory of your own",
-        tried.join(", ")
-    ))
+    let tried = places().map(|place| place.display().to_string()).collect();
+    Some(Problem::NoPrivateDirectory { tried })
 }
 
 /// Where it may be, the best first. What `su` or `sudo -E` has left in the variable may be

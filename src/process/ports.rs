@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use super::Served;
 use super::{Member, TREE, leftovers, platform};
 use crate::config::{Config, Spare};
-use crate::event::{Holder, Remedy, Whose};
+use crate::notice::{Holder, Remedy, Whose};
 
 /// Grace period, after SIGTERM, of a process that holds a port.
 const GRACE: Duration = Duration::from_secs(1);

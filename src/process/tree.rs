@@ -23,7 +23,8 @@ use super::{
     platform, ports,
 };
 use crate::config::{Command, Scope, Spare, Stage};
-use crate::event::{Ended, Notice, Proc};
+use crate::event::{Ended, Proc};
+use crate::notice::{Notice, Problem};
 use crate::project::guess::search;
 use crate::recording;
 use crate::report::console::Stream;
@@ -619,16 +620,11 @@ impl Tree {
     /// tree is to be killed, hotrun does so itself.
     fn has_not_answered(&self, guardian: &Guardian) {
         let pid = guardian.pid;
-        let text = if self.killed {
+        if self.killed {
             guardian.kill();
-            format!("the guardian (pid {pid}) does not answer, and is killed")
-        } else {
-            format!(
-                "the guardian (pid {pid}) does not answer: is it stopped, or traced by a debugger? \
-                 It is killed as soon as what it runs has to be"
-            )
-        };
-        self.tell(FromProcess::Say(Notice::Warning(text)));
+        }
+        let problem = Problem::GuardianSilent { pid: pid.as_raw(), is_killed: self.killed };
+        self.tell(FromProcess::Say(problem.into()));
     }
 
     fn heard(&mut self, told: FromGuardian) {
@@ -721,12 +717,10 @@ impl Tree {
         let Some(mut guardian) = self.guardian.take() else { return };
         // One that is traced stays a zombie until its tracer has taken notice.
         let _ = timeout(ANSWER, guardian.ended()).await;
-        let warning = format!(
-            "a guardian (pid {}) was killed; hotrun kills the processes that it supervised",
-            guardian.pid
-        );
+        let pid = guardian.pid.as_raw();
+        let warning = || FromProcess::Say(Problem::GuardianKilled { pid }.into());
         if was_running {
-            self.tell(FromProcess::Say(Notice::Warning(warning.clone())));
+            self.tell(warning());
         }
         let mut is_reported = was_running;
         let spare = Spare::new(&self.spare).unwrap_or_default();
@@ -739,7 +733,7 @@ impl Tree {
                 return;
             }
             if !is_reported && left.iter().any(|one| !one.is_zombie) {
-                self.tell(FromProcess::Say(Notice::Warning(warning.clone())));
+                self.tell(warning());
                 is_reported = true;
             }
             for signal in [Signal::SIGSTOP, Signal::SIGKILL] {

@@ -6,9 +6,11 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use super::layout::{self, duration};
-use super::{Part, Purpose, Report, Tone};
+use super::{Part, Report, Tone, wording};
 use crate::config::Loudness;
-use crate::event::{Cause, Ended, Next, Notice, Proc, name_paths};
+use crate::event::{Cause, Ended, Proc, name_paths};
+use crate::notice::{Next, Notice, Step};
+use crate::record::{Purpose, Record};
 
 /// Silence of a build after which its elapsed time is shown.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -86,25 +88,23 @@ impl Report {
 
     /// Shows the elapsed time of a silent build, on a line that is erased before the next one. Not
     /// while a program runs, which may print at the cursor's position at any time.
-    pub(crate) fn tick(&self, build: Proc, word: &str) {
-        let is_app_alive = self.facts.values().any(|facts| {
-            facts.is_app && facts.pid.is_some() && facts.ended.is_none() && !facts.is_read
-        });
-        let Some(facts) = self.facts.get(&build) else { return };
+    pub(crate) fn tick(&self, elapsed: Duration, step: Step) {
         let is_wanted = !self.quiet && self.talk.loudness == Loudness::All;
-        if is_app_alive || !is_wanted || self.console.silence() < SILENCE {
+        if !is_wanted || self.console.silence() < SILENCE {
             return;
         }
-        let time = duration(Duration::from_secs(facts.began.elapsed().as_secs()));
+        let time = duration(Duration::from_secs(elapsed.as_secs()));
         let part = (Some(Part::Build), Tone::Work);
+        let word = wording::word_of(step);
         let line = self.formatted(&self.lead(), part, (word, layout::WORD), &time);
         self.console.show_for_now(line.trim_end());
     }
 
-    /// Shows the state that a notice leads to: in the terminal's title, by its bell, as a desktop
+    /// Shows the state that a record leads to: in the terminal's title, by its bell, as a desktop
     /// notification, and in compact mode as a line.
-    pub(crate) fn show_state(&self, notice: &Notice) {
-        self.note_for_compact(notice);
+    pub(super) fn show_state(&self, record: &Record) {
+        let notice = &record.notice;
+        self.note_for_compact(record);
         if !std::io::stderr().is_terminal() {
             return;
         }
@@ -154,10 +154,12 @@ impl Report {
         }
     }
 
-    fn note_for_compact(&self, notice: &Notice) {
+    fn note_for_compact(&self, record: &Record) {
         if !self.talk.compact {
             return;
         }
+        let age = |proc: &Proc| record.process(*proc).map(|process| duration(process.age));
+        let notice = &record.notice;
         match notice {
             Notice::Changed(cause) => {
                 let what = match cause {
@@ -171,31 +173,33 @@ impl Report {
             }
             Notice::RolledBack(_) => drop(self.screen.what.replace("rollback".to_owned())),
             Notice::Built(build) | Notice::SameProgram(build) => {
-                let word = match self.purpose(*build) {
+                let purpose = record.process(*build).map(|process| process.purpose);
+                let word = match purpose.unwrap_or_default() {
                     Purpose::Program => Some("built"),
                     Purpose::Library => Some("checked"),
                     Purpose::Syntax => None,
                 };
-                let built = word.map(|word| format!("{word} {}", self.took(*build)));
+                let took = age(build).unwrap_or_default();
+                let built = word.map(|word| format!("{word} {took}"));
                 self.screen.built.replace(built);
                 let is_all = matches!(notice, Notice::SameProgram(_));
-                if is_all || !self.facts.values().any(|facts| facts.is_app) && self.runs_nothing {
+                if is_all || record.apps().next().is_none() && self.runs_nothing {
                     self.outcome(Tone::Good, '✓', if is_all { "same program" } else { "" });
                 }
             }
             // It was reported as running.
-            Notice::Ready(app) if self.facts.get(app).is_some_and(|facts| facts.is_running) => {}
+            Notice::Ready(app)
+                if record.process(*app).is_some_and(|process| process.is_running) => {}
             Notice::Ready(app) | Notice::Running(app) => {
-                let up = self.facts.get(app).map(|facts| duration(facts.began.elapsed()));
-                let up = up.map_or_else(String::new, |up| format!("up in {up}"));
+                let up = age(app).map_or_else(String::new, |up| format!("up in {up}"));
                 self.outcome(Tone::Good, '✓', &up);
             }
             Notice::AppEnded { ended: Ended::Code(0), .. } => {
                 self.outcome(Tone::Good, '✓', "exited");
             }
             Notice::RulesDone(rules) => {
-                let took = self.facts.get(rules).map(|facts| duration(facts.began.elapsed()));
-                self.outcome(Tone::Good, '✓', &format!("rules {}", took.unwrap_or_default()));
+                let took = age(rules).unwrap_or_default();
+                self.outcome(Tone::Good, '✓', &format!("rules {took}"));
             }
             Notice::Signalled(_, signal) => self.outcome(Tone::Good, '✓', signal.as_str()),
             Notice::ForBrowser { paths, .. } => {

@@ -24,6 +24,7 @@ use crate::config;
 use crate::error::Error;
 use crate::filter::Filter;
 use crate::inbox::Inbox;
+use crate::notice::Watching;
 
 mod poll;
 mod rescue;
@@ -209,9 +210,7 @@ impl Watcher {
                 self.reading.saw(moment.wall);
                 if event.need_rescan() {
                     let found = self.recover(self.reading.safe_until());
-                    self.say(format!(
-                        "the event queue overflowed; changed files found by their timestamps: {found} paths"
-                    ));
+                    self.say(Watching::Overflow { found });
                 } else {
                     self.take(moment, event);
                 }
@@ -538,8 +537,8 @@ impl Watcher {
         }
     }
 
-    fn say(&self, text: String) {
-        self.inbox.send(FromWatch::Warning(text));
+    fn say(&self, problem: Watching) {
+        self.inbox.send(FromWatch::Problem(problem));
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::scopes::PLAIN;
 use super::*;
-use crate::event::Notice;
+use crate::notice::Notice;
 
 const RESTART: Policy = Policy { on_exit: OnExit::Restart, ..PLAIN };
 

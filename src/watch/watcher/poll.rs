@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::Watcher;
 use crate::config::Backend;
-use crate::event::printable;
 use crate::filter::Filter;
+use crate::notice::Watching;
 use crate::watch::burst::Change;
 use crate::watch::ignores::Ignores;
 use crate::watch::limit;
@@ -33,11 +33,10 @@ impl Watcher {
         }
         let Some(name) = self.mounts.silent(device, directory) else { return false };
         if self.reported.silent.insert(name) {
-            self.say(format!(
-                "{} lies in a file system ({name}) that does not tell of every change, so it is \
-                 polled (watch.backend = \"native\": do not)",
-                printable(directory)
-            ));
+            self.say(Watching::Polled {
+                directory: directory.to_owned(),
+                file_system: name.to_owned(),
+            });
         }
         true
     }
@@ -118,7 +117,7 @@ impl Watcher {
             self.take_seen(seen);
             if self.over_limit.is_empty() {
                 self.reported.limit = false;
-                self.say("all directories are watched again".to_owned());
+                self.say(Watching::AllAgain);
             }
         }
     }
@@ -127,18 +126,7 @@ impl Watcher {
         if self.native.is_none() || std::mem::replace(&mut self.reported.limit, true) {
             return;
         }
-        let limit = limit().map_or_else(String::new, |limit| {
-            let more = (limit.value * 4).max(1 << 20);
-            format!(
-                " ({name} = {value}); to have more: sudo sysctl {name}={more}",
-                name = limit.name,
-                value = limit.value
-            )
-        });
-        self.say(format!(
-            "inotify watch limit reached; polling the remaining directories, \
-             which is slower{limit}"
-        ));
+        self.say(Watching::Limit(limit()));
     }
 }
 

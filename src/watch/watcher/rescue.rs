@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::{Identity, Watcher};
 use crate::config::Backend;
-use crate::event::{name_paths, printable};
+use crate::notice::Watching;
 use crate::watch::burst::Change;
 use crate::watch::clock::coarse_now;
 use crate::watch::ignores::Ignores;
@@ -85,8 +85,7 @@ impl Watcher {
         }
         if concerned {
             self.recover(cut);
-            let places = name_paths(places, &self.filter.watch().base);
-            self.say(format!("the mount changed at {places}; all in it counts as changed"));
+            self.say(Watching::MountChanged(places.to_vec().into()));
             self.report_absent();
         }
     }
@@ -135,8 +134,7 @@ impl Watcher {
         let roots = &self.filter.watch().roots;
         for root in roots.iter().filter(|root| changed.contains(root)) {
             if self.tree.contains(root) {
-                let root = printable(root);
-                self.say(format!("{root} was replaced; all that is in it counts as changed"));
+                self.say(Watching::Replaced { root: root.clone() });
             }
         }
         self.report_absent();
@@ -146,7 +144,7 @@ impl Watcher {
 
     pub(super) fn report_absent(&self) {
         for root in self.filter.watch().roots.iter().filter(|root| self.absent.contains(*root)) {
-            self.say(format!("{} is gone; hotrun waits until it is there again", printable(root)));
+            self.say(Watching::Missing { path: root.clone() });
         }
     }
 
@@ -196,8 +194,7 @@ impl Watcher {
             // It may be gone again, or unreadable.
             if self.is_there(path) {
                 self.absent.remove(path);
-                let path = printable(path);
-                self.say(format!("{path} is there now; all that is in it counts as changed"));
+                self.say(Watching::There { path: path.clone() });
             }
         }
         let has_moved =

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::{Watcher, is_directory};
 use crate::config::{self, Backend};
-use crate::event::printable;
 use crate::filter::Filter;
+use crate::notice::Watching;
 use crate::watch::burst::Change;
 use crate::watch::clock::{Reading, changed_at, coarse_now, instant_of, queue_holds};
 use crate::watch::ignores::Ignores;
@@ -212,11 +212,7 @@ impl Watcher {
     /// There are no descriptors or no memory to list this directory now: tries again later.
     fn postpone(&mut self, directory: PathBuf) {
         if !std::mem::replace(&mut self.reported.postponed, true) {
-            self.say(format!(
-                "{} cannot be listed, as hotrun may open no more files (ulimit -n); what changes in \
-                 it is found as soon as it can",
-                printable(&directory)
-            ));
+            self.say(Watching::TooManyFiles { directory: directory.clone() });
         }
         self.postponed.insert(directory);
         self.list_postponed.get_or_insert_with(|| Instant::now() + LIST_AGAIN);
@@ -363,11 +359,7 @@ impl Watcher {
                 self.native = Some(native);
                 self.reading = Reading::new(queue_holds(), SystemTime::now());
             }
-            Err(error) => self.say(format!(
-                "the system has no file events for hotrun ({error}), so files are polled, which is \
-                 slower; if other programs have used them up: \
-                 sudo sysctl fs.inotify.max_user_instances=1024"
-            )),
+            Err(error) => self.say(Watching::NoEvents(error.to_string())),
         }
     }
 }

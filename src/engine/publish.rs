@@ -1,0 +1,65 @@
+//! What others can know of the engine: each thing that happens, as a record.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::mem::Discriminant;
+use std::time::SystemTime;
+
+use crate::core::ServiceId;
+use crate::notice::Notice;
+use crate::record::{Process, Record};
+
+/// Makes records, and numbers updates.
+#[derive(Default)]
+pub(super) struct Publisher {
+    /// The newest update.
+    newest: u64,
+    /// The newest update that the next app reflects.
+    for_app: u64,
+    /// The notices that are recorded only once, and were.
+    once: RefCell<HashSet<Discriminant<Notice>>>,
+}
+
+impl Publisher {
+    /// Notes that something was saved or requested. Everything that follows from it belongs to a
+    /// new update.
+    pub(super) fn begin_update(&mut self) {
+        self.newest += 1;
+    }
+
+    /// Notes that the next app reflects everything up to this update, since a build has read it, or
+    /// since the app itself is to read it.
+    pub(super) fn app_gets(&mut self, update: u64) {
+        self.for_app = self.for_app.max(update);
+    }
+
+    /// The newest update that the next app reflects.
+    pub(super) fn reaches_app(&self) -> u64 {
+        self.for_app
+    }
+
+    /// The newest update.
+    pub(super) fn newest(&self) -> u64 {
+        self.newest
+    }
+
+    /// Returns the record of a notice; `None` if it was made before and is made only once.
+    pub(super) fn record(
+        &self,
+        notice: Notice,
+        update: Option<u64>,
+        processes: Vec<Process>,
+    ) -> Option<Record> {
+        let is_once = matches!(notice, Notice::RollbackPossible | Notice::Assumed(_));
+        if is_once && !self.once.borrow_mut().insert(std::mem::discriminant(&notice)) {
+            return None;
+        }
+        Some(Record {
+            at: SystemTime::now(),
+            service: ServiceId::ONLY,
+            update: update.unwrap_or(self.newest),
+            notice,
+            processes,
+        })
+    }
+}

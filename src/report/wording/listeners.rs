@@ -1,0 +1,65 @@
+//! Lines about the sockets that hotrun holds for the program.
+
+use super::{Context, Line};
+use crate::event::Proc;
+use crate::notice::Repair;
+use crate::report::{Part, Tone};
+
+pub(super) fn listening(address: &str, descriptor: usize, name: Option<&str>) -> Option<Line> {
+    let name = name.map(|name| format!(" ({name})")).unwrap_or_default();
+    let text = format!("{address} for the program, as descriptor {descriptor}{name}");
+    Line::new(Part::Main, Tone::Good, "listening", text)
+}
+
+pub(super) fn shut(address: &str, repair: &Repair) -> Option<Line> {
+    let shut = format!("a program has shut down {address} for all processes");
+    Line::note(match repair {
+        Repair::Again => {
+            format!("{shut}; hotrun listens again (the program should close it instead)")
+        }
+        Repair::Anew => {
+            format!("{shut}; hotrun has opened it again for the next program that starts")
+        }
+        Repair::FileBack => {
+            format!("a program has deleted the file of {address}; hotrun has put it back")
+        }
+        Repair::Failed(why) => format!(
+            "connections to {address} are refused ({why}); hotrun tries again when a program exits"
+        ),
+    })
+}
+
+pub(super) fn passed_on_by_nobody(tool: &str) -> Option<Line> {
+    Line::note(format!(
+        "{tool} does not pass descriptors on, so the program cannot take hotrun's sockets; run it \
+         without {tool}"
+    ))
+}
+
+pub(super) fn may_have_bound(addresses: &[String], by_shell: bool) -> Option<Line> {
+    let shell = if by_shell {
+        "; behind a shell LISTEN_PID is not set: full_bin = \"hotrun exec -- PROGRAM\" sets it"
+    } else {
+        ""
+    };
+    Line::note(format!(
+        "if it reports that the address is in use: your program binds {} itself, but hotrun holds \
+         it for the program; use descriptor 3 (LISTEN_FDS){shell}, or remove [[listen]]",
+        addresses.join(" or ")
+    ))
+}
+
+pub(super) fn bound_beside(cx: &Context<'_>, app: Proc, address: &str) -> Option<Line> {
+    Line::note(format!(
+        "{} listens on the same port with its own socket, beside hotrun's {address}, on which \
+         connections may never be accepted; does it use descriptor 3 (LISTEN_FDS)?",
+        cx.name(app)
+    ))
+}
+
+pub(super) fn nobody_accepts(waiting: usize, address: &str) -> Option<Line> {
+    Line::note(format!(
+        "connections are queued on {address} ({waiting}), but the program is not accepting any; \
+         does it use descriptor 3 (LISTEN_FDS)?"
+    ))
+}

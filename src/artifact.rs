@@ -57,6 +57,8 @@ pub(crate) struct Artifacts {
     /// The files that builds of this hotrun, or this hotrun itself, are known to have written beside
     /// the copies, as they were then.
     written: HashMap<PathBuf, Identity>,
+    /// What [`Artifacts::news`] has returned last.
+    told: bool,
     inbox: Inbox<Copied>,
 }
 
@@ -99,6 +101,7 @@ impl Artifacts {
             newest: 0,
             chosen: None,
             written: HashMap::new(),
+            told: false,
             inbox,
         }
     }
@@ -310,8 +313,14 @@ impl Artifacts {
         }
     }
 
+    /// Whether there is an artifact to roll back to, if that has changed since the last call.
+    pub(crate) fn news(&mut self) -> Option<bool> {
+        let has_earlier = self.has_earlier();
+        (std::mem::replace(&mut self.told, has_earlier) != has_earlier).then_some(has_earlier)
+    }
+
     /// Returns true if there is an older good artifact than the one that the app runs from.
-    pub(crate) fn has_earlier(&self) -> bool {
+    fn has_earlier(&self) -> bool {
         self.earlier().is_some()
     }
 

@@ -361,11 +361,8 @@ impl Engine {
                     return code;
                 }
             }
-            let has_earlier = self.artifacts.has_earlier();
-            if has_earlier != self.core.snapshot().only().has_fallback
-                && let Some(code) = self.step(Input::Fallback(has_earlier).into())
-            {
-                return code;
+            if let Some(has_earlier) = self.artifacts.news() {
+                self.sender.send(FromEngine::Fallback(has_earlier));
             }
             self.release_lines_soon();
             message = inbox.recv().await.expect("the engine holds a sender itself");
@@ -531,6 +528,7 @@ impl Engine {
             }
             FromEngine::Due(timer) => return vec![Input::Due(timer).into()],
             FromEngine::Delayed(input) => return vec![input.into()],
+            FromEngine::Fallback(is_there) => return vec![Input::Fallback(is_there).into()],
             FromEngine::ChangedLate => return self.saved_late(),
             FromEngine::Loaded => return self.loaded(),
             FromEngine::Listed => self.listed(),

@@ -37,6 +37,8 @@ pub(super) enum FromEngine {
     Due(Timer),
     /// The delay of an input is over.
     Delayed(Input),
+    /// Whether there is an older good artifact has changed.
+    Fallback(bool),
     /// The delay of postponed saves is over.
     ChangedLate,
     /// The configuration was read again.

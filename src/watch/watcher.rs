@@ -55,6 +55,8 @@ pub(super) struct Watcher {
     /// The roots and the directories of single files, with their identities.
     anchors: BTreeMap<PathBuf, Option<Identity>>,
     above: Option<Above>,
+    /// Since when the operating system's watcher is the present one, if it has replaced another.
+    native_since: Option<Instant>,
     /// Roots and single files that do not exist, and the directories watched for them to appear.
     absent: BTreeSet<PathBuf>,
     outposts: BTreeSet<PathBuf>,
@@ -120,6 +122,7 @@ impl Watcher {
             mounted: Vec::new(),
             anchors: BTreeMap::new(),
             above: None,
+            native_since: None,
             absent: BTreeSet::new(),
             outposts: BTreeSet::new(),
             look_for_absent: None,
@@ -233,7 +236,12 @@ impl Watcher {
         let at = moment.at;
         let Some(path) = event.paths.first().cloned() else { return };
         if self.concerns_absent(&path) {
-            self.look_for_absent();
+            self.look_for_absent(self.outposts.contains(&path));
+        }
+        // The operating system's watcher was replaced since, and has found what is there now.
+        let is_old = self.native_since.is_some_and(|since| at < since);
+        if is_old && is_removal(event.kind) && path.symlink_metadata().is_ok() {
+            return;
         }
         if self.is_polled(&path) {
             // A write on this machine triggers a scan at once. Only the scanner reports changes, so
@@ -507,7 +515,7 @@ impl Watcher {
     fn wake(&mut self, now: Instant) {
         self.look(now);
         if self.look_for_absent.is_some_and(|at| at <= now) {
-            self.look_for_absent();
+            self.look_for_absent(false);
         }
         if self.list_postponed.is_some_and(|at| at <= now) {
             self.list_postponed();
@@ -540,6 +548,10 @@ impl Watcher {
     fn say(&self, problem: Watching) {
         self.inbox.send(FromWatch::Problem(problem));
     }
+}
+
+fn is_removal(kind: EventKind) -> bool {
+    matches!(kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From)))
 }
 
 fn is_directory(path: &Path) -> bool {

@@ -1,11 +1,12 @@
 //! hotrun is never blind: what happened unseen is found.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::sys::signal::Signal;
 
-use crate::sandbox::{ALL, APP, CONFIG, Hotrun, Sandbox, can, has};
+use crate::sandbox::{ALL, APP, CONFIG, Hotrun, Sandbox, can, has, skip, wait_until};
 
 fn project(build: &str) -> Sandbox {
     let config = CONFIG.replace("cp source.txt built", build);
@@ -156,6 +157,38 @@ fn a_root_whose_directory_around_it_is_deleted_is_watched_when_it_is_back() {
     hotrun.wait_serving("two");
     project.save("around/root/source.txt", "three\n");
     hotrun.wait_serving("three");
+    hotrun.end();
+}
+
+/// Whether hotrun watches this directory by inotify.
+fn is_watched(hotrun: &Hotrun, directory: &Path) -> bool {
+    let Ok(meta) = directory.metadata() else { return false };
+    let mark = format!(" ino:{:x} ", meta.ino());
+    let infos = fs::read_dir(format!("/proc/{}/fdinfo", hotrun.pid())).unwrap();
+    infos.flatten().any(|info| fs::read_to_string(info.path()).unwrap_or_default().contains(&mark))
+}
+
+#[test]
+fn what_takes_the_place_of_the_directory_around_a_missing_root_is_watched_for_it() {
+    if !Path::new("/proc/self/fdinfo").exists() {
+        return skip("what_takes_the_place_of_the_directory_around_a_missing_root", "no fdinfo");
+    }
+    let project = Sandbox::empty();
+    fill(&project, "around/root", "one");
+    let mut hotrun = project.start(&["-C", "around/root"]);
+    hotrun.wait_serving("one");
+    hotrun.wait_for("ready");
+    project.sh("rm -r around/root");
+    hotrun.wait_for("is gone");
+    let around = project.root().join("around");
+    wait_until("the directory around it is watched", || is_watched(&hotrun, &around));
+    // hotrun hears of the end of the one when the other is there.
+    hotrun.signal(Signal::SIGSTOP);
+    project.sh("mkdir next && rmdir around && mv next around");
+    hotrun.signal(Signal::SIGCONT);
+    wait_until("the other directory is watched", || is_watched(&hotrun, &around));
+    fill(&project, "around/root", "two");
+    hotrun.wait_serving("two");
     hotrun.end();
 }
 

@@ -120,6 +120,12 @@ impl Watcher {
         let changed: Vec<PathBuf> =
             self.anchors.iter().filter(is_other).map(|(place, _)| place.clone()).collect();
         if changed.is_empty() {
+            // Another directory may be where one was that is watched for something missing.
+            if !self.absent.is_empty() {
+                self.above = None;
+                self.set_anchors();
+                self.look_for_absent(true);
+            }
             return;
         }
         for place in &changed {
@@ -170,6 +176,16 @@ impl Watcher {
         self.look_for_absent = (!is_watched).then(|| Instant::now() + ABSENT_POLL_INTERVAL);
     }
 
+    /// Stops watching for missing paths. `notify` keeps a watch by its name, although another
+    /// directory may have that name now.
+    fn drop_outposts(&mut self) {
+        for outpost in std::mem::take(&mut self.outposts) {
+            if !self.needs(&outpost) {
+                self.unwatch(&outpost);
+            }
+        }
+    }
+
     /// Returns true if an event for this path may concern a missing path.
     pub(super) fn concerns_absent(&self, path: &Path) -> bool {
         !self.absent.is_empty()
@@ -177,8 +193,9 @@ impl Watcher {
                 || self.outposts.contains(path))
     }
 
-    /// Checks whether missing paths exist again.
-    pub(super) fn look_for_absent(&mut self) {
+    /// Checks whether missing paths exist again. `is_stale`: an event was about a directory that is
+    /// watched for them, which may be gone, and another there by the same name.
+    pub(super) fn look_for_absent(&mut self, is_stale: bool) {
         let back: Vec<PathBuf> = self.absent.iter().filter(|path| path.exists()).cloned().collect();
         for path in &back {
             if !path.is_dir() {
@@ -196,6 +213,9 @@ impl Watcher {
                 self.absent.remove(path);
                 self.say(Watching::There { path: path.clone() });
             }
+        }
+        if is_stale {
+            self.drop_outposts();
         }
         let has_moved =
             |path: &PathBuf| around(path).is_some_and(|place| !self.outposts.contains(place));

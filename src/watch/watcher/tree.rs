@@ -357,6 +357,7 @@ impl Watcher {
         match Native::new(self.to_self.clone()) {
             Ok(native) => {
                 self.native = Some(native);
+                self.native_since = Some(Instant::now());
                 self.reading = Reading::new(queue_holds(), SystemTime::now());
             }
             Err(error) => self.say(Watching::NoEvents(error.to_string())),

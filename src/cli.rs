@@ -98,8 +98,14 @@ enum Word {
     },
     /// Make the running hotrun go back to the last good build
     Rollback,
+    /// Show what the running hotrun builds and runs
+    Status {
+        /// As JSON, one line for each hotrun that runs here
+        #[arg(long)]
+        json: bool,
+    },
     /// Run a program that takes hotrun's sockets, from a script
-    #[command(override_usage = "hotrun exec -- PROGRAM [ARGUMENT...]")]
+    #[command(hide = true, override_usage = "hotrun exec -- PROGRAM [ARGUMENT...]")]
     Exec,
     /// Show what followed from each event of a recorded session
     #[command(hide = true)]
@@ -378,6 +384,7 @@ fn perform() -> Result<u8> {
         Some(Word::Init { full, from }) => write_first(&cli, &words, *full, *from),
         Some(Word::Check { all, strict }) => check(&cli, &words, *all, *strict),
         Some(Word::Rollback) => roll_back(&cli, &words),
+        Some(Word::Status { json }) => status(&cli, &words, *json),
         Some(Word::Exec) => Ok(exec(&words)),
         Some(Word::Explain { paths }) => explain(&cli, &words, paths),
         Some(Word::Replay { file }) => replay(file),
@@ -586,6 +593,25 @@ fn roll_back(cli: &Cli, words: &Words) -> Result<u8> {
     let said = control::roll_back(&cli.options(words)?.directory)?;
     print(&said.join("\n"));
     Ok(0)
+}
+
+/// Shows what each hotrun of this project is doing.
+fn status(cli: &Cli, words: &Words, is_json: bool) -> Result<u8> {
+    if let Some(word) = words.args.first() {
+        return Err(Error::usage(word.display(), "unexpected argument"));
+    }
+    let all = control::status(&cli.options(words)?.directory)?;
+    let mut text = String::new();
+    for present in &all {
+        if is_json {
+            let json = serde_json::to_string(present);
+            let json = json.map_err(|error| Error::failed("hotrun status", error))?;
+            let _ = writeln!(text, "{json}");
+        } else {
+            text.push_str(&present.described());
+        }
+    }
+    Ok(print_raw(&text))
 }
 
 /// Becomes the program, whose pid in `LISTEN_PID` says that the sockets are meant for it. If

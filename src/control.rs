@@ -14,13 +14,14 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{sleep, timeout};
 
 use crate::error::{Error, Result};
 use crate::event::Order;
 use crate::inbox::Inbox;
+use crate::present::Present;
 use crate::process;
 
 const PURPOSE: &str = "control";
@@ -41,10 +42,17 @@ struct Question {
     order: Word,
 }
 
+/// The part of a [`Question`] that every version understands.
+#[derive(Debug, Deserialize)]
+struct Address {
+    project: OsString,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Word {
     Rollback,
+    Status,
     /// Exit, and leave the project to the hotrun with this pid.
     Takeover(u32),
 }
@@ -54,6 +62,8 @@ enum Word {
 enum Answer {
     /// Done, with this message.
     Done(String),
+    /// What is being made, and who serves.
+    Present(Box<Present>),
     /// Refused, for this reason.
     Refused(String),
     /// The request is for another project.
@@ -79,7 +89,11 @@ pub(crate) struct Server {
 impl Server {
     /// Passes requests for this project on to the inbox. Returns `None` if no socket can be
     /// created; then no orders are possible.
-    pub(crate) fn start(project: &Path, inbox: Inbox<Request>) -> Option<Self> {
+    pub(crate) fn start(
+        project: &Path,
+        inbox: Inbox<Request>,
+        present: watch::Receiver<Present>,
+    ) -> Option<Self> {
         let path = process::own_file(PURPOSE)?;
         let listener = UnixListener::bind(&path)
             .inspect_err(|error| tracing::warn!(%error, "no orders can be received"))
@@ -99,9 +113,11 @@ impl Server {
                     continue;
                 }
                 let (project, inbox) = (project.clone(), inbox.clone());
+                let present = present.clone();
                 spawn_local(async move {
+                    let answering = answer(&stream, &project, &inbox, &present);
                     // A client that is too slow gets no answer.
-                    let _ = timeout(REQUEST_TIMEOUT, answer(&stream, &project, &inbox)).await;
+                    let _ = timeout(REQUEST_TIMEOUT, answering).await;
                     drop(place);
                 });
             }
@@ -117,7 +133,12 @@ impl Drop for Server {
     }
 }
 
-async fn answer(stream: &UnixStream, project: &Path, inbox: &Inbox<Request>) -> io::Result<()> {
+async fn answer(
+    stream: &UnixStream,
+    project: &Path,
+    inbox: &Inbox<Request>,
+    present: &watch::Receiver<Present>,
+) -> io::Result<()> {
     let mut received = Vec::new();
     while !received.contains(&b'\n') && received.len() < MAX_REQUEST {
         stream.readable().await?;
@@ -129,15 +150,21 @@ async fn answer(stream: &UnixStream, project: &Path, inbox: &Inbox<Request>) -> 
             Err(error) => return Err(error),
         }
     }
+    let of_project = serde_json::from_slice::<Address>(&received);
+    let is_elsewhere = of_project.is_ok_and(|address| Path::new(&address.project) != project);
     let answer = match serde_json::from_slice::<Question>(&received) {
+        // A newer hotrun may know more orders.
+        _ if is_elsewhere => Answer::Elsewhere,
         Err(error) => Answer::Refused(format!("not understood: {error}")),
-        Ok(question) if Path::new(&question.project) != project => Answer::Elsewhere,
         Ok(Question { order: Word::Takeover(pid), .. }) => {
             if inbox.send(Request::TakeOver(pid)) {
                 Answer::Done("it ends".to_owned())
             } else {
                 Answer::Refused("it ends".to_owned())
             }
+        }
+        Ok(Question { order: Word::Status, .. }) => {
+            Answer::Present(Box::new(present.borrow().clone()))
         }
         Ok(Question { order: Word::Rollback, .. }) => {
             let (sender, answer) = oneshot::channel();
@@ -169,15 +196,35 @@ async fn answer(stream: &UnixStream, project: &Path, inbox: &Inbox<Request>) -> 
 ///
 /// No hotrun runs there, or all have refused.
 pub(crate) fn roll_back(project: &Path) -> Result<Vec<String>> {
-    let input = "hotrun rollback";
+    let of = |answer| if let Answer::Done(words) = answer { Some(words) } else { None };
+    ask_all("hotrun rollback", project, Word::Rollback, of)
+}
+
+/// Returns what every hotrun in this project is doing.
+///
+/// # Errors
+///
+/// No hotrun runs there, or none answers.
+pub(crate) fn status(project: &Path) -> Result<Vec<Present>> {
+    let of = |answer| if let Answer::Present(present) = answer { Some(*present) } else { None };
+    ask_all("hotrun status", project, Word::Status, of)
+}
+
+/// Asks every hotrun in this project. Returns what `of` finds in their answers.
+fn ask_all<T>(
+    input: &str,
+    project: &Path,
+    order: Word,
+    of: impl Fn(Answer) -> Option<T>,
+) -> Result<Vec<T>> {
     let project = canonical(project);
-    let question = Question { project: project.clone().into(), order: Word::Rollback };
+    let question = Question { project: project.clone().into(), order };
     let (mut said, mut refused, mut is_silent) = (Vec::new(), Vec::new(), false);
     for path in process::files_for(PURPOSE) {
         match ask(&path, &question, REQUEST_TIMEOUT) {
-            Ok(Answer::Done(words)) => said.push(words),
             Ok(Answer::Refused(why)) => refused.push(why),
             Ok(Answer::Elsewhere) => {}
+            Ok(answer) => said.extend(of(answer)),
             Err(error) => {
                 // Connection refused: that hotrun was killed.
                 is_silent |= error.kind() != ErrorKind::ConnectionRefused;
@@ -194,7 +241,8 @@ pub(crate) fn roll_back(project: &Path) -> Result<Vec<String>> {
     Err(if is_silent {
         error.remedy("one does not answer: if it was stopped by Ctrl-Z, resume it with fg")
     } else {
-        error.remedy("name its directory: hotrun -C DIR rollback")
+        let word = input.trim_start_matches("hotrun ");
+        error.remedy(format!("name its directory: hotrun -C DIR {word}"))
     })
 }
 
@@ -249,6 +297,7 @@ mod tests {
         let corpus = [
             "{\"project\":{\"Unix\":[47]},\"order\":{\"takeover\":7}}\n",
             "{\"project\":{\"Unix\":[47,120]},\"order\":\"rollback\"}\n",
+            "{\"project\":{\"Unix\":[47]},\"order\":\"status\"}\n",
         ];
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let _entered = runtime.enter();
@@ -261,7 +310,8 @@ mod tests {
             let inbox = Inbox::new(&sender, |request: Request| request);
             let theirs = UnixStream::from_std(theirs).unwrap();
             runtime.block_on(async {
-                let answering = answer(&theirs, Path::new("/"), &inbox);
+                let (_sender, present) = watch::channel(Present::default());
+                let answering = answer(&theirs, Path::new("/"), &inbox, &present);
                 let obeying = async { while requests.recv().await.is_some() {} };
                 tokio::select! {
                     answered = answering => answered.unwrap(),

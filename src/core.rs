@@ -101,6 +101,7 @@ pub(crate) struct Core {
 /// A summary of the core.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Snapshot {
+    pub(crate) is_paused: bool,
     pub(crate) services: Vec<ServiceSnapshot>,
 }
 
@@ -117,6 +118,8 @@ pub(crate) struct ServiceSnapshot {
     pub(crate) outline: Outline,
     /// Whether a build is running that was not cancelled.
     pub(crate) is_building: bool,
+    /// Whether what was built last serves, and nothing newer is owed or being made.
+    pub(crate) is_settled: bool,
     /// The app that represents the program: the one that serves, else the one that starts.
     pub(crate) app: Option<Proc>,
     /// Whether there is an older good artifact to roll back to.
@@ -150,10 +153,12 @@ impl Core {
         let of = |service: &Service| ServiceSnapshot {
             outline: Outline::of(service),
             is_building: service.is_building(),
+            is_settled: service.is_settled(),
             app: service.app(),
             has_fallback: service.has_fallback(),
         };
-        Snapshot { services: self.services.iter().map(of).collect() }
+        let is_paused = self.supervisor.is_paused;
+        Snapshot { is_paused, services: self.services.iter().map(of).collect() }
     }
 
     /// Whether hotrun is shutting down.

@@ -35,12 +35,13 @@ use crate::listen::Listeners;
 use crate::lock::Lock;
 use crate::notice::{Notice, Problem};
 use crate::own_writes::OwnWrites;
+use crate::present::{self, Present};
 use crate::process::FromProcess;
 use crate::process::Terminal::OutputOnly;
 use crate::process::terminal::Terminal;
 use crate::process::{self, Freeing, Job, Printing, Processes};
 use crate::project::Kind;
-use crate::record::{self, Limit, Purpose, Record};
+use crate::record::{Limit, Purpose, Record};
 use crate::recording::{self, Recorder};
 use crate::report::Report;
 use crate::report::console::Console;
@@ -159,7 +160,9 @@ pub(crate) async fn run(options: Options, talk: Talk) -> Result<u8> {
     let mut listeners = Listeners::new(sender.inbox(Message::Listener));
     sockets::open_listeners(&mut listeners, &config).await?;
     let artifacts = artifacts::swept(&config, sender.inbox(Message::Artifact));
-    let control = Server::start(&options.directory, sender.inbox(Message::Control));
+    let publisher = Publisher::default();
+    let control = sender.inbox(Message::Control);
+    let control = Server::start(&options.directory, control, publisher.present());
     let watch = start_watch(&config, &sender)?;
     let base = config.watch.base.clone();
     let report = Report::new(talk.quiet, talk.color, &config.talk, base, console.clone());
@@ -189,11 +192,11 @@ pub(crate) async fn run(options: Options, talk: Talk) -> Result<u8> {
         rounds_of_rules: 0,
         env: Vec::new(),
         app_env: Vec::new(),
-        build_failed: false,
+        last_build: None,
         has_run: false,
         told_env: None,
         table: Table::default(),
-        publisher: Publisher::default(),
+        publisher,
         executable: None,
         given: Given::default(),
         changed: Vec::new(),
@@ -305,8 +308,8 @@ struct Engine {
     env: Vec<(String, String)>,
     /// The variables with which the app was started.
     app_env: Vec<(String, String)>,
-    /// Whether the last build that was not cancelled failed.
-    build_failed: bool,
+    /// The result of the last build that was not cancelled.
+    last_build: Option<present::Build>,
     /// Whether an app was ever started.
     has_run: bool,
     /// The last env-file error reported, so that it is not repeated.
@@ -365,6 +368,7 @@ impl Engine {
                 self.sender.send(FromEngine::Fallback(has_earlier));
             }
             self.release_lines_soon();
+            self.publisher.publish(|| self.present());
             message = inbox.recv().await.expect("the engine holds a sender itself");
         }
     }
@@ -575,7 +579,7 @@ impl Engine {
         match self.table.role(proc) {
             Some(Role::Build) if self.table.purpose(proc) == Purpose::Syntax => {
                 let checked = self.checked(proc, ended, is_overtaken);
-                if self.build_failed && !is_overtaken {
+                if self.has_build_failed() && !is_overtaken {
                     self.diagnose(proc, &printed);
                 }
                 return vec![checked];
@@ -602,10 +606,48 @@ impl Engine {
         }
         self.ask_what_is_listed();
         self.fingerprints.build_ended();
-        self.build_failed = !ended.succeeded();
-        let failed = self.build_failed.then(|| self.diagnose(proc, &printed));
+        let failed = (!ended.succeeded()).then(|| self.diagnose(proc, &printed));
+        self.note_build(proc, &ended);
         self.write_log(failed.as_deref());
         self.build_ended(proc, ended)
+    }
+
+    /// Notes the result of a build that was not cancelled.
+    fn note_build(&mut self, build: Proc, ended: &Ended) {
+        let Some(entry) = self.table.get(build) else { return };
+        self.last_build = Some(present::Build {
+            succeeded: ended.succeeded(),
+            update: entry.update,
+            ms: u64::try_from(entry.age().as_millis()).unwrap_or(u64::MAX),
+            errors: entry.diagnostics.errors,
+        });
+    }
+
+    /// Whether the last build that was not cancelled failed.
+    fn has_build_failed(&self) -> bool {
+        self.last_build.is_some_and(|build| !build.succeeded)
+    }
+
+    /// What others can know now.
+    fn present(&self) -> Present {
+        let core = self.core.snapshot();
+        let service = core.only();
+        let app = service.app.and_then(|app| self.table.get(app));
+        let is_delayed = self.paused_build.cause.is_some() || self.late.is_pending();
+        Present {
+            pid: std::process::id(),
+            file: self.config.file.as_ref().map(|file| file.display().to_string()),
+            update: self.publisher.newest(),
+            is_paused: core.is_paused,
+            is_ending: self.core.is_ending(),
+            services: vec![present::Service {
+                making: service.outline.making.into(),
+                serving: service.outline.serving.into(),
+                is_newest: service.is_settled && !is_delayed && !self.has_build_failed(),
+                build: self.last_build,
+                program: app.and_then(Entry::present),
+            }],
+        }
     }
 
     /// Returns the events that follow from the end of a build.
@@ -988,6 +1030,7 @@ impl Engine {
             self.app_env.clone_from(&self.env);
         }
         let mut entry = Entry::new(role, self.update_of(role));
+        entry.generation = generation;
         // The user's own variables follow, and override these.
         let mut env: Vec<(OsString, OsString)> = self.report.color_variables().collect();
         env.extend(self.variables(generation));
@@ -1190,7 +1233,7 @@ impl Engine {
     fn tell_others(&self, record: &Record) {
         let Some(lock) = &self.lock else { return };
         if let Notice::Ready(app) = record.notice {
-            lock.serves_at(record.process(app).and_then(record::Process::url));
+            lock.serves_at(record.process(app).and_then(|app| app.url.clone()));
         }
         if let Notice::AppEnded { serving: None, .. } = record.notice {
             lock.serves_at(None);

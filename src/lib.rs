@@ -83,6 +83,8 @@ mod artifact;
 mod report;
 // What happened, and what was known of the processes then.
 mod record;
+// The present, as others see it. Pure.
+mod present;
 // Errors and warnings in the output of builds. Pure.
 mod diagnostics;
 // TOML becomes a resolved configuration.

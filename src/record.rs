@@ -1,7 +1,6 @@
 //! What happened: a [`Notice`], when, in which update, and what was known of the processes then.
 //! A record stands for itself: who reads it later needs nothing else.
 
-use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::Signal;
@@ -41,6 +40,8 @@ impl Record {
 pub(crate) struct Process {
     pub proc: Proc,
     pub role: Role,
+    /// The number of an app's start.
+    pub generation: Option<u32>,
     pub pid: Option<i32>,
     /// Which app it is, of those that run; `None` for a process that is no app.
     pub which: Option<Which>,
@@ -51,7 +52,7 @@ pub(crate) struct Process {
     /// After what time it is killed.
     pub limit: Option<Limit>,
     /// Its address, once it is ready and if that is known.
-    pub address: Option<SocketAddr>,
+    pub url: Option<String>,
     /// Whether it was reported as running.
     pub is_running: bool,
     /// Why it was not ready in time.
@@ -65,12 +66,6 @@ pub(crate) struct Process {
     pub label: String,
     /// The errors and warnings of a failed build.
     pub diagnostics: Diagnostics,
-}
-
-impl Process {
-    pub(crate) fn url(&self) -> Option<String> {
-        self.address.map(|address| format!("http://{address}"))
-    }
 }
 
 /// A process that was asked to exit.

@@ -68,6 +68,10 @@ fn of_subcommand(name: &str) -> Option<(Vec<&'static str>, &'static str)> {
         ),
         "explain" => (resolved(), "hotrun explain src/main.rs web/style.css"),
         "rollback" => (vec!["directory"], "hotrun rollback -C services/api"),
+        "status" => (
+            vec!["directory"],
+            "hotrun status\n  hotrun status --json | jq '.services[0].program.url'",
+        ),
         "exec" => (vec![], "hotrun exec -- ./app --port 3000   In a script named by entrypoint"),
         "completions" => (
             vec![],
@@ -96,6 +100,7 @@ fn exit_codes(name: &str) -> Option<&'static str> {
         ),
         "exec" => Some("126, 127  the program cannot be run, or was not found"),
         "rollback" => Some("0  rolled back\n  1  not possible, or nothing runs here"),
+        "status" => Some("0  hotrun runs here\n  1  it does not"),
         _ => None,
     }
 }

@@ -87,9 +87,9 @@ pub(super) fn take_apart(
 }
 
 /// Words that become commands, so that no project comes to rely on another meaning.
-const RESERVED: [&str; 14] = [
-    "status", "wait", "logs", "stop", "restart", "rebuild", "reload", "pause", "resume", "signal",
-    "ls", "mcp", "tune", "why",
+const RESERVED: [&str; 13] = [
+    "wait", "logs", "stop", "restart", "rebuild", "reload", "pause", "resume", "signal", "ls",
+    "mcp", "tune", "why",
 ];
 /// Commands and words of at least this many letters are compared: almost any short word is like
 /// another one.

@@ -321,6 +321,20 @@ impl Service {
         matches!(self.phase, Phase::Live { work: Work::Building { .. }, .. })
     }
 
+    /// Whether nothing is owed or being made, and what was built last serves, if there is something
+    /// to run.
+    pub(crate) fn is_settled(&self) -> bool {
+        match &self.phase {
+            Phase::Live { work: Work::Idle, slot: Slot::Single(app) } => {
+                app.life == Life::Ready && app.source == Source::Built
+            }
+            Phase::Live { work: Work::Idle, .. } => !self.policy.runs,
+            Phase::Live { .. } | Phase::Closing { .. } | Phase::Quitting { .. } | Phase::Ended => {
+                false
+            }
+        }
+    }
+
     /// Whether there is an older good artifact to roll back to.
     pub(crate) fn has_fallback(&self) -> bool {
         self.artifacts.older

@@ -116,7 +116,7 @@ impl Engine {
         // A missing or killed tool says nothing about the sources.
         let ended = Ended::Code(i32::from(!failed.is_empty()));
         checks.failed.extend(failed);
-        self.build_failed = !ended.succeeded();
+        self.note_build(proc, &ended);
         Input::Exited(proc, ended, self.how_long_lived(proc))
     }
 

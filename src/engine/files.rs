@@ -140,7 +140,7 @@ impl Engine {
         if !self.read_env() {
             return Vec::new();
         }
-        if self.env == self.app_env && !self.build_failed {
+        if self.env == self.app_env && !self.has_build_failed() {
             self.say(Notice::Unchanged(files.into()));
             return Vec::new();
         }

@@ -1,17 +1,21 @@
-//! What others can know of the engine: each thing that happens, as a record.
+//! What others can know of the engine: the present, and each thing that happens, as a record.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::mem::Discriminant;
 use std::time::SystemTime;
 
+use tokio::sync::watch;
+
 use crate::core::ServiceId;
 use crate::notice::Notice;
+use crate::present::Present;
 use crate::record::{Process, Record};
 
 /// Makes records, and numbers updates.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Publisher {
+    present: watch::Sender<Present>,
     /// The newest update.
     newest: u64,
     /// The newest update that the next app reflects.
@@ -21,6 +25,19 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
+    /// The present, for those who want to see it change.
+    pub(super) fn present(&self) -> watch::Receiver<Present> {
+        self.present.subscribe()
+    }
+
+    /// Shows what is the present now.
+    pub(super) fn publish(&self, present: impl FnOnce() -> Present) {
+        self.present.send_if_modified(|shown| {
+            let now = present();
+            std::mem::replace(shown, now.clone()) != now
+        });
+    }
+
     /// Notes that something was saved or requested. Everything that follows from it belongs to a
     /// new update.
     pub(super) fn begin_update(&mut self) {

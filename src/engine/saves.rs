@@ -170,6 +170,13 @@ pub(super) struct Late {
     task: Option<JoinHandle<()>>,
 }
 
+impl Late {
+    /// Whether a save is delayed.
+    pub(super) fn is_pending(&self) -> bool {
+        !self.saves.is_empty()
+    }
+}
+
 impl Engine {
     pub(super) fn saved(&mut self, mut burst: Burst) -> Vec<Event> {
         burst.saves = self.without_own_writes(burst.saves);
@@ -362,7 +369,7 @@ impl Engine {
     fn app_input(&mut self, mut files: Vec<PathBuf>, env: Vec<PathBuf>) -> Vec<Input> {
         let env = self.changed_env(env);
         // The build may have failed for lack of a variable.
-        let builds = self.build_failed && !env.is_empty();
+        let builds = self.has_build_failed() && !env.is_empty();
         files.extend(env);
         if files.is_empty() {
             return Vec::new();

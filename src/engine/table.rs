@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::signal::Signal;
 
 use crate::diagnostics::Diagnostics;
 use crate::event::{Proc, Role};
+use crate::present;
 use crate::ready::Probe;
 use crate::record::{self, Leave, Limit, Purpose, Which};
 
@@ -20,9 +21,13 @@ pub(super) struct Table {
 /// What is known of a process.
 pub(super) struct Entry {
     pub(super) role: Role,
+    /// The number of an app's start.
+    pub(super) generation: Option<u32>,
     /// The update that it was started in.
     pub(super) update: u64,
     pub(super) began: Instant,
+    /// The same for people.
+    started: SystemTime,
     pub(super) pid: Option<i32>,
     /// When it was asked to exit.
     pub(super) dismissed: Option<Instant>,
@@ -67,8 +72,10 @@ impl Entry {
     pub(super) fn new(role: Role, update: u64) -> Self {
         Self {
             role,
+            generation: None,
             update,
             began: Instant::now(),
+            started: SystemTime::now(),
             pid: None,
             dismissed: None,
             ended: None,
@@ -103,6 +110,22 @@ impl Entry {
     /// Time since its start.
     pub(super) fn age(&self) -> Duration {
         self.began.elapsed()
+    }
+
+    /// An app as others see it.
+    pub(super) fn present(&self) -> Option<present::Program> {
+        let since = self.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Some(present::Program {
+            generation: self.generation?,
+            update: self.update,
+            pid: self.pid,
+            url: self.url(),
+            since: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+
+    fn url(&self) -> Option<String> {
+        self.address.map(|address| format!("http://{address}"))
     }
 
     /// Whether its first process runs.
@@ -177,6 +200,7 @@ impl Table {
         all.map(|(proc, entry)| record::Process {
             proc: *proc,
             role: entry.role,
+            generation: entry.generation,
             pid: entry.pid,
             which: entry.is_app().then(|| self.which(entry)),
             age: entry.age(),
@@ -186,7 +210,7 @@ impl Table {
                 is_extended: entry.is_extended,
             }),
             limit: entry.limit.clone(),
-            address: entry.address,
+            url: entry.url(),
             is_running: entry.is_running,
             unready: entry.unready.clone(),
             signalled: entry.signalled,

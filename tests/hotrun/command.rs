@@ -2,7 +2,7 @@
 
 use nix::sys::signal::{Signal, kill};
 
-use crate::sandbox::{Sandbox, has};
+use crate::sandbox::{Sandbox, has, wait_until};
 
 /// A script that says which version of a file it has read.
 const SAYS: &str = "echo \"up $(cat data.txt) $*\"\nexec sleep 1000\n";
@@ -145,7 +145,9 @@ fn a_dev_server_is_left_alone_while_it_runs_and_started_by_a_save_once_it_has_cr
         let mut hotrun = project.start(words);
         let server = hotrun.wait_serving("one");
         hotrun.wait_for("ready");
+        let before = project.update();
         project.save("a.ts", "two\n");
+        wait_until("hotrun has seen the save", || project.update() > before);
         // It is no source at all.
         project.save("b.md", "x\n");
         kill(server, Signal::SIGKILL).unwrap();

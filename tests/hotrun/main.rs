@@ -42,6 +42,7 @@ mod screen;
 mod seeds;
 mod sessions;
 mod sockets;
+mod status;
 mod stopping;
 mod terminal;
 mod trees;

@@ -98,6 +98,18 @@ impl Sandbox {
         fs::write(path, text).unwrap();
     }
 
+    /// Returns what the only hotrun that runs here says of itself.
+    pub(crate) fn status(&self) -> serde_json::Value {
+        let (code, text, errors) = self.run(&["status", "--json"]);
+        assert_eq!((code, errors.as_str()), (0, ""), "{text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// Returns the number of the newest burst of saves, or request, that hotrun has seen.
+    pub(crate) fn update(&self) -> u64 {
+        self.status()["update"].as_u64().unwrap()
+    }
+
     /// Returns a command that runs hotrun here.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         self.command_of(env!("CARGO_BIN_EXE_hotrun"), args)

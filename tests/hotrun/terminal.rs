@@ -919,11 +919,12 @@ fn a_stopped_hotrun_that_goes_on_in_the_background_leaves_the_shell_its_terminal
         session.send("bg\n");
         // The next one wants the terminal, which is the shell's.
         project.save("source.txt", "two\n");
+        session.wait_for("name of two? ");
         session.wait_for("bring hotrun to the");
         session.send("echo shell ''works\n");
         session.wait_for("shell works");
         session.foreground();
-        session.wait_for("name of two? ");
+        session.wait_until_an_app_has_it();
         session.send("again\n");
         session.wait_for("hello again");
         session.send("\x03");

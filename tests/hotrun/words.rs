@@ -133,7 +133,6 @@ fn a_mistyped_command_and_one_that_does_not_exist_yet_start_nothing() {
         ("chek", "did you mean `hotrun check`?"),
         ("exlpain", "did you mean `hotrun explain`?"),
         ("statsu", "did you mean `hotrun status`?"),
-        ("status", "this command does not exist yet"),
         ("ls", "this command does not exist yet"),
         ("why", "this command does not exist yet"),
     ] {

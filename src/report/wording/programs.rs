@@ -21,7 +21,7 @@ pub(super) fn started(cx: &Context<'_>, app: Proc) -> Option<Line> {
 }
 
 pub(super) fn ready(cx: &Context<'_>, app: Proc) -> Option<Line> {
-    let url = cx.record.process(app).and_then(|process| process.url());
+    let url = cx.record.process(app).and_then(|process| process.url.clone());
     let what = url.unwrap_or_else(|| cx.name_by_pid(app));
     let text = format!("{what} in {}", cx.took(app));
     Line::new(Part::Runner, Tone::Good, "ready", text.trim_start())

@@ -83,6 +83,9 @@ pub(crate) struct Save {
     pub contents: Vec<Content>,
     /// Whether it existed before; `None` if that is not known.
     pub existed: Option<bool>,
+    /// When it was last changed, by its own timestamp, as read at the last of these writes. For a
+    /// link, the later one of its own time and its target's. `None` if it does not exist.
+    pub stamp: Option<SystemTime>,
 }
 
 /// What the watch reports.

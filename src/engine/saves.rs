@@ -1,6 +1,6 @@
 //! From a burst of saves to events: what each file is for, and which process wrote it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::task::JoinHandle;
@@ -13,8 +13,7 @@ use crate::core::{Event, Input};
 use crate::event::{Cause, Order, Proc};
 use crate::filter::{Reason, Verdict as FilterVerdict};
 use crate::notice::Notice;
-use crate::watch::{Burst, Save};
-use crate::watch::{changed_at, coarse_now};
+use crate::watch::{Burst, Save, coarse_now};
 use crate::{own_writes, process};
 
 /// A change that is seen this long after the end of a build was not written by the build: events
@@ -127,14 +126,6 @@ struct Times {
     last: Instant,
 }
 
-/// Returns when a file was last changed. For a link, this is the later one of its own time and its
-/// target's.
-fn stamp(path: &Path) -> Option<SystemTime> {
-    let own = path.symlink_metadata().ok().and_then(|meta| changed_at(&meta));
-    let targets = path.metadata().ok().and_then(|meta| changed_at(&meta));
-    own.max(targets)
-}
-
 /// A burst, sorted by what its files are for.
 #[derive(Default)]
 struct Sorted {
@@ -153,6 +144,8 @@ struct Sorted {
 struct Judged {
     /// Saves that cancel the running build.
     saves: Vec<PathBuf>,
+    /// Whether one of these happened during the build or the run of rules.
+    is_during: bool,
     /// Saves that let the running build complete.
     finish: Vec<PathBuf>,
     /// Files that the last build may have written, although it has ended.
@@ -299,10 +292,8 @@ impl Engine {
         if judged.saves.is_empty() {
             return Vec::new();
         }
-        let window = self.window.filter(|window| !window.is_build);
-        self.rules_cause_themselves = window.is_some_and(|window| {
-            judged.saves.iter().any(|path| window.during(times, stamp(path)) != During::Rest)
-        });
+        self.rules_cause_themselves =
+            judged.is_during && self.window.is_some_and(|window| !window.is_build);
         let cause = Cause::Save(judged.saves);
         if self.rules_cause_themselves && self.rounds_of_rules >= ROUNDS_OF_RULES {
             let paused = self.paused_rules.cause.take();
@@ -426,8 +417,7 @@ impl Engine {
     /// Decides which process wrote these files, and what follows from that.
     fn judge(&mut self, saves: Vec<Save>, times: &Times, is_source: bool) -> Judged {
         let mut judged = Judged::default();
-        for Save { path, contents, existed } in saves {
-            let stamp = stamp(&path);
+        for Save { path, contents, existed, stamp } in saves {
             let window = self.window.as_ref();
             if is_source && window.is_some_and(|window| window.has_read(times)) {
                 tracing::debug!("{}: the last build has read this", path.display());
@@ -440,7 +430,10 @@ impl Engine {
             let verdict = self.attribution.judge(&change, is_source);
             tracing::debug!(?verdict, ?during, ?existed, "{}", path.display());
             match verdict {
-                Verdict::Save => judged.saves.push(path),
+                Verdict::Save => {
+                    judged.saves.push(path);
+                    judged.is_during |= during != During::Rest;
+                }
                 Verdict::Finish { within } => {
                     judged.finish.push(path);
                     judged.pause = judged.pause.max(within);

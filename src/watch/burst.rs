@@ -4,9 +4,9 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use super::content::Look;
+use super::content::{Depth, Look};
 use crate::attribution::Content;
 
 /// Quiet time after which a burst of one file is over, once the file was closed or renamed.
@@ -48,7 +48,7 @@ struct Facts {
     was_there: bool,
     /// Whether the first change was a rename to this name.
     arrived: bool,
-    /// What it held at each completed write.
+    /// What was read of it at each completed write.
     looks: Vec<Look>,
     /// When its attributes changed, unless it was closed since.
     attributes: Option<Instant>,
@@ -74,6 +74,11 @@ impl Facts {
             contents.push(if is_late { Content::Unknown } else { look.content });
         }
         contents
+    }
+
+    /// Returns when it last changed, as of its last completed write.
+    fn stamp(&self) -> Option<SystemTime> {
+        self.looks.last().and_then(|look| look.stamp)
     }
 }
 
@@ -107,7 +112,7 @@ impl Burst {
     }
 
     /// Records a change of a file that matters. `is_recent`: whether the file was modified within
-    /// the last second. `is_trigger`: whether a touch counts as a save. `look`: reads its content.
+    /// the last second. `is_trigger`: whether a touch counts as a save. `look`: reads its state.
     pub(crate) fn see(
         &mut self,
         path: &Path,
@@ -115,7 +120,7 @@ impl Burst {
         at: Instant,
         is_recent: impl FnOnce() -> bool,
         is_trigger: impl FnOnce() -> bool,
-        look: impl FnOnce() -> Look,
+        look: impl FnOnce(Depth) -> Look,
     ) {
         let was_open = self.open.contains_key(path);
         if !self.facts.contains_key(path.as_os_str()) {
@@ -154,11 +159,11 @@ impl Burst {
         }
     }
 
-    fn save(&mut self, path: &Path, at: Instant, look: impl FnOnce() -> Look) {
-        let is_small = self.order.len() <= MANY;
-        let facts = self.facts.entry(path.into()).or_default();
+    fn save(&mut self, path: &Path, at: Instant, look: impl FnOnce(Depth) -> Look) {
         // Reading many files would delay the burst.
-        facts.looks.push(if is_small { look() } else { Look::NONE });
+        let depth = if self.order.len() <= MANY { Depth::Content } else { Depth::Times };
+        let facts = self.facts.entry(path.into()).or_default();
+        facts.looks.push(look(depth));
         if !std::mem::replace(&mut facts.is_save, true) {
             self.order.push(path.to_owned());
         }
@@ -241,7 +246,7 @@ impl Burst {
     }
 
     /// Counts open files as saved that were not written to for [`UNCLOSED_TIMEOUT`].
-    pub(crate) fn count_unclosed(&mut self, now: Instant, look: impl Fn(&Path) -> Look) {
+    pub(crate) fn count_unclosed(&mut self, now: Instant, look: impl Fn(&Path, Depth) -> Look) {
         let mut overdue: Vec<(Instant, PathBuf)> = self
             .open
             .iter()
@@ -251,7 +256,7 @@ impl Burst {
         overdue.sort();
         for (_, path) in overdue {
             self.open.remove(&path);
-            self.save(&path, now, || look(&path));
+            self.save(&path, now, |depth| look(&path, depth));
             if let Some(facts) = self.facts.get_mut(path.as_os_str()) {
                 facts.completed = true;
             }
@@ -269,7 +274,8 @@ impl Burst {
                 continue;
             }
             let existed = (!facts.arrived).then_some(facts.was_there);
-            saves.push(super::Save { path, contents: facts.contents(), existed });
+            let (contents, stamp) = (facts.contents(), facts.stamp());
+            saves.push(super::Save { path, contents, existed, stamp });
         }
         if saves.is_empty() {
             // What appears in the directories that came is still news, in the next burst.
@@ -326,13 +332,13 @@ mod tests {
         let mut burst = Burst::new(Duration::from_millis(10), Duration::from_secs(2));
         for (at, path, change) in &lines.changes {
             let at = start + Duration::from_millis(*at);
-            let (path, look) = (Path::new(path), || Look::NONE);
+            let (path, look) = (Path::new(path), |_| Look::times(None));
             burst.see(path, *change, at, || lines.recent, || lines.trigger, look);
         }
         if burst.ends_at().is_none()
             && let Some(at) = burst.unclosed_at()
         {
-            burst.count_unclosed(at, |_| Look::NONE);
+            burst.count_unclosed(at, |_, _| Look::times(None));
         }
         let ends =
             burst.ends_at().map(|at| u64::try_from(at.duration_since(start).as_millis()).unwrap());
@@ -361,7 +367,7 @@ mod tests {
         let start = Instant::now();
         let mut burst = Burst::new(Duration::from_millis(10), Duration::from_secs(2));
         let see = |burst: &mut Burst, path: &str, change| {
-            burst.see(Path::new(path), change, start, || false, || false, || Look::NONE);
+            burst.see(Path::new(path), change, start, || false, || false, |_| Look::times(None));
         };
         burst.directory_came(Path::new("d"));
         for change in [Created, Closed, Gone] {
@@ -375,6 +381,46 @@ mod tests {
         assert_eq!(burst.finish().map(names), Some(vec!["d".into()]));
         see(&mut burst, "d/a", Arrived);
         assert_eq!(burst.finish().map(names), Some(Vec::new()));
+    }
+
+    #[test]
+    fn a_save_has_the_stamp_of_its_last_write_and_a_deleted_file_has_none() {
+        let (start, mut second) = (Instant::now(), 0);
+        let mut burst = Burst::new(Duration::from_millis(10), Duration::from_secs(2));
+        let mut see = |path: &str, change| {
+            second += 1;
+            let stamp = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
+            let look = |_| Look::times((change != Gone).then_some(stamp));
+            burst.see(Path::new(path), change, start, || false, || false, look);
+        };
+        for (path, change) in
+            [("a", Written), ("a", Closed), ("b", Gone), ("a", Arrived), ("a", Attributes)]
+        {
+            see(path, change);
+        }
+        let saves = burst.finish().unwrap().saves;
+        let stamps: Vec<_> = saves.iter().map(|save| (save.path.to_str(), save.stamp)).collect();
+        let fourth = SystemTime::UNIX_EPOCH + Duration::from_secs(4);
+        assert_eq!(stamps, [(Some("a"), Some(fourth)), (Some("b"), None)]);
+    }
+
+    #[test]
+    fn of_many_files_only_the_first_are_read_but_all_have_a_stamp() {
+        let start = Instant::now();
+        let mut burst = Burst::new(Duration::from_millis(10), Duration::from_secs(2));
+        let mut depths = Vec::new();
+        for number in 0..=MANY + 1 {
+            let look = |depth| {
+                depths.push(depth);
+                Look::times(Some(SystemTime::UNIX_EPOCH))
+            };
+            let path = number.to_string();
+            burst.see(Path::new(&path), Appeared, start, || false, || false, look);
+        }
+        let read = depths.iter().filter(|depth| **depth == Depth::Content).count();
+        assert_eq!((read, depths.len()), (MANY + 1, MANY + 2));
+        let saves = burst.finish().unwrap().saves;
+        assert!(saves.iter().all(|save| save.stamp == Some(SystemTime::UNIX_EPOCH)));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::clock::changed_at;
-use super::content;
+use super::content::{self, Depth};
 use crate::attribution::Content;
 use crate::filter::Filter;
 
@@ -56,7 +56,7 @@ impl Snapshot {
 /// Returns what a file held at that time; `None` if it did not exist.
 fn content_before(path: &Path, filter: &Filter, began: SystemTime) -> Option<Content> {
     let is_older = |meta: &std::fs::Metadata| changed_at(meta).is_some_and(|at| at < began);
-    let look = content::look(path, filter);
+    let look = content::look(path, filter, Depth::Content);
     let Ok(meta) = path.symlink_metadata() else { return None };
     if is_older(&meta) && look.changed.is_some_and(|at| at < began) {
         return Some(look.content);

@@ -469,7 +469,7 @@ impl Watcher {
             self.empty.remove(directory);
         }
         let filter = &self.filter;
-        let look = || content::look(path, filter);
+        let look = |depth| content::look(path, filter, depth);
         self.burst.see(path, change, at, || is_recent(path), || filter.is_trigger(path), look);
         // The facts of a touch must not be taken for a part of the next save.
         if change == Change::Closed {
@@ -521,7 +521,7 @@ impl Watcher {
             self.list_postponed();
         }
         let filter = &self.filter;
-        self.burst.count_unclosed(now, |path| content::look(path, filter));
+        self.burst.count_unclosed(now, |path, depth| content::look(path, filter, depth));
         if self.burst_ends_at().is_none_or(|at| at > now) {
             return;
         }

@@ -8,6 +8,9 @@
 //! passes orders on. An event is first handled by the services that it concerns. Then each service
 //! whose gates or orders have changed moves, until nothing moves any more.
 //!
+//! Beside them, [`attribution`] decides whether a changed file is a save at all, or was written by
+//! a build.
+//!
 //! # What a service can be doing
 //!
 //! The exploration (`explore/`) has reached these combinations of what is being made (rows) and who
@@ -43,6 +46,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::{Order, Policy, Proc};
 use crate::notice::Notice;
 
+pub(crate) mod attribution;
 #[cfg_attr(not(test), expect(dead_code, reason = "a configuration has only one service as yet"))]
 pub(crate) mod graph;
 pub(crate) mod service;

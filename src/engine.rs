@@ -19,11 +19,11 @@ use tokio::task::{JoinHandle, spawn_local};
 
 use crate::artifact::Artifacts;
 use crate::artifact::Copied;
-use crate::attribution::{Attribution, BuildEnd, Fingerprints, Outcome};
 use crate::config::{
     self, Action, Color, Command, Config, Extensions, Options, Port, Program, Scope, Spare, Stage,
 };
 use crate::control::Server;
+use crate::core::attribution::{Attribution, BuildEnd, Fingerprints, Outcome};
 use crate::core::{ABANDONED, Core, Effect, Event, Input, Lived, ServiceEffect};
 use crate::error::{Error, Result};
 use crate::event::{

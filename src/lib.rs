@@ -5,10 +5,10 @@
 //! 1. [`watch`] receives the event that a file was written and closed, or finds the change by
 //!    polling or by comparing timestamps. It polls where the file system sends no events, and
 //!    compares timestamps where events were lost. The [`filter`] decides that the file matters, and
-//!    [`watch`] reads what it holds. When the burst is over and git has finished its operation, one
+//!    [`watch`] reads when it was written and what it holds. When the burst is over and git has finished its operation, one
 //!    message goes into the inbox.
 //! 2. [`engine`] takes the message out. [`own_writes`] confirms that the program did not write the
-//!    file itself, [`attribution`] that no build did, and [`filter`] that it is a source file and
+//!    file itself, [`core::attribution`] that no build did, and [`filter`] that it is a source file and
 //!    matches no rule.
 //! 3. [`core`] decides: what is being made changes from *Idle* to *Building*; the build is spawned
 //!    and reported. A file that matches a rule goes through *Running rules* first.
@@ -93,7 +93,7 @@ pub mod config;
 pub mod project;
 // Sessions as files: every event of the core.
 mod recording;
-// Decides what follows from each event. Pure.
+// Decides what follows from each event, and whether a build wrote a file. Pure.
 mod core;
 // The engine's inbox, as each source sees it.
 mod inbox;
@@ -101,8 +101,6 @@ mod inbox;
 mod notice;
 // The vocabulary: types that all modules share.
 mod event;
-// Decides whether a build wrote a file, and what follows. Pure.
-mod attribution;
 // Errors: input, reason, remedy, exit code.
 pub mod error;
 // Directories that hotrun may delete.

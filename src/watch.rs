@@ -13,8 +13,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Instant, SystemTime};
 
-use crate::attribution::Content;
 use crate::config;
+use crate::core::attribution::Content;
 use crate::error::{Error, Result};
 use crate::filter::{Filter, Reason, Verdict};
 use crate::inbox::Inbox;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::sync::oneshot;
 
-use crate::attribution::Outcome;
+use crate::core::attribution::Outcome;
 use crate::event::Proc;
 
 /// Size of the pieces in which files are compared, in bytes. The comparison stops at the first

@@ -7,8 +7,8 @@ use tokio::task::JoinHandle;
 
 use super::message::FromEngine;
 use super::{Engine, ROUNDS_OF_RULES};
-use crate::attribution::{Content, During, Observed, Verdict};
 use crate::config::Action;
+use crate::core::attribution::{During, Observed, Verdict};
 use crate::core::{Event, Input};
 use crate::event::{Cause, Order, Proc};
 use crate::filter::{Reason, Verdict as FilterVerdict};
@@ -462,13 +462,9 @@ impl Engine {
         if !self.config.watch.exclude_unchanged {
             return saves;
         }
-        let (same, changed): (Vec<_>, Vec<_>) = saves.into_iter().partition(|save| {
-            let last = save.contents.last().copied().unwrap_or(Content::Unknown);
-            // A build may have read other contents in between.
-            let is_one = save.contents.iter().all(|content| content.is(last));
-            let now = if is_one { last } else { Content::Unknown };
-            self.fingerprints.is_unchanged(&save.path, now)
-        });
+        let (same, changed): (Vec<_>, Vec<_>) = saves
+            .into_iter()
+            .partition(|save| self.fingerprints.is_unchanged(&save.path, &save.contents));
         if !same.is_empty() {
             let paths = same.into_iter().map(|save| save.path).collect::<Vec<_>>();
             self.say(Notice::Unchanged(paths.into()));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::content::{Depth, Look};
-use crate::attribution::Content;
+use crate::core::attribution::Content;
 
 /// Quiet time after which a burst of one file is over, once the file was closed or renamed.
 pub(crate) const QUIET_AFTER_ONE: Duration = Duration::from_millis(1);

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use super::clock::changed_at;
-use crate::attribution::Content;
+use crate::core::attribution::Content;
 use crate::filter::Filter;
 
 /// Maximum size of a file that is read, in bytes. For a larger one, metadata stands for its

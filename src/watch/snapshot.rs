@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::clock::changed_at;
 use super::content::{self, Depth};
-use crate::attribution::Content;
+use crate::core::attribution::Content;
 use crate::filter::Filter;
 
 /// Maximum number of files in a project; in a larger one, no file is read.

@@ -20,6 +20,10 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+mod fingerprints;
+
+pub(crate) use fingerprints::Fingerprints;
+
 /// Verifications without a contradiction that prove a file to be an output.
 const CREDITS_NEEDED: u32 = 3;
 /// Verifications in a row, each of which wrote the same files again, that prove these to be
@@ -773,41 +777,6 @@ fn is_same_time(one: Duration, other: Duration) -> bool {
     one.abs_diff(other) <= SAME_TIME.0.max(one.max(other) / SAME_TIME.1)
 }
 
-/// What files held for the last build that finished (air's `exclude_unchanged`). Covers only files
-/// that were saved since hotrun started.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Fingerprints {
-    built: HashMap<PathBuf, Content>,
-    /// Saved, but not yet in a finished build.
-    since: HashMap<PathBuf, Content>,
-}
-
-impl Fingerprints {
-    /// Returns true if the file holds what it held for the last finished build. Returns false while
-    /// a build with another content of it is running.
-    pub(crate) fn is_unchanged(&mut self, path: &Path, now: Content) -> bool {
-        let is_a_file = matches!(now, Content::Hash(_));
-        let same = is_a_file && self.built.get(path) == Some(&now);
-        if same && !self.since.contains_key(path) {
-            return true;
-        }
-        self.since.insert(path.to_owned(), now);
-        false
-    }
-
-    /// Records that a build finished.
-    pub(crate) fn build_ended(&mut self) {
-        for (path, content) in self.since.drain() {
-            if content == Content::Absent {
-                // As for a file that was never built, whatever it holds next is a change.
-                self.built.remove(&path);
-            } else {
-                self.built.insert(path, content);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -884,12 +853,10 @@ mod tests {
     #[test]
     fn files_that_come_and_go_under_new_names_do_not_accumulate() {
         let mut world = World::new(&["a"]);
-        let mut fingerprints = Fingerprints::default();
         for number in 0..3 * MAX_GONE {
             let name = format!("made{number}");
             for content in [Content::Hash(1), Content::Absent] {
                 world.see(10, &name, &[content], Rest);
-                fingerprints.is_unchanged(Path::new(&name), content);
             }
             world.begin();
             // Another one comes during a build, and goes.
@@ -897,14 +864,12 @@ mod tests {
             world.see(10, &name, &[Content::Hash(1)], Cmd);
             world.end(Outcome::Different);
             world.see(10, &name, &[Content::Absent], Rest);
-            fingerprints.build_ended();
         }
         let Attribution { held, edited, suspects, .. } = &world.attribution;
         assert!(held.len() <= MAX_GONE + 2 && edited.len() <= MAX_GONE + 2, "{}", held.len());
         assert!(suspects.len() <= MAX_GONE + 2, "{}", suspects.len());
         let triggers = suspects.values().map(|suspect| suspect.triggers.len()).max();
         assert!(triggers <= Some(MAX_GONE + 2), "{triggers:?}");
-        assert!(fingerprints.built.is_empty());
     }
 
     #[test]
@@ -1233,22 +1198,5 @@ mod tests {
             world.verify(&[name]);
         }
         assert_eq!(pauses, [0, 0, 0, 0, 0, 1, 2, 4]);
-    }
-
-    #[test]
-    fn a_file_is_unchanged_that_holds_what_was_built_last() {
-        let path = Path::new("main.go");
-        let [one, two] = [1, 2].map(Content::Hash);
-        let mut files = Fingerprints::default();
-        assert!(!files.is_unchanged(path, one), "nothing is known of it");
-        files.build_ended();
-        assert!(files.is_unchanged(path, one));
-        assert!(!files.is_unchanged(path, two));
-        assert!(!files.is_unchanged(path, one), "A, B, A while a build runs");
-        files.build_ended();
-        assert!(files.is_unchanged(path, one));
-        assert!(!files.is_unchanged(path, Content::Absent), "deleted");
-        files.build_ended();
-        assert!(!files.is_unchanged(path, one), "and back again");
     }
 }

@@ -23,7 +23,7 @@ use crate::config::{
     self, Action, Color, Command, Config, Extensions, Options, Port, Program, Scope, Spare, Stage,
 };
 use crate::control::Server;
-use crate::core::attribution::{Attribution, BuildEnd, Fingerprints, Outcome};
+use crate::core::attribution::{Attribution, BuildEnd, Fingerprints, Outcome, Window};
 use crate::core::{ABANDONED, Core, Effect, Event, Input, Lived, ServiceEffect};
 use crate::error::{Error, Result};
 use crate::event::{
@@ -76,7 +76,7 @@ use listing::Listing;
 use paused::Paused;
 use program::Built;
 use publish::Publisher;
-use saves::{Late, Window};
+use saves::{Late, moment};
 use table::{Entry, Table};
 use terminal::Seat;
 
@@ -573,7 +573,7 @@ impl Engine {
         }
         self.artifacts.left(proc);
         if let Some(window) = self.window.as_mut().filter(|window| window.proc == proc) {
-            window.end();
+            window.end(moment());
         }
         let is_overtaken = self.table.is_dismissed(proc);
         match self.table.role(proc) {
@@ -740,7 +740,7 @@ impl Engine {
 
     fn last_command_began(&mut self, build: Proc) {
         if let Some(window) = self.window.as_mut().filter(|window| window.proc == build) {
-            window.last_command_began();
+            window.last_command_began(moment());
         }
     }
 
@@ -898,7 +898,8 @@ impl Engine {
                 false
             }
         };
-        self.window = Some(Window::of_build(proc, self.config.build.stages.len() > 1));
+        let has_pre_cmd = self.config.build.stages.len() > 1;
+        self.window = Some(Window::of_build(proc, has_pre_cmd, moment()));
         self.changed = cause.paths().to_vec();
         self.artifacts.saved(cause.paths());
         self.listing.build_began(cause.paths());
@@ -909,7 +910,7 @@ impl Engine {
     fn spawn_rules(&mut self, proc: Proc, cause: &Cause) {
         self.attribution.rules_began(Instant::now());
         self.paused_rules.clear();
-        self.window = Some(Window::of_rules(proc));
+        self.window = Some(Window::of_rules(proc, moment()));
         self.changed = cause.paths().to_vec();
         let stages = self.rule_stages(cause.paths());
         let is_round = std::mem::take(&mut self.rules_cause_themselves);

@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Instant, SystemTime};
 
 use crate::config;
-use crate::core::attribution::Content;
+use crate::core::attribution::{Content, Save, Span};
 use crate::error::{Error, Result};
 use crate::filter::{Filter, Reason, Verdict};
 use crate::inbox::Inbox;
@@ -69,23 +69,7 @@ pub(crate) struct Burst {
     pub saves: Vec<Save>,
     /// Directories that appeared since the last burst, and when.
     pub directories: Vec<(PathBuf, Instant)>,
-    /// When the first of these saves was seen.
-    pub first: Instant,
-    /// When the last event was seen.
-    pub last: Instant,
-}
-
-/// A file that was saved.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Save {
-    pub path: PathBuf,
-    /// What it held at each completed write, in this order, as read when the write was reported.
-    pub contents: Vec<Content>,
-    /// Whether it existed before; `None` if that is not known.
-    pub existed: Option<bool>,
-    /// When it was last changed, by its own timestamp, as read at the last of these writes. For a
-    /// link, the later one of its own time and its target's. `None` if it does not exist.
-    pub stamp: Option<SystemTime>,
+    pub seen: Span,
 }
 
 /// What the watch reports.

@@ -18,11 +18,15 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 mod fingerprints;
+mod verdict;
+mod window;
 
 pub(crate) use fingerprints::Fingerprints;
+pub(crate) use verdict::{Judged, Step, Verdict};
+pub(crate) use window::{During, Moment, Span, Window};
 
 /// Verifications without a contradiction that prove a file to be an output.
 const CREDITS_NEEDED: u32 = 3;
@@ -70,55 +74,30 @@ impl Content {
     }
 }
 
-/// Where hotrun is in its cycle when a file changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum During {
-    /// No build is running, or was running a moment ago.
-    Rest,
-    /// A `pre_cmd` is running: `cmd` has not read the sources yet.
-    Before,
-    /// `cmd` is running.
-    Cmd,
-    /// The last build has just ended.
-    JustEnded,
-    /// A build ended at about that time, before or after the change.
-    Unsure,
-}
-
-/// A change of one file.
-#[derive(Clone, Debug)]
-pub(crate) struct Observed<'a> {
-    pub path: &'a Path,
+/// A file that was saved, as it was observed when its writes were reported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Save {
+    pub path: PathBuf,
     /// What it held at each completed write of the burst, in this order.
-    pub contents: &'a [Content],
+    pub contents: Vec<Content>,
     /// Whether it existed before the burst; `None` if that is not known.
     pub existed: Option<bool>,
-    pub during: During,
-    /// The start of the burst.
-    pub at: Instant,
+    /// When it was last changed, by its own timestamp, as of the last of these writes. For a link,
+    /// the later one of its own time and its target's. `None` if it does not exist.
+    pub stamp: Option<SystemTime>,
 }
 
-/// What follows from a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// A save: start a build, and cancel the running one.
-    Save,
-    /// A save, but the running build may finish first, since newer saves have cancelled builds for
-    /// too long. It is cancelled if it does not end in time.
-    Finish {
-        /// Time left to the running build.
-        within: Duration,
-    },
-    /// The file may be the build's own output. [`Attribution::build_ended`] decides what follows.
-    Pending,
-    /// The file may be an output of a build that has already ended. A verification follows.
-    Verify {
-        /// Delay of the verification, if builds seem to cause each other.
-        pause: Option<Duration>,
-    },
-    /// As `Save`, but delayed, since builds seem to cause each other.
-    SaveLater(Duration),
-    Nothing,
+/// A change of one file, classified.
+#[derive(Clone, Debug)]
+struct Observed<'a> {
+    path: &'a Path,
+    /// What it held at each completed write of the burst, in this order.
+    contents: &'a [Content],
+    /// Whether it existed before the burst; `None` if that is not known.
+    existed: Option<bool>,
+    during: During,
+    /// The start of the burst.
+    at: Instant,
 }
 
 /// What became of the program in a build.
@@ -285,7 +264,7 @@ impl Attribution {
 
     /// Decides whether the build that a save is about to cause is delayed, to find out whether
     /// another program writes these files. Returns the delay and the files.
-    pub(crate) fn test(&mut self, now: Instant) -> Option<(Duration, Vec<PathBuf>)> {
+    fn test(&mut self, now: Instant) -> Option<(Duration, Vec<PathBuf>)> {
         if self.testing.take().is_some() {
             return None;
         }
@@ -384,9 +363,34 @@ impl Attribution {
         self.held.get(path) == Some(&Content::Absent)
     }
 
+    /// Decides what follows from the save of a file that a build reads or, if `is_source` is false,
+    /// that matches a rule. `window`: of the running or last build, or run of rules. Returns also
+    /// in which phase of it the file changed.
+    pub(crate) fn judge_save(
+        &mut self,
+        save: &Save,
+        seen: Span,
+        window: Option<&Window>,
+        is_source: bool,
+    ) -> (Verdict, During) {
+        let during = window.map_or(During::Rest, |window| window.during(seen, save.stamp));
+        if is_source && window.is_some_and(|window| window.has_read(seen)) {
+            self.saw(&save.path, &save.contents);
+            return (Verdict::Read, during);
+        }
+        let Save { path, contents, existed, .. } = save;
+        let change = Observed { path, contents, existed: *existed, during, at: seen.first };
+        (self.judge(&change, is_source), during)
+    }
+
+    /// Returns what follows from saves of sources.
+    pub(crate) fn steps(&mut self, judged: Judged, is_building: bool, now: Instant) -> Vec<Step> {
+        judged.steps(|| if is_building { None } else { self.test(now) })
+    }
+
     /// Decides what follows from the change of a file that a build reads or, if `is_source` is
     /// false, that matches a rule.
-    pub(crate) fn judge(&mut self, change: &Observed<'_>, is_source: bool) -> Verdict {
+    fn judge(&mut self, change: &Observed<'_>, is_source: bool) -> Verdict {
         let path = change.path;
         let before = self.held.get(path).copied();
         self.saw(path, change.contents);
@@ -1198,5 +1202,81 @@ mod tests {
             world.verify(&[name]);
         }
         assert_eq!(pauses, [0, 0, 0, 0, 0, 1, 2, 4]);
+    }
+
+    /// A world in which a build has just begun, and the window of that build. All clocks show the
+    /// same time.
+    fn building(has_pre_cmd: bool) -> (World, Window) {
+        let mut world = World::new(&["a", "b"]);
+        world.begin();
+        let now = Moment {
+            at: world.now,
+            by_files: SystemTime::UNIX_EPOCH,
+            by_files_coarse: SystemTime::UNIX_EPOCH,
+        };
+        let window = Window::of_build(crate::event::Proc(1), has_pre_cmd, now);
+        (world, window)
+    }
+
+    fn saved(path: &str, content: u64) -> super::Save {
+        let stamp = Some(SystemTime::UNIX_EPOCH);
+        super::Save {
+            path: path.into(),
+            contents: vec![Content::Hash(content)],
+            existed: None,
+            stamp,
+        }
+    }
+
+    #[test]
+    fn a_save_is_judged_by_the_phase_of_the_window() {
+        let (mut world, window) = building(true);
+        let seen = Span::at(world.now);
+        let mut judge = |path: &str, window: Option<&Window>| {
+            world.attribution.judge_save(&saved(path, 1), seen, window, true)
+        };
+        assert_eq!(judge("a", Some(&window)), (Pending, Before));
+        assert_eq!(judge("b", None), (Save, Rest), "nothing was ever run");
+    }
+
+    #[test]
+    fn a_build_has_read_what_was_reported_before_it_began_unless_it_is_for_a_rule() {
+        let (mut world, window) = building(false);
+        let seen = Span::at(world.now.checked_sub(Duration::from_millis(1)).unwrap());
+        let mut judge = |path: &str, is_source| {
+            let save = saved(path, 1);
+            world.attribution.judge_save(&save, seen, Some(&window), is_source)
+        };
+        assert_eq!(judge("a", true), (Verdict::Read, Cmd));
+        assert_eq!(judge("b", false), (Save, Cmd));
+        assert_eq!(world.attribution.held[Path::new("a")], Content::Hash(1), "it is remembered");
+        assert_eq!(world.write(5, "a", 1, Cmd), Nothing, "the build has read that");
+    }
+
+    #[test]
+    fn a_save_that_cancels_a_build_is_not_delayed_for_a_test() {
+        let suspected = || {
+            let mut world = World::new(&["a", "gen.s"]);
+            world.attribution.suspects.insert(
+                "gen.s".into(),
+                Suspect {
+                    credits: CREDITS_NEEDED - 1,
+                    triggers: HashSet::from(["a".into()]),
+                    ..Suspect::default()
+                },
+            );
+            world.write(5, "a", 1, Rest);
+            let mut judged = Judged::default();
+            judged.add("a".into(), Save, Rest);
+            (world, judged)
+        };
+        let saves = vec![PathBuf::from("a")];
+        let (mut world, judged) = suspected();
+        let steps = world.attribution.steps(judged, true, world.now);
+        assert_eq!(steps, [Step::Build(saves.clone())]);
+        let (mut world, judged) = suspected();
+        let steps = world.attribution.steps(judged, false, world.now);
+        let suspects = vec![PathBuf::from("gen.s")];
+        assert_eq!(steps, [Step::Test { saves, suspects, pause: TEST_DELAY.0 }]);
     }
 }

@@ -98,7 +98,7 @@ impl Engine {
         if let (Some(watch), Some(window)) = (&self.watch, &self.window) {
             let newest = self.next.as_ref().unwrap_or(&self.config);
             // One of these files may have been saved during the build, without an event.
-            watch.configure(newest.watch.clone(), window.began_by_files);
+            watch.configure(newest.watch.clone(), window.began_by_files());
         }
     }
 

@@ -71,7 +71,7 @@ impl Engine {
     /// Records the artifact after a successful build, if that build has written it.
     pub(super) fn remember_what_was_written(&mut self) {
         let Some(artifact) = self.config.watch.artifact.clone() else { return };
-        let began = self.window.map(|window| window.began_by_files);
+        let began = self.window.map(|window| window.began_by_files());
         if let Ok(meta) = artifact.symlink_metadata()
             && changed_at(&meta).zip(began).is_some_and(|(at, began)| at >= began)
         {

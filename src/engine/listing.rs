@@ -67,7 +67,7 @@ impl Engine {
         let (mut sender, answer) = oneshot::channel();
         // A newer query replaces an older one, but must also find the files saved since that one.
         let before = self.listing.under_way.take().map(|asked| asked.since);
-        let since = before.map_or(window.began_by_files, |at| at.min(window.began_by_files));
+        let since = before.map_or(window.began_by_files(), |at| at.min(window.began_by_files()));
         self.listing.under_way = Some(UnderWay { answer, since });
         let questions = go::with_variables(&self.config.asks, &self.env);
         let (helper, inbox) = (self.processes.helper(), self.sender.clone());

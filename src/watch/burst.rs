@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::content::{Depth, Look};
-use crate::core::attribution::Content;
+use crate::core::attribution::{Content, Save, Span};
 
 /// Quiet time after which a burst of one file is over, once the file was closed or renamed.
 pub(crate) const QUIET_AFTER_ONE: Duration = Duration::from_millis(1);
@@ -275,14 +275,14 @@ impl Burst {
             }
             let existed = (!facts.arrived).then_some(facts.was_there);
             let (contents, stamp) = (facts.contents(), facts.stamp());
-            saves.push(super::Save { path, contents, existed, stamp });
+            saves.push(Save { path, contents, existed, stamp });
         }
         if saves.is_empty() {
             // What appears in the directories that came is still news, in the next burst.
             return None;
         }
         let directories = std::mem::take(&mut self.directories);
-        Some(super::Burst { saves, directories, first, last })
+        Some(super::Burst { saves, directories, seen: Span { first, last } })
     }
 
     /// Forgets touches and the like outside of a burst.

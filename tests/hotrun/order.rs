@@ -137,8 +137,7 @@ fn the_core_is_pure() {
     files.extend([src.join("core.rs"), src.join("event.rs")]);
     // The exploration, which is a test, prints its figures.
     files.retain(|path| !path.starts_with(src.join("core/explore")));
-    for name in ["core/service/work.rs", "core/attribution.rs", "core/attribution/fingerprints.rs"]
-    {
+    for name in ["core/service/work.rs", "core/attribution.rs", "core/attribution/window.rs"] {
         assert!(files.contains(&src.join(name)), "{name} is not among {files:?}");
     }
     for path in files {

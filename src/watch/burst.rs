@@ -405,6 +405,20 @@ mod tests {
     }
 
     #[test]
+    fn of_many_deleted_files_all_are_known_to_be_gone() {
+        let start = Instant::now();
+        let mut burst = Burst::new(Duration::from_millis(10), Duration::from_secs(2));
+        let gone = |_| Look { content: Content::Absent, changed: None, stamp: None };
+        for number in 0..2 * MANY {
+            let path = number.to_string();
+            burst.see(Path::new(&path), Gone, start, || false, || false, gone);
+        }
+        let saves = burst.finish().unwrap().saves;
+        assert_eq!(saves.len(), 2 * MANY);
+        assert!(saves.iter().all(|save| save.contents == [Content::Absent]));
+    }
+
+    #[test]
     fn of_many_files_only_the_first_are_read_but_all_have_a_stamp() {
         let start = Instant::now();
         let mut burst = Burst::new(Duration::from_millis(10), Duration::from_secs(2));

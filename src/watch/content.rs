@@ -19,7 +19,7 @@ const MAX_READ: u64 = 8 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Depth {
     Content,
-    /// Only its times: one of many files.
+    /// Only its times, and whether it exists: one of many files.
     Times,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Look {
 }
 
 impl Look {
-    /// Only the time of the last change is known.
+    /// The file exists, and only the time of its last change is known.
     pub(super) fn times(stamp: Option<SystemTime>) -> Self {
         Self { content: Content::Unknown, changed: None, stamp }
     }
@@ -48,12 +48,12 @@ pub(super) fn look(path: &Path, filter: &Filter, depth: Depth) -> Look {
     let meta = own.and_then(|own| if own.is_symlink() { path.metadata().ok() } else { Some(own) });
     let changed = meta.as_ref().and_then(changed_at);
     let stamp = own_time.max(changed);
-    if depth == Depth::Times {
-        return Look::times(stamp);
-    }
     let Some(meta) = meta else {
         return Look { content: Content::Absent, changed, stamp };
     };
+    if depth == Depth::Times {
+        return Look::times(stamp);
+    }
     if !meta.is_file() {
         return Look { content: Content::Unknown, changed, stamp };
     }
@@ -145,11 +145,11 @@ mod tests {
     }
 
     #[test]
-    fn the_times_are_the_same_whether_the_content_is_read_or_not() {
+    fn times_and_existence_are_the_same_whether_the_content_is_read_or_not() {
         let world = World::new();
         world.write("file", "1");
         assert_ne!(world.look("file").content, Content::Unknown);
         assert_eq!(world.times("file"), Look::times(world.look("file").stamp));
-        assert_eq!(world.times("nowhere"), Look::times(None));
+        assert_eq!(world.times("nowhere"), world.look("nowhere"));
     }
 }

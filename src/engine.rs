@@ -881,6 +881,9 @@ impl Engine {
         if self.config.build.stages.is_empty() {
             return self.spawn_check(proc, cause);
         }
+        // Before attribution forgets deleted files.
+        let is_gone = |path: &Path| self.attribution.is_gone(path);
+        self.listing.build_began(cause.paths(), is_gone);
         let now = Instant::now();
         self.verifies = match cause {
             Cause::Written(paths) => {
@@ -902,7 +905,6 @@ impl Engine {
         self.window = Some(Window::of_build(proc, has_pre_cmd, moment()));
         self.changed = cause.paths().to_vec();
         self.artifacts.saved(cause.paths());
-        self.listing.build_began(cause.paths());
         let stages = self.config.build.stages.clone();
         self.spawn(proc, Role::Build, None, stages, None, None);
     }

@@ -4,7 +4,7 @@
 //! This delays neither builds nor starts: the query starts when a build has exited, and its answer
 //! is a message.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -40,11 +40,11 @@ impl Default for Listing {
 }
 
 impl Listing {
-    /// Notes that a build for these files starts.
-    pub(super) fn build_began(&mut self, changed: &[PathBuf]) {
+    /// Notes that a build for these files starts. `is_gone`: whether a file was deleted.
+    pub(super) fn build_began(&mut self, changed: &[PathBuf], is_gone: impl Fn(&Path) -> bool) {
         // A build without paths was requested, perhaps because something else changed.
-        self.is_stale |=
-            changed.is_empty() || changed.iter().any(|path| Sources::may_change_by(path));
+        self.is_stale |= changed.is_empty()
+            || changed.iter().any(|path| Sources::may_change_by(path) || is_gone(path));
     }
 
     /// Notes that the configuration was reloaded. If its queries differ, a pending answer is of no
@@ -108,5 +108,27 @@ impl Engine {
         }
         let (packages, error) = (listed.packages().count(), listed.error());
         tracing::debug!(packages, is_news, error, "go list has answered");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether an answer is outdated by a build for these files, of which some are gone.
+    fn is_outdated(changed: &[&str], gone: &[&str]) -> bool {
+        let mut listing = Listing { is_stale: false, under_way: None };
+        let changed: Vec<PathBuf> = changed.iter().map(PathBuf::from).collect();
+        listing.build_began(&changed, |path| gone.iter().any(|one| Path::new(one) == path));
+        listing.is_stale
+    }
+
+    #[test]
+    fn what_a_program_consists_of_changes_with_sources_and_with_anything_that_goes() {
+        assert!(is_outdated(&[], &[]), "a build was requested");
+        assert!(is_outdated(&["page.html", "main.go"], &[]));
+        assert!(is_outdated(&["go.mod"], &[]));
+        assert!(is_outdated(&["a.css", "page.html"], &["page.html"]));
+        assert!(!is_outdated(&["a.css", "page.html"], &["other.html"]));
     }
 }

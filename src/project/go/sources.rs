@@ -337,9 +337,9 @@ impl Sources {
     }
 
     /// Whether the output of `go list` may change when this file is saved, or this directory is
-    /// created or deleted.
+    /// created. It may when anything is deleted.
     pub fn may_change_by(path: &Path) -> bool {
-        is_compiled(path) || is_module_file(path) || path.extension().is_none() || !path.exists()
+        is_compiled(path) || is_module_file(path) || path.extension().is_none()
     }
 }
 

@@ -113,7 +113,11 @@ pub(crate) enum Purpose {
     Syntax,
 }
 
-#[expect(clippy::ref_option, reason = "serde passes a reference")]
+#[expect(
+    clippy::ref_option,
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
 fn signal<S: serde::Serializer>(signal: &Option<Signal>, to: S) -> Result<S::Ok, S::Error> {
     signal.map(Signal::as_str).serialize(to)
 }

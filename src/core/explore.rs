@@ -458,14 +458,18 @@ fn perform(world: &mut World, before: Before, after: &Service, effects: &[Effect
                     "P4: a service does not end before its processes",
                 )?;
             }
-            Effect::Kept(_) | Effect::Refused(_) | Effect::NothingRuns => {}
             Effect::GoBack => {
                 promise(world.may_go_back, "nothing older is wanted unless a start has failed")?;
                 world.may_go_back = false;
                 world.went_back = true;
             }
             Effect::ArmSpacing(_) => world.is_spaced = true,
-            Effect::TakeUp | Effect::ArmBackoff(..) | Effect::Say(_) => {}
+            Effect::TakeUp
+            | Effect::ArmBackoff(..)
+            | Effect::Kept(_)
+            | Effect::Refused(_)
+            | Effect::NothingRuns
+            | Effect::Say(_) => {}
         }
     }
     Ok(())

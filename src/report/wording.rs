@@ -29,11 +29,11 @@ pub(super) struct Line {
 }
 
 impl Line {
-    fn new(part: Part, tone: Tone, word: &'static str, text: impl Into<String>) -> Option<Self> {
-        Some(Self { part, tone, word, text: text.into(), begins: false })
+    fn new(part: Part, tone: Tone, word: &'static str, text: impl Into<String>) -> Self {
+        Self { part, tone, word, text: text.into(), begins: false }
     }
 
-    fn note(text: impl Into<String>) -> Option<Self> {
+    fn note(text: impl Into<String>) -> Self {
         Self::new(Part::Main, Tone::Warn, "note", text)
     }
 }
@@ -100,10 +100,10 @@ impl Context<'_> {
 pub(super) fn line(cx: &Context<'_>) -> Option<Line> {
     use Part::{Build, Main, Runner, Watcher};
     use Tone::{Bad, Good, Plain, Warn, Work};
-    match &cx.record.notice {
-        Notice::Changed(cause) => changed(cx, cause),
+    Some(match &cx.record.notice {
+        Notice::Changed(cause) => return changed(cx, cause),
         // The line about its first command follows.
-        Notice::Building(_) => None,
+        Notice::Building(_) => return None,
         Notice::CommandStarted { proc: _, step, command } => {
             let first = command.lines().next().unwrap_or_default();
             let more = if command.lines().count() > 1 { " …" } else { "" };
@@ -165,7 +165,7 @@ pub(super) fn line(cx: &Context<'_>) -> Option<Line> {
             let text = format!("{} reports that it is stopping", cx.name(*app));
             Line::new(Runner, Plain, "stopping", text)
         }
-        Notice::Stopped(app) => programs::stopped(cx, *app),
+        Notice::Stopped(app) => return programs::stopped(cx, *app),
         Notice::Killing(proc) => programs::killing(cx, *proc),
         Notice::TooManyLeave(app) => {
             let text = format!("{}: three newer ones are stopping, too", cx.name(*app));
@@ -218,7 +218,7 @@ pub(super) fn line(cx: &Context<'_>) -> Option<Line> {
         Notice::PassedOnByNobody(tool) => listeners::passed_on_by_nobody(tool),
         Notice::BoundBeside(app, address) => listeners::bound_beside(cx, *app, address),
         Notice::NobodyAccepts(waiting, address) => listeners::nobody_accepts(*waiting, address),
-        Notice::PortNeedsHandover(ports) => ports::needs_handover(ports),
+        Notice::PortNeedsHandover(ports) => return ports::needs_handover(ports),
         Notice::PortHeld(holder) => ports::held(holder),
         Notice::EndlessBuild { build, port, remedy } => {
             ports::endless_build(cx, *build, *port, remedy)
@@ -254,7 +254,7 @@ pub(super) fn line(cx: &Context<'_>) -> Option<Line> {
         Notice::Problem(problem) => {
             Line::new(Main, Warn, "warning", problems::text(problem, cx.base))
         }
-    }
+    })
 }
 
 pub(super) fn word_of(step: Step) -> &'static str {
@@ -289,7 +289,7 @@ fn changed(cx: &Context<'_>, cause: &Cause) -> Option<Line> {
 }
 
 /// Names the errors and the place of the first one, or else how the command exited.
-fn build_failed(cx: &Context<'_>, build: Proc, ended: &Ended, app: Option<Proc>) -> Option<Line> {
+fn build_failed(cx: &Context<'_>, build: Proc, ended: &Ended, app: Option<Proc>) -> Line {
     let (what, follows) = match cx.purpose(build) {
         Purpose::Program => ("", cx.serving(app)),
         Purpose::Library => ("", "waiting for a save".to_owned()),

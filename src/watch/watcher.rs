@@ -214,7 +214,7 @@ impl Watcher {
                 if event.need_rescan() {
                     let found = self.recover(self.reading.safe_until());
                     self.say(Watching::Overflow { found });
-                } else {
+                } else if !self.is_outdated(&event, moment.at) {
                     self.take(moment, event);
                 }
             }
@@ -237,11 +237,6 @@ impl Watcher {
         let Some(path) = event.paths.first().cloned() else { return };
         if self.concerns_absent(&path) {
             self.look_for_absent(self.outposts.contains(&path));
-        }
-        // The operating system's watcher was replaced since, and has found what is there now.
-        let is_old = self.native_since.is_some_and(|since| at < since);
-        if is_old && is_removal(event.kind) && path.symlink_metadata().is_ok() {
-            return;
         }
         if self.is_polled(&path) {
             // A write on this machine triggers a scan at once. Only the scanner reports changes, so
@@ -346,6 +341,18 @@ impl Watcher {
         if matters {
             self.feed(event);
         }
+    }
+
+    /// Returns true for a removal of what is there again, if the operating system's watcher was
+    /// replaced since. The new one has found it.
+    fn is_outdated(&self, event: &notify::Event, at: Instant) -> bool {
+        let is_removal = matches!(
+            event.kind,
+            EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From))
+        );
+        is_removal
+            && self.native_since.is_some_and(|since| at < since)
+            && event.paths.first().is_some_and(|path| path.symlink_metadata().is_ok())
     }
 
     /// Marks the ignore patterns as outdated, if this file, which changed at this time, affects
@@ -548,10 +555,6 @@ impl Watcher {
     fn say(&self, problem: Watching) {
         self.inbox.send(FromWatch::Problem(problem));
     }
-}
-
-fn is_removal(kind: EventKind) -> bool {
-    matches!(kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From)))
 }
 
 fn is_directory(path: &Path) -> bool {

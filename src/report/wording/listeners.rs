@@ -5,13 +5,13 @@ use crate::event::Proc;
 use crate::notice::Repair;
 use crate::report::{Part, Tone};
 
-pub(super) fn listening(address: &str, descriptor: usize, name: Option<&str>) -> Option<Line> {
+pub(super) fn listening(address: &str, descriptor: usize, name: Option<&str>) -> Line {
     let name = name.map(|name| format!(" ({name})")).unwrap_or_default();
     let text = format!("{address} for the program, as descriptor {descriptor}{name}");
     Line::new(Part::Main, Tone::Good, "listening", text)
 }
 
-pub(super) fn shut(address: &str, repair: &Repair) -> Option<Line> {
+pub(super) fn shut(address: &str, repair: &Repair) -> Line {
     let shut = format!("a program has shut down {address} for all processes");
     Line::note(match repair {
         Repair::Again => {
@@ -29,14 +29,14 @@ pub(super) fn shut(address: &str, repair: &Repair) -> Option<Line> {
     })
 }
 
-pub(super) fn passed_on_by_nobody(tool: &str) -> Option<Line> {
+pub(super) fn passed_on_by_nobody(tool: &str) -> Line {
     Line::note(format!(
         "{tool} does not pass descriptors on, so the program cannot take hotrun's sockets; run it \
          without {tool}"
     ))
 }
 
-pub(super) fn may_have_bound(addresses: &[String], by_shell: bool) -> Option<Line> {
+pub(super) fn may_have_bound(addresses: &[String], by_shell: bool) -> Line {
     let shell = if by_shell {
         "; behind a shell LISTEN_PID is not set: full_bin = \"hotrun exec -- PROGRAM\" sets it"
     } else {
@@ -49,7 +49,7 @@ pub(super) fn may_have_bound(addresses: &[String], by_shell: bool) -> Option<Lin
     ))
 }
 
-pub(super) fn bound_beside(cx: &Context<'_>, app: Proc, address: &str) -> Option<Line> {
+pub(super) fn bound_beside(cx: &Context<'_>, app: Proc, address: &str) -> Line {
     Line::note(format!(
         "{} listens on the same port with its own socket, beside hotrun's {address}, on which \
          connections may never be accepted; does it use descriptor 3 (LISTEN_FDS)?",
@@ -57,7 +57,7 @@ pub(super) fn bound_beside(cx: &Context<'_>, app: Proc, address: &str) -> Option
     ))
 }
 
-pub(super) fn nobody_accepts(waiting: usize, address: &str) -> Option<Line> {
+pub(super) fn nobody_accepts(waiting: usize, address: &str) -> Line {
     Line::note(format!(
         "connections are queued on {address} ({waiting}), but the program is not accepting any; \
          does it use descriptor 3 (LISTEN_FDS)?"

@@ -5,7 +5,7 @@ use crate::event::Proc;
 use crate::notice::{Holder, Remedy, Whose};
 use crate::report::{Part, Tone};
 
-pub(super) fn held(holder: &Holder) -> Option<Line> {
+pub(super) fn held(holder: &Holder) -> Line {
     let (who, then) = who_holds(holder);
     let text = format!("{} is held by {who}; {then}", holder.port);
     Line::new(Part::Main, Tone::Warn, "port", text)
@@ -14,19 +14,14 @@ pub(super) fn held(holder: &Holder) -> Option<Line> {
 pub(super) fn needs_handover(ports: &[u16]) -> Option<Line> {
     let [first, ..] = ports else { return None };
     let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
-    Line::note(format!(
+    Some(Line::note(format!(
         "the previous program still listens on {}, so the new one cannot. Let hotrun open the port \
          for both: [[listen]] address = {first}; or set run.mode = \"restart\"",
         ports.join(" and ")
-    ))
+    )))
 }
 
-pub(super) fn endless_build(
-    cx: &Context<'_>,
-    build: Proc,
-    port: u16,
-    remedy: &str,
-) -> Option<Line> {
+pub(super) fn endless_build(cx: &Context<'_>, build: Proc, port: u16, remedy: &str) -> Line {
     Line::note(format!(
         "the build is still running{}: it listens on port {port}, so hotrun treats it as the \
          program. To build first, while the previous program keeps serving, write\n{remedy}",

@@ -11,7 +11,7 @@ use crate::notice::WentBack;
 use crate::report::{Part, Tone};
 
 /// With pids, it is said when the pid is known.
-pub(super) fn started(cx: &Context<'_>, app: Proc) -> Option<Line> {
+pub(super) fn started(cx: &Context<'_>, app: Proc) -> Line {
     let text = if cx.pids {
         cx.name(app)
     } else {
@@ -20,24 +20,19 @@ pub(super) fn started(cx: &Context<'_>, app: Proc) -> Option<Line> {
     Line::new(Part::Runner, Tone::Work, "started", text)
 }
 
-pub(super) fn ready(cx: &Context<'_>, app: Proc) -> Option<Line> {
+pub(super) fn ready(cx: &Context<'_>, app: Proc) -> Line {
     let url = cx.record.process(app).and_then(|process| process.url.clone());
     let what = url.unwrap_or_else(|| cx.name_by_pid(app));
     let text = format!("{what} in {}", cx.took(app));
     Line::new(Part::Runner, Tone::Good, "ready", text.trim_start())
 }
 
-pub(super) fn running(cx: &Context<'_>, app: Proc) -> Option<Line> {
+pub(super) fn running(cx: &Context<'_>, app: Proc) -> Line {
     let text = format!("{} for {}", cx.name_by_pid(app), cx.took(app));
     Line::new(Part::Runner, Tone::Plain, "running", text.trim_start())
 }
 
-pub(super) fn unready(
-    cx: &Context<'_>,
-    new: Proc,
-    app: Option<Proc>,
-    goes_back: bool,
-) -> Option<Line> {
+pub(super) fn unready(cx: &Context<'_>, new: Proc, app: Option<Proc>, goes_back: bool) -> Line {
     let follows = match app {
         Some(_) => cx.serving(app),
         None if goes_back => "starting the last good build".to_owned(),
@@ -50,7 +45,7 @@ pub(super) fn unready(
     Line::new(Part::Runner, Tone::Warn, "not ready", text)
 }
 
-pub(super) fn assumed(cx: &Context<'_>, app: Proc) -> Option<Line> {
+pub(super) fn assumed(cx: &Context<'_>, app: Proc) -> Line {
     Line::note(format!(
         "{} replaces the previous program after 1 s without any sign that it serves: it has not \
          sent READY=1 and listens on no port; set [ready] to wait for more",
@@ -58,7 +53,7 @@ pub(super) fn assumed(cx: &Context<'_>, app: Proc) -> Option<Line> {
     ))
 }
 
-pub(super) fn extended(cx: &Context<'_>, app: Proc, more: Duration, to_end: bool) -> Option<Line> {
+pub(super) fn extended(cx: &Context<'_>, app: Proc, more: Duration, to_end: bool) -> Line {
     let what = if to_end { "to exit" } else { "to become ready" };
     let text = format!("for {}, which asks for {} {what}", cx.name(app), duration(more));
     Line::new(Part::Runner, Tone::Warn, "waiting", text)
@@ -69,10 +64,10 @@ pub(super) fn stopped(cx: &Context<'_>, app: Proc) -> Option<Line> {
     // stopped.
     let leave = cx.record.process(app)?.leave.as_ref().filter(|leave| leave.exited_after)?;
     let text = format!("{} ({})", cx.name(app), duration(leave.since));
-    Line::new(Part::Runner, Tone::Plain, "stopped", text)
+    Some(Line::new(Part::Runner, Tone::Plain, "stopped", text))
 }
 
-pub(super) fn killing(cx: &Context<'_>, proc: Proc) -> Option<Line> {
+pub(super) fn killing(cx: &Context<'_>, proc: Proc) -> Line {
     let name = cx.name(proc);
     let process = cx.record.process(proc);
     let leave = process.and_then(|process| process.leave.as_ref());
@@ -97,7 +92,7 @@ pub(super) fn ended(
     ended: &Ended,
     serving: Option<Proc>,
     next: Next,
-) -> Option<Line> {
+) -> Line {
     let follows = match (serving, next) {
         (Some(_), _) => cx.serving(serving),
         (None, Next::Wait) => "waiting for a save".to_owned(),
@@ -126,7 +121,7 @@ pub(super) fn ended(
     Line::new(Part::Runner, tone, word, format!("{name}{ended}{sender}; {follows}"))
 }
 
-pub(super) fn rolled_back(cx: &Context<'_>, to: &WentBack) -> Option<Line> {
+pub(super) fn rolled_back(cx: &Context<'_>, to: &WentBack) -> Line {
     let built = time_of_day(to.built);
     let without = match &to.saved_since[..] {
         [] => String::new(),

@@ -6,26 +6,26 @@ use std::time::Duration;
 use super::{Context, Line, duration};
 use crate::report::{Part, Tone};
 
-pub(super) fn finishing(cx: &Context<'_>, paths: &[PathBuf]) -> Option<Line> {
+pub(super) fn finishing(cx: &Context<'_>, paths: &[PathBuf]) -> Line {
     let names = cx.names(paths);
     let text = format!("{names}; finishing the running build first, the next one includes this");
     Line::new(Part::Watcher, Tone::Plain, "saved", text)
 }
 
-pub(super) fn outputs(cx: &Context<'_>, paths: &[PathBuf]) -> Option<Line> {
+pub(super) fn outputs(cx: &Context<'_>, paths: &[PathBuf]) -> Line {
     let names = cx.names(paths);
     let text =
         format!("{names}: written by the build; changes during a build do not start another");
     Line::new(Part::Watcher, Tone::Plain, "output", text)
 }
 
-pub(super) fn late(cx: &Context<'_>, paths: &[PathBuf], pause: Duration) -> Option<Line> {
+pub(super) fn late(cx: &Context<'_>, paths: &[PathBuf], pause: Duration) -> Line {
     let names = cx.names(paths);
     let text = format!("{names}, perhaps by the program itself; acted on in {}", duration(pause));
     Line::new(Part::Watcher, Tone::Plain, "changed", text)
 }
 
-pub(super) fn own_writes(cx: &Context<'_>, paths: &[PathBuf]) -> Option<Line> {
+pub(super) fn own_writes(cx: &Context<'_>, paths: &[PathBuf]) -> Line {
     let names = cx.names(paths);
     let first = cx.names(&paths[..paths.len().min(1)]);
     Line::note(format!(
@@ -39,18 +39,14 @@ pub(super) fn testing(
     saved: &[PathBuf],
     paths: &[PathBuf],
     pause: Duration,
-) -> Option<Line> {
+) -> Line {
     let [saved, names] = [saved, paths].map(|paths| cx.names(paths));
     let pause = duration(pause);
     let text = format!("{saved}; building in {pause}, to see whether the build writes {names}");
     Line::new(Part::Watcher, Tone::Plain, "saved", text)
 }
 
-pub(super) fn changes_in_builds(
-    cx: &Context<'_>,
-    paths: &[PathBuf],
-    pause: Duration,
-) -> Option<Line> {
+pub(super) fn changes_in_builds(cx: &Context<'_>, paths: &[PathBuf], pause: Duration) -> Line {
     let names = cx.names(paths);
     Line::note(format!(
         "{names} changed during the build, as in the builds before; next build in {}",
@@ -58,7 +54,7 @@ pub(super) fn changes_in_builds(
     ))
 }
 
-pub(super) fn for_browser(cx: &Context<'_>, paths: &[PathBuf], css: bool) -> Option<Line> {
+pub(super) fn for_browser(cx: &Context<'_>, paths: &[PathBuf], css: bool) -> Line {
     let what = if css { "the style sheets" } else { "the page" };
     let names = cx.names(paths);
     let text = format!("{names}; reload {what} in the browser (hotrun has no proxy yet)");

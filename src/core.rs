@@ -10,6 +10,7 @@
 //!
 //! Beside them, [`attribution`] decides whether a changed file is a save at all, or was written by
 //! a build.
+//! [`terminal`] decides which process owns the terminal; the engine steps it by itself.
 //!
 //! # What a service can be doing
 //!
@@ -51,6 +52,7 @@ pub(crate) mod attribution;
 pub(crate) mod graph;
 pub(crate) mod service;
 pub(crate) mod supervisor;
+pub(crate) mod terminal;
 
 #[cfg(test)]
 mod explore;

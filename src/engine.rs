@@ -38,7 +38,6 @@ use crate::own_writes::OwnWrites;
 use crate::present::{self, Present};
 use crate::process::FromProcess;
 use crate::process::Terminal::OutputOnly;
-use crate::process::terminal::Terminal;
 use crate::process::{self, Freeing, Job, Printing, Processes};
 use crate::project::Kind;
 use crate::record::{Limit, Purpose, Record};
@@ -210,7 +209,7 @@ pub(crate) async fn run(options: Options, talk: Talk) -> Result<u8> {
         backoff: None,
         loading: None,
         display: Display::default(),
-        seat: Seat::new(Terminal::open()),
+        seat: Seat::open(),
         builds_serve: false,
         ports: process::known_ports(&options.directory),
         chosen_port: None,
@@ -420,7 +419,7 @@ impl Engine {
         if let Some(probe) = self.table.probe(proc) {
             probe.began(pid);
         }
-        self.terminal_was_taken(proc, Pid::from_raw(pid));
+        self.terminal_was_taken(proc);
         if self.table.is_app(proc) && self.config.talk.pids {
             self.say(Notice::Started(proc));
         }
@@ -553,6 +552,7 @@ impl Engine {
             FromEngine::Introduce => self.introduce(None),
             FromEngine::LookAtTerminal => self.look_at_terminal_again(),
             FromEngine::TerminalAnnounced(proc) => self.terminal_was_announced(proc),
+            FromEngine::LoanDue(proc) => self.loan_is_due(proc),
             FromEngine::TerminalContinued => self.continued(),
             FromEngine::HasBegun => self.has_begun(),
             FromEngine::Say(notice) => self.say(notice),

@@ -61,6 +61,8 @@ pub(super) enum FromEngine {
     LookAtTerminal,
     /// The line that reports that this process has the terminal is written.
     TerminalAnnounced(Proc),
+    /// The owner of the terminal has had its time to stop reading for this process.
+    LoanDue(Proc),
     /// hotrun was stopped, and continues; the terminal has to be given back to its owner.
     TerminalContinued,
     /// A started program has had time to read the terminal's modes.

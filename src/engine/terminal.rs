@@ -1,4 +1,5 @@
-//! Which process owns the terminal, and what follows from keys, Ctrl-Z and a closed window.
+//! Performs what [`core::terminal`](crate::core::terminal) decides about the terminal: which process
+//! owns it, and what follows from keys, Ctrl-Z and a closed window.
 
 use std::io::PipeWriter;
 use std::time::{Duration, Instant};
@@ -9,14 +10,16 @@ use tokio::task::{JoinHandle, spawn_local};
 
 use super::Engine;
 use super::message::{FromEngine, Message};
-use super::table::Entry;
-use crate::config::{Stdin, Tty};
+use crate::config::{self, Tty};
+use crate::core::terminal::{
+    AppStage, Ending, Foreground, Place, Run, Seen, Setup, Stdin, Terminal, TtyEffect, TtyEvent,
+};
 use crate::core::{Event, Input};
 use crate::event::{Cause, Ended, Order, Proc, Role};
 use crate::keys::{self, Keys};
 use crate::keys::{FromTerminal, Key};
 use crate::notice::{Notice, Problem};
-use crate::process::terminal::{LOOK_FIRST, LOOK_LAST, Terminal};
+use crate::process::terminal::{Device, LOOK_FIRST, LOOK_LAST};
 use crate::process::{self, is_ignored};
 use crate::report::console::{LEAVES_SCREEN, Stream};
 use crate::signal::FromSignal;
@@ -32,44 +35,45 @@ const STOP_READING_TIMEOUT: Duration = Duration::from_millis(250);
 /// ready.
 const STARTUP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A build that asks for input while an app has the terminal.
-#[derive(Clone, Copy)]
-struct Borrower {
-    proc: Proc,
-    /// When the app was asked to stop reading.
-    since: Instant,
-}
-
-/// The terminal, and the processes that own it or wait for it.
-#[derive(Default)]
+/// The terminal, and the tasks that report what happens on it.
 pub(super) struct Seat {
-    terminal: Option<Terminal>,
+    terminal: Terminal,
+    device: Option<Device>,
     keys: Option<Keys>,
     looks: Option<JoinHandle<()>>,
     /// Closed to end the reports of the terminal's use.
     use_told: Option<PipeWriter>,
     /// Waits for a new program to start up; keys are read again after that.
     beginning: Option<JoinHandle<()>>,
-    /// The process that has the terminal; `None` for hotrun.
-    owner: Option<Proc>,
-    /// The process that was stopped because it wanted the terminal while another job had it.
-    waiting: Option<Proc>,
-    /// Whether an app has wanted the terminal; its successors start as its owner.
-    is_for_apps: bool,
-    /// The app that gets the terminal as soon as it runs: its stdin is not a terminal that it could
-    /// take by itself.
-    heir: Option<Proc>,
-    /// A build that gets the terminal as soon as the app that reads it has stopped.
-    borrower: Option<Borrower>,
-    /// Whether hotrun is about to stop itself.
-    is_stopping: bool,
     /// When all processes were stopped.
     stopped_at: Option<Instant>,
 }
 
 impl Seat {
-    pub(super) fn new(terminal: Option<Terminal>) -> Self {
-        Self { terminal, ..Self::default() }
+    /// Opens the terminal, if there is one.
+    pub(super) fn open() -> Self {
+        let device = Device::open();
+        let terminal = match &device {
+            None => Terminal::absent(),
+            Some(device) => Terminal::new(
+                Setup {
+                    is_on_stdin: Device::is_on_stdin(),
+                    can_read_keys: Device::can_read_keys(),
+                    ignores_hangup: is_ignored(Signal::SIGHUP),
+                    ignores_stop: is_ignored(Signal::SIGTSTP),
+                },
+                device.foreground(),
+            ),
+        };
+        Self {
+            terminal,
+            device,
+            keys: None,
+            looks: None,
+            use_told: None,
+            beginning: None,
+            stopped_at: None,
+        }
     }
 
     fn stop_keys(&mut self) {
@@ -82,404 +86,186 @@ impl Seat {
 }
 
 impl Engine {
-    /// Starts to watch the terminal, and to read keys, at startup.
-    pub(super) fn hear_terminal(&mut self) {
-        let terminal = self.seat.terminal.as_ref().map(Terminal::descriptor);
-        if let Some(Ok(terminal)) = terminal {
-            keys::tell_when_closed(terminal, self.sender.inbox(Message::Terminal));
-        }
-        if !self.is_for_app() {
-            self.read_keys();
+    // What the terminal is asked
+
+    /// Whether keys have an effect: hotrun has the terminal, and no app wants it.
+    pub(super) fn has_keys(&self) -> bool {
+        self.seat.terminal.has_keys(self.run_input())
+    }
+
+    /// Whether a process has the terminal, or waits for it.
+    pub(super) fn is_terminal_lent(&self) -> bool {
+        self.seat.terminal.is_wanted()
+    }
+
+    /// Whether an app draws on the full screen, which another line would disturb.
+    pub(super) fn is_a_screen_shown(&self) -> bool {
+        self.seat.terminal.is_given() && self.seat.device.as_ref().is_some_and(Device::is_raw)
+    }
+
+    fn run_input(&self) -> Run {
+        let stdin = match self.config.run.stdin {
+            config::Stdin::Auto => Stdin::Auto,
+            config::Stdin::App => Stdin::App,
+            config::Stdin::Null => Stdin::Null,
+        };
+        Run { stdin, is_copied: self.config.run.tty == Tty::Pty }
+    }
+
+    fn app_stages(&self) -> impl Iterator<Item = (Proc, AppStage)> {
+        self.table.apps().map(|(proc, app)| {
+            let stage = if app.is_dismissed() {
+                AppStage::Leaving
+            } else if app.ended.is_some() {
+                AppStage::Ended
+            } else if app.pid.is_none() {
+                AppStage::Starting
+            } else {
+                AppStage::Running
+            };
+            (proc, stage)
+        })
+    }
+
+    /// What is seen of the processes alone.
+    fn seen_of_processes(&self) -> Seen {
+        Seen {
+            foreground: Foreground::Unknown,
+            run: self.run_input(),
+            apps: self.app_stages().collect(),
+            is_building: self.is_building(),
         }
     }
 
-    /// Whether the next app starts as the owner of the terminal.
-    fn is_for_app(&self) -> bool {
-        let is_wanted = self.seat.is_for_apps || self.config.run.stdin == Stdin::App;
-        is_wanted && self.config.run.tty == Tty::Inherit
+    fn seen(&self) -> Seen {
+        let device = self.seat.device.as_ref();
+        let foreground = device.map_or(Foreground::Unknown, Device::foreground);
+        Seen { foreground, ..self.seen_of_processes() }
+    }
+
+    // Events
+
+    /// Handles an event. Returns what follows for the core.
+    fn heard_of_seat(&mut self, event: TtyEvent) -> Option<Event> {
+        let seen = match event {
+            // Reported often, and the same whatever is in the foreground.
+            TtyEvent::Used => self.seen_of_processes(),
+            TtyEvent::Begun
+            | TtyEvent::BuildStarts
+            | TtyEvent::AppStarts(_)
+            | TtyEvent::Spawned(_)
+            | TtyEvent::HasBegun
+            | TtyEvent::Stopped { .. }
+            | TtyEvent::LoanDue(_)
+            | TtyEvent::Announced(_)
+            | TtyEvent::Exited { .. }
+            | TtyEvent::NothingRuns
+            | TtyEvent::Suspended
+            | TtyEvent::Continued
+            | TtyEvent::Left => self.seen(),
+        };
+        let (terminal, effects) = self.seat.terminal.step(event, &seen);
+        if event != TtyEvent::Used {
+            tracing::debug!(?event, ?effects);
+        }
+        self.seat.terminal = terminal;
+        let mut follows = None;
+        for effect in effects {
+            follows = follows.or(self.perform_on_seat(effect));
+        }
+        follows
+    }
+
+    /// Starts to watch the terminal, and to read keys, at startup.
+    pub(super) fn hear_terminal(&mut self) {
+        if let Some(Ok(terminal)) = self.seat.device.as_ref().map(Device::descriptor) {
+            keys::tell_when_closed(terminal, self.sender.inbox(Message::Terminal));
+        }
+        self.heard_of_seat(TtyEvent::Begun);
     }
 
     /// Stops reading keys, if input from now on may be for the next app.
     pub(super) fn keep_what_is_typed(&mut self) {
-        let for_app = self.is_for_app();
-        if let Some(terminal) =
-            self.seat.terminal.as_mut().filter(|one| for_app && one.reads_keys())
-        {
-            terminal.read_no_keys();
-            self.seat.stop_keys();
-        }
+        self.heard_of_seat(TtyEvent::BuildStarts);
     }
 
-    /// Whether hotrun reads keys: it has the terminal, and no app wants it.
-    pub(super) fn has_keys(&self) -> bool {
-        self.seat.terminal.as_ref().is_some_and(Terminal::is_hotruns) && !self.is_for_app()
-    }
-
-    /// Reads keys, if hotrun has the terminal.
+    /// Reads keys, if hotrun has the terminal: no process is left that could read other input.
     pub(super) fn read_keys(&mut self) {
-        let Some(terminal) = &mut self.seat.terminal else { return };
-        if terminal.is_elsewhere() {
-            self.look_at_terminal();
-            return;
-        }
-        if !terminal.read_keys() || self.seat.keys.is_some() {
-            return;
-        }
-        let keys = terminal
-            .descriptor()
-            .and_then(|fd| Keys::listen(fd, self.sender.inbox(Message::Terminal)));
-        self.seat.keys = keys.ok();
+        self.heard_of_seat(TtyEvent::NothingRuns);
     }
 
-    /// Decides how the app that starts now gets the terminal.
+    /// Connects the app that starts now to the terminal.
     pub(super) fn terminal_for_app(&mut self, proc: Proc) -> process::Terminal {
-        use process::Terminal::{Background, Copied, Foreground, OutputOnly};
-        let run = &self.config.run;
-        let is_free = self.seat.terminal.as_ref().is_some_and(Terminal::is_hotruns);
-        let is_on_stdin = self.seat.terminal.is_some() && Terminal::is_on_stdin();
-        let begins_with_it = is_free && (run.stdin == Stdin::App || self.seat.is_for_apps);
-        let wanted = match (run.tty, run.stdin) {
-            (Tty::Pty, _) => Copied,
-            (_, Stdin::Null) => OutputOnly,
-            _ if begins_with_it && is_on_stdin => Foreground,
-            (_, Stdin::Auto) if !is_on_stdin => OutputOnly,
-            _ => Background,
-        };
-        let takes_none = matches!(wanted, Foreground | Copied) || run.stdin == Stdin::Null;
-        self.seat.heir = (begins_with_it && !takes_none).then_some(proc);
-        if wanted == Foreground {
-            self.seat.stop_keys();
-            self.seat.is_for_apps = true;
-            self.seat.owner = Some(proc);
-            if let Some(terminal) = &mut self.seat.terminal {
-                terminal.is_being_taken();
-            }
-        }
-        if matches!(wanted, Background | OutputOnly) {
-            self.show_modes_of_the_shell_for_a_while();
-        }
-        wanted
-    }
-
-    /// Restores the shell's modes for a while: a program may read the modes at its start, to
-    /// restore them later.
-    fn show_modes_of_the_shell_for_a_while(&mut self) {
-        let Some(terminal) = self.seat.terminal.as_ref().filter(|one| one.reads_keys()) else {
-            return;
-        };
-        terminal.show_modes_of_the_shell();
-        let inbox = self.sender.clone();
-        let beginning = spawn_local(async move {
-            tokio::time::sleep(STARTUP_TIMEOUT).await;
-            inbox.send(FromEngine::HasBegun);
-        });
-        if let Some(earlier) = self.seat.beginning.replace(beginning) {
-            earlier.abort();
+        let place = self.seat.terminal.place(&self.seen());
+        self.heard_of_seat(TtyEvent::AppStarts(proc));
+        match place {
+            Place::OutputOnly => process::Terminal::OutputOnly,
+            Place::Background => process::Terminal::Background,
+            Place::Foreground => process::Terminal::Foreground,
+            Place::Copied => process::Terminal::Copied,
         }
     }
 
     /// Reads keys again: the program that started is ready, or has had its time.
     pub(super) fn has_begun(&mut self) {
-        if let Some(beginning) = self.seat.beginning.take() {
-            beginning.abort();
-            self.read_keys();
-        }
+        self.heard_of_seat(TtyEvent::HasBegun);
     }
 
     /// Completes the transfer of the terminal to a process that has a pid now.
-    pub(super) fn terminal_was_taken(&mut self, proc: Proc, group: Pid) {
-        if self.seat.heir == Some(proc) {
-            self.seat.heir = None;
-            self.give_terminal(proc);
-            return;
+    pub(super) fn terminal_was_taken(&mut self, proc: Proc) {
+        if let Some(group) = self.group_of(proc).filter(|_| self.table.is_app(proc)) {
+            self.on_device(|device| device.was_taken_by(group));
         }
-        let Some(terminal) = self.seat.terminal.as_mut().filter(|_| self.seat.owner == Some(proc))
-        else {
-            return;
-        };
-        if terminal.is_with_another_than(group) {
-            // The command of the same build that wanted it has exited.
-            terminal.take_back();
-            self.seat.owner = None;
-            self.seat.stop_keys();
-            self.give_back_or_read_keys(false);
-        } else {
-            terminal.was_taken_by(group);
-            self.watch_terminal();
-        }
+        self.heard_of_seat(TtyEvent::Spawned(proc));
     }
 
     /// Handles a command that was stopped and cannot continue by itself.
     pub(super) fn stopped(&mut self, proc: Proc, signal: Signal) {
-        match signal {
-            // An app waits until the build that asks for input has ended.
-            Signal::SIGTTIN | Signal::SIGTTOU if self.has_lent_the_terminal(proc) => {
-                self.lend_terminal();
-            }
-            // During a handover, the new app waits until the old one, which has the terminal, is
-            // stopped.
-            Signal::SIGTTIN | Signal::SIGTTOU if self.is_an_olders(proc) => {
-                self.say(Notice::TerminalKept(proc));
-            }
-            Signal::SIGTTIN | Signal::SIGTTOU => self.give_terminal(proc),
-            // Ctrl-Z was typed while the app had the terminal. It is meant for the whole job:
-            // hotrun's process group, which may contain other processes of the shell's job. (A
-            // program that handles SIGTSTP then stops itself by SIGSTOP.)
-            Signal::SIGTSTP | Signal::SIGSTOP
-                if self.seat.owner == Some(proc) && !self.seat.is_stopping =>
-            {
-                if let Some(terminal) = &mut self.seat.terminal {
-                    terminal.leave();
-                }
-                let _ = kill(Pid::from_raw(0), Signal::SIGTSTP);
-            }
-            // No terminal key sends SIGSTOP.
-            Signal::SIGSTOP if self.table.role(proc) == Some(Role::Build) => {
-                self.say(Problem::BuildStopped { pid: self.table.pid(proc) });
-            }
-            _ => {}
-        }
+        let is_build = self.table.role(proc) == Some(Role::Build);
+        self.heard_of_seat(TtyEvent::Stopped { proc, signal, is_build });
     }
 
-    /// Whether a build has the terminal, or waits for it.
-    pub(super) fn is_terminal_lent(&self) -> bool {
-        self.seat.borrower.is_some() || self.seat.waiting.is_some() || self.seat.owner.is_some()
+    /// Handles an owner of the terminal that has had its time to stop reading.
+    pub(super) fn loan_is_due(&mut self, borrower: Proc) {
+        self.heard_of_seat(TtyEvent::LoanDue(borrower));
     }
 
-    fn give_terminal(&mut self, proc: Proc) {
-        self.show_output(proc);
-        let Some(terminal) = &mut self.seat.terminal else { return };
-        terminal.look_who_has_it();
-        if terminal.is_elsewhere() {
-            self.seat.waiting = Some(proc);
-            self.say(Notice::TerminalWanted(proc));
-            self.look_at_terminal();
-            return;
-        }
-        let is_news = self.seat.owner != Some(proc);
-        if let Some(owner) = self.seat.owner.filter(|_| is_news && self.seat.borrower.is_none()) {
-            // A process that is already reading gets the next input, even in the background: the
-            // kernel checks only when a read starts.
-            self.seat.borrower = Some(Borrower { proc, since: Instant::now() });
-            self.processes.pass(owner, Signal::SIGTTIN);
-            self.look_at_terminal();
-            return;
-        }
-        self.seat.borrower = None;
-        self.seat.stop_keys();
-        self.seat.waiting = None;
-        self.seat.owner = Some(proc);
-        self.seat.is_for_apps |= self.table.is_app(proc);
-        let group = self.table.pid(proc);
-        if let (Some(group), Some(terminal)) = (group, &mut self.seat.terminal) {
-            terminal.hand_over(Pid::from_raw(group));
-        }
-        self.watch_terminal();
-        if !is_news {
-            self.processes.resume_one(proc);
-            return;
-        }
-        self.say(Notice::TerminalGiven(proc));
-        // The program may draw on the full screen as soon as it continues.
-        let (console, inbox) = (self.report.console().clone(), self.sender.clone());
-        spawn_local(async move {
-            console.flush(ANNOUNCEMENT).await;
-            inbox.send(FromEngine::TerminalAnnounced(proc));
-        });
-    }
-
-    /// Whether another app has the terminal and is not being stopped.
-    fn is_an_olders(&self, proc: Proc) -> bool {
-        let Some(owner) = self.seat.owner.filter(|owner| *owner != proc) else { return false };
-        let are_apps = [owner, proc].iter().all(|one| self.table.is_app(*one));
-        are_apps && !self.table.is_dismissed(owner)
-    }
-
-    /// Whether this is an app, and a build has the terminal.
-    fn has_lent_the_terminal(&self, proc: Proc) -> bool {
-        let is_app = |proc: &Proc| self.table.is_app(*proc);
-        let borrower = self.seat.borrower.map(|borrower| borrower.proc);
-        let another = borrower.or(self.seat.owner);
-        is_app(&proc) && another.is_some_and(|another| !is_app(&another))
-    }
-
-    /// Watches how an app that has received the terminal uses it.
-    fn watch_terminal(&mut self) {
-        let descriptor = self.seat.terminal.as_ref().map(Terminal::descriptor);
-        if let Some(Ok(descriptor)) = descriptor {
-            self.seat.use_told =
-                keys::tell_of_use(&descriptor, self.sender.inbox(Message::Terminal)).ok();
-        }
-        self.look_at_terminal();
-    }
-
-    /// Polls the terminal. The new owner may have saved the modes in which keys are read, and a
-    /// process that waits for the terminal waits for hotrun to be in the foreground. The system
-    /// reports neither.
-    fn look_at_terminal(&mut self) {
-        if let Some(older) = self.seat.looks.take() {
-            older.abort();
-        }
-        let inbox = self.sender.clone();
-        let ends = self.seat.use_told.is_some() && self.seat.waiting.is_none();
-        self.seat.looks = Some(spawn_local(async move {
-            let mut pause = LOOK_FIRST;
-            loop {
-                tokio::time::sleep(pause).await;
-                if !inbox.send(FromEngine::LookAtTerminal) || (ends && pause == LOOK_LAST) {
-                    return;
-                }
-                pause = (pause * 2).min(LOOK_LAST);
-            }
-        }));
-    }
-
-    fn lend_terminal(&mut self) {
-        if let Some(borrower) = self.seat.borrower {
-            self.give_terminal(borrower.proc);
-        }
-    }
-
-    /// Whether an app draws on the full screen, which another line would disturb.
-    pub(super) fn is_a_screen_shown(&self) -> bool {
-        self.seat.terminal.as_ref().is_some_and(Terminal::is_a_screen)
-    }
-
-    /// Corrects modes that are not the shell's, and releases held lines, after an app may have
-    /// restored other modes or left the full screen.
-    fn mend_terminal(&mut self) {
-        self.report.console().release();
-        if let Some(terminal) = self.seat.terminal.as_ref().filter(|one| one.is_an_apps()) {
-            terminal.mend();
-        }
-    }
-
-    /// Holds back lines of hotrun and of builds while an app draws on the full screen.
-    pub(super) fn hold_lines(&self) {
-        let is_an_apps = self.seat.terminal.as_ref().is_some_and(Terminal::is_an_apps);
-        self.report.console().hold(is_an_apps);
-    }
-
-    /// Schedules the release of lines that are held until a program leaves the full screen.
-    pub(super) fn release_lines_soon(&self) {
-        if self.report.console().is_about_to_release() {
-            let inbox = self.sender.clone();
-            spawn_local(async move {
-                tokio::time::sleep(LEAVES_SCREEN).await;
-                inbox.send(FromEngine::LookAtTerminal);
-            });
-        }
-    }
-
-    /// Detects that hotrun is in the foreground again: a shell does not notify a job that was
-    /// running.
-    pub(super) fn notice_foreground(&mut self) {
-        if self.seat.terminal.as_ref().is_some_and(Terminal::has_come_to_the_foreground) {
-            self.continued();
-        }
+    /// Continues a stopped process: the line that reports that it has the terminal is written.
+    pub(super) fn terminal_was_announced(&mut self, proc: Proc) {
+        self.heard_of_seat(TtyEvent::Announced(proc));
     }
 
     /// Returns the terminal to hotrun when a process has exited, in the state in which it was
     /// found. Returns the event that follows, if the process had the terminal.
     pub(super) fn terminal_is_free(&mut self, proc: Proc, ended: &Ended) -> Option<Event> {
-        let is_app = self.table.is_app(proc);
-        let had_it = self.seat.owner == Some(proc);
-        self.seat.waiting.take_if(|waiting| *waiting == proc);
-        self.seat.borrower.take_if(|borrower| borrower.proc == proc);
-        let terminal = self.seat.terminal.as_mut().filter(|_| is_app || had_it)?;
-        let is_closed = had_it && terminal.is_closed();
-        let mut is_changed = false;
-        if had_it {
-            is_changed = terminal.take_back();
-        } else if terminal.is_elsewhere() {
-            // The app may have restored the modes that it found, though the modes are the shell's
-            // now.
-            terminal.mend();
-        } else if terminal.reads_keys() {
-            terminal.read_keys();
-        }
-        if is_app {
-            let codes = Terminal::screen_reset(is_changed);
-            self.report.console().write(Stream::Stdout, codes);
-        }
-        if !had_it {
-            return None;
-        }
-        self.seat.owner = None;
-        self.seat.stop_keys();
-        let was_dismissed = self.table.is_dismissed(proc);
-        // Between one app and the next, input is kept. If no app follows, hotrun reads it.
-        let nothing_comes = is_app && !was_dismissed && !self.is_building();
-        self.give_back_or_read_keys(nothing_comes);
-        let is_asked = if is_closed { !is_ignored(Signal::SIGHUP) } else { was_typed(ended) };
-        (is_app && is_asked && !was_dismissed).then_some(Event::Interrupted)
-    }
-
-    /// Returns the terminal to the app that had it before a build asked for a password.
-    fn give_back_or_read_keys(&mut self, nothing_comes: bool) {
-        let lives = |app: &Entry| app.is_alive() && !app.is_dismissed();
-        let app = self.table.apps().find(|(_, app)| lives(app)).map(|(proc, _)| proc);
-        let app = app.filter(|_| self.seat.is_for_apps);
-        match app {
-            Some(app) => self.give_terminal(app),
-            None if nothing_comes || !self.is_for_app() => self.read_keys(),
-            None => {}
-        }
-    }
-
-    /// Handles Ctrl-Z: stops all processes, and leaves the terminal to the shell.
-    fn suspend(&mut self) {
-        if std::mem::replace(&mut self.seat.is_stopping, true) {
-            return;
-        }
-        self.report.console().erase_for_now();
-        self.seat.stop_keys();
-        if let Some(terminal) = &mut self.seat.terminal {
-            terminal.leave();
-        }
-        self.processes.suspend();
-        self.seat.stopped_at = Some(Instant::now());
-        let inbox = self.sender.clone();
-        spawn_local(async move {
-            tokio::time::sleep(BEFORE_STOP).await;
-            process::stop_here();
-            // Also sent if the kernel did not stop hotrun. The inbox closes when hotrun exits.
-            inbox.send(FromEngine::TerminalContinued);
-        });
-    }
-
-    /// Handles `fg` or `bg`: all processes continue, and the previous owner gets the terminal back
-    /// if it is free.
-    pub(super) fn continued(&mut self) {
-        self.seat.is_stopping = false;
-        if let Some(time) = self.seat.stopped_at.take().map(|at| at.elapsed()) {
-            self.table.probes().for_each(|probe| probe.was_stopped(time));
-        }
-        let Some(terminal) = &mut self.seat.terminal else {
-            self.processes.resume();
-            return;
+        let device = self.seat.device.as_ref();
+        let ending = if device.is_some_and(Device::is_closed) {
+            Ending::Closed
+        } else if was_typed(ended) {
+            Ending::Typed
+        } else {
+            Ending::Other
         };
-        terminal.look_who_has_it();
-        let (is_free, is_an_apps) = (terminal.is_hotruns(), terminal.is_an_apps());
-        let heir = self.seat.waiting.take().or(self.seat.owner);
-        self.processes.resume();
-        if is_an_apps {
-            return;
+        let modes_changed = device.is_some_and(Device::is_changed);
+        self.heard_of_seat(TtyEvent::Exited { proc, ending, modes_changed })
+    }
+
+    /// Detects that hotrun is in the foreground again: a shell does not notify a job that was
+    /// running.
+    pub(super) fn notice_foreground(&mut self) {
+        let device = self.seat.device.as_ref();
+        if self.seat.terminal.is_elsewhere() && device.is_some_and(Device::is_in_the_foreground) {
+            self.continued();
         }
-        self.seat.stop_keys();
-        match heir {
-            Some(heir) if is_free => self.give_terminal(heir),
-            Some(heir) => {
-                // A process that is already reading would get the first input that is meant for the
-                // shell.
-                self.processes.pass(heir, Signal::SIGTTIN);
-                self.seat.waiting = Some(heir);
-                self.look_at_terminal();
-            }
-            None if is_free && !self.is_for_app() => self.read_keys(),
-            None if is_free => {}
-            None => self.look_at_terminal(),
-        }
+    }
+
+    /// Handles `fg` or `bg`.
+    pub(super) fn continued(&mut self) {
+        self.heard_of_seat(TtyEvent::Continued);
+    }
+
+    pub(super) fn look_at_terminal_again(&mut self) {
+        self.heard_of_seat(TtyEvent::Used);
     }
 
     /// Handles what is reported of the terminal.
@@ -489,7 +275,7 @@ impl Engine {
             // A hotrun started by `nohup` ignores SIGHUP.
             FromTerminal::Closed if is_ignored(Signal::SIGHUP) => {}
             FromTerminal::Closed => return vec![Event::Interrupted],
-            FromTerminal::Used => self.mend_terminal(),
+            FromTerminal::Used => self.look_at_terminal_again(),
         }
         Vec::new()
     }
@@ -499,35 +285,21 @@ impl Engine {
         match signal {
             FromSignal::Interrupted => return vec![Event::Interrupted],
             FromSignal::CtrlC => {
-                self.has_heard_ctrl_c = self.seat.terminal.is_some();
+                self.has_heard_ctrl_c = !self.seat.terminal.is_absent();
                 return vec![Event::Interrupted];
             }
             FromSignal::ForApp(signal) => return self.ordered(Order::Signal(signal)),
-            FromSignal::Suspend => self.suspend(),
+            FromSignal::Suspend => {
+                self.heard_of_seat(TtyEvent::Suspended);
+            }
             FromSignal::Continued => self.continued(),
             FromSignal::Resized => self.processes.resized(),
         }
         Vec::new()
     }
 
-    pub(super) fn look_at_terminal_again(&mut self) {
-        // The app may ignore SIGTTIN.
-        let borrower = self.seat.borrower;
-        if borrower.is_some_and(|borrower| borrower.since.elapsed() >= STOP_READING_TIMEOUT) {
-            self.lend_terminal();
-        }
-        self.mend_terminal();
-    }
-
-    /// Continues a stopped process: the line that reports that it has the terminal is written.
-    pub(super) fn terminal_was_announced(&self, proc: Proc) {
-        if self.seat.owner == Some(proc) && !self.seat.is_stopping {
-            self.processes.resume_one(proc);
-        }
-    }
-
     fn typed(&mut self, key: Option<Key>, shown: usize) -> Vec<Event> {
-        if !self.seat.terminal.as_ref().is_some_and(Terminal::reads_keys) {
+        if !self.seat.terminal.reads_keys() {
             return Vec::new();
         }
         self.report.erase(shown);
@@ -552,11 +324,162 @@ impl Engine {
         }
     }
 
+    // Effects
+
+    /// Performs an effect. Returns what follows for the core.
+    fn perform_on_seat(&mut self, effect: TtyEffect) -> Option<Event> {
+        match effect {
+            TtyEffect::ReadKeys => self.listen_to_keys(),
+            TtyEffect::ShowShellModes => self.on_device(|device| device.show_modes_of_the_shell()),
+            TtyEffect::StopKeys => self.seat.stop_keys(),
+            TtyEffect::AwaitBegin => self.await_begin(),
+            TtyEffect::LetTake => self.on_device(Device::is_being_taken),
+            TtyEffect::HandOver(proc) => {
+                let group = self.group_of(proc);
+                self.on_device(|device| group.into_iter().for_each(|one| device.hand_over(one)));
+            }
+            TtyEffect::TakeBack => self.on_device(Device::take_back),
+            TtyEffect::KeepModes => self.on_device(Device::keep_modes),
+            TtyEffect::Mend => self.on_device(|device| device.mend()),
+            TtyEffect::ResetScreen { fully } => {
+                self.report.console().write(Stream::Stdout, Device::screen_reset(fully));
+            }
+            TtyEffect::ReleaseLines => self.report.console().release(),
+            TtyEffect::EraseLine => self.report.console().erase_for_now(),
+            TtyEffect::Watch => self.watch_terminal(),
+            TtyEffect::Poll => self.poll_terminal(false),
+            TtyEffect::AwaitLoan(proc) => {
+                self.send_after(STOP_READING_TIMEOUT, FromEngine::LoanDue(proc));
+            }
+            TtyEffect::Announce(proc) => self.announce(proc),
+            TtyEffect::Pass(proc, signal) => self.processes.pass(proc, signal),
+            TtyEffect::Resume(proc) => self.processes.resume_one(proc),
+            TtyEffect::ResumeAll => self.resume_all(),
+            TtyEffect::StopJob => {
+                let _ = kill(Pid::from_raw(0), Signal::SIGTSTP);
+            }
+            TtyEffect::StopAll => self.stop_all(),
+            TtyEffect::ShowOutput(proc) => self.show_output(proc),
+            TtyEffect::SayGiven(proc) => self.say(Notice::TerminalGiven(proc)),
+            TtyEffect::SayWanted(proc) => self.say(Notice::TerminalWanted(proc)),
+            TtyEffect::SayKept(proc) => self.say(Notice::TerminalKept(proc)),
+            TtyEffect::SayStopped(proc) => {
+                self.say(Problem::BuildStopped { pid: self.table.pid(proc) });
+            }
+            TtyEffect::Interrupt => return Some(Event::Interrupted),
+        }
+        None
+    }
+
+    fn on_device(&mut self, act: impl FnOnce(&mut Device)) {
+        if let Some(device) = &mut self.seat.device {
+            act(device);
+        }
+    }
+
+    fn group_of(&self, proc: Proc) -> Option<Pid> {
+        self.table.pid(proc).map(Pid::from_raw)
+    }
+
+    fn send_after(&self, delay: Duration, message: FromEngine) -> JoinHandle<()> {
+        let inbox = self.sender.clone();
+        spawn_local(async move {
+            tokio::time::sleep(delay).await;
+            inbox.send(message);
+        })
+    }
+
+    fn listen_to_keys(&mut self) {
+        let Some(device) = &self.seat.device else { return };
+        device.show_modes_for_keys();
+        if self.seat.keys.is_none() {
+            let inbox = self.sender.inbox(Message::Terminal);
+            self.seat.keys = device.descriptor().and_then(|fd| Keys::listen(fd, inbox)).ok();
+        }
+    }
+
+    fn await_begin(&mut self) {
+        let beginning = self.send_after(STARTUP_TIMEOUT, FromEngine::HasBegun);
+        if let Some(earlier) = self.seat.beginning.replace(beginning) {
+            earlier.abort();
+        }
+    }
+
+    /// Watches how an app that has received the terminal uses it. The app may have saved the modes
+    /// in which keys are read.
+    fn watch_terminal(&mut self) {
+        let descriptor = self.seat.device.as_ref().map(Device::descriptor);
+        if let Some(Ok(descriptor)) = descriptor {
+            self.seat.use_told =
+                keys::tell_of_use(&descriptor, self.sender.inbox(Message::Terminal)).ok();
+        }
+        self.poll_terminal(self.seat.use_told.is_some());
+    }
+
+    /// Polls the terminal, for a short time only if `ends`.
+    fn poll_terminal(&mut self, ends: bool) {
+        let inbox = self.sender.clone();
+        let looks = spawn_local(async move {
+            let mut pause = LOOK_FIRST;
+            loop {
+                tokio::time::sleep(pause).await;
+                if !inbox.send(FromEngine::LookAtTerminal) || (ends && pause == LOOK_LAST) {
+                    return;
+                }
+                pause = (pause * 2).min(LOOK_LAST);
+            }
+        });
+        if let Some(older) = self.seat.looks.replace(looks) {
+            older.abort();
+        }
+    }
+
+    fn announce(&self, proc: Proc) {
+        let (console, inbox) = (self.report.console().clone(), self.sender.clone());
+        spawn_local(async move {
+            console.flush(ANNOUNCEMENT).await;
+            inbox.send(FromEngine::TerminalAnnounced(proc));
+        });
+    }
+
+    fn stop_all(&mut self) {
+        self.processes.suspend();
+        self.seat.stopped_at = Some(Instant::now());
+        let inbox = self.sender.clone();
+        spawn_local(async move {
+            tokio::time::sleep(BEFORE_STOP).await;
+            process::stop_here();
+            // Also sent if the kernel did not stop hotrun. The inbox closes when hotrun exits.
+            inbox.send(FromEngine::TerminalContinued);
+        });
+    }
+
+    fn resume_all(&mut self) {
+        if let Some(time) = self.seat.stopped_at.take().map(|at| at.elapsed()) {
+            self.table.probes().for_each(|probe| probe.was_stopped(time));
+        }
+        self.processes.resume();
+    }
+
+    // Lines of the log
+
+    /// Holds back lines of hotrun and of builds while an app draws on the full screen.
+    pub(super) fn hold_lines(&self) {
+        self.report.console().hold(self.seat.terminal.is_given());
+    }
+
+    /// Schedules the release of lines that are held until a program leaves the full screen.
+    pub(super) fn release_lines_soon(&self) {
+        if self.report.console().is_about_to_release() {
+            self.send_after(LEAVES_SCREEN, FromEngine::LookAtTerminal);
+        }
+    }
+
     /// Restores the terminal to the state in which it was found.
     pub(super) fn leave_terminal(&mut self) {
         self.introduce(None);
-        self.seat.stop_keys();
-        self.seat.terminal = None;
+        self.heard_of_seat(TtyEvent::Left);
+        self.seat.device = None;
         self.report.console().hold(false);
         self.report.restore_title();
     }

@@ -23,6 +23,7 @@ use nix::unistd::{Pid, getpgrp, tcgetpgrp, tcsetpgrp};
 
 use super::leftovers::{self, is_marked_as};
 use super::platform;
+use crate::core::terminal::Foreground;
 
 /// hotrun's mark: `VTIME` has no effect while `VMIN` is 1.
 const MARK: u8 = 217;
@@ -40,39 +41,36 @@ pub(crate) const LOOK_FIRST: Duration = Duration::from_millis(5);
 /// Maximum interval between two checks.
 pub(crate) const LOOK_LAST: Duration = Duration::from_millis(500);
 
-/// The owner of the terminal.
+/// The process group that hotrun gave the terminal to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Owner {
-    /// hotrun, and other processes of its process group.
-    Hotrun,
-    /// The process group of an app; `None` while it is unknown.
-    App(Option<Pid>),
-    /// The shell, or another process: hotrun is in the background.
-    Other,
+enum Given {
+    No,
+    /// An app that starts takes it; its group is unknown.
+    Starting,
+    Group(Pid),
 }
 
-/// The terminal that hotrun was started from.
+/// The terminal that hotrun was started from. It does what it is asked to, and reports what it sees;
+/// [`crate::core::terminal`] decides.
 #[derive(Debug)]
-pub(crate) struct Terminal {
+pub(crate) struct Device {
     fd: OwnedFd,
     /// The modes in which hotrun found it, and leaves it.
     saved: Termios,
-    owner: Owner,
-    reads_keys: bool,
+    given: Given,
 }
 
-impl Terminal {
+impl Device {
     /// Opens the controlling terminal of this session, on stdin or elsewhere. Returns `None` if
     /// there is none.
     pub(crate) fn open() -> Option<Self> {
         let stdin =
             io::stdin().as_fd().try_clone_to_owned().ok().filter(|fd| tcgetpgrp(fd).is_ok());
         let fd = stdin.or_else(controlling_terminal)?;
-        let foreground = tcgetpgrp(&fd).ok()?;
+        tcgetpgrp(&fd).ok()?;
         // They may have been set by another hotrun, which was killed.
         let saved = without_mark(tcgetattr(&fd).ok()?);
-        let owner = if foreground == getpgrp() { Owner::Hotrun } else { Owner::Other };
-        Some(Self { fd, saved, owner, reads_keys: false })
+        Some(Self { fd, saved, given: Given::No })
     }
 
     /// Returns a duplicate of its descriptor, to wait for input.
@@ -80,165 +78,48 @@ impl Terminal {
         self.fd.try_clone()
     }
 
-    /// Whether hotrun reads keys from it.
-    pub(crate) fn reads_keys(&self) -> bool {
-        self.reads_keys
-    }
-
-    /// Whether an app owns it.
-    pub(crate) fn is_an_apps(&self) -> bool {
-        matches!(self.owner, Owner::App(_))
-    }
-
-    /// Whether hotrun owns it.
-    pub(crate) fn is_hotruns(&self) -> bool {
-        self.owner == Owner::Hotrun
-    }
-
-    /// Whether hotrun is in the foreground now, after another process had the terminal.
-    pub(crate) fn has_come_to_the_foreground(&self) -> bool {
-        self.is_elsewhere() && tcgetpgrp(&self.fd).is_ok_and(|group| group == getpgrp())
-    }
-
-    /// Whether the shell or another process owns it.
-    pub(crate) fn is_elsewhere(&self) -> bool {
-        self.owner == Owner::Other
-    }
-
-    /// Starts to read single keys, if hotrun owns the terminal, and it is on stdin. Not if both
-    /// outputs are redirected: their reader, such as a pager, uses the keyboard.
-    pub(crate) fn read_keys(&mut self) -> bool {
-        let is_seen = io::stdout().is_terminal() || io::stderr().is_terminal();
-        self.reads_keys = self.owner == Owner::Hotrun && io::stdin().is_terminal() && is_seen;
-        if self.reads_keys {
-            let mut modes = self.saved.clone();
-            modes.local_flags.remove(LocalFlags::ICANON);
-            modes.control_chars[SpecialCharacterIndices::VMIN as usize] = 1;
-            modes.control_chars[SpecialCharacterIndices::VTIME as usize] = MARK;
-            self.set(&modes);
-        }
-        self.reads_keys
-    }
-
-    /// Restores the shell's modes until [`Self::read_keys`] is called again: a new program may save
-    /// the modes that it finds. Input that is typed meanwhile is read then.
-    pub(crate) fn show_modes_of_the_shell(&self) {
-        if self.reads_keys {
-            self.set(&self.saved);
-        }
-    }
-
-    /// Stops reading keys. Unread input stays for the next reader.
-    pub(crate) fn read_no_keys(&mut self) {
-        self.reads_keys = false;
-        self.set(&self.saved);
-    }
-
-    /// Hands the terminal to an app, given by its process group. No input is lost.
-    pub(crate) fn hand_over(&mut self, group: Pid) {
-        self.read_no_keys();
-        if tcsetpgrp(&self.fd, group).is_ok() {
-            self.owner = Owner::App(Some(group));
-        }
-    }
+    // What it reports
 
     /// Whether hotrun's stdin is a terminal.
     pub(crate) fn is_on_stdin() -> bool {
         io::stdin().is_terminal()
     }
 
-    /// Whether it was handed to a process group other than this one.
-    pub(crate) fn is_with_another_than(&self, group: Pid) -> bool {
-        matches!(self.owner, Owner::App(Some(owner)) if owner != group)
+    /// Whether keys can be read from it: it is on stdin, and not both outputs are redirected. Their
+    /// reader, such as a pager, uses the keyboard.
+    pub(crate) fn can_read_keys() -> bool {
+        io::stdin().is_terminal() && (io::stdout().is_terminal() || io::stderr().is_terminal())
     }
 
-    /// Notes that an app that starts now will take it.
-    pub(crate) fn is_being_taken(&mut self) {
-        self.read_no_keys();
-        self.owner = Owner::App(None);
+    /// Whether hotrun is in the foreground.
+    pub(crate) fn is_in_the_foreground(&self) -> bool {
+        tcgetpgrp(&self.fd).is_ok_and(|group| group == getpgrp())
     }
 
-    /// Notes that the app with this process group has taken it at its start.
-    pub(crate) fn was_taken_by(&mut self, group: Pid) {
-        self.owner = Owner::App(Some(group));
-    }
-
-    /// Takes it back from an app that has exited or was stopped. Returns true if the app left it in
-    /// modes that suggest an abnormal exit.
-    pub(crate) fn take_back(&mut self) -> bool {
-        let Owner::App(group) = self.owner else { return false };
-        if !self.is_still_with(group) {
-            // The current owner did not get it from hotrun.
-            self.owner = Owner::Other;
-            return false;
-        }
-        // The signals that this would cause are blocked.
-        let _ = tcsetpgrp(&self.fd, getpgrp());
-        self.owner = Owner::Hotrun;
-        let is_changed = tcgetattr(&self.fd)
-            .is_ok_and(|modes| modes.local_flags != self.saved.local_flags && !is_marked(&modes));
-        self.set(&self.saved);
-        is_changed
-    }
-
-    /// Whether the app of this group, a job of that app, or hotrun has the terminal now.
-    fn is_still_with(&self, group: Option<Pid>) -> bool {
-        let Ok(now) = tcgetpgrp(&self.fd) else { return true };
+    /// Which process group is in the foreground.
+    pub(crate) fn foreground(&self) -> Foreground {
+        let Ok(now) = tcgetpgrp(&self.fd) else { return Foreground::Unknown };
         let is_gone = || killpg(now, None) == Err(Errno::ESRCH);
-        now == getpgrp() || group.is_none_or(|group| group == now) || is_gone() || is_in_a_tree(now)
-    }
-
-    /// The escape sequences that repair the screen after a program; empty if stdout is not a
-    /// terminal.
-    pub(crate) fn screen_reset(was_left_changed: bool) -> &'static [u8] {
-        match (io::stdout().is_terminal(), was_left_changed) {
-            (false, _) => b"",
-            (true, false) => RESET,
-            (true, true) => FULL_RESET,
-        }
-    }
-
-    /// Restores the shell's modes, before hotrun stops or exits.
-    pub(crate) fn leave(&mut self) {
-        if self.is_an_apps() {
-            self.take_back();
-        } else if self.owner == Owner::Hotrun {
-            self.set(&self.saved);
-        }
-        self.reads_keys = false;
-    }
-
-    /// Updates the owner. A shell may have taken the terminal, or given it to hotrun, without an
-    /// event.
-    pub(crate) fn look_who_has_it(&mut self) {
-        let Ok(now) = tcgetpgrp(&self.fd) else { return };
-        let was = self.owner;
-        self.owner = match was {
-            Owner::App(Some(group)) if now != getpgrp() && self.is_still_with(Some(group)) => was,
-            // The app is about to take it.
-            Owner::App(None) => was,
-            _ if now == getpgrp() => Owner::Hotrun,
-            _ => Owner::Other,
-        };
-        if was == Owner::Other && self.owner == Owner::Hotrun {
-            // The earlier modes may have been those in which the shell edits a line.
-            if let Ok(modes) = tcgetattr(&self.fd) {
-                self.saved = without_mark(modes);
+        match self.given {
+            _ if now == getpgrp() => Foreground::Hotrun,
+            Given::Starting => Foreground::Given,
+            // A job of the app also counts.
+            Given::Group(group) if group == now || is_gone() || is_in_a_tree(now) => {
+                Foreground::Given
             }
+            Given::No | Given::Group(_) => Foreground::Stranger,
         }
-        self.reads_keys &= self.owner == Owner::Hotrun;
     }
 
-    /// Whether a full-screen program has it.
-    pub(crate) fn is_a_screen(&self) -> bool {
-        let is_raw = |modes: Termios| !modes.local_flags.contains(LocalFlags::ICANON);
-        self.is_an_apps() && tcgetattr(&self.fd).is_ok_and(is_raw)
+    /// Whether it is in modes that suggest the abnormal exit of a program.
+    pub(crate) fn is_changed(&self) -> bool {
+        tcgetattr(&self.fd)
+            .is_ok_and(|modes| modes.local_flags != self.saved.local_flags && !is_marked(&modes))
     }
 
-    /// Repairs the modes, if the app that has the terminal has restored those in which hotrun reads
-    /// keys.
-    pub(crate) fn mend(&self) {
-        mend(&self.fd);
+    /// Whether it is in the modes of a full-screen program.
+    pub(crate) fn is_raw(&self) -> bool {
+        tcgetattr(&self.fd).is_ok_and(|modes| !modes.local_flags.contains(LocalFlags::ICANON))
     }
 
     /// Whether its window was closed, or the connection was lost.
@@ -252,6 +133,73 @@ impl Terminal {
         told.is_ok() && fds[0].revents().is_some_and(|found| found.contains(PollFlags::POLLHUP))
     }
 
+    // What it does
+
+    /// Sets the modes in which single keys are read.
+    pub(crate) fn show_modes_for_keys(&self) {
+        let mut modes = self.saved.clone();
+        modes.local_flags.remove(LocalFlags::ICANON);
+        modes.control_chars[SpecialCharacterIndices::VMIN as usize] = 1;
+        modes.control_chars[SpecialCharacterIndices::VTIME as usize] = MARK;
+        self.set(&modes);
+    }
+
+    /// Restores the modes in which hotrun found it. Unread input stays for the next reader.
+    pub(crate) fn show_modes_of_the_shell(&self) {
+        self.set(&self.saved);
+    }
+
+    /// Keeps the modes that it has now as those of the shell.
+    pub(crate) fn keep_modes(&mut self) {
+        if let Ok(modes) = tcgetattr(&self.fd) {
+            self.saved = without_mark(modes);
+        }
+    }
+
+    /// Repairs the modes, if a process has restored those in which hotrun reads keys.
+    pub(crate) fn mend(&self) {
+        mend(&self.fd);
+    }
+
+    /// Hands it to an app, given by its process group. No input is lost.
+    pub(crate) fn hand_over(&mut self, group: Pid) {
+        self.show_modes_of_the_shell();
+        if tcsetpgrp(&self.fd, group).is_ok() {
+            self.given = Given::Group(group);
+        }
+    }
+
+    /// Prepares it for an app that starts now and takes it.
+    pub(crate) fn is_being_taken(&mut self) {
+        self.show_modes_of_the_shell();
+        self.given = Given::Starting;
+    }
+
+    /// Notes the process group of an app that has started, if it is the one that takes the terminal.
+    pub(crate) fn was_taken_by(&mut self, group: Pid) {
+        if self.given == Given::Starting {
+            self.given = Given::Group(group);
+        }
+    }
+
+    /// Takes it back from an app that has exited or was stopped.
+    pub(crate) fn take_back(&mut self) {
+        self.given = Given::No;
+        // The signals that this would cause are blocked.
+        let _ = tcsetpgrp(&self.fd, getpgrp());
+        self.show_modes_of_the_shell();
+    }
+
+    /// The escape sequences that repair the screen after a program; empty if stdout is not a
+    /// terminal.
+    pub(crate) fn screen_reset(fully: bool) -> &'static [u8] {
+        match (io::stdout().is_terminal(), fully) {
+            (false, _) => b"",
+            (true, false) => RESET,
+            (true, true) => FULL_RESET,
+        }
+    }
+
     fn set(&self, modes: &Termios) {
         // `TCSANOW` does not flush: input that was typed ahead is kept. A terminal that is gone has
         // no modes.
@@ -259,9 +207,14 @@ impl Terminal {
     }
 }
 
-impl Drop for Terminal {
+impl Drop for Device {
+    /// Leaves it in the state in which it was found, after a panic too.
     fn drop(&mut self) {
-        self.leave();
+        match self.foreground() {
+            Foreground::Hotrun => self.show_modes_of_the_shell(),
+            Foreground::Given => self.take_back(),
+            Foreground::Stranger | Foreground::Unknown => {}
+        }
     }
 }
 

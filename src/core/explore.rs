@@ -22,6 +22,7 @@ mod composed;
 mod faults;
 mod picture;
 mod scopes;
+mod terminal;
 mod walks;
 
 /// What one exploration covers.

@@ -144,6 +144,8 @@ struct Duty {
     asked_groups: Vec<Pid>,
     late: Vec<Late>,
     killing: bool,
+    /// Whether hotrun's job was stopped by Ctrl-Z, and the tree with it.
+    suspended: bool,
     /// Delay after the current round of killing.
     round: Duration,
     /// Whether no command follows.
@@ -185,6 +187,7 @@ impl Duty {
             asked_groups: Vec::new(),
             late: Vec::new(),
             killing: false,
+            suspended: false,
             round: ROUND,
             closed: false,
             listeners: Vec::new(),
@@ -292,6 +295,7 @@ impl Duty {
                 }
             }
             ToGuardian::Suspend => {
+                self.suspended = true;
                 let place = self.launch.as_ref().map(|launch| launch.place);
                 // A command that leads a session of its own is in an orphaned process group,
                 // where the kernel discards SIGTSTP.
@@ -299,6 +303,7 @@ impl Duty {
                 self.signal_groups(if is_alone { Signal::SIGSTOP } else { Signal::SIGTSTP });
             }
             ToGuardian::Resume => {
+                self.suspended = false;
                 self.signal_groups(Signal::SIGCONT);
             }
             ToGuardian::Pass(signal) => {
@@ -408,7 +413,10 @@ impl Duty {
                     continue;
                 }
                 Ok(WaitStatus::Stopped(pid, signal)) => {
-                    if self.leader == Some(pid) && !self.killing {
+                    // hotrun has ordered the stop of a suspended tree. A report that arrives after
+                    // `fg` would be taken for another Ctrl-Z.
+                    let is_news = !self.suspended && !self.killing;
+                    if self.leader == Some(pid) && is_news {
                         self.link.tell(&FromGuardian::Stopped(signal as i32));
                     }
                     continue;

@@ -49,7 +49,7 @@ fn main() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let config = runtime.block_on(config::load(&options, &NoAnswers)).unwrap();
         std::fs::remove_dir_all(&place).unwrap();
-        let filter = Filter::new(config.watch);
+        let filter = Filter::new(config.only().watch.clone());
         let extensions = ["rs", "go", "html", "css", "o", "js"];
         let paths: Vec<PathBuf> = (0..millions * 1_000_000)
             .map(|number| {

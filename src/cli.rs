@@ -565,10 +565,11 @@ fn load(cli: &Cli, words: &Words) -> Result<Config> {
         let processes = Processes::new(inbox, Console::new()?)?;
         let helper = processes.helper();
         let mut config = config::load(&options, &helper).await?;
-        if !config.asks.is_empty() {
-            let variables = config.env.read().unwrap_or_default();
-            let questions = go::with_variables(&config.asks, &variables);
-            config.watch.sources = Some(Arc::new(go::sources(questions, &helper).await));
+        if !config.only().asks.is_empty() {
+            let variables = config.only().recipe.env.read().unwrap_or_default();
+            let questions = go::with_variables(&config.only().asks, &variables);
+            let sources = Some(Arc::new(go::sources(questions, &helper).await));
+            config.services[0].watch.sources = sources;
         }
         Ok(config)
     })
@@ -638,9 +639,10 @@ fn exec(words: &Words) -> u8 {
 fn explain(cli: &Cli, words: &Words, paths: &[PathBuf]) -> Result<u8> {
     let config = load(cli, words)?;
     let canonical = |place: PathBuf| place.canonicalize().unwrap_or(place);
-    let shell = canonical(std::env::current_dir().unwrap_or_else(|_| config.directory.clone()));
+    let shell =
+        canonical(std::env::current_dir().unwrap_or_else(|_| config.project.directory.clone()));
     let here = match &cli.common.directory {
-        Some(_) => canonical(config.directory.clone()),
+        Some(_) => canonical(config.project.directory.clone()),
         None => shell.clone(),
     };
     for path in paths {
@@ -650,7 +652,7 @@ fn explain(cli: &Cli, words: &Words, paths: &[PathBuf]) -> Result<u8> {
         let place = if !is_there(&here) && is_there(&shell) { &shell } else { &here };
         let mut path = config::absolute(place, path);
         // The roots have their links resolved; the file itself may be one, or not exist.
-        if config.watch.root_of(&path).is_none()
+        if config.only().watch.root_of(&path).is_none()
             && let Some(place) = path.parent().and_then(|place| place.canonicalize().ok())
             && let Some(name) = path.file_name()
         {

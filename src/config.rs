@@ -605,48 +605,25 @@ pub struct Talk {
 /// Everything, resolved.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// What concerns the whole project.
+    pub project: Project,
+    /// In the order of the file. A file that names no services has one.
+    pub services: Vec<Service>,
+}
+
+/// What concerns all services of a project.
+#[derive(Clone, Debug)]
+pub struct Project {
     /// The file that was read.
     pub file: Option<PathBuf>,
     /// Files that would be read instead if they existed.
     pub preferred: Vec<PathBuf>,
-    /// The kind of project.
-    pub kind: Kind,
-    /// What the project is taken for, if no file says what to run.
-    pub guess: Option<Guess>,
-    /// Where commands and the app run; absolute.
+    /// Where the configuration is, and where commands run; absolute.
     pub directory: PathBuf,
-    /// The directory for build output; absolute.
-    pub tmp_dir: PathBuf,
-    /// Whether `tmp_dir` is created before the first build.
-    pub makes_tmp: bool,
     /// Whether `tmp_dir` is deleted on exit, if hotrun created it.
     pub clean_on_exit: bool,
-    /// How to build.
-    pub build: Build,
-    /// Questions to ask after a build about what the program is built from (Go).
-    pub asks: Vec<Question>,
-    /// How to run.
-    pub run: Run,
-    /// How `cargo run` would start the program that a build names.
-    pub launch: Option<Launch>,
-    /// Variables for builds and the program.
-    pub env: Environment,
-    /// The file for the output of a failed build.
-    pub log: Option<Log>,
-    /// Globs on command lines of processes that may outlive a build or an app.
-    pub spare: Vec<String>,
-    /// Ports on which the app is configured to listen.
-    pub ports: Vec<u16>,
-    /// Sockets that every generation inherits.
-    pub listen: Vec<Listen>,
-    /// When a generation counts as serving.
-    pub ready: Ready,
     /// Whether a process of this project that holds one of the ports is killed.
     pub free_port: bool,
-    /// Commands that run when hotrun is stopped, before the app is.
-    pub post_cmd: Vec<String>,
-    /// What to watch.
-    pub watch: Watch,
     /// How to report.
     pub talk: Talk,
     /// Build and run once, without watching.
@@ -657,49 +634,95 @@ pub struct Config {
     pub settings: Vec<Setting>,
 }
 
+/// One program: what it is made from, and how it runs.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// The kind of project.
+    pub kind: Kind,
+    /// What the project is taken for, if no file says what to run.
+    pub guess: Option<Guess>,
+    /// What a change restarts.
+    pub recipe: Recipe,
+    /// Whether `tmp_dir` is created before the first build.
+    pub makes_tmp: bool,
+    /// Questions to ask after a build about what the program is built from (Go).
+    pub asks: Vec<Question>,
+    /// Ports on which the app is configured to listen.
+    pub ports: Vec<u16>,
+    /// What to watch.
+    pub watch: Watch,
+}
+
+/// How a program is built and run. When any of this changes, it is built and started again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recipe {
+    /// How to build.
+    pub build: Build,
+    /// How to run.
+    pub run: Run,
+    /// How `cargo run` would start the program that a build names.
+    pub launch: Option<Launch>,
+    /// Variables for builds and the program.
+    pub env: Environment,
+    /// The file for the output of a failed build.
+    pub log: Option<Log>,
+    /// The directory for build output; absolute.
+    pub tmp_dir: PathBuf,
+    /// Globs on command lines of processes that may outlive a build or an app.
+    pub spare: Vec<String>,
+    /// Sockets that every generation inherits.
+    pub listen: Vec<Listen>,
+    /// When a generation counts as serving.
+    pub ready: Ready,
+    /// Commands that run when hotrun is stopped, before the app is.
+    pub post_cmd: Vec<String>,
+}
+
 impl Config {
-    /// What the core needs to know.
-    pub fn policy(&self) -> Policy {
-        Policy {
-            mode: self.run.mode,
-            on_exit: self.run.on_exit,
-            stop_on_error: self.build.stop_on_error,
-            rollback: self.run.rolls_back,
-            builds: !self.build.stages.is_empty() || self.build.check.is_some(),
-            runs: self.run.program != Program::None,
-            hooks: self.post_cmd.len(),
-            spaced: !self.build.delay.is_zero(),
-            rerun_delay: self.run.rerun_delay,
-            once: self.once,
-        }
+    /// The service of a configuration that names none.
+    pub fn only(&self) -> &Service {
+        &self.services[0]
     }
 
-    /// True when builds and apps are the same as with the other configuration.
-    pub fn is_same_work(&self, other: &Config) -> bool {
-        self.build == other.build
-            && self.run == other.run
-            && self.launch == other.launch
-            && self.env == other.env
-            && self.listen == other.listen
-            && self.ready == other.ready
-            && self.log == other.log
-            && self.spare == other.spare
-            && self.post_cmd == other.post_cmd
-            && self.tmp_dir == other.tmp_dir
+    /// The parts of a configuration with one service.
+    pub(crate) fn into_only(mut self) -> (Project, Service) {
+        let service = self.services.remove(0);
+        (self.project, service)
     }
+}
 
+impl Project {
     /// True for the file that was read, and for one that would be read instead.
     pub fn is_configuration(&self, path: &Path) -> bool {
         self.file.as_deref() == Some(path) || self.preferred.iter().any(|one| one == path)
     }
+}
 
-    /// True for a file whose change may change this configuration.
-    pub fn comes_from(&self, path: &Path) -> bool {
+impl Service {
+    /// What the core needs to know.
+    pub fn policy(&self, project: &Project) -> Policy {
+        let Recipe { build, run, post_cmd, .. } = &self.recipe;
+        Policy {
+            mode: run.mode,
+            on_exit: run.on_exit,
+            stop_on_error: build.stop_on_error,
+            rollback: run.rolls_back,
+            builds: !build.stages.is_empty() || build.check.is_some(),
+            runs: run.program != Program::None,
+            hooks: post_cmd.len(),
+            spaced: !build.delay.is_zero(),
+            rerun_delay: run.rerun_delay,
+            once: project.once,
+        }
+    }
+
+    /// True for a file whose change may change how this program is built or run.
+    pub fn comes_from(&self, project: &Project, path: &Path) -> bool {
         let manifest = matches!(self.kind, Kind::Cargo(_)) && path.ends_with("Cargo.toml");
         let guessed = self.guess.as_ref().and_then(Guess::manifest);
-        let is_guessed = guessed.is_some_and(|name| self.directory.join(name) == path);
-        let mut of_cargo = self.launch.iter().flat_map(|launch| &launch.settings);
-        self.is_configuration(path) || manifest || is_guessed || of_cargo.any(|one| one == path)
+        let is_guessed = guessed.is_some_and(|name| project.directory.join(name) == path);
+        let mut of_cargo = self.recipe.launch.iter().flat_map(|launch| &launch.settings);
+        project.is_configuration(path) || manifest || is_guessed || of_cargo.any(|one| one == path)
     }
 }
 
@@ -734,20 +757,24 @@ pub async fn load(options: &Options, ask: &impl Ask) -> Result<Config> {
     document.overlay(&options.keys);
     let mut config = Resolver::new(options, &document, air_mode).resolve(ask).await?;
     let file = file.map(|file| absolute(directory, &file));
-    config.preferred = preferred(options, file.as_deref());
-    config.watch.always.extend(config.preferred.iter().chain(&file).cloned());
-    config.watch.never.extend(own_output());
-    config.file = file;
-    config.warnings.extend(guess.iter().flat_map(|guess| &guess.notes).cloned());
-    config.guess = guess;
-    config.warnings.extend(ignored.map(|place| {
+    let preferred = preferred(options, file.as_deref());
+    let Config { project, services } = &mut config;
+    project.warnings.extend(guess.iter().flat_map(|guess| &guess.notes).cloned());
+    for service in services {
+        service.watch.always.extend(preferred.iter().chain(&file).cloned());
+        service.watch.never.extend(own_output());
+        service.guess.clone_from(&guess);
+    }
+    project.preferred = preferred;
+    project.file = file;
+    project.warnings.extend(ignored.map(|place| {
         format!(
             "{place}: [env] has no effect in air's files; use env_files = [\".env\"], or convert the \
              file: hotrun init --from air"
         )
     }));
-    config.warnings.extend(document.unknown()?);
-    config.settings = document.settings();
+    project.warnings.extend(document.unknown()?);
+    project.settings = document.settings();
     Ok(config)
 }
 

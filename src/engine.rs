@@ -4,37 +4,33 @@
 //! The loop itself decides nothing, and performing an effect never waits. Work that takes time runs
 //! in a task, which reports to the inbox.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot;
-use tokio::task::{JoinHandle, spawn_local};
+use tokio::task::spawn_local;
 
-use crate::artifact::Artifacts;
 use crate::artifact::Copied;
 use crate::config::{
-    self, Action, Color, Command, Config, Extensions, Options, Port, Program, Scope, Spare, Stage,
+    self, Action, Color, Command, Extensions, Options, Port, Program, Project, Scope, Spare, Stage,
 };
 use crate::control::Server;
-use crate::core::attribution::{Attribution, BuildEnd, Fingerprints, Outcome, Window};
+use crate::core::attribution::{BuildEnd, Outcome, Window};
 use crate::core::{ABANDONED, Core, Effect, Event, Input, Lived, ServiceEffect};
 use crate::error::{Error, Result};
 use crate::event::{
-    Cause, Ended, Mode, Order, Proc, Role, Source, Timer, name_paths, printable, quoted,
+    Cause, Ended, Mode, Order, Policy, Proc, Role, Source, Timer, name_paths, printable, quoted,
 };
-use crate::filter::{Filter, Reason, Verdict};
+use crate::filter::{Reason, Verdict};
 use crate::listen::ListenerShut;
 use crate::listen::Listeners;
-use crate::lock::Lock;
 use crate::notice::{Notice, Problem};
-use crate::own_writes::OwnWrites;
 use crate::present::{self, Present};
 use crate::process::FromProcess;
 use crate::process::Terminal::OutputOnly;
@@ -55,6 +51,7 @@ mod checks;
 mod display;
 mod files;
 mod first;
+mod host;
 mod launch;
 mod listing;
 mod message;
@@ -63,19 +60,17 @@ mod ports;
 mod program;
 mod publish;
 mod saves;
+mod service;
 mod serving;
 mod sockets;
 mod table;
 mod terminal;
 
-use checks::Checks;
 use display::Display;
-use launch::Given;
-use listing::Listing;
-use paused::Paused;
-use program::Built;
+use host::Host;
 use publish::Publisher;
-use saves::{Late, moment};
+use saves::moment;
+use service::ServiceHost;
 use table::{Entry, Table};
 use terminal::Seat;
 
@@ -154,69 +149,45 @@ pub(crate) async fn run(options: Options, talk: Talk) -> Result<u8> {
         processes.end(GUARDIANS_TIMEOUT).await;
         return config.map(|_| 0);
     };
-    let spare = Spare::new(&config.spare).unwrap_or_default();
+    let (project, service) = config.into_only();
+    let spare = Spare::new(&service.recipe.spare).unwrap_or_default();
     let swept = process::sweep(&options.directory, &spare).await;
     let mut listeners = Listeners::new(sender.inbox(Message::Listener));
-    sockets::open_listeners(&mut listeners, &config).await?;
-    let artifacts = artifacts::swept(&config, sender.inbox(Message::Artifact));
+    sockets::open_listeners(&mut listeners, &project, &service).await?;
+    let artifacts = artifacts::swept(&service, sender.inbox(Message::Artifact));
     let publisher = Publisher::default();
     let control = sender.inbox(Message::Control);
     let control = Server::start(&options.directory, control, publisher.present());
-    let watch = start_watch(&config, &sender)?;
-    let base = config.watch.base.clone();
-    let report = Report::new(talk.quiet, talk.color, &config.talk, base, console.clone());
+    let watch = sender.inbox(Message::Watch);
+    let watch = (!project.once).then(|| Watch::start(service.watch.clone(), watch)).transpose()?;
+    let base = service.watch.base.clone();
+    let report = Report::new(talk.quiet, talk.color, &project.talk, base, console.clone());
+    let policy = service.policy(&project);
+    let recorder = recording::file().map(|path| Recorder::begin(&path, policy)).transpose()?;
+    let ports = process::known_ports(&options.directory);
     let mut engine = Engine {
-        core: Core::of_one(config.policy()),
-        recorder: recorder(&config)?,
-        filter: Rc::new(Filter::new(config.watch.clone())),
-        config,
-        next: None,
-        processes,
-        report,
-        watch,
-        attribution: Attribution::default(),
-        own_writes: OwnWrites::default(),
-        late: Late::default(),
-        built: Built::default(),
-        unread: BTreeMap::new(),
-        is_wanted: false,
-        paused_build: Paused::default(),
-        paused_rules: Paused::default(),
-        fingerprints: Fingerprints::default(),
-        window: None,
-        checks: Checks::default(),
-        verifies: false,
-        listing: Listing::default(),
-        rules_cause_themselves: false,
-        rounds_of_rules: 0,
-        env: Vec::new(),
-        app_env: Vec::new(),
-        last_build: None,
-        has_run: false,
-        told_env: None,
+        core: Core::of_one(policy),
+        service: ServiceHost::new(service, listeners, artifacts, ports),
         table: Table::default(),
         publisher,
-        executable: None,
-        given: Given::default(),
-        changed: Vec::new(),
-        listeners,
-        artifacts,
-        asked: None,
-        _control: control,
-        lock,
-        told: HashSet::new(),
-        spacing: None,
-        backoff: None,
-        loading: None,
-        display: Display::default(),
-        seat: Seat::open(),
-        builds_serve: false,
-        ports: process::known_ports(&options.directory),
-        chosen_port: None,
-        has_heard_ctrl_c: false,
-        has_failed_start: false,
-        options,
-        sender,
+        host: Host {
+            options,
+            project,
+            next: None,
+            loading: None,
+            processes,
+            watch,
+            report,
+            display: Display::default(),
+            seat: Seat::open(),
+            has_heard_ctrl_c: false,
+            recorder,
+            asked: None,
+            _control: control,
+            lock,
+            told: HashSet::new(),
+            sender,
+        },
     };
     engine.prepare_tmp_dir()?;
     engine.greet(swept);
@@ -226,18 +197,9 @@ pub(crate) async fn run(options: Options, talk: Talk) -> Result<u8> {
     engine.leave_terminal();
     engine.clean();
     let is_forced = code == ABANDONED;
-    engine.processes.end(if is_forced { Duration::ZERO } else { GUARDIANS_TIMEOUT }).await;
+    engine.host.processes.end(if is_forced { Duration::ZERO } else { GUARDIANS_TIMEOUT }).await;
     console.flush(FLUSH_TIMEOUT).await;
     Ok(code)
-}
-
-fn recorder(config: &Config) -> Result<Option<Recorder>> {
-    recording::file().map(|path| Recorder::begin(&path, config.policy())).transpose()
-}
-
-fn start_watch(config: &Config, sender: &Sender) -> Result<Option<Watch>> {
-    let inbox = sender.inbox(Message::Watch);
-    (!config.once).then(|| Watch::start(config.watch.clone(), inbox)).transpose()
 }
 
 /// Returns the outcome of the task, or `None` if a shutdown is requested first.
@@ -263,95 +225,15 @@ async fn until_interrupted(inbox: &mut UnboundedReceiver<Message>) {
     }
 }
 
+/// Interprets messages for the core, and performs what it decides.
 struct Engine {
     core: Core,
-    recorder: Option<Recorder>,
-    config: Config,
-    options: Options,
-    /// The configuration that was read last; becomes `config` when the next build starts.
-    next: Option<Config>,
-    processes: Processes,
-    report: Report,
-    watch: Option<Watch>,
-    /// Classifies files, by the rules and filters of `config`.
-    filter: Rc<Filter>,
-    /// Which files are written by builds.
-    attribution: Attribution,
-    /// Which files are written by the program itself.
-    own_writes: OwnWrites,
-    /// Saves that may be the program's own writes, and are handled later.
-    late: Late,
-    /// The program that was built last.
-    built: Built,
-    /// Files that have changed since the app was started, and that it may read at its start.
-    unread: BTreeMap<PathBuf, Unread>,
-    /// Whether a build was requested since the app was started.
-    is_wanted: bool,
-    /// A build that is delayed because builds seem to trigger each other.
-    paused_build: Paused,
-    /// Rules that are delayed for the same reason.
-    paused_rules: Paused,
-    fingerprints: Fingerprints,
-    /// The time span of the last build, or of the last run of rules.
-    window: Option<Window>,
-    checks: Checks,
-    /// Whether the running build, or the last one, is a verification.
-    verifies: bool,
-    /// The state of the query to `go list`.
-    listing: Listing,
-    /// Whether files changed while their own rule was running.
-    rules_cause_themselves: bool,
-    /// How many times in a row that has happened.
-    rounds_of_rules: u32,
-    /// Variables for every process that hotrun starts.
-    env: Vec<(String, String)>,
-    /// The variables with which the app was started.
-    app_env: Vec<(String, String)>,
-    /// The result of the last build that was not cancelled.
-    last_build: Option<present::Build>,
-    /// Whether an app was ever started.
-    has_run: bool,
-    /// The last env-file error reported, so that it is not repeated.
-    told_env: Option<Problem>,
+    host: Host,
+    /// The only service, so far.
+    service: ServiceHost,
     /// Everything that was started and is not gone.
     table: Table,
     publisher: Publisher,
-    /// The executable that the last successful build named.
-    executable: Option<PathBuf>,
-    /// What `cargo run` would give the program.
-    given: Given,
-    /// The changed files, for the next builds and apps.
-    changed: Vec<PathBuf>,
-    /// Sockets that every app inherits.
-    listeners: Listeners,
-    /// Good artifacts, for rollbacks.
-    artifacts: Artifacts,
-    /// Where to send the answer to an order from another process.
-    asked: Option<oneshot::Sender<std::result::Result<String, String>>>,
-    /// The control socket; closed on drop.
-    _control: Option<Server>,
-    /// The lock on this configuration; released on drop.
-    lock: Option<Lock>,
-    /// Messages that were printed, and are not repeated.
-    told: HashSet<Told>,
-    spacing: Option<JoinHandle<()>>,
-    backoff: Option<JoinHandle<()>>,
-    loading: Option<oneshot::Receiver<Result<Config>>>,
-    /// The parts of the screen that are not lines of the log.
-    display: Display,
-    /// The terminal and its current owner.
-    seat: Seat,
-    /// Whether the build command runs a server, and so does not exit.
-    builds_serve: bool,
-    /// Ports on which apps of this project have listened.
-    ports: BTreeSet<u16>,
-    /// The port that was chosen for `run.port = "auto"`.
-    chosen_port: Option<u16>,
-    /// Whether Ctrl-C was typed.
-    has_heard_ctrl_c: bool,
-    /// Whether the last app that exited failed soon after its start.
-    has_failed_start: bool,
-    sender: Sender,
 }
 
 impl Engine {
@@ -363,8 +245,8 @@ impl Engine {
                     return code;
                 }
             }
-            if let Some(has_earlier) = self.artifacts.news() {
-                self.sender.send(FromEngine::Fallback(has_earlier));
+            if let Some(has_earlier) = self.service.artifacts.news() {
+                self.host.sender.send(FromEngine::Fallback(has_earlier));
             }
             self.release_lines_soon();
             self.publisher.publish(|| self.present());
@@ -374,8 +256,10 @@ impl Engine {
 
     fn step(&mut self, event: Event) -> Option<u8> {
         tracing::debug!(?event);
-        if let Some(Err(error)) = self.recorder.as_ref().map(|recorder| recorder.record(&event)) {
-            self.recorder = None;
+        if let Some(Err(error)) =
+            self.host.recorder.as_ref().map(|recorder| recorder.record(&event))
+        {
+            self.host.recorder = None;
             self.say(Problem::Failed(error));
         }
         let gone = match event {
@@ -394,7 +278,7 @@ impl Engine {
             }
         }
         if let Some(proc) = gone {
-            self.processes.forget(proc);
+            self.host.processes.forget(proc);
             self.table.remove(proc);
         }
         None
@@ -420,7 +304,7 @@ impl Engine {
             probe.began(pid);
         }
         self.terminal_was_taken(proc);
-        if self.table.is_app(proc) && self.config.talk.pids {
+        if self.table.is_app(proc) && self.host.project.talk.pids {
             self.say(Notice::Started(proc));
         }
         self.watch_for_lock(proc, Pid::from_raw(pid));
@@ -455,14 +339,14 @@ impl Engine {
                 self.publisher.begin_update();
                 return self.saved(burst);
             }
-            FromWatch::Known(files, is_all) => self.attribution.known(files, is_all),
+            FromWatch::Known(files, is_all) => self.service.attribution.known(files, is_all),
             FromWatch::Watching(found) => {
                 self.introduce(Some(found.files));
                 self.warn_if_nothing_is_watched(found);
             }
             FromWatch::Problem(problem) => self.say(Problem::Watching(problem)),
             FromWatch::Broken(error) => {
-                self.report.error_in_order(&error);
+                self.host.report.error_in_order(&error);
                 return vec![Event::Broken(error.code())];
             }
         }
@@ -487,11 +371,11 @@ impl Engine {
                 return because.into_iter().chain(exited).collect();
             }
             FromProcess::Gone => {
-                self.listeners.gone(proc);
+                self.service.listeners.gone(proc);
                 self.repair_listeners();
                 return vec![Input::Gone(proc).into()];
             }
-            FromProcess::Overdue if self.is_slow_check(proc) => self.processes.kill(proc),
+            FromProcess::Overdue if self.is_slow_check(proc) => self.host.processes.kill(proc),
             FromProcess::Overdue => return vec![Input::Overdue(proc).into()],
             FromProcess::Output(messages) => {
                 if let Some(entry) = self.table.get_mut(proc) {
@@ -544,7 +428,7 @@ impl Engine {
             FromEngine::Proven(app) => return self.proven(app),
             FromEngine::AskAgain(app) => {
                 if self.table.role(app).is_some() {
-                    self.processes.pass(app, self.config.run.signal);
+                    self.host.processes.pass(app, self.service.config.recipe.run.signal);
                 }
             }
             FromEngine::PortFreed => return vec![Event::Ordered(Order::Restart)],
@@ -561,8 +445,8 @@ impl Engine {
     }
 
     fn exited(&mut self, proc: Proc, ended: Ended) -> Vec<Input> {
-        if self.display.ended(proc) {
-            self.report.console().erase_for_now();
+        if self.host.display.ended(proc) {
+            self.host.report.console().erase_for_now();
         }
         let (mut messages, mut printed) = (Vec::new(), Vec::new());
         if let Some(entry) = self.table.get_mut(proc) {
@@ -571,8 +455,8 @@ impl Engine {
             messages = std::mem::take(&mut entry.messages);
             printed = std::mem::take(&mut entry.printed);
         }
-        self.artifacts.left(proc);
-        if let Some(window) = self.window.as_mut().filter(|window| window.proc == proc) {
+        self.service.artifacts.left(proc);
+        if let Some(window) = self.service.window.as_mut().filter(|window| window.proc == proc) {
             window.end(moment());
         }
         let is_overtaken = self.table.is_dismissed(proc);
@@ -595,17 +479,17 @@ impl Engine {
             self.publisher.app_gets(self.table.get(proc).map_or(0, |build| build.update));
         }
         if is_overtaken {
-            if !self.core.is_ending() && !self.builds_serve {
+            if !self.core.is_ending() && !self.service.builds_serve {
                 self.say(Notice::Cancelled(proc));
             }
-            self.attribution.build_cancelled();
+            self.service.attribution.build_cancelled();
             return vec![Input::Exited(proc, ended, self.how_long_lived(proc))];
         }
         if ended.succeeded() {
             self.remember_what_was_written();
         }
         self.ask_what_is_listed();
-        self.fingerprints.build_ended();
+        self.service.fingerprints.build_ended();
         let failed = (!ended.succeeded()).then(|| self.diagnose(proc, &printed));
         self.note_build(proc, &ended);
         self.write_log(failed.as_deref());
@@ -615,7 +499,7 @@ impl Engine {
     /// Notes the result of a build that was not cancelled.
     fn note_build(&mut self, build: Proc, ended: &Ended) {
         let Some(entry) = self.table.get(build) else { return };
-        self.last_build = Some(present::Build {
+        self.service.last_build = Some(present::Build {
             succeeded: ended.succeeded(),
             update: entry.update,
             ms: u64::try_from(entry.age().as_millis()).unwrap_or(u64::MAX),
@@ -625,7 +509,7 @@ impl Engine {
 
     /// Whether the last build that was not cancelled failed.
     fn has_build_failed(&self) -> bool {
-        self.last_build.is_some_and(|build| !build.succeeded)
+        self.service.last_build.is_some_and(|build| !build.succeeded)
     }
 
     /// What others can know now.
@@ -633,10 +517,11 @@ impl Engine {
         let core = self.core.snapshot();
         let service = core.only();
         let app = service.app.and_then(|app| self.table.get(app));
-        let is_delayed = self.paused_build.cause.is_some() || self.late.is_pending();
+        let is_delayed =
+            self.service.paused_build.cause.is_some() || self.service.late.is_pending();
         Present {
             pid: std::process::id(),
-            file: self.config.file.as_ref().map(|file| file.display().to_string()),
+            file: self.host.project.file.as_ref().map(|file| file.display().to_string()),
             update: self.publisher.newest(),
             is_paused: core.is_paused,
             is_ending: self.core.is_ending(),
@@ -644,7 +529,7 @@ impl Engine {
                 making: service.outline.making.into(),
                 serving: service.outline.serving.into(),
                 is_newest: service.is_settled && !is_delayed && !self.has_build_failed(),
-                build: self.last_build,
+                build: self.service.last_build,
                 program: app.and_then(Entry::present),
             }],
         }
@@ -654,10 +539,10 @@ impl Engine {
     fn build_ended(&mut self, proc: Proc, ended: Ended) -> Vec<Input> {
         let outcome = if ended.succeeded() {
             let files = self.program_files();
-            let outcome = self.built.built(&files);
+            let outcome = self.service.built.built(&files);
             if outcome == Outcome::Same {
                 for file in &files {
-                    self.artifacts.confirmed(file);
+                    self.service.artifacts.confirmed(file);
                 }
             }
             match outcome {
@@ -672,11 +557,12 @@ impl Engine {
             Outcome::Failed
         };
         let BuildEnd { proven, verify, written, pause, confirms } =
-            self.attribution.build_ended(outcome, Instant::now());
+            self.service.attribution.build_ended(outcome, Instant::now());
         self.app_has_not_read(written);
-        let is_same = outcome == Outcome::Same && !self.config.run.restart_unchanged;
-        let needs_none =
-            (confirms || is_same) && !self.is_wanted && self.only_the_compiler_reads_what_changed();
+        let is_same = outcome == Outcome::Same && !self.service.config.recipe.run.restart_unchanged;
+        let needs_none = (confirms || is_same)
+            && !self.service.is_wanted
+            && self.only_the_compiler_reads_what_changed();
         // A file that the build may not have read was not read by the app either.
         if needs_none {
             self.app_has_not_read(verify.clone());
@@ -691,9 +577,9 @@ impl Engine {
             Some(pause) => self.verify_later(verify, pause),
         }
         if !needs_none && outcome != Outcome::Failed {
-            self.built.replaced();
+            self.service.built.replaced();
         }
-        let app = self.built.app().filter(|_| needs_none && self.env_is_as_it_was());
+        let app = self.service.built.app().filter(|_| needs_none && self.env_is_as_it_was());
         events.push(match app {
             Some(app) => Input::BuiltSame { build: proc, app },
             None => Input::Exited(proc, ended, self.how_long_lived(proc)),
@@ -704,7 +590,7 @@ impl Engine {
     /// The outcome of a build whose program file is unknown. Its writes are seen only if no filter
     /// hides any of them.
     fn unknown_outcome(&self) -> Outcome {
-        let watch = &self.config.watch;
+        let watch = &self.service.config.watch;
         let sees_all = watch.extensions == Extensions::Any
             && watch.include_dirs.is_empty()
             && !(watch.gitignore && watch.base.join(".gitignore").exists());
@@ -714,23 +600,23 @@ impl Engine {
     /// Notes files that changed during the build that has ended: the app was started before that.
     fn app_has_not_read(&mut self, paths: Vec<PathBuf>) {
         for path in paths {
-            let is_new = self.attribution.is_new(&path);
+            let is_new = self.service.attribution.is_new(&path);
             let how = if is_new { Unread::Made } else { Unread::Changed };
-            self.unread.entry(path).or_insert(how);
+            self.service.unread.entry(path).or_insert(how);
         }
     }
 
     /// Whether the program itself reads none of the files that have changed since it was started.
     fn only_the_compiler_reads_what_changed(&self) -> bool {
         let matters = |(path, how): &(&PathBuf, &Unread)| {
-            **how == Unread::Changed || !self.attribution.is_gone(path)
+            **how == Unread::Changed || !self.service.attribution.is_gone(path)
         };
         let unread: Vec<&PathBuf> =
-            self.unread.iter().filter(matters).map(|(path, _)| path).collect();
+            self.service.unread.iter().filter(matters).map(|(path, _)| path).collect();
         if unread.is_empty() {
             return true;
         }
-        let is_cargo = matches!(self.config.kind, Kind::Cargo(_));
+        let is_cargo = matches!(self.service.config.kind, Kind::Cargo(_));
         let is_go = || self.artifact().is_some_and(|path| program::is_go(&path));
         let has = |extension: &str| {
             unread.iter().all(|path| path.extension().is_some_and(|one| one == extension))
@@ -739,18 +625,23 @@ impl Engine {
     }
 
     fn last_command_began(&mut self, build: Proc) {
-        if let Some(window) = self.window.as_mut().filter(|window| window.proc == build) {
+        if let Some(window) = self.service.window.as_mut().filter(|window| window.proc == build) {
             window.last_command_began(moment());
         }
     }
 
     // Reloading the configuration
 
+    /// The service's configuration that was read last.
+    fn newest(&self) -> &config::Service {
+        self.host.next.as_ref().map_or(&self.service.config, |(_, service)| service)
+    }
+
     fn reload(&mut self) {
         let (sender, receiver) = oneshot::channel();
-        self.loading = Some(receiver);
-        let (helper, options) = (self.processes.helper(), self.options.clone());
-        let inbox = self.sender.clone();
+        self.host.loading = Some(receiver);
+        let (helper, options) = (self.host.processes.helper(), self.host.options.clone());
+        let inbox = self.host.sender.clone();
         spawn_local(async move {
             let loaded = config::load(&options, &helper).await;
             // A newer reload may have replaced this one.
@@ -761,40 +652,41 @@ impl Engine {
     }
 
     fn loaded(&mut self) -> Vec<Event> {
-        let Some(Ok(loaded)) = self.loading.as_mut().map(oneshot::Receiver::try_recv) else {
+        let Some(Ok(loaded)) = self.host.loading.as_mut().map(oneshot::Receiver::try_recv) else {
             return Vec::new();
         };
-        self.loading = None;
-        let mut config = match loaded {
-            Ok(config) => config,
+        self.host.loading = None;
+        let (project, mut service) = match loaded {
+            Ok(config) => config.into_only(),
             Err(error) => {
                 self.keep_old_config(error);
                 return Vec::new();
             }
         };
-        if let Err(error) = self.open_ahead(&config) {
+        if let Err(error) = self.open_ahead(&service) {
             self.keep_old_config(error);
             return Vec::new();
         }
-        if config.file != self.config.file {
-            self.say(Notice::Reading(match &config.file {
-                Some(file) => name_paths(std::slice::from_ref(file), &config.directory),
+        if project.file != self.host.project.file {
+            self.say(Notice::Reading(match &project.file {
+                Some(file) => name_paths(std::slice::from_ref(file), &project.directory),
                 None => "no configuration file".to_owned(),
             }));
         }
-        self.warn_about(&config);
-        config.watch.inputs.clone_from(&self.config.watch.inputs);
-        let asks_the_same = config.asks == self.config.asks;
+        self.warn_about(&project);
+        service.watch.inputs.clone_from(&self.service.config.watch.inputs);
+        let asks_the_same = service.asks == self.service.config.asks;
         if asks_the_same {
-            config.watch.sources.clone_from(&self.config.watch.sources);
+            service.watch.sources.clone_from(&self.service.config.watch.sources);
         }
-        self.listing.reconfigured(asks_the_same);
-        if let Some(watch) = &self.watch {
-            watch.configure(config.watch.clone(), coarse_now());
+        self.service.listing.reconfigured(asks_the_same);
+        if let Some(watch) = &self.host.watch {
+            watch.configure(service.watch.clone(), coarse_now());
         }
-        let only_watching = self.next.is_none() && config.is_same_work(&self.config);
-        let policy = config.policy();
-        self.next = Some(config);
+        let is_same = service.recipe == self.service.config.recipe;
+        let only_watching = self.host.next.is_none() && is_same;
+        let policy = service.policy(&project);
+        self.host.next = Some((project, service));
         if only_watching {
             self.take_up_next();
             return Vec::new();
@@ -806,14 +698,19 @@ impl Engine {
         self.say(Problem::ConfigurationKept(error));
     }
 
+    fn policy(&self) -> Policy {
+        self.service.config.policy(&self.host.project)
+    }
+
     fn take_up_next(&mut self) {
-        if let Some(next) = self.next.take() {
-            self.builds_serve &= self.config.build == next.build;
-            self.built.forget_app();
-            self.config = next;
-            self.filter = Rc::new(Filter::new(self.config.watch.clone()));
-            self.report.configure(&self.config.talk);
-            self.report.runs_nothing = !self.config.policy().runs;
+        if let Some((project, next)) = self.host.next.take() {
+            self.service.builds_serve &= self.service.config.recipe.build == next.recipe.build;
+            self.service.built.forget_app();
+            self.host.project = project;
+            self.service.config = next;
+            self.service.judge_anew();
+            self.host.report.configure(&self.host.project.talk);
+            self.host.report.runs_nothing = !self.policy().runs;
             if let Err(error) = self.prepare_tmp_dir() {
                 self.say(Problem::Failed(error));
             }
@@ -849,15 +746,15 @@ impl Engine {
             ServiceEffect::NothingRuns => self.read_keys(),
             ServiceEffect::SpawnHook(proc, index) => self.spawn_hook(proc, index),
             ServiceEffect::Dismiss(proc) => self.dismiss(proc),
-            ServiceEffect::Kill(proc) => self.processes.kill(proc),
+            ServiceEffect::Kill(proc) => self.host.processes.kill(proc),
             ServiceEffect::Signal(proc, signal) => {
                 if let Some(entry) = self.table.get_mut(proc) {
                     entry.signalled = Some(signal);
                 }
-                self.processes.signal(proc, signal);
+                self.host.processes.signal(proc, signal);
             }
             ServiceEffect::ArmSpacing(build) => {
-                self.arm(Timer::Spacing(build), self.config.build.delay);
+                self.arm(Timer::Spacing(build), self.service.config.recipe.build.delay);
             }
             ServiceEffect::ArmBackoff(app, delay) => self.arm(Timer::Backoff(app), delay),
             ServiceEffect::Say(notice) => self.say(notice),
@@ -876,48 +773,50 @@ impl Engine {
 
     fn spawn_build(&mut self, proc: Proc, cause: &Cause) {
         self.keep_what_is_typed();
-        self.paused_build.clear();
-        self.is_wanted |= matches!(cause, Cause::Start | Cause::Config | Cause::Order);
-        if self.config.build.stages.is_empty() {
+        self.service.paused_build.clear();
+        self.service.is_wanted |= matches!(cause, Cause::Start | Cause::Config | Cause::Order);
+        if self.service.config.recipe.build.stages.is_empty() {
             return self.spawn_check(proc, cause);
         }
         // Before attribution forgets deleted files.
-        let is_gone = |path: &Path| self.attribution.is_gone(path);
-        self.listing.build_began(cause.paths(), is_gone);
+        let is_gone = |path: &Path| self.service.attribution.is_gone(path);
+        self.service.listing.build_began(cause.paths(), is_gone);
         let now = Instant::now();
-        self.verifies = match cause {
+        self.service.verifies = match cause {
             Cause::Written(paths) => {
-                self.attribution.build_began(paths, now);
+                self.service.attribution.build_began(paths, now);
                 true
             }
             Cause::Start | Cause::Config | Cause::Order => {
-                self.attribution.wanted();
-                self.attribution.build_began(&[], now);
+                self.service.attribution.wanted();
+                self.service.attribution.build_began(&[], now);
                 false
             }
             Cause::Save(paths) => {
-                self.unread.extend(paths.iter().map(|path| (path.clone(), Unread::Changed)));
-                self.attribution.build_began(&[], now);
+                self.service
+                    .unread
+                    .extend(paths.iter().map(|path| (path.clone(), Unread::Changed)));
+                self.service.attribution.build_began(&[], now);
                 false
             }
         };
-        let has_pre_cmd = self.config.build.stages.len() > 1;
-        self.window = Some(Window::of_build(proc, has_pre_cmd, moment()));
-        self.changed = cause.paths().to_vec();
-        self.artifacts.saved(cause.paths());
-        let stages = self.config.build.stages.clone();
+        let has_pre_cmd = self.service.config.recipe.build.stages.len() > 1;
+        self.service.window = Some(Window::of_build(proc, has_pre_cmd, moment()));
+        self.service.changed = cause.paths().to_vec();
+        self.service.artifacts.saved(cause.paths());
+        let stages = self.service.config.recipe.build.stages.clone();
         self.spawn(proc, Role::Build, None, stages, None, None);
     }
 
     fn spawn_rules(&mut self, proc: Proc, cause: &Cause) {
-        self.attribution.rules_began(Instant::now());
-        self.paused_rules.clear();
-        self.window = Some(Window::of_rules(proc, moment()));
-        self.changed = cause.paths().to_vec();
+        self.service.attribution.rules_began(Instant::now());
+        self.service.paused_rules.clear();
+        self.service.window = Some(Window::of_rules(proc, moment()));
+        self.service.changed = cause.paths().to_vec();
         let stages = self.rule_stages(cause.paths());
-        let is_round = std::mem::take(&mut self.rules_cause_themselves);
-        self.rounds_of_rules = if is_round { self.rounds_of_rules + 1 } else { 0 };
-        if is_round && self.rounds_of_rules == ROUNDS_OF_RULES {
+        let is_round = std::mem::take(&mut self.service.rules_cause_themselves);
+        self.service.rounds_of_rules = if is_round { self.service.rounds_of_rules + 1 } else { 0 };
+        if is_round && self.service.rounds_of_rules == ROUNDS_OF_RULES {
             self.say(Problem::RuleCausesItself(cause.paths().to_vec().into()));
         }
         self.spawn(proc, Role::Rules, None, stages, None, None);
@@ -928,11 +827,13 @@ impl Engine {
     /// files changed.
     fn rule_stages(&self, paths: &[PathBuf]) -> Vec<Stage> {
         let mut stages = Vec::new();
-        for (number, rule) in self.config.watch.rules.iter().enumerate() {
+        for (number, rule) in self.service.config.watch.rules.iter().enumerate() {
             let Action::Run { cmd, for_file } = &rule.action else { continue };
-            let fits = |path: &&PathBuf| match self.filter.judge(path) {
+            let fits = |path: &&PathBuf| match self.service.filter.judge(path) {
                 (_, Reason::Rule(one)) => one == number,
-                (Verdict::Ignored, _) => self.filter.rule_of_directory(path) == Some(number),
+                (Verdict::Ignored, _) => {
+                    self.service.filter.rule_of_directory(path) == Some(number)
+                }
                 _ => false,
             };
             let mut files = paths.iter().filter(fits).peekable();
@@ -945,7 +846,7 @@ impl Engine {
                 continue;
             };
             for file in files.filter(|file| file.exists()) {
-                let name = file.strip_prefix(&self.config.watch.base).unwrap_or(file);
+                let name = file.strip_prefix(&self.service.config.watch.base).unwrap_or(file);
                 let shown = cmd.replace("{}", &quoted(&printable(name)));
                 // Keeps a name that begins with a dash from being taken for an option.
                 let is_dashed = name.as_os_str().as_bytes().starts_with(b"-");
@@ -972,49 +873,56 @@ impl Engine {
             let stages = vec![Stage::alone(command)];
             return self.spawn(proc, Role::App, Some(generation), stages, file, None);
         }
-        let command = match (&self.config.run.program, &self.executable) {
+        let command = match (&self.service.config.recipe.run.program, &self.service.executable) {
             (Program::Command(command), _) => self.or_fallback(command),
             (Program::Built(args), Some(executable)) => {
                 let argv = [executable.into()].into_iter().chain(args.iter().cloned());
-                self.given.start(generation, self.config.launch.as_ref());
-                Command::Argv(self.given.runner(generation).chain(argv).collect())
+                self.service.given.start(generation, self.service.config.recipe.launch.as_ref());
+                Command::Argv(self.service.given.runner(generation).chain(argv).collect())
             }
             (Program::None, _) | (Program::Built(_), None) => {
                 return self.nothing_to_start(proc, "there is nothing to run".to_owned());
             }
         };
-        if self.config.run.is_assumed
+        if self.service.config.recipe.run.is_assumed
             && let Some(artifact) = self.artifact().filter(|path| !path.exists())
         {
             let why = format!(
                 "no build.entrypoint is configured and the build did not create {}",
-                self.config.watch.relative(&artifact).display()
+                self.service.config.watch.relative(&artifact).display()
             );
             return self.nothing_to_start(proc, why);
         }
         self.remember_artifact(proc, generation);
-        self.built.started(proc);
-        self.own_writes.started(Instant::now());
-        self.unread.clear();
-        self.is_wanted = false;
+        self.service.built.started(proc);
+        self.service.own_writes.started(Instant::now());
+        self.service.unread.clear();
+        self.service.is_wanted = false;
         self.spawn(proc, Role::App, Some(generation), vec![Stage::alone(command)], None, None);
     }
 
     fn nothing_to_start(&self, proc: Proc, why: String) {
-        self.sender.send(FromEngine::NotStarted(proc, why));
+        self.host.sender.send(FromEngine::NotStarted(proc, why));
     }
 
     /// The installed program, if the build has not created one of that name.
     fn or_fallback(&self, command: &Command) -> Command {
-        match &self.config.run.fallback {
+        match &self.service.config.recipe.run.fallback {
             Some(fallback) if !fallback.missing.exists() => fallback.command.clone(),
             _ => command.clone(),
         }
     }
 
     fn spawn_hook(&mut self, proc: Proc, index: usize) {
-        let stage = Stage::shell(self.config.post_cmd[index].clone());
-        self.spawn(proc, Role::Hook, None, vec![stage], None, Some(self.config.run.grace));
+        let stage = Stage::shell(self.service.config.recipe.post_cmd[index].clone());
+        self.spawn(
+            proc,
+            Role::Hook,
+            None,
+            vec![stage],
+            None,
+            Some(self.service.config.recipe.run.grace),
+        );
     }
 
     fn spawn(
@@ -1029,13 +937,13 @@ impl Engine {
         self.read_env();
         let is_app = role == Role::App;
         if is_app {
-            self.has_run = true;
-            self.app_env.clone_from(&self.env);
+            self.service.has_run = true;
+            self.service.app_env.clone_from(&self.service.env);
         }
         let mut entry = Entry::new(role, self.update_of(role));
         entry.generation = generation;
         // The user's own variables follow, and override these.
-        let mut env: Vec<(OsString, OsString)> = self.report.color_variables().collect();
+        let mut env: Vec<(OsString, OsString)> = self.host.report.color_variables().collect();
         env.extend(self.variables(generation));
         env.push(("HOTRUN".into(), "1".into()));
         env.push(("HOTRUN_CHANGED".into(), self.changed_paths()));
@@ -1047,13 +955,13 @@ impl Engine {
             let (probe, variable) = self.probe(proc);
             entry.probe = Some(probe);
             env.extend(variable);
-            if self.config.run.port == Some(Port::Auto)
+            if self.service.config.recipe.run.port == Some(Port::Auto)
                 && let Some(port) = self.port()
             {
                 env.push(("PORT".into(), port.to_string().into()));
             }
         }
-        let build = &self.config.build;
+        let build = &self.service.config.recipe.build;
         entry.purpose = match role {
             Role::Build if build.only_checks => Purpose::Library,
             Role::Build if build.stages.is_empty() => Purpose::Syntax,
@@ -1064,28 +972,30 @@ impl Engine {
         }
         entry.limit =
             limit.map(|time| Limit { time, from: "its start (build.kill_delay)".to_owned() });
-        let directory = self.config.directory.clone();
+        let directory = self.host.project.directory.clone();
         let printing = match role {
-            Role::Build if self.config.talk.compact && !self.builds_serve => Printing::Withheld,
+            Role::Build if self.host.project.talk.compact && !self.service.builds_serve => {
+                Printing::Withheld
+            }
             Role::Build => Printing::Kept,
             Role::Rules | Role::Hook => Printing::Copied,
             Role::App => Printing::Inherited,
         };
         entry.is_withheld = printing == Printing::Withheld;
         let runs_all = role == Role::Rules;
-        let run = &self.config.run;
+        let run = &self.service.config.recipe.run;
         let (farewell, scope) =
             if is_app { (run.signal, run.scope) } else { (Signal::SIGTERM, Scope::Group) };
         let terminal = if is_app { self.terminal_for_app(proc) } else { OutputOnly };
-        let spare = self.config.spare.as_slice().into();
-        let ports = if is_app { self.config.ports.clone() } else { Vec::new() };
+        let spare = self.service.config.recipe.spare.as_slice().into();
+        let ports = if is_app { self.service.config.ports.clone() } else { Vec::new() };
         let look_at_ports = match role {
             Role::App => Some(KNOWS_PORTS),
-            Role::Build if !self.builds_serve => Some(ENDLESS),
+            Role::Build if !self.service.builds_serve => Some(ENDLESS),
             _ => None,
         };
-        let listeners = if is_app { self.listeners.inherit() } else { Vec::new() };
-        let look_for = self.config.ready.log.clone().filter(|_| is_app);
+        let listeners = if is_app { self.service.listeners.inherit() } else { Vec::new() };
+        let look_for = self.service.config.recipe.ready.log.clone().filter(|_| is_app);
         let reads_output = is_app && self.reads_output(terminal);
         entry.is_read = reads_output || look_for.is_some();
         let then = self.question(role);
@@ -1103,14 +1013,14 @@ impl Engine {
             scope,
             spare,
             ports,
-            freeing: Freeing::of(&self.config),
+            freeing: Freeing::of(&self.host.project, &self.service.config),
             listeners,
             reads_output,
             look_for,
             look_at_ports,
         };
         self.table.insert(proc, entry);
-        self.processes.spawn(proc, job);
+        self.host.processes.spawn(proc, job);
     }
 
     /// The update that a process belongs to which starts now. A build reads all that was saved so
@@ -1126,8 +1036,8 @@ impl Engine {
     /// begins with a double quote, is quoted as git does: `\n`, `\"`, `\\`.
     fn changed_paths(&self) -> OsString {
         let mut text = OsString::new();
-        for path in &self.changed {
-            let relative = path.strip_prefix(&self.config.watch.base).unwrap_or(path);
+        for path in &self.service.changed {
+            let relative = path.strip_prefix(&self.service.config.watch.base).unwrap_or(path);
             if text.len() + relative.as_os_str().len() + 1 > MAX_CHANGED {
                 break;
             }
@@ -1147,26 +1057,28 @@ impl Engine {
     }
 
     fn dismiss(&mut self, proc: Proc) {
-        let run = &self.config.run;
+        let run = &self.service.config.recipe.run;
         let (signal, grace, key) = match self.table.role(proc) {
             Some(Role::App) => (self.farewell_of_app(proc), self.grace_of_app(), KILL_DELAY),
-            Some(Role::Build) if self.builds_serve => (run.signal, run.grace, KILL_DELAY),
-            Some(Role::Build | Role::Rules | Role::Hook) | None => {
-                (Signal::SIGTERM, self.config.build.cancel_grace, "build.cancel_grace")
-            }
+            Some(Role::Build) if self.service.builds_serve => (run.signal, run.grace, KILL_DELAY),
+            Some(Role::Build | Role::Rules | Role::Hook) | None => (
+                Signal::SIGTERM,
+                self.service.config.recipe.build.cancel_grace,
+                "build.cancel_grace",
+            ),
         };
         let is_awaited = self.table.is_app(proc) && run.mode == Mode::Restart;
         let keys = if is_awaited && !self.core.is_ending() { KILL_DELAY_OR_MODE } else { key };
-        self.artifacts.left(proc);
+        self.service.artifacts.left(proc);
         if let Some(entry) = self.table.get_mut(proc) {
             entry.dismissed = Some(Instant::now());
             entry.limit = Some(Limit { time: grace, from: format!("{signal} ({key})") });
         }
-        self.processes.dismiss(proc, signal, grace, keys);
+        self.host.processes.dismiss(proc, signal, grace, keys);
     }
 
     fn grace_of_app(&self) -> Duration {
-        let run = &self.config.run;
+        let run = &self.service.config.recipe.run;
         let is_restart = !self.core.is_ending() && run.mode == Mode::Restart;
         if is_restart { run.restart_grace } else { run.grace }
     }
@@ -1174,13 +1086,13 @@ impl Engine {
     /// Shortens the grace period of an exiting program, which delays the start of a newer one. An
     /// explicit `kill_delay` is kept.
     fn hurry(&self) {
-        let run = &self.config.run;
+        let run = &self.service.config.recipe.run;
         if run.is_grace_chosen || run.mode == Mode::Handover || self.core.is_ending() {
             return;
         }
         for (proc, app) in self.table.apps() {
             if app.is_dismissed() && !app.is_extended {
-                self.processes.hurry(proc, HURRIED_GRACE);
+                self.host.processes.hurry(proc, HURRIED_GRACE);
             }
         }
     }
@@ -1189,13 +1101,13 @@ impl Engine {
     /// hotrun; `run.signal` follows before the grace period is over. An app that ignores SIGINT, as
     /// background jobs of a shell do, gets `run.signal` at once.
     fn farewell_of_app(&self, app: Proc) -> Signal {
-        let (configured, grace) = (self.config.run.signal, self.grace_of_app());
+        let (configured, grace) = (self.service.config.recipe.run.signal, self.grace_of_app());
         let pid = self.table.pid(app);
         let hears = pid.is_some_and(|pid| !process::ignores(Pid::from_raw(pid), Signal::SIGINT));
-        if !self.has_heard_ctrl_c || configured == Signal::SIGINT || !hears {
+        if !self.host.has_heard_ctrl_c || configured == Signal::SIGINT || !hears {
             return configured;
         }
-        let inbox = self.sender.clone();
+        let inbox = self.host.sender.clone();
         let later = grace.saturating_sub(BEFORE_KILL.min(grace / 4));
         spawn_local(async move {
             tokio::time::sleep(later).await;
@@ -1206,10 +1118,10 @@ impl Engine {
 
     fn arm(&mut self, timer: Timer, after: Duration) {
         let slot = match timer {
-            Timer::Spacing(_) => &mut self.spacing,
-            Timer::Backoff(_) => &mut self.backoff,
+            Timer::Spacing(_) => &mut self.service.spacing,
+            Timer::Backoff(_) => &mut self.service.backoff,
         };
-        let inbox = self.sender.clone();
+        let inbox = self.host.sender.clone();
         let task = tokio::spawn(async move {
             tokio::time::sleep(after).await;
             inbox.send(FromEngine::Due(timer));
@@ -1227,14 +1139,14 @@ impl Engine {
         let Some(record) = self.publisher.record(notice, update, self.table.known()) else {
             return;
         };
-        self.report.is_screen_used.set(self.is_a_screen_shown());
-        self.report.say(&record);
+        self.host.report.is_screen_used.set(self.is_a_screen_shown());
+        self.host.report.say(&record);
         self.tell_others(&record);
     }
 
     /// Updates what other hotruns read in the lock file.
     fn tell_others(&self, record: &Record) {
-        let Some(lock) = &self.lock else { return };
+        let Some(lock) = &self.host.lock else { return };
         if let Notice::Ready(app) = record.notice {
             lock.serves_at(record.process(app).and_then(|app| app.url.clone()));
         }
@@ -1249,17 +1161,17 @@ impl Engine {
     // Startup
 
     fn greet(&mut self, swept: Vec<(i32, String)>) {
-        self.report.runs_nothing = !self.config.policy().runs;
-        if let Some(banner) = &self.config.talk.banner {
-            self.report.banner(banner);
+        self.host.report.runs_nothing = !self.policy().runs;
+        if let Some(banner) = &self.host.project.talk.banner {
+            self.host.report.banner(banner);
         }
         self.introduce_soon();
-        if let Some(guess) = &self.config.guess {
+        if let Some(guess) = &self.service.config.guess {
             self.say(Notice::Guessed(guess.summary()));
         }
-        self.warn_about(&self.config);
+        self.warn_about(&self.host.project);
         if let Some(why) = process::why_no_directory() {
-            self.told.insert(Told::NoSocket);
+            self.host.told.insert(Told::NoSocket);
             self.say(why);
         }
         if !swept.is_empty() {
@@ -1268,15 +1180,15 @@ impl Engine {
     }
 
     fn warn_if_nothing_is_watched(&self, found: Found) {
-        let roots = name_paths(&self.config.watch.roots, &self.config.directory);
-        let is_meant = self.config.watch.extensions == Extensions::Only(BTreeSet::new());
+        let roots = name_paths(&self.service.config.watch.roots, &self.host.project.directory);
+        let is_meant = self.service.config.watch.extensions == Extensions::Only(BTreeSet::new());
         if found.files == 0 && !is_meant {
             self.say(Problem::NothingToWatch { roots });
         }
     }
 
-    fn warn_about(&self, config: &Config) {
-        for warning in &config.warnings {
+    fn warn_about(&self, project: &Project) {
+        for warning in &project.warnings {
             self.say(Problem::Configuration(warning.clone()));
         }
     }

@@ -441,8 +441,8 @@ mod tests {
     #[track_caller]
     fn check(name: &str, text: &str, expected: &[(&str, char)]) {
         let config = resolve(name, text).unwrap();
-        let root = config.watch.roots[0].clone();
-        let filter = Filter::new(config.watch);
+        let root = config.only().watch.roots[0].clone();
+        let filter = Filter::new(config.only().watch.clone());
         for (path, verdict) in expected {
             let full = root.join(path);
             let found = match filter.judge(&full) {
@@ -531,7 +531,7 @@ mod tests {
     #[test]
     fn what_the_build_reads_matters_wherever_it_is_unless_somebody_excluded_it() {
         let text = "[build]\ncmd = \"make\"\ninclude_ext = [\"rs\"]\nexclude_dir = [\"no\"]\n";
-        let mut watch = resolve("hotrun.toml", text).unwrap().watch;
+        let mut watch = resolve("hotrun.toml", text).unwrap().only().watch.clone();
         let root = watch.roots[0].clone();
         let inputs = ["src/page.html", "tests/data/a.json", ".proto/x.proto", "sql", "no/x.txt"];
         watch.inputs = inputs.iter().map(|input| root.join(input)).collect();
@@ -618,8 +618,8 @@ mod tests {
         let text = "[build]\nentrypoint = \"vite\"\ninclude_ext = [\"env\"]\n\
                     exclude_dir = [\"dist\"]\n[run]\nrevive_ext = [\"ts\"]\n";
         let config = resolve("hotrun.toml", text).unwrap();
-        let root = config.watch.roots[0].clone();
-        let filter = Filter::new(config.watch);
+        let root = config.only().watch.roots[0].clone();
+        let filter = Filter::new(config.only().watch.clone());
         let judged =
             |path: &str| filter.judge(&root.join(path)) == (Verdict::Matters, Reason::Revival);
         assert_eq!(["a.ts", "x/b.ts"].map(judged), [true, true]);

@@ -25,8 +25,9 @@ pub(super) struct Checked {
 /// Describes the configuration; `all`: with the values that are defaults.
 pub(super) fn check(config: &Config, all: bool) -> Checked {
     let programs = programs::of(config);
-    let unreadable = config.env.read().err().map(|error| error.to_string());
+    let unreadable = config.only().recipe.env.read().err().map(|error| error.to_string());
     let warnings: Vec<String> = config
+        .project
         .warnings
         .iter()
         .cloned()
@@ -49,22 +50,22 @@ fn indented(text: &str) -> String {
 fn summary(config: &Config) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = |name: &str, text: String| lines.push(format!("{name:>9}  {}", indented(&text)));
-    let file = config.file.as_deref().map(printable);
-    let none = || match &config.guess {
+    let file = config.project.file.as_deref().map(printable);
+    let none = || match &config.only().guess {
         Some(guess) => format!("none; {} project ({})", guess.kind, guess.evidence),
-        None => format!("none; {} project", config.kind.name()),
+        None => format!("none; {} project", config.only().kind.name()),
     };
     line("config", file.unwrap_or_else(none));
-    line("directory", printable(&config.directory));
-    for (number, stage) in config.build.stages.iter().enumerate() {
+    line("directory", printable(&config.project.directory));
+    for (number, stage) in config.only().recipe.build.stages.iter().enumerate() {
         let name = if number == 0 { "build" } else { "" };
         line(name, stage.label.clone());
     }
     if let Some(flags) = ldflags(config) {
         line("", format!("with {flags} (run.debug)"));
     }
-    line("run", describe_program(&config.run.program));
-    if let Some(launch) = &config.launch {
+    line("run", describe_program(&config.only().recipe.run.program));
+    if let Some(launch) = &config.only().recipe.launch {
         let runner = launch.runner.as_ref().map(|runner| {
             let command = process::describe(&Command::Argv(runner.words.clone()));
             format!("{command} ({})", printable(Path::new(&runner.origin)))
@@ -72,18 +73,25 @@ fn summary(config: &Config) -> Vec<String> {
         line("runner", runner.unwrap_or_else(|| "none".to_owned()));
         line("env", format!("what {} sets", launch.label));
     }
-    for one in &config.listen {
+    for one in &config.only().recipe.listen {
         let name = one.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
         line("listen", format!("{}{name}", one.address));
     }
-    if config.run.mode == Mode::Handover {
+    if config.only().recipe.run.mode == Mode::Handover {
         line("handover", "the new program starts beside the old one, until it is ready".to_owned());
     }
-    line("stop", format!("{}, then SIGKILL after {:?}", config.run.signal, config.run.grace));
-    for command in &config.post_cmd {
+    line(
+        "stop",
+        format!(
+            "{}, then SIGKILL after {:?}",
+            config.only().recipe.run.signal,
+            config.only().recipe.run.grace
+        ),
+    );
+    for command in &config.only().recipe.post_cmd {
         line("post_cmd", command.clone());
     }
-    for rule in &config.watch.rules {
+    for rule in &config.only().watch.rules {
         let what = match &rule.action {
             Action::Run { cmd, .. } => cmd.clone(),
             Action::Signal(signal) => signal.as_str().to_owned(),
@@ -91,28 +99,28 @@ fn summary(config: &Config) -> Vec<String> {
         };
         line("rule", format!("{}: {what}", rule.name));
     }
-    for file in &config.env.files {
+    for file in &config.only().recipe.env.files {
         let missing = if file.exists() { "" } else { " (not found)" };
         line("env", format!("{}{missing}", printable(file)));
     }
-    let own = search::existing(&config.env.search);
+    let own = search::existing(&config.only().recipe.env.search);
     let own: Vec<String> = own.map(|place| printable(place)).collect();
     if !own.is_empty() {
         line("PATH", format!("{}:$PATH", own.join(":")));
     }
-    for root in &config.watch.roots {
+    for root in &config.only().watch.roots {
         line("watch", printable(root));
     }
-    let extensions = match &config.watch.extensions {
+    let extensions = match &config.only().watch.extensions {
         Extensions::Any => "all files".to_owned(),
         Extensions::Only(list) => {
             let names: Vec<_> = list.iter().map(String::as_str).collect();
             format!("files ending in {}", names.join(", "))
         }
     };
-    let found = watch::survey(&config.watch);
+    let found = watch::survey(&config.only().watch);
     line("", format!("{} in {} directories: {extensions}", found.files, found.directories));
-    if let Some(sources) = &config.watch.sources {
+    if let Some(sources) = &config.only().watch.sources {
         line("", sources_of(config, sources));
     }
     if let Some(limit) = watch::limit() {
@@ -122,15 +130,16 @@ fn summary(config: &Config) -> Vec<String> {
         );
         line("watches", text);
     }
-    let outside: BTreeSet<&Path> = config.watch.packages_outside().map(PathBuf::as_path).collect();
+    let outside: BTreeSet<&Path> =
+        config.only().watch.packages_outside().map(PathBuf::as_path).collect();
     if !outside.is_empty() {
         let outside: Vec<PathBuf> = outside.into_iter().map(Path::to_owned).collect();
-        line("outside", format!("{} (go list)", name_paths(&outside, &config.watch.base)));
+        line("outside", format!("{} (go list)", name_paths(&outside, &config.only().watch.base)));
     }
-    let left_out = config.watch.exclude_dirs.union(&config.watch.without);
+    let left_out = config.only().watch.exclude_dirs.union(&config.only().watch.without);
     let without: Vec<PathBuf> = left_out.cloned().collect();
     if !without.is_empty() {
-        line("excluded", name_paths(&without, &config.watch.base));
+        line("excluded", name_paths(&without, &config.only().watch.base));
     }
     lines
 }
@@ -138,11 +147,11 @@ fn summary(config: &Config) -> Vec<String> {
 /// What go has named, and what that decides.
 fn sources_of(config: &Config, sources: &Sources) -> String {
     match sources.error() {
-        Some(why) if config.watch.sources_decide => {
+        Some(why) if config.only().watch.sources_decide => {
             format!("source files by extension, because go list failed: {why}")
         }
         Some(why) => format!("go list failed: {why}"),
-        None if config.watch.sources_decide => {
+        None if config.only().watch.sources_decide => {
             format!("source files: those of {} packages (go list)", sources.packages().count())
         }
         None => "and what the build reads outside (go list)".to_owned(),
@@ -151,7 +160,7 @@ fn sources_of(config: &Config, sources: &Sources) -> String {
 
 /// The flags for Go's linker that hotrun adds to a build of its own.
 fn ldflags(config: &Config) -> Option<String> {
-    let argvs = config.build.stages.iter().filter_map(|stage| match &stage.command {
+    let argvs = config.only().recipe.build.stages.iter().filter_map(|stage| match &stage.command {
         Command::Argv(argv) => Some(argv),
         Command::Shell(..) => None,
     });
@@ -164,8 +173,8 @@ fn settings(config: &Config, all: bool) -> Vec<String> {
     let mut lines = Vec::new();
     let mut table = "";
     let shown: Vec<_> =
-        config.settings.iter().filter(|setting| all || !setting.is_default).collect();
-    let hidden = config.settings.len() - shown.len();
+        config.project.settings.iter().filter(|setting| all || !setting.is_default).collect();
+    let hidden = config.project.settings.len() - shown.len();
     let (top, below): (Vec<_>, Vec<_>) =
         shown.into_iter().partition(|setting| !setting.key.contains('.'));
     for setting in top.into_iter().chain(below) {
@@ -200,9 +209,9 @@ fn describe_program(program: &Program) -> String {
 
 /// What a save of this path triggers, and by which key or rule.
 pub(super) fn explain(config: &Config, path: &Path) -> String {
-    let shown = name_paths(std::slice::from_ref(&path.to_owned()), &config.watch.base);
-    let filter = Filter::new(config.watch.clone());
-    let text = if config.comes_from(path) {
+    let shown = name_paths(std::slice::from_ref(&path.to_owned()), &config.only().watch.base);
+    let filter = Filter::new(config.only().watch.clone());
+    let text = if config.only().comes_from(&config.project, path) {
         "reload the configuration".to_owned()
     } else if path.is_dir() {
         explain_directory(config, &filter, path)
@@ -231,7 +240,7 @@ fn explain_directory(config: &Config, filter: &Filter, path: &Path) -> String {
             let because = foreign.map(|reason| why(config, path, reason));
             format!("not watched: {}", because.unwrap_or_default())
         }
-        _ if watch::is_gitignored(&inside, &config.watch) => {
+        _ if watch::is_gitignored(&inside, &config.only().watch) => {
             format!("not watched: excluded by .gitignore; {}", origin(config, "watch.gitignore"))
         }
         _ => "watched".to_owned(),
@@ -246,24 +255,24 @@ fn explain_file(config: &Config, filter: &Filter, path: &Path) -> String {
     }
     let because = why(config, path, reason);
     if verdict == Verdict::Ignored {
-        let may_be_read = matches!(config.kind, Kind::Cargo(_))
+        let may_be_read = matches!(config.only().kind, Kind::Cargo(_))
             && matches!(reason, Reason::NoExtension | Reason::Hidden(_) | Reason::Outside);
         let unless = if may_be_read { " (unless the last build read it)" } else { "" };
         return format!("ignored{unless}: {because}");
     }
-    if watch::is_gitignored(path, &config.watch) {
+    if watch::is_gitignored(path, &config.only().watch) {
         let key = origin(config, "watch.gitignore");
         return format!("ignored: excluded by .gitignore; {key}");
     }
-    if config.env.files.iter().any(|file| file == path) && reason == Reason::InUse {
+    if config.only().recipe.env.files.iter().any(|file| file == path) && reason == Reason::InUse {
         let key = origin(config, "env_files");
         return format!("restart without a build, if a variable changes: {key}");
     }
-    let policy = config.policy();
+    let policy = config.only().policy(&config.project);
     let follows = match (reason, policy.builds, policy.runs) {
         (Reason::Revival, ..) => "restart if the program has exited".to_owned(),
-        (Reason::Rule(number), ..) => what_follows(&config.watch.rules[number].action),
-        (_, true, true) if config.build.stages.is_empty() => {
+        (Reason::Rule(number), ..) => what_follows(&config.only().watch.rules[number].action),
+        (_, true, true) if config.only().recipe.build.stages.is_empty() => {
             "check the syntax and restart".to_owned()
         }
         (_, true, true) => "rebuild and restart".to_owned(),
@@ -283,14 +292,18 @@ fn what_follows(action: &Action) -> String {
 }
 
 fn why(config: &Config, path: &Path, reason: Reason<'_>) -> String {
-    let name = |path: &Path| name_paths(&[path.to_owned()], &config.watch.base);
+    let name = |path: &Path| name_paths(&[path.to_owned()], &config.only().watch.base);
     let by = |key: &str| origin(config, key);
     match reason {
         Reason::InUse => "hotrun reads this file itself".to_owned(),
         Reason::Outside => "outside of all watched directories".to_owned(),
         Reason::Artifact => "the program is started from it".to_owned(),
         Reason::Never(path) => {
-            let key = if path.starts_with(&config.tmp_dir) { "tmp_dir" } else { "testdata_dir" };
+            let key = if path.starts_with(&config.only().recipe.tmp_dir) {
+                "tmp_dir"
+            } else {
+                "testdata_dir"
+            };
             format!("{} is excluded by {}", name(path), by(key))
         }
         Reason::ExcludeDir(path) => {
@@ -305,7 +318,7 @@ fn why(config: &Config, path: &Path, reason: Reason<'_>) -> String {
         Reason::ExcludeFile => format!("excluded by {}", by("build.exclude_file")),
         Reason::ExcludeRegex => format!("excluded by {}", by("build.exclude_regex")),
         Reason::Dropping => "a temporary file of an editor or a bundler".to_owned(),
-        Reason::Rule(number) => format!("rule {}", config.watch.rules[number].name),
+        Reason::Rule(number) => format!("rule {}", config.only().watch.rules[number].name),
         Reason::IncludeFile => format!("listed in {}", by("build.include_file")),
         Reason::Include => format!("matches {}", by("watch.include")),
         Reason::Input => "the last build read it".to_owned(),
@@ -332,6 +345,6 @@ fn why(config: &Config, path: &Path, reason: Reason<'_>) -> String {
 
 /// A key and where its value is from.
 fn origin(config: &Config, key: &str) -> String {
-    let setting = config.settings.iter().find(|setting| setting.key == key);
+    let setting = config.project.settings.iter().find(|setting| setting.key == key);
     format!("{key} ({})", setting.map_or("default", |setting| &setting.origin))
 }

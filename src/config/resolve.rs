@@ -13,7 +13,8 @@ use super::document::{Document, NumberOrText, OneOrMany};
 use super::spare::{DEFAULTS, SPARED, Spare};
 use super::{
     Build, Clear, Color, Colors, Command, Config, Environment, Log, Loudness, Options, Port,
-    Program, Run, Scope, Stage, Stdin, Talk, Tty, absolute, air, duration, keys,
+    Program, Project, Recipe, Run, Scope, Service, Stage, Stdin, Talk, Tty, absolute, air,
+    duration, keys,
 };
 use crate::error::{Error, Result};
 use crate::event::{Mode, OnExit};
@@ -123,33 +124,22 @@ impl<'a> Resolver<'a> {
         let ready = self.ready(&listen)?;
         self.warn_of_rollback(&run);
         let clean_on_exit = self.boolean("misc.clean_on_exit", false)?;
-        Ok(Config {
+        let project = Project {
             file: None,
             preferred: Vec::new(),
-            guess: None,
-            kind,
             directory: directory.clone(),
-            tmp_dir,
-            makes_tmp,
             clean_on_exit,
-            build,
-            asks,
-            run,
-            launch,
-            env,
-            log,
-            spare,
-            ports,
-            listen,
-            ready,
             free_port: self.options.free_port,
-            post_cmd: commands.post_cmd,
-            watch,
             talk,
             once: self.options.once,
             warnings: std::mem::take(&mut self.warnings),
             settings: Vec::new(),
-        })
+        };
+        let post_cmd = commands.post_cmd;
+        let recipe =
+            Recipe { build, run, launch, env, log, tmp_dir, spare, listen, ready, post_cmd };
+        let service = Service { kind, guess: None, recipe, makes_tmp, asks, ports, watch };
+        Ok(Config { project, services: vec![service] })
     }
 
     /// What is to be built, and what run.

@@ -388,7 +388,13 @@ mod tests {
         let config = resolve("hotrun.toml", &format!("[build]\nfull_bin = \"x\"\n{text}"))?;
         let name =
             |one: &Listen| one.name.as_ref().map(|name| format!("{name}=")).unwrap_or_default();
-        Ok(config.listen.iter().map(|one| format!("{}{}", name(one), one.address)).collect())
+        Ok(config
+            .only()
+            .recipe
+            .listen
+            .iter()
+            .map(|one| format!("{}{}", name(one), one.address))
+            .collect())
     }
 
     fn address(written: &str) -> String {
@@ -455,7 +461,9 @@ mod tests {
     fn ready(text: &str) -> std::result::Result<Ready, String> {
         let text =
             format!("[build]\nfull_bin = \"x\"\n[[listen]]\naddress = 8080\n[ready]\n{text}");
-        resolve("hotrun.toml", &text).map(|config| config.ready).map_err(|error| error.to_string())
+        resolve("hotrun.toml", &text)
+            .map(|config| config.only().recipe.ready.clone())
+            .map_err(|error| error.to_string())
     }
 
     #[test]

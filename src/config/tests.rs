@@ -62,8 +62,8 @@ fn a_glob_that_leads_out_of_the_root_is_told_to_match_nothing() {
     let text =
         "[build]\ncmd = \"make\"\n[watch]\ninclude = [\"/etc/*.conf\", \"../x/**\", \"a/*.b\"]\n";
     let config = resolve("hotrun.toml", text).unwrap();
-    let told = config.warnings.iter().filter(|warning| warning.contains("matches nothing"));
-    assert_eq!(told.count(), 2, "{:?}", config.warnings);
+    let told = config.project.warnings.iter().filter(|warning| warning.contains("matches nothing"));
+    assert_eq!(told.count(), 2, "{:?}", config.project.warnings);
 }
 
 #[test]
@@ -72,18 +72,24 @@ fn the_example_shows_the_defaults() {
     let written = resolve("hotrun.toml", &work(&uncommented())).unwrap();
     let silent = resolve("hotrun.toml", "[build]\ncmd = \"true\"\n").unwrap();
     let shown = |config: &Config| {
-        let root = config.watch.roots[0].display().to_string();
+        let root = config.only().watch.roots[0].display().to_string();
         format!(
             "{:#?} {:?}",
-            (&config.build, &config.run, &config.post_cmd, &config.tmp_dir, &config.watch),
-            &config.ready.timeout
+            (
+                &config.only().recipe.build,
+                &config.only().recipe.run,
+                &config.only().recipe.post_cmd,
+                &config.only().recipe.tmp_dir,
+                &config.only().watch
+            ),
+            &config.only().recipe.ready.timeout
         )
         .replace(&root, "ROOT")
         // The only difference: `kill_delay` is written.
         .replace("is_grace_chosen: true", "is_grace_chosen: false")
     };
     assert_eq!(shown(&written), shown(&silent));
-    assert_eq!(written.warnings, [""; 0]);
+    assert_eq!(written.project.warnings, [""; 0]);
 }
 
 #[test]
@@ -93,57 +99,75 @@ fn init_writes_a_file_that_resolves_without_a_warning() {
         Document::parse("hotrun.toml", &text).unwrap();
     }
     let config = resolve("hotrun.toml", &example::for_project(&Kind::Unknown, None)).unwrap();
-    assert_eq!(config.warnings, [""; 0]);
-    assert_eq!(config.build.stages, [Stage::shell("make app".to_owned())]);
+    assert_eq!(config.project.warnings, [""; 0]);
+    assert_eq!(config.only().recipe.build.stages, [Stage::shell("make app".to_owned())]);
 }
 
 #[test]
 fn presence_decides_never_truthiness() {
     let config = resolve("hotrun.toml", "[build]\ncmd = \"x\"\nkill_delay = 0\n").unwrap();
-    assert_eq!(config.run.grace, Duration::ZERO);
+    assert_eq!(config.only().recipe.run.grace, Duration::ZERO);
     let config = resolve(".air.toml", "[build]\ndelay = 0\nexclude_regex = []\n").unwrap();
-    assert_eq!(config.build.delay, Duration::ZERO);
-    assert!(config.watch.exclude_regex.is_empty());
-    assert_eq!(config.run.grace, GRACE);
+    assert_eq!(config.only().recipe.build.delay, Duration::ZERO);
+    assert!(config.only().watch.exclude_regex.is_empty());
+    assert_eq!(config.only().recipe.run.grace, GRACE);
     for generated in ["0", "\"0s\"", "\"\""] {
         let config = resolve(".air.toml", &format!("[build]\nkill_delay = {generated}\n")).unwrap();
-        assert_eq!(config.run.grace, GRACE, "{generated}: air init wrote it, nobody chose it");
+        assert_eq!(
+            config.only().recipe.run.grace,
+            GRACE,
+            "{generated}: air init wrote it, nobody chose it"
+        );
     }
 }
 
 #[test]
 fn airs_integers_under_a_millisecond_are_milliseconds() {
     let grace = |value: &str| {
-        resolve(".air.toml", &format!("[build]\nkill_delay = {value}\n")).unwrap().run.grace
+        resolve(".air.toml", &format!("[build]\nkill_delay = {value}\n"))
+            .unwrap()
+            .only()
+            .recipe
+            .run
+            .grace
     };
     assert_eq!(grace("500"), Duration::from_millis(500));
     assert_eq!(grace("1000000"), Duration::from_millis(1));
     assert_eq!(grace("500000000"), Duration::from_millis(500));
     assert_eq!(grace("\"500us\""), Duration::from_micros(500));
     let native = resolve("hotrun.toml", "[build]\ncmd = \"x\"\nkill_delay = 1000000\n").unwrap();
-    assert_eq!(native.run.grace, Duration::from_secs(1000));
+    assert_eq!(native.only().recipe.run.grace, Duration::from_secs(1000));
 }
 
 #[test]
 fn airs_defaults_hold_in_an_empty_air_toml() {
     let config = resolve(".air.toml", "").unwrap();
-    let root = config.watch.roots[0].clone();
-    assert_eq!(config.build.stages, [Stage::shell("go build -o ./tmp/main .".to_owned())]);
+    let root = config.only().watch.roots[0].clone();
+    assert_eq!(
+        config.only().recipe.build.stages,
+        [Stage::shell("go build -o ./tmp/main .".to_owned())]
+    );
     let main = root.join("tmp/main");
-    assert_eq!(config.run.program, Program::Command(Command::Argv(vec![main.into()])));
-    assert_eq!(config.tmp_dir, root.join("tmp"));
-    assert!(config.makes_tmp);
-    assert!(!config.watch.gitignore);
+    assert_eq!(
+        config.only().recipe.run.program,
+        Program::Command(Command::Argv(vec![main.into()]))
+    );
+    assert_eq!(config.only().recipe.tmp_dir, root.join("tmp"));
+    assert!(config.only().makes_tmp);
+    assert!(!config.only().watch.gitignore);
     let moved = resolve(".air.toml", "tmp_dir = \".dev\"\n").unwrap();
-    assert_eq!(moved.build.stages, [Stage::shell("go build -o .dev/main .".to_owned())]);
+    assert_eq!(
+        moved.only().recipe.build.stages,
+        [Stage::shell("go build -o .dev/main .".to_owned())]
+    );
 }
 
 #[test]
 fn full_bin_beats_entrypoint_beats_bin() {
     let program = |text: &str| {
         let config = resolve(".air.toml", &format!("[build]\n{text}")).unwrap();
-        let root = config.watch.roots[0].display().to_string();
-        match config.run.program {
+        let root = config.only().watch.roots[0].display().to_string();
+        match config.only().recipe.run.program.clone() {
             Program::Command(Command::Argv(words)) => {
                 let words = words.iter().map(|word| word.to_string_lossy().replace(&root, "ROOT"));
                 format!("argv {}", words.collect::<Vec<_>>().join("|"))
@@ -170,12 +194,12 @@ fn an_argument_that_air_would_tear_apart_is_warned_about() {
     let text = "[build]\nbin = \"./b\"\nargs_bin = [\"two words\"]\n";
     let config = resolve(".air.toml", text).unwrap();
     assert!(
-        config.warnings[0].starts_with("a shell reads the argument \"two words\""),
+        config.project.warnings[0].starts_with("a shell reads the argument \"two words\""),
         "{:?}",
-        config.warnings
+        config.project.warnings
     );
     let quoted = "[build]\nbin = \"./b\"\nargs_bin = [\"'two words'\"]\n";
-    assert_eq!(resolve(".air.toml", quoted).unwrap().warnings, [""; 0]);
+    assert_eq!(resolve(".air.toml", quoted).unwrap().project.warnings, [""; 0]);
 }
 
 #[test]
@@ -218,18 +242,21 @@ fn the_first_name_wins_and_another_tools_air_toml_is_none() {
 fn tables_of_the_articles_mean_what_their_authors_meant() {
     let misnamed = "[watch]\ninclude_files = [\".go\", \"Makefile\"]\nexclude_dirs = [\"out\"]\n";
     let config = resolve(".air.toml", misnamed).unwrap();
-    let root = config.watch.roots[0].clone();
-    assert_eq!(config.watch.extensions, Extensions::Only(BTreeSet::from(["go".to_owned()])));
-    assert_eq!(config.watch.include_files, BTreeSet::from([root.join("Makefile")]));
-    assert_eq!(config.watch.exclude_dirs, BTreeSet::from([root.join("out")]));
+    let root = config.only().watch.roots[0].clone();
+    assert_eq!(config.only().watch.extensions, Extensions::Only(BTreeSet::from(["go".to_owned()])));
+    assert_eq!(config.only().watch.include_files, BTreeSet::from([root.join("Makefile")]));
+    assert_eq!(config.only().watch.exclude_dirs, BTreeSet::from([root.join("out")]));
     let misplaced = "[watch]\ninclude_ext = [\"go\"]\nexclude_dir = [\"./.git\", \"./web\"]\n\
                      [meta]\ntmp_dir = \"build\"\nsend_error_to_tty = true\n";
     let config = resolve(".air.toml", misplaced).unwrap();
-    let root = config.watch.roots[0].clone();
-    assert_eq!(config.watch.exclude_dirs, BTreeSet::from([root.join(".git"), root.join("web")]));
-    assert_eq!(config.tmp_dir, root.join("build"));
+    let root = config.only().watch.roots[0].clone();
     assert_eq!(
-        config.warnings,
+        config.only().watch.exclude_dirs,
+        BTreeSet::from([root.join(".git"), root.join("web")])
+    );
+    assert_eq!(config.only().recipe.tmp_dir, root.join("build"));
+    assert_eq!(
+        config.project.warnings,
         ["meta.send_error_to_tty has no effect: errors always go to the terminal"]
     );
 }
@@ -239,14 +266,16 @@ fn a_native_entrypoint_is_split_as_a_shell_would_without_expansion() {
     let text = "[build]\nentrypoint = \"node 'my app.js' $PORT\"\n";
     let config = resolve("hotrun.toml", text).unwrap();
     let expected = argv(&["node", "my app.js", "$PORT"]);
-    assert_eq!(config.run.program, Program::Command(expected));
-    assert!(config.build.stages.is_empty() && config.build.check.is_some());
+    assert_eq!(config.only().recipe.run.program, Program::Command(expected));
+    assert!(
+        config.only().recipe.build.stages.is_empty() && config.only().recipe.build.check.is_some()
+    );
     let unchecked = resolve("hotrun.toml", &format!("{text}check = false\n")).unwrap();
-    assert!(!unchecked.policy().builds);
+    assert!(!unchecked.only().policy(&unchecked.project).builds);
     let unclosed = resolve("hotrun.toml", "[build]\nentrypoint = \"node 'x\"\n").unwrap_err();
     assert!(unclosed.to_string().contains("quotes closed"), "{unclosed}");
     let full = resolve("hotrun.toml", "[build]\nfull_bin = \"a | b\"\n").unwrap();
-    assert_eq!(full.run.program, Program::Command(shell("a | b")));
+    assert_eq!(full.only().recipe.run.program, Program::Command(shell("a | b")));
 }
 
 #[test]
@@ -254,7 +283,7 @@ fn extensions_may_be_written_with_a_dot() {
     let config =
         resolve("hotrun.toml", "[build]\ncmd = \"x\"\ninclude_ext = [\".rs\", \"toml\"]\n");
     let expected = BTreeSet::from(["rs".to_owned(), "toml".to_owned()]);
-    assert_eq!(config.unwrap().watch.extensions, Extensions::Only(expected));
+    assert_eq!(config.unwrap().only().watch.extensions, Extensions::Only(expected));
 }
 
 #[test]
@@ -262,34 +291,36 @@ fn options_of_the_command_line_reach_the_program() {
     let directory = tempfile::tempdir().unwrap().keep();
     let text = "[build]\nentrypoint = [\"x\", \"a\"]\nargs_bin = [\"b\"]\n";
     let config = resolve_in(&directory, "hotrun.toml", text, &["c d"]).unwrap();
-    assert_eq!(config.run.program, Program::Command(argv(&["x", "a", "b", "c d"])));
+    assert_eq!(config.only().recipe.run.program, Program::Command(argv(&["x", "a", "b", "c d"])));
 }
 
 #[test]
 fn in_a_file_named_after_air_env_sets_nothing_and_that_is_told_once() {
     for text in ["[env]\nPORT = \"1\"\nLIST = [1]\n", "env = \"dev\"\n", "[[env]]\nA = \"b\"\n"] {
         let config = resolve(".air.toml", text).unwrap();
-        assert_eq!(config.env.inline, []);
-        let [warning] = &config.warnings[..] else { panic!("{text} {:?}", config.warnings) };
+        assert_eq!(config.only().recipe.env.inline, []);
+        let [warning] = &config.project.warnings[..] else {
+            panic!("{text} {:?}", config.project.warnings)
+        };
         assert!(
             warning.contains(": [env] has no effect in air's files; use env_files"),
             "{warning}"
         );
         assert!(warning.starts_with(".air.toml:"), "{warning}");
         let empty = resolve(".air.toml", "[env]\n").unwrap();
-        assert_eq!(empty.env.inline, []);
+        assert_eq!(empty.only().recipe.env.inline, []);
     }
     // Other tables of hotrun's own that people invent do not keep hotrun from running.
     for text in ["run = \"x\"\n", "ready = true\n", "watch = [\"a\"]\n", "[run]\ncmd = \"x\"\n"] {
         let config = resolve(".air.toml", text).unwrap();
-        assert_eq!(config.warnings.len(), 1, "{text} {:?}", config.warnings);
+        assert_eq!(config.project.warnings.len(), 1, "{text} {:?}", config.project.warnings);
         assert!(
             resolve("hotrun.toml", &format!("{text}[build]\ncmd = \"x\"\n")).is_ok()
                 == text.contains("[run]")
         );
     }
     let native = resolve("hotrun.toml", "[build]\ncmd = \"x\"\n[env]\nPORT = 1\n").unwrap();
-    assert_eq!(native.env.inline, [("PORT".to_owned(), "1".to_owned())]);
+    assert_eq!(native.only().recipe.env.inline, [("PORT".to_owned(), "1".to_owned())]);
     let options = Options {
         directory: tempfile::tempdir().unwrap().keep(),
         keys: vec![("env.PORT".to_owned(), "2".to_owned())],
@@ -299,14 +330,18 @@ fn in_a_file_named_after_air_env_sets_nothing_and_that_is_told_once() {
     std::fs::write(options.directory.join(".air.toml"), "[env]\nPORT = \"1\"\n").unwrap();
     let config = now(load(&options, &Nobody)).unwrap();
     std::fs::remove_dir_all(&options.directory).unwrap();
-    assert_eq!(config.env.inline, [("PORT".to_owned(), "2".to_owned())], "the command line does");
+    assert_eq!(
+        config.only().recipe.env.inline,
+        [("PORT".to_owned(), "2".to_owned())],
+        "the command line does"
+    );
 }
 
 #[test]
 fn warnings_are_in_the_order_of_the_file_and_offer_airs_own_keys_first() {
     let text = "unknown_z = 1\n[build]\nstop_signal = \"TERM\"\ninclude_exts = [\"go\"]\n\
                 [aaa]\nx = 1\n[build.linux]\nports = 1\n";
-    let warnings = resolve(".air.toml", text).unwrap().warnings;
+    let warnings = resolve(".air.toml", text).unwrap().project.warnings;
     let lines: Vec<u32> =
         warnings.iter().map(|one| one.split(':').nth(1).unwrap().parse().unwrap()).collect();
     assert!(lines.is_sorted() && lines.len() == 5, "{warnings:?}");
@@ -351,23 +386,34 @@ fn a_path_with_backslashes_is_the_one_with_slashes_unless_such_a_file_exists() {
         let directory = tempfile::tempdir().unwrap().keep();
         let config = resolve_in(&directory, ".air.toml", &text, &[]).unwrap();
         let program = directory.join("tmp/main.exe");
-        assert_eq!(config.run.program, Program::Command(Command::Argv(vec![program.into()])));
+        assert_eq!(
+            config.only().recipe.run.program,
+            Program::Command(Command::Argv(vec![program.into()]))
+        );
         let told = format!("build.{key} = \"tmp\\\\main.exe\" is run as tmp/main.exe");
-        assert!(config.warnings[0].starts_with(&told), "{:?}", config.warnings);
+        assert!(config.project.warnings[0].starts_with(&told), "{:?}", config.project.warnings);
 
         let directory = tempfile::tempdir().unwrap().keep();
         let program = directory.join("tmp\\main.exe");
         std::fs::write(&program, "").unwrap();
         let config = resolve_in(&directory, ".air.toml", &text, &[]).unwrap();
-        assert_eq!(config.run.program, Program::Command(Command::Argv(vec![program.into()])));
-        assert_eq!(config.warnings, [""; 0]);
+        assert_eq!(
+            config.only().recipe.run.program,
+            Program::Command(Command::Argv(vec![program.into()]))
+        );
+        assert_eq!(config.project.warnings, [""; 0]);
     }
 }
 
 #[test]
 fn in_air_mode_a_restart_waits_a_second_for_the_old_program_unless_kill_delay_is_written() {
     let graces = |name: &str, keys: &str| {
-        let run = resolve(name, &format!("[build]\ncmd = \"x\"\n{keys}")).unwrap().run;
+        let run = resolve(name, &format!("[build]\ncmd = \"x\"\n{keys}"))
+            .unwrap()
+            .only()
+            .recipe
+            .run
+            .clone();
         (run.restart_grace.as_secs(), run.grace.as_secs(), run.is_grace_chosen)
     };
     assert_eq!(graces(".air.toml", ""), (1, 5, false));
@@ -412,7 +458,8 @@ fn dots_in_spare_stand_for_the_default() {
         ("[]", false, false),
     ] {
         let text = format!("spare = {written}\n[build]\ncmd = \"true\"\n");
-        let spare = Spare::new(&resolve("hotrun.toml", &text).unwrap().spare).unwrap();
+        let spare =
+            Spare::new(&resolve("hotrun.toml", &text).unwrap().only().recipe.spare).unwrap();
         assert_eq!(spare.has("java GradleDaemon 8"), has_default, "{written}");
         assert_eq!(spare.has("mine"), has_own, "{written}");
     }

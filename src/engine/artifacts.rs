@@ -7,15 +7,13 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 use super::message::FromEngine;
 use super::{Engine, Told};
 use crate::artifact::{Artifacts, Copied};
-use crate::config::{Command, Config, Program, absolute};
+use crate::config::{Command, Program, Service, absolute};
 use crate::core::{Event, Input};
 use crate::event::{Ended, Proc, Refusal};
-use crate::filter::Filter;
 use crate::inbox::Inbox;
 use crate::notice::{NoRollback, Notice, Problem, WentBack};
 use crate::process;
@@ -26,8 +24,8 @@ use crate::report::{time_of_day, why_no_rollback};
 const ARCHIVE: &[u8] = b"!<arch>\n";
 
 /// Opens the store of artifacts, without what hotruns that have exited left there.
-pub(super) fn swept(config: &Config, inbox: Inbox<Copied>) -> Artifacts {
-    let artifacts = Artifacts::new(&config.tmp_dir, &process::owner(), inbox);
+pub(super) fn swept(service: &Service, inbox: Inbox<Copied>) -> Artifacts {
+    let artifacts = Artifacts::new(&service.recipe.tmp_dir, &process::owner(), inbox);
     artifacts.sweep(process::is_alive);
     artifacts
 }
@@ -36,10 +34,17 @@ impl Engine {
     /// Treats a build that reports success, but has not made the program, as failed. The old app
     /// keeps running.
     pub(super) fn check_artifact(&mut self, printed: &[u8]) -> Ended {
-        let target = self.config.build.stages.iter().find_map(|stage| stage.messages_of.as_ref());
+        let target = self
+            .service
+            .config
+            .recipe
+            .build
+            .stages
+            .iter()
+            .find_map(|stage| stage.messages_of.as_ref());
         if let Some(target) = target {
-            self.executable = project::cargo::executable(printed, target);
-            if self.executable.is_none() {
+            self.service.executable = project::cargo::executable(printed, target);
+            if self.service.executable.is_none() {
                 let why = format!("the build succeeded but named no executable for {target}");
                 return Ended::NotStarted(why);
             }
@@ -48,8 +53,8 @@ impl Engine {
             return Ended::Code(0);
         };
         // Once a program has run, its artifact is required, even if its name was only assumed.
-        let is_none = self.config.run.is_assumed && !self.has_run;
-        let may_be_missing = self.config.run.fallback.is_some() || is_none;
+        let is_none = self.service.config.recipe.run.is_assumed && !self.service.has_run;
+        let may_be_missing = self.service.config.recipe.run.fallback.is_some() || is_none;
         if may_be_missing && !artifact.exists() {
             return Ended::Code(0);
         }
@@ -78,25 +83,27 @@ impl Engine {
     /// Reads from a Cargo build which files it was built from, beyond those that the configuration
     /// can know.
     pub(super) fn ask_what_was_read(&mut self) {
-        let Some(artifact) = self.artifact().filter(|_| matches!(self.config.kind, Kind::Cargo(_)))
+        let Some(artifact) =
+            self.artifact().filter(|_| matches!(self.service.config.kind, Kind::Cargo(_)))
         else {
             return;
         };
         let read = project::cargo::inputs(&artifact);
-        let known = &self.config.watch;
-        let is_new = |path: &PathBuf| known.inputs.contains(path) || !self.filter.is_source(path);
+        let known = &self.service.config.watch;
+        let is_new =
+            |path: &PathBuf| known.inputs.contains(path) || !self.service.filter.is_source(path);
         let inputs: BTreeSet<PathBuf> = read.into_iter().filter(is_new).collect();
         if inputs == known.inputs {
             return;
         }
         tracing::debug!(?inputs, "the build has read these, too");
-        self.config.watch.inputs.clone_from(&inputs);
-        if let Some(next) = &mut self.next {
+        self.service.config.watch.inputs.clone_from(&inputs);
+        if let Some((_, next)) = &mut self.host.next {
             next.watch.inputs = inputs;
         }
-        self.filter = Rc::new(Filter::new(self.config.watch.clone()));
-        if let (Some(watch), Some(window)) = (&self.watch, &self.window) {
-            let newest = self.next.as_ref().unwrap_or(&self.config);
+        self.service.judge_anew();
+        if let (Some(watch), Some(window)) = (&self.host.watch, &self.service.window) {
+            let newest = self.newest();
             // One of these files may have been saved during the build, without an event.
             watch.configure(newest.watch.clone(), window.began_by_files());
         }
@@ -104,10 +111,10 @@ impl Engine {
 
     /// The file that is run.
     pub(super) fn artifact(&self) -> Option<PathBuf> {
-        match &self.config.run.program {
+        match &self.service.config.recipe.run.program {
             Program::None | Program::Command(Command::Shell(..)) => None,
             Program::Command(Command::Argv(argv)) => argv.first().map(PathBuf::from),
-            Program::Built(_) => self.executable.clone(),
+            Program::Built(_) => self.service.executable.clone(),
         }
     }
 
@@ -117,42 +124,47 @@ impl Engine {
         if let Some(artifact) = self.artifact().filter(|path| self.is_made_by_builds(path)) {
             return vec![artifact];
         }
-        let words = match &self.config.run.program {
+        let words = match &self.service.config.recipe.run.program {
             Program::None | Program::Built(_) => Vec::new(),
             Program::Command(command) => command.words(),
         };
-        let homes = [&self.config.directory, &self.config.watch.base, &self.config.tmp_dir];
-        let here = |word: &OsString| absolute(&self.config.directory, Path::new(word));
+        let homes = [
+            &self.host.project.directory,
+            &self.service.config.watch.base,
+            &self.service.config.recipe.tmp_dir,
+        ];
+        let here = |word: &OsString| absolute(&self.host.project.directory, Path::new(word));
         let is_here = |path: &PathBuf| homes.iter().any(|home| path.starts_with(home));
         words.iter().map(here).filter(|path| is_here(path) && path.is_file()).collect()
     }
 
     /// Whether builds make this file, by the configuration or by observation.
     pub(super) fn is_made_by_builds(&self, path: &Path) -> bool {
-        matches!(self.config.run.program, Program::Built(_))
-            || self.config.watch.artifact.as_deref() == Some(path)
-            || path.starts_with(&self.config.tmp_dir)
-            || self.attribution.is_written(path)
+        matches!(self.service.config.recipe.run.program, Program::Built(_))
+            || self.service.config.watch.artifact.as_deref() == Some(path)
+            || path.starts_with(&self.service.config.recipe.tmp_dir)
+            || self.service.attribution.is_written(path)
     }
 
     /// Whether the file from which the app is started is missing.
     pub(super) fn artifact_is_missing(&self) -> bool {
         let artifact = self.artifact().filter(|path| path.is_absolute());
-        self.config.run.fallback.is_none() && artifact.is_some_and(|path| !path.exists())
+        self.service.config.recipe.run.fallback.is_none()
+            && artifact.is_some_and(|path| !path.exists())
     }
 
     /// Notes that an app is about to be started from the last build.
     pub(super) fn remember_artifact(&mut self, proc: Proc, generation: u32) {
         let file = self.artifact_to_keep();
         let file = file.as_deref().map_err(Clone::clone);
-        if self.artifacts.started(proc, generation, file) {
-            self.sender.send(FromEngine::Proven(proc));
+        if self.service.artifacts.started(proc, generation, file) {
+            self.host.sender.send(FromEngine::Proven(proc));
         }
     }
 
     /// The file of which a copy can be kept for a rollback, or why there is none.
     fn artifact_to_keep(&self) -> Result<PathBuf, String> {
-        if matches!(self.config.run.program, Program::Command(Command::Shell(..))) {
+        if matches!(self.service.config.recipe.run.program, Program::Command(Command::Shell(..))) {
             return Err("the program is started through a shell, so its file is unknown".to_owned());
         }
         let Some(path) = self.artifact() else {
@@ -162,8 +174,12 @@ impl Engine {
             let name = path.display();
             return Err(format!("{name} is an installed program, not built by this project"));
         }
-        let is_built = matches!(self.config.run.program, Program::Built(_));
-        let homes = [&self.config.directory, &self.config.watch.base, &self.config.tmp_dir];
+        let is_built = matches!(self.service.config.recipe.run.program, Program::Built(_));
+        let homes = [
+            &self.host.project.directory,
+            &self.service.config.watch.base,
+            &self.service.config.recipe.tmp_dir,
+        ];
         let real = path.canonicalize().unwrap_or_else(|_| path.clone());
         let is_below = |home: &Path| real.starts_with(home);
         if is_built || homes.into_iter().any(|home| is_below(home)) {
@@ -174,17 +190,17 @@ impl Engine {
 
     /// Keeps the artifact of an app that has proven good.
     pub(super) fn proven(&mut self, app: Proc) -> Vec<Event> {
-        self.told.remove(&Told::MayHaveBound);
-        if !self.config.once {
-            self.artifacts.keep(app);
+        self.host.told.remove(&Told::MayHaveBound);
+        if !self.host.project.once {
+            self.service.artifacts.keep(app);
         }
         vec![Input::Proven(app).into()]
     }
 
     pub(super) fn copied(&mut self, number: u32, outcome: &Result<(), String>) {
-        self.artifacts.copied(number, outcome.is_ok());
+        self.service.artifacts.copied(number, outcome.is_ok());
         if let Err(why) = outcome
-            && self.told.insert(Told::NotKept)
+            && self.host.told.insert(Told::NotKept)
         {
             self.say(Problem::NotKept(why.clone()));
         }
@@ -197,15 +213,15 @@ impl Engine {
         proc: Proc,
         generation: u32,
     ) -> Option<(Command, Option<PathBuf>)> {
-        let kept = self.artifacts.chosen()?;
-        let args = match &self.config.run.program {
+        let kept = self.service.artifacts.chosen()?;
+        let args = match &self.service.config.recipe.run.program {
             Program::Built(args) => args.as_slice(),
             Program::Command(Command::Argv(argv)) => argv.get(1..).unwrap_or_default(),
             Program::None | Program::Command(Command::Shell(..)) => return None,
         };
         // With the variables and runner of that generation, which may have changed since.
-        self.given.start_again(generation, kept.generation);
-        let mut runner = self.given.runner(generation).peekable();
+        self.service.given.start_again(generation, kept.generation);
+        let mut runner = self.service.given.runner(generation).peekable();
         // A runner executes the file that it is given. Without a runner, the program keeps the name
         // of the original.
         let has_runner = runner.peek().is_some();
@@ -218,7 +234,7 @@ impl Engine {
             saved_since: kept.saved_since.clone().into(),
         }));
         let program = (Command::Argv(argv), (!has_runner).then(|| kept.copy.clone()));
-        self.artifacts.started_again(proc);
+        self.service.artifacts.started_again(proc);
         Some(program)
     }
 
@@ -227,7 +243,7 @@ impl Engine {
         let why = match refusal {
             Refusal::Ending => NoRollback::Ending,
             Refusal::BuildUnderWay => NoRollback::BuildUnderWay,
-            Refusal::NothingKept => NoRollback::NothingKept(self.artifacts.why_none()),
+            Refusal::NothingKept => NoRollback::NothingKept(self.service.artifacts.why_none()),
         };
         self.answer(Err(format!("not possible: {}", why_no_rollback(&why))));
         self.say(Notice::NoRollback(why));
@@ -240,8 +256,8 @@ impl Engine {
     }
 
     pub(super) fn go_back(&mut self) {
-        self.artifacts.go_back();
-        if let Some(kept) = self.artifacts.chosen() {
+        self.service.artifacts.go_back();
+        if let Some(kept) = self.service.artifacts.chosen() {
             let built = time_of_day(kept.built);
             let text = format!("going back to generation {}, built at {built}", kept.generation);
             self.answer(Ok(text));
@@ -250,7 +266,7 @@ impl Engine {
 
     /// Answers the pending order, if there is one.
     pub(super) fn answer(&mut self, said: Result<String, String>) {
-        if let Some(answer) = self.asked.take() {
+        if let Some(answer) = self.host.asked.take() {
             // The client may have stopped waiting for the answer.
             let _ = answer.send(said);
         }

@@ -40,12 +40,12 @@ pub(super) struct Checks {
 impl Engine {
     pub(super) fn spawn_check(&mut self, proc: Proc, cause: &Cause) {
         if !cause.paths().is_empty() {
-            self.changed = cause.paths().to_vec();
+            self.service.changed = cause.paths().to_vec();
         }
         self.forgive(cause.paths());
-        let checks = &mut self.checks;
+        let checks = &mut self.service.checks;
         checks.changed.extend(cause.paths().iter().cloned());
-        let check = self.config.build.check.as_ref().filter(|_| !checks.is_off);
+        let check = self.service.config.recipe.build.check.as_ref().filter(|_| !checks.is_off);
         checks.files = match check {
             Some(check) => {
                 let is_checked = |path: &&PathBuf| check.understands(path);
@@ -59,7 +59,7 @@ impl Engine {
             checks.files.truncate(MAX_FILES);
         }
         let stage = check.filter(|_| !checks.files.is_empty()).map(|check| {
-            let argv = check.command(&checks.files, &self.config.directory);
+            let argv = check.command(&checks.files, &self.host.project.directory);
             Stage::alone(Command::Argv(argv))
         });
         self.spawn(proc, Role::Build, None, stage.into_iter().collect(), None, Some(LIMIT));
@@ -68,7 +68,7 @@ impl Engine {
     /// Stops checking files that fail and have never passed: they may not belong to the program (a
     /// template, or a browser script with JSX). Such a file blocks one restart only.
     fn forgive(&mut self, saved: &[PathBuf]) {
-        let checks = &self.checks;
+        let checks = &self.service.checks;
         let is_strange = |path: &&PathBuf| {
             !saved.contains(path) && !checks.passed.contains(*path) && !self.is_entry(path)
         };
@@ -76,17 +76,19 @@ impl Engine {
         if strange.is_empty() {
             return;
         }
-        self.checks.failed.retain(|path| !strange.contains(path));
+        self.service.checks.failed.retain(|path| !strange.contains(path));
         self.say(Problem::CheckDropped(strange.into()));
     }
 
     /// Whether the program's command line names this file.
     fn is_entry(&self, path: &Path) -> bool {
-        let Program::Command(command) = &self.config.run.program else { return false };
+        let Program::Command(command) = &self.service.config.recipe.run.program else {
+            return false;
+        };
         command.words().iter().any(|word| {
             // `node server` runs `server.js`.
             let names = [Path::new(word).to_owned(), Path::new(word).with_extension("js")];
-            names.iter().any(|name| absolute(&self.config.directory, name) == path)
+            names.iter().any(|name| absolute(&self.host.project.directory, name) == path)
         })
     }
 
@@ -101,10 +103,10 @@ impl Engine {
         if is_overtaken {
             return Input::Exited(proc, ended, self.how_long_lived(proc));
         }
-        if !self.checks.files.is_empty() {
+        if !self.service.checks.files.is_empty() {
             self.count_slow(self.lived(proc));
         }
-        let checks = &mut self.checks;
+        let checks = &mut self.service.checks;
         checks.changed.clear();
         let files = std::mem::take(&mut checks.files);
         let code = if let Ended::Code(code) = ended { code } else { 0 };
@@ -121,17 +123,18 @@ impl Engine {
     }
 
     fn count_slow(&mut self, took: Duration) {
-        let files = || Paths::from(self.checks.files.clone());
+        let files = || Paths::from(self.service.checks.files.clone());
         if took >= LIMIT {
             self.say(Problem::CheckStopped { files: files(), limit: LIMIT });
         }
         let files = files();
-        self.checks.slow = if took >= SLOW { self.checks.slow + 1 } else { 0 };
-        if self.checks.slow < MAX_SLOW {
+        self.service.checks.slow = if took >= SLOW { self.service.checks.slow + 1 } else { 0 };
+        if self.service.checks.slow < MAX_SLOW {
             return;
         }
-        self.checks.is_off = true;
-        let label = self.config.build.check.as_ref().map(|check| check.label.clone());
+        self.service.checks.is_off = true;
+        let label =
+            self.service.config.recipe.build.check.as_ref().map(|check| check.label.clone());
         let label = label.unwrap_or_default();
         self.say(Problem::ChecksOff { label, times: MAX_SLOW, took, files });
     }

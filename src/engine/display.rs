@@ -55,8 +55,8 @@ impl Engine {
     /// Prints the greeting when the number of watched files is known, or after
     /// [`GREETING_TIMEOUT`].
     pub(super) fn introduce_soon(&mut self) {
-        self.report.greet(self.introduction());
-        if self.watch.is_some() {
+        self.host.report.greet(self.introduction());
+        if self.host.watch.is_some() {
             self.introduce_after(GREETING_TIMEOUT);
         } else {
             self.introduce(None);
@@ -64,7 +64,7 @@ impl Engine {
     }
 
     fn introduce_after(&self, delay: Duration) {
-        let inbox = self.sender.clone();
+        let inbox = self.host.sender.clone();
         spawn_local(async move {
             tokio::time::sleep(delay).await;
             inbox.send(FromEngine::Introduce);
@@ -74,16 +74,18 @@ impl Engine {
     /// What hotrun runs, and from which configuration file: `go ./cmd/api · .air.toml`. The number
     /// of watched files comes between the two texts.
     fn introduction(&self) -> (String, String) {
-        let what = match (&self.config.guess, self.config.build.stages.last()) {
-            (Some(guess), _) => guess.kind.clone(),
-            (None, Some(build)) => build.label.lines().next().unwrap_or_default().to_owned(),
-            (None, None) => self.program_label(),
-        };
+        let what =
+            match (&self.service.config.guess, self.service.config.recipe.build.stages.last()) {
+                (Some(guess), _) => guess.kind.clone(),
+                (None, Some(build)) => build.label.lines().next().unwrap_or_default().to_owned(),
+                (None, None) => self.program_label(),
+            };
         let file = self
-            .config
+            .host
+            .project
             .file
             .iter()
-            .map(|file| name_paths(std::slice::from_ref(file), &self.config.directory));
+            .map(|file| name_paths(std::slice::from_ref(file), &self.host.project.directory));
         let keys = self.has_keys().then(|| "h for keys".to_owned());
         let parts: Vec<String> = std::iter::once(what).chain(file).collect();
         let keys = keys.map(|keys| format!(" · {keys}")).unwrap_or_default();
@@ -92,12 +94,12 @@ impl Engine {
 
     /// Prints the greeting, and lets the programs start that were waiting for it.
     pub(super) fn introduce(&mut self, files: Option<usize>) {
-        self.report.print_greeting(files);
-        self.display.unannounced.clear();
+        self.host.report.print_greeting(files);
+        self.host.display.unannounced.clear();
     }
 
     fn program_label(&self) -> String {
-        match &self.config.run.program {
+        match &self.service.config.recipe.run.program {
             Program::Command(command) => process::describe(command),
             Program::Built(_) => "the built program".to_owned(),
             Program::None => "nothing to build or run".to_owned(),
@@ -114,7 +116,7 @@ impl Engine {
     /// colours. In compact mode, the output is printed now.
     pub(super) fn diagnose(&mut self, build: Proc, printed: &[u8]) -> Vec<u8> {
         if self.take_withheld(build) {
-            self.report.console().say(Stream::Stdout, printed);
+            self.host.report.console().say(Stream::Stdout, printed);
         }
         let text = process::without_escapes(printed);
         let found = diagnostics::of_text(&String::from_utf8_lossy(&text));
@@ -127,7 +129,7 @@ impl Engine {
     /// Prints the output of a build that compact mode withholds: it asks for input, or does not end.
     pub(super) fn show_output(&mut self, build: Proc) {
         if self.take_withheld(build) {
-            self.processes.show(build);
+            self.host.processes.show(build);
         }
     }
 
@@ -141,8 +143,8 @@ impl Engine {
         announced: oneshot::Sender<()>,
     ) {
         // The program may print to the terminal directly, so it waits for the greeting.
-        if self.report.is_about_to_greet() && self.table.is_app(proc) {
-            self.display.unannounced.push(announced);
+        if self.host.report.is_about_to_greet() && self.table.is_app(proc) {
+            self.host.display.unannounced.push(announced);
             self.introduce_after(HELD_START_TIMEOUT);
         }
         let is_dismissed = self.table.is_dismissed(proc);
@@ -169,7 +171,7 @@ impl Engine {
                 }
             }
             Some(Role::App) => {
-                if label.is_some() && !self.config.talk.pids {
+                if label.is_some() && !self.host.project.talk.pids {
                     self.say(Notice::Started(proc));
                 }
             }
@@ -182,7 +184,7 @@ impl Engine {
         if !std::io::stderr().is_terminal() {
             return;
         }
-        let inbox = self.sender.clone();
+        let inbox = self.host.sender.clone();
         let task = spawn_local(async move {
             loop {
                 tokio::time::sleep(TICK).await;
@@ -191,21 +193,21 @@ impl Engine {
                 }
             }
         });
-        self.display.ticks = Some(Ticks { build, task });
+        self.host.display.ticks = Some(Ticks { build, task });
     }
 
     fn step_of_build(&self) -> Step {
-        if self.verifies { Step::Verifying } else { Step::Building }
+        if self.service.verifies { Step::Verifying } else { Step::Building }
     }
 
     /// Shows the elapsed time of the running build, if it is silent.
     pub(super) fn show_time_of_build(&self) {
-        if let Some(ticks) = &self.display.ticks
+        if let Some(ticks) = &self.host.display.ticks
             && !self.is_terminal_lent()
         {
             let is_output_mixed = self.table.apps().any(|(_, app)| app.is_alive() && !app.is_read);
             if let Some(build) = self.table.get(ticks.build).filter(|_| !is_output_mixed) {
-                self.report.tick(build.age(), self.step_of_build());
+                self.host.report.tick(build.age(), self.step_of_build());
             }
         }
     }
@@ -214,7 +216,7 @@ impl Engine {
     pub(super) fn label_of(&self, stages: &[Stage]) -> String {
         let Some(stage) = stages.first() else { return String::new() };
         let label = process::describe(&stage.command);
-        let directory = format!("{}/", printable(&self.config.directory));
+        let directory = format!("{}/", printable(&self.host.project.directory));
         label.replace(&directory, "").lines().next().unwrap_or_default().to_owned()
     }
 }

@@ -18,18 +18,18 @@ const NOT_OURS: &str = "hotrun did not create it";
 impl Engine {
     /// Creates the directory for build output.
     pub(super) fn prepare_tmp_dir(&mut self) -> Result<()> {
-        if !self.config.makes_tmp {
+        if !self.service.config.makes_tmp {
             return Ok(());
         }
         self.make_tmp_dir()?;
-        if let Err(error) = self.artifacts.claim() {
-            tracing::debug!("{}: {error}", self.config.tmp_dir.display());
+        if let Err(error) = self.service.artifacts.claim() {
+            tracing::debug!("{}: {error}", self.service.config.recipe.tmp_dir.display());
         }
         Ok(())
     }
 
     fn make_tmp_dir(&self) -> Result<()> {
-        let directory = &self.config.tmp_dir;
+        let directory = &self.service.config.recipe.tmp_dir;
         if directory.is_dir() {
             return Ok(());
         }
@@ -44,17 +44,17 @@ impl Engine {
     /// With `clean_on_exit`: deletes `tmp_dir`, if hotrun created it, or if it contains only build
     /// output.
     pub(super) fn clean(&self) {
-        let directory = &self.config.tmp_dir;
-        if !self.config.clean_on_exit || !directory.exists() {
+        let directory = &self.service.config.recipe.tmp_dir;
+        if !self.host.project.clean_on_exit || !directory.exists() {
             return;
         }
-        let project = [&self.config.watch.base, &self.config.directory];
+        let project = [&self.service.config.watch.base, &self.host.project.directory];
         let own = directory.join(KEPT).join(process::owner());
         let is_own = |path: &Path, meta: &std::fs::Metadata| {
-            path == own || self.artifacts.is_written(path, meta)
+            path == own || self.service.artifacts.is_written(path, meta)
         };
         let outcome = match why_to_keep(directory, &project.map(PathBuf::as_path)) {
-            _ if self.artifacts.has_neighbours(process::is_alive) => {
+            _ if self.service.artifacts.has_neighbours(process::is_alive) => {
                 Err("another hotrun uses it".to_owned())
             }
             Some(why) => Err(why),
@@ -70,24 +70,24 @@ impl Engine {
 
     /// Records the artifact after a successful build, if that build has written it.
     pub(super) fn remember_what_was_written(&mut self) {
-        let Some(artifact) = self.config.watch.artifact.clone() else { return };
-        let began = self.window.map(|window| window.began_by_files());
+        let Some(artifact) = self.service.config.watch.artifact.clone() else { return };
+        let began = self.service.window.map(|window| window.began_by_files());
         if let Ok(meta) = artifact.symlink_metadata()
             && changed_at(&meta).zip(began).is_some_and(|(at, began)| at >= began)
         {
-            self.artifacts.was_written(artifact, &meta);
+            self.service.artifacts.was_written(artifact, &meta);
         }
     }
 
     /// Logs the output of a failed build. A successful build empties the log.
     pub(super) fn write_log(&mut self, failed: Option<&[u8]>) {
-        let Some(log) = &self.config.log else { return };
+        let Some(log) = &self.service.config.recipe.log else { return };
         let is_there = log.path.exists();
         let directory = log.path.parent().unwrap_or(Path::new("/"));
         if failed.is_none() && !is_there || !log.is_chosen && !directory.is_dir() {
             return;
         }
-        if directory.starts_with(&self.config.tmp_dir)
+        if directory.starts_with(&self.service.config.recipe.tmp_dir)
             && let Err(error) = self.make_tmp_dir()
         {
             return self.say(Problem::Failed(error));
@@ -98,7 +98,7 @@ impl Engine {
             .and_then(|()| std::fs::write(path, text))
             .and_then(|()| path.symlink_metadata());
         match written {
-            Ok(meta) => self.artifacts.was_written(path.clone(), &meta),
+            Ok(meta) => self.service.artifacts.was_written(path.clone(), &meta),
             Err(error) => self.say(Problem::NotLogged {
                 path: path.display().to_string(),
                 why: error.to_string(),
@@ -108,17 +108,17 @@ impl Engine {
 
     /// Reads the variables again. An error in a file leaves them unchanged.
     pub(super) fn read_env(&mut self) -> bool {
-        match self.config.env.read() {
+        match self.service.config.recipe.env.read() {
             Ok(env) => {
-                self.env = env;
-                self.told_env = None;
+                self.service.env = env;
+                self.service.told_env = None;
                 true
             }
             Err(error) => {
-                let problem = Problem::EnvFile { error, has_values: !self.env.is_empty() };
-                if self.told_env.as_ref() != Some(&problem) {
+                let problem = Problem::EnvFile { error, has_values: !self.service.env.is_empty() };
+                if self.service.told_env.as_ref() != Some(&problem) {
                     self.say(problem.clone());
-                    self.told_env = Some(problem);
+                    self.service.told_env = Some(problem);
                 }
                 false
             }
@@ -128,7 +128,7 @@ impl Engine {
     /// Whether the app was started with the current variables.
     pub(super) fn env_is_as_it_was(&mut self) -> bool {
         self.read_env();
-        self.env == self.app_env
+        self.service.env == self.service.app_env
     }
 
     /// Returns the saved env files, unless no variable has changed and the last build succeeded.
@@ -136,11 +136,11 @@ impl Engine {
         if files.is_empty() {
             return files;
         }
-        self.told_env = None;
+        self.service.told_env = None;
         if !self.read_env() {
             return Vec::new();
         }
-        if self.env == self.app_env && !self.has_build_failed() {
+        if self.service.env == self.service.app_env && !self.has_build_failed() {
             self.say(Notice::Unchanged(files.into()));
             return Vec::new();
         }

@@ -71,7 +71,7 @@ impl Engine {
     /// The query that follows a build. The build decides whether it is needed, since that depends
     /// on what build scripts have set.
     pub(super) fn question(&mut self, role: Role) -> Option<Then> {
-        let launch = self.config.launch.clone().filter(|_| role == Role::Build)?;
+        let launch = self.service.config.recipe.launch.clone().filter(|_| role == Role::Build)?;
         let command = match launch.question() {
             Ok(argv) => Command::Argv(argv),
             Err(error) => {
@@ -79,9 +79,9 @@ impl Engine {
                 return None;
             }
         };
-        self.given.asked_with = self.env.iter().cloned().collect();
-        let (variables, known) = (self.env.clone(), self.given.known);
-        let asked = Rc::clone(&self.given.asked);
+        self.service.given.asked_with = self.service.env.iter().cloned().collect();
+        let (variables, known) = (self.service.env.clone(), self.service.given.known);
+        let asked = Rc::clone(&self.service.given.asked);
         Some(Then(Box::new(move |messages| {
             let digest = launch.digest(messages, &variables);
             asked.set(Some(digest));
@@ -91,8 +91,8 @@ impl Engine {
 
     /// Handles cargo's answer to the query, or its failure.
     pub(super) fn answered(&mut self, build: Proc, answer: Result<Vec<u8>, String>) {
-        let Some(launch) = &self.config.launch else { return };
-        let with = &self.given.asked_with;
+        let Some(launch) = &self.service.config.recipe.launch else { return };
+        let with = &self.service.given.asked_with;
         let before = |name: &OsStr| {
             let own = || std::env::var_os(name);
             name.to_str().and_then(|name| with.get(name)).map(OsString::from).or_else(own)
@@ -104,8 +104,8 @@ impl Engine {
                 let names = variables.iter().map(|(name, _)| name);
                 let names: Vec<_> = names.collect();
                 tracing::debug!(?names, "cargo run gives the program these");
-                self.given.variables = Rc::new(variables);
-                self.given.known = self.given.asked.get();
+                self.service.given.variables = Rc::new(variables);
+                self.service.given.known = self.service.given.asked.get();
             }
             // A save has cancelled the build.
             Err(_) if self.table.is_dismissed(build) => {}
@@ -114,14 +114,15 @@ impl Engine {
     }
 
     fn tell_not_given(&mut self, why: &str) {
-        if self.told.insert(Told::NotGiven) {
+        if self.host.told.insert(Told::NotGiven) {
             self.say(Problem::NotGiven(why.to_owned()));
         }
     }
 
     /// The variables of a process: cargo's, which hotrun's configuration overrides.
     pub(super) fn variables(&self, generation: Option<u32>) -> Variables {
-        let start = generation.and_then(|generation| self.given.generations.get(&generation));
+        let start =
+            generation.and_then(|generation| self.service.given.generations.get(&generation));
         let by_cargo: &[_] = start.map_or(&[], |start| start.variables.as_slice());
         // Where cargo has put its own directories in front of a configured search path, cargo's
         // value contains both.
@@ -131,7 +132,7 @@ impl Engine {
                 one == name && all.strip_suffix(value).is_some_and(|own| own.ends_with(':'))
             })
         };
-        let own = self.env.iter().filter(|(name, value)| !holds(name, value));
+        let own = self.service.env.iter().filter(|(name, value)| !holds(name, value));
         let own = own.map(|(name, value)| (name.into(), value.into()));
         by_cargo.iter().cloned().chain(own).collect()
     }
@@ -140,11 +141,12 @@ impl Engine {
     /// says only that it is waiting.
     pub(super) fn watch_for_lock(&self, build: Proc, pid: Pid) {
         let is_build = self.table.role(build) == Some(Role::Build);
-        let is_known = cfg!(target_os = "linux") && matches!(self.config.kind, Kind::Cargo(_));
+        let is_known =
+            cfg!(target_os = "linux") && matches!(self.service.config.kind, Kind::Cargo(_));
         if !is_build || !is_known {
             return;
         }
-        let inbox = self.sender.clone();
+        let inbox = self.host.sender.clone();
         spawn_local(async move {
             while !inbox.is_closed() {
                 sleep(LOCK_POLL_INTERVAL).await;

@@ -5,7 +5,6 @@
 //! is a message.
 
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -14,7 +13,6 @@ use tokio::task::spawn_local;
 
 use super::Engine;
 use super::message::FromEngine;
-use crate::filter::Filter;
 use crate::project::go::{self, Sources};
 
 /// The state of the query.
@@ -60,17 +58,19 @@ impl Listing {
 impl Engine {
     /// Asks what the program is built from, if that may have changed.
     pub(super) fn ask_what_is_listed(&mut self) {
-        let (Some(_), Some(window)) = (&self.watch, &self.window) else { return };
-        if self.config.asks.is_empty() || !std::mem::take(&mut self.listing.is_stale) {
+        let (Some(_), Some(window)) = (&self.host.watch, &self.service.window) else { return };
+        if self.service.config.asks.is_empty()
+            || !std::mem::take(&mut self.service.listing.is_stale)
+        {
             return;
         }
         let (mut sender, answer) = oneshot::channel();
         // A newer query replaces an older one, but must also find the files saved since that one.
-        let before = self.listing.under_way.take().map(|asked| asked.since);
+        let before = self.service.listing.under_way.take().map(|asked| asked.since);
         let since = before.map_or(window.began_by_files(), |at| at.min(window.began_by_files()));
-        self.listing.under_way = Some(UnderWay { answer, since });
-        let questions = go::with_variables(&self.config.asks, &self.env);
-        let (helper, inbox) = (self.processes.helper(), self.sender.clone());
+        self.service.listing.under_way = Some(UnderWay { answer, since });
+        let questions = go::with_variables(&self.service.config.asks, &self.service.env);
+        let (helper, inbox) = (self.host.processes.helper(), self.host.sender.clone());
         spawn_local(async move {
             let found = tokio::select! {
                 found = go::sources(questions, &helper) => found,
@@ -84,25 +84,27 @@ impl Engine {
 
     /// Handles the answer.
     pub(super) fn listed(&mut self) {
-        let Some(asked) = &mut self.listing.under_way else { return };
+        let Some(asked) = &mut self.service.listing.under_way else { return };
         let Ok(found) = asked.answer.try_recv() else { return };
         let since = asked.since;
-        self.listing.under_way = None;
-        let former = self.config.watch.sources.take();
+        self.service.listing.under_way = None;
+        let former = self.service.config.watch.sources.take();
         // What is missing may be in a file that no save will report.
-        self.listing.is_stale |= found.error().is_some();
+        self.service.listing.is_stale |= found.error().is_some();
         let found = found.after(former.as_deref());
         let is_news = former.as_ref().is_none_or(|former| !found.is_watched_as(former));
         let found = Arc::new(found);
         let listed = Arc::clone(&found);
         let found = Some(found);
-        self.config.watch.sources.clone_from(&found);
-        if let Some(next) = self.next.as_mut().filter(|next| next.asks == self.config.asks) {
+        self.service.config.watch.sources.clone_from(&found);
+        if let Some((_, next)) =
+            self.host.next.as_mut().filter(|(_, next)| next.asks == self.service.config.asks)
+        {
             next.watch.sources = found;
         }
-        self.filter = Rc::new(Filter::new(self.config.watch.clone()));
-        if let Some(watch) = self.watch.as_ref().filter(|_| is_news) {
-            let newest = self.next.as_ref().unwrap_or(&self.config);
+        self.service.judge_anew();
+        if let Some(watch) = self.host.watch.as_ref().filter(|_| is_news) {
+            let newest = self.newest();
             // Files that matter only now may have been saved while the query ran.
             watch.configure(newest.watch.clone(), since);
         }

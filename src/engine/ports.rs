@@ -34,15 +34,15 @@ impl Engine {
                 if self.lived(proc) >= KNOWS_PORTS {
                     self.look_at_listeners(proc, &ports);
                 }
-                if !ports.is_empty() && ports != self.ports {
-                    self.ports = ports;
-                    process::remember_ports(&self.config.directory, &self.ports);
+                if !ports.is_empty() && ports != self.service.ports {
+                    self.service.ports = ports;
+                    process::remember_ports(&self.host.project.directory, &self.service.ports);
                 }
             }
             Some(Role::Build) => {
                 let Some(port) = ports.first().copied() else { return };
-                self.builds_serve = true;
-                self.display.ended(proc);
+                self.service.builds_serve = true;
+                self.host.display.ended(proc);
                 self.show_output(proc);
                 // The build will not exit, so the query for its sources starts now.
                 self.ask_what_is_listed();
@@ -55,11 +55,11 @@ impl Engine {
 
     /// The port that the configuration names, or that was chosen for this session.
     pub(super) fn port(&mut self) -> Option<u16> {
-        match self.config.run.port? {
+        match self.service.config.recipe.run.port? {
             Port::Number(port) => Some(port),
             Port::Auto => {
-                self.chosen_port = self.chosen_port.or_else(free_port);
-                self.chosen_port
+                self.service.chosen_port = self.service.chosen_port.or_else(free_port);
+                self.service.chosen_port
             }
         }
     }
@@ -67,13 +67,13 @@ impl Engine {
     /// Ports on which an app may be expected to listen: the configured ones; else those from its
     /// environment or from earlier apps.
     pub(super) fn known_ports(&self) -> Vec<u16> {
-        if !self.config.ports.is_empty() {
-            return self.config.ports.clone();
+        if !self.service.config.ports.is_empty() {
+            return self.service.config.ports.clone();
         }
-        let of_config = self.env.iter().rev().find(|(name, _)| name == "PORT");
+        let of_config = self.service.env.iter().rev().find(|(name, _)| name == "PORT");
         let port = of_config.map(|(_, value)| value.clone()).or_else(|| std::env::var("PORT").ok());
         let port = port.and_then(|port| port.parse().ok()).filter(|port| *port != 0);
-        port.into_iter().chain(self.ports.iter().copied()).collect()
+        port.into_iter().chain(self.service.ports.iter().copied()).collect()
     }
 
     /// Whether this is an app that failed soon after its start, without being stopped.
@@ -92,8 +92,8 @@ impl Engine {
         let is_on_terminal = std::io::stdout().is_terminal() || std::io::stderr().is_terminal();
         terminal == process::Terminal::OutputOnly
             || !is_on_terminal
-            || !self.config.listen.is_empty()
-            || self.has_failed_start
+            || !self.service.config.recipe.listen.is_empty()
+            || self.service.has_failed_start
     }
 
     /// Checks whether an app that failed soon after its start did so because another process holds
@@ -101,7 +101,7 @@ impl Engine {
     pub(super) fn look_who_holds_the_port(&mut self, proc: Proc, ended: &Ended) {
         let has_failed = self.has_failed_at_once(proc, ended);
         if self.table.is_app(proc) {
-            self.has_failed_start = has_failed;
+            self.service.has_failed_start = has_failed;
         }
         if !has_failed {
             return;
@@ -111,16 +111,20 @@ impl Engine {
         let is_certain = entry.taken.is_some();
         // Configured ports were checked before the start.
         known.extend(self.known_ports());
-        known.retain(|port| !self.config.ports.contains(port));
+        known.retain(|port| !self.service.config.ports.contains(port));
         let listened: BTreeSet<u16> =
-            self.listeners.addresses().filter_map(|(address, _)| address.port()).collect();
+            self.service.listeners.addresses().filter_map(|(address, _)| address.port()).collect();
         known.retain(|port| !listened.contains(port));
-        if is_certain && known.is_empty() && listened.is_empty() && self.config.ports.is_empty() {
+        if is_certain
+            && known.is_empty()
+            && listened.is_empty()
+            && self.service.config.ports.is_empty()
+        {
             self.say(Problem::AddressInUse);
         }
-        let freeing = Freeing::of(&self.config);
-        let inbox = self.sender.clone();
-        let restarts = self.config.run.on_exit == OnExit::Restart;
+        let freeing = Freeing::of(&self.host.project, &self.service.config);
+        let inbox = self.host.sender.clone();
+        let restarts = self.service.config.recipe.run.on_exit == OnExit::Restart;
         spawn_local(async move {
             let mut is_freed = false;
             for port in known {
@@ -137,7 +141,7 @@ impl Engine {
 
     /// The configuration lines that build first and then run what the build command runs.
     fn program_instead_of_build(&self) -> String {
-        let stage = self.config.build.stages.last();
+        let stage = self.service.config.recipe.build.stages.last();
         let cmd = match stage.map(|stage| &stage.command) {
             Some(Command::Shell(text, _)) => text.trim(),
             _ => "",
@@ -156,7 +160,7 @@ impl Engine {
                 source.join(" ")
             );
         }
-        let nothing = if self.config.kind == Kind::Unknown { "true" } else { "" };
+        let nothing = if self.service.config.kind == Kind::Unknown { "true" } else { "" };
         format!("  cmd = \"{nothing}\"\n  full_bin = {cmd:?}")
     }
 }

@@ -61,7 +61,7 @@ impl Engine {
     /// Handles the delayed saves.
     pub(super) fn saved_late(&mut self) -> Vec<Event> {
         let now = Instant::now();
-        let saves = std::mem::take(&mut self.late.saves);
+        let saves = std::mem::take(&mut self.service.late.saves);
         self.act_on(Burst { saves, directories: Vec::new(), seen: Span::at(now) }, now)
     }
 
@@ -69,14 +69,14 @@ impl Engine {
     fn without_own_writes(&mut self, saves: Vec<Save>, now: Instant) -> Vec<Save> {
         // A source that changes during a build, or is reported at its end, says nothing about the
         // program.
-        let is_by_build =
-            self.is_building() || self.window.is_some_and(|window| window.has_just_been_built(now));
+        let is_by_build = self.is_building()
+            || self.service.window.is_some_and(|window| window.has_just_been_built(now));
         let (mut acted_on, mut late, mut news) = (Vec::new(), Vec::new(), Vec::new());
         let mut pause = Duration::ZERO;
         for save in saves {
-            let (verdict, reason) = self.filter.judge(&save.path);
+            let (verdict, reason) = self.service.filter.judge(&save.path);
             let is_for_app = matches!(reason, Reason::Rule(number)
-                if self.config.watch.rules[number].action == Action::Restart);
+                if self.service.config.watch.rules[number].action == Action::Restart);
             let is_revival = reason == Reason::Revival;
             if verdict == FilterVerdict::Ignored || is_revival || is_by_build && !is_for_app {
                 acted_on.push(save);
@@ -84,14 +84,14 @@ impl Engine {
             }
             let app = self.app().and_then(|app| self.table.pid(app));
             let has_written = || process::has_written_files(app?, &save.path);
-            match self.own_writes.judge(&save.path, now, has_written) {
+            match self.service.own_writes.judge(&save.path, now, has_written) {
                 own_writes::Verdict::Save => acted_on.push(save),
                 own_writes::Verdict::Late(more) => {
                     pause = pause.max(more);
                     late.push(save);
                 }
                 own_writes::Verdict::Own { is_news } => {
-                    self.attribution.saw(&save.path, &save.contents);
+                    self.service.attribution.saw(&save.path, &save.contents);
                     tracing::debug!("{}: the program wrote it", save.path.display());
                     if is_news {
                         news.push(save.path);
@@ -102,21 +102,21 @@ impl Engine {
         if !news.is_empty() {
             self.say(Notice::OwnWrites(news.into()));
         }
-        self.late.saves.append(&mut late);
+        self.service.late.saves.append(&mut late);
         if !acted_on.is_empty() {
             // One restart covers all of them.
-            acted_on.append(&mut self.late.saves);
-            if let Some(task) = self.late.task.take() {
+            acted_on.append(&mut self.service.late.saves);
+            if let Some(task) = self.service.late.task.take() {
                 task.abort();
             }
         } else if pause > Duration::ZERO
-            && self.late.task.as_ref().is_none_or(JoinHandle::is_finished)
+            && self.service.late.task.as_ref().is_none_or(JoinHandle::is_finished)
         {
-            let paths = self.late.saves.iter().map(|save| save.path.clone());
+            let paths = self.service.late.saves.iter().map(|save| save.path.clone());
             let paths = paths.collect::<Vec<_>>().into();
             self.say(Notice::Late(paths, pause));
-            let inbox = self.sender.clone();
-            self.late.task = Some(tokio::spawn(async move {
+            let inbox = self.host.sender.clone();
+            self.service.late.task = Some(tokio::spawn(async move {
                 tokio::time::sleep(pause).await;
                 inbox.send(FromEngine::ChangedLate);
             }));
@@ -126,11 +126,13 @@ impl Engine {
 
     fn act_on(&mut self, burst: Burst, now: Instant) -> Vec<Event> {
         let seen = burst.seen;
-        if burst.saves.iter().any(|save| self.config.comes_from(&save.path)) {
+        let is_configuration =
+            |path: &PathBuf| self.service.config.comes_from(&self.host.project, path);
+        if burst.saves.iter().any(|save| is_configuration(&save.path)) {
             self.reload();
         }
-        if let Some(window) = self.window {
-            self.attribution.directories_came(&window.came_since(burst.directories));
+        if let Some(window) = self.service.window {
+            self.service.attribution.directories_came(&window.came_since(burst.directories));
         }
         let sorted = self.sort(burst.saves);
         let mut inputs = self.rules_saved(sorted.for_rules, seen);
@@ -149,7 +151,7 @@ impl Engine {
         }
         if !sorted.revivals.is_empty() {
             if self.app().is_none() {
-                self.changed.clone_from(&sorted.revivals);
+                self.service.changed.clone_from(&sorted.revivals);
             }
             events.push(Input::Revival(Cause::Save(sorted.revivals)).into());
         }
@@ -169,24 +171,29 @@ impl Engine {
         if judged.saves.is_empty() {
             return Vec::new();
         }
-        self.rules_cause_themselves =
-            judged.is_during && self.window.is_some_and(|window| !window.is_build());
+        self.service.rules_cause_themselves =
+            judged.is_during && self.service.window.is_some_and(|window| !window.is_build());
         let cause = Cause::Save(judged.saves);
-        if self.rules_cause_themselves && self.rounds_of_rules >= ROUNDS_OF_RULES {
-            let paused = self.paused_rules.cause.take();
+        if self.service.rules_cause_themselves && self.service.rounds_of_rules >= ROUNDS_OF_RULES {
+            let paused = self.service.paused_rules.cause.take();
             let cause = cause.after(paused);
-            self.paused_rules.begin(&self.sender, cause, RULES_DELAY, Input::RuledByBuild);
+            self.service.paused_rules.begin(
+                &self.host.sender,
+                cause,
+                RULES_DELAY,
+                Input::RuledByBuild,
+            );
             return Vec::new();
         }
         vec![Input::Ruled(cause)]
     }
 
     fn sources_saved(&mut self, judged: Judged, now: Instant) -> Vec<Input> {
-        if self.config.build.stages.is_empty() && !judged.saves.is_empty() {
-            self.changed.clone_from(&judged.saves);
+        if self.service.config.recipe.build.stages.is_empty() && !judged.saves.is_empty() {
+            self.service.changed.clone_from(&judged.saves);
         }
         let is_building = self.is_building();
-        let steps = self.attribution.steps(judged, is_building, now);
+        let steps = self.service.attribution.steps(judged, is_building, now);
         steps.into_iter().filter_map(|step| self.take(step)).collect()
     }
 
@@ -194,7 +201,7 @@ impl Engine {
     fn take(&mut self, step: Step) -> Option<Input> {
         match step {
             Step::Build(saves) => {
-                let paused = self.paused_build.cause.take();
+                let paused = self.service.paused_build.cause.take();
                 return Some(Input::Saved(Cause::Save(saves).after(paused)));
             }
             Step::Test { saves, suspects, pause } => {
@@ -228,8 +235,8 @@ impl Engine {
 
     /// Sends this event after a delay, unless another build starts before that.
     fn build_later(&mut self, cause: Cause, pause: Duration, event: fn(Cause) -> Input) {
-        let cause = cause.after(self.paused_build.cause.take());
-        self.paused_build.begin(&self.sender, cause, pause, event);
+        let cause = cause.after(self.service.paused_build.cause.take());
+        self.service.paused_build.begin(&self.host.sender, cause, pause, event);
     }
 
     /// Handles files that only the app reads: env files, and files of `restart` rules.
@@ -241,7 +248,7 @@ impl Engine {
         if files.is_empty() {
             return Vec::new();
         }
-        self.changed.clone_from(&files);
+        self.service.changed.clone_from(&files);
         let cause = Cause::Save(files);
         let event = if builds { Input::Saved(cause) } else { Input::ReadByApp(cause) };
         if self.artifact_is_missing() { vec![Input::Unbuilt, event] } else { vec![event] }
@@ -251,11 +258,11 @@ impl Engine {
         let mut sorted = Sorted::default();
         for save in saves {
             let path = save.path.clone();
-            if self.config.is_configuration(&path) {
+            if self.host.project.is_configuration(&path) {
                 continue;
             }
-            let (verdict, reason) = self.filter.judge(&save.path);
-            if reason == Reason::InUse && self.config.env.files.contains(&path) {
+            let (verdict, reason) = self.service.filter.judge(&save.path);
+            if reason == Reason::InUse && self.service.config.recipe.env.files.contains(&path) {
                 sorted.env.push(path);
                 continue;
             }
@@ -266,14 +273,16 @@ impl Engine {
             let rule = match reason {
                 Reason::Rule(number) => Some(number),
                 // An ignored path gets here only if it is a directory that was deleted.
-                _ if verdict == FilterVerdict::Ignored => self.filter.rule_of_directory(&path),
+                _ if verdict == FilterVerdict::Ignored => {
+                    self.service.filter.rule_of_directory(&path)
+                }
                 _ => None,
             };
             let Some(number) = rule else {
                 sorted.sources.push(save);
                 continue;
             };
-            match self.config.watch.rules[number].action {
+            match self.service.config.watch.rules[number].action {
                 Action::Run { .. } => sorted.for_rules.push(save),
                 Action::Restart => sorted.app_input.push(path),
                 Action::Reload => sorted.page.push(path),
@@ -294,12 +303,13 @@ impl Engine {
     fn judge(&mut self, saves: Vec<Save>, seen: Span, is_source: bool) -> Judged {
         let mut judged = Judged::default();
         for save in saves {
-            let window = self.window.as_ref();
-            let (verdict, during) = self.attribution.judge_save(&save, seen, window, is_source);
+            let window = self.service.window.as_ref();
+            let (verdict, during) =
+                self.service.attribution.judge_save(&save, seen, window, is_source);
             tracing::debug!(?verdict, ?during, ?save.existed, "{}", save.path.display());
             judged.add(save.path, verdict, during);
         }
-        let proven = self.attribution.take_proven_late();
+        let proven = self.service.attribution.take_proven_late();
         if !proven.is_empty() {
             self.say(Notice::Outputs(proven.into()));
         }
@@ -309,12 +319,12 @@ impl Engine {
     /// With `exclude_unchanged`: removes the files whose contents are the same as at the end of the
     /// last build.
     fn without_unchanged(&mut self, saves: Vec<Save>) -> Vec<Save> {
-        if !self.config.watch.exclude_unchanged {
+        if !self.service.config.watch.exclude_unchanged {
             return saves;
         }
         let (same, changed): (Vec<_>, Vec<_>) = saves
             .into_iter()
-            .partition(|save| self.fingerprints.is_unchanged(&save.path, &save.contents));
+            .partition(|save| self.service.fingerprints.is_unchanged(&save.path, &save.contents));
         if !same.is_empty() {
             let paths = same.into_iter().map(|save| save.path).collect::<Vec<_>>();
             self.say(Notice::Unchanged(paths.into()));

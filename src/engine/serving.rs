@@ -17,18 +17,22 @@ impl Engine {
     /// that it is ready.
     pub(super) fn probe(&mut self, proc: Proc) -> (Probe, Option<(OsString, OsString)>) {
         let expected = Expected {
-            ready: self.config.ready.clone(),
-            mode: if self.has_another_app(proc) { self.config.run.mode } else { Mode::Restart },
+            ready: self.service.config.recipe.ready.clone(),
+            mode: if self.has_another_app(proc) {
+                self.service.config.recipe.run.mode
+            } else {
+                Mode::Restart
+            },
             port: self.port(),
             known: self.known_ports(),
         };
         let (probe, opened) = Probe::new(
             proc,
             expected,
-            self.sender.inbox(move |report| Message::Probe(proc, report)),
+            self.host.sender.inbox(move |report| Message::Probe(proc, report)),
         );
         if let Err(error) = opened
-            && self.told.insert(Told::NoSocket)
+            && self.host.told.insert(Told::NoSocket)
         {
             self.say(Problem::NoNotifySocket(error.to_string()));
         }
@@ -46,7 +50,7 @@ impl Engine {
         match report {
             FromProbe::Listens(ports) => self.listens(app, ports),
             FromProbe::Serves(address, served) => {
-                self.processes.serves(app, served);
+                self.host.processes.serves(app, served);
                 if let Some(entry) = self.table.get_mut(app) {
                     entry.address = address;
                 }
@@ -71,7 +75,7 @@ impl Engine {
                 return vec![Input::Unready(app).into()];
             }
             FromProbe::Proven => return self.proven(app),
-            FromProbe::MainPid(pid) => self.processes.succeed(app, pid),
+            FromProbe::MainPid(pid) => self.host.processes.succeed(app, pid),
             FromProbe::Status(status) => self.say(Notice::Status(app, status)),
             FromProbe::Stopping => {
                 if !self.table.is_dismissed(app) {
@@ -88,7 +92,7 @@ impl Engine {
     pub(super) fn requested(&mut self, request: Request) -> Vec<Event> {
         match request {
             Request::Order(order, answer) => {
-                self.asked = Some(answer);
+                self.host.asked = Some(answer);
                 self.ordered(order)
             }
             // A second shutdown request would kill the program at once.
@@ -133,7 +137,7 @@ impl Engine {
     }
 
     fn extend(&mut self, app: Proc, more: Duration) {
-        self.processes.extend(app, more);
+        self.host.processes.extend(app, more);
         let Some(entry) = self.table.get_mut(app) else { return };
         if entry.is_dismissed() && !std::mem::replace(&mut entry.is_extended, true) {
             self.say(Notice::Extended { app, more, to_end: true });

@@ -7,7 +7,7 @@ use tokio::task::spawn_local;
 
 use super::message::FromEngine;
 use super::{Engine, Told};
-use crate::config::{Address, Command, Config, Program};
+use crate::config::{Address, Command, Program, Project, Service};
 use crate::error::{Error, Result};
 use crate::event::{Ended, Mode, Proc};
 use crate::listen::{Listeners, NotOpened};
@@ -16,10 +16,14 @@ use crate::process::{self, Freeing, ports};
 use crate::report;
 
 /// Opens the configured sockets, before anything is built.
-pub(super) async fn open_listeners(listeners: &mut Listeners, config: &Config) -> Result<()> {
-    let freeing = Freeing::of(config);
+pub(super) async fn open_listeners(
+    listeners: &mut Listeners,
+    project: &Project,
+    service: &Service,
+) -> Result<()> {
+    let freeing = Freeing::of(project, service);
     loop {
-        let Err(failed) = listeners.hold(&config.listen, &[]) else { return Ok(()) };
+        let Err(failed) = listeners.hold(&service.recipe.listen, &[]) else { return Ok(()) };
         let port = failed.address.port().filter(|_| is_taken(&failed));
         let holder = match port {
             Some(port) => ports::see_to(port, &freeing).await,
@@ -73,7 +77,7 @@ fn cannot_listen(failed: &NotOpened, holder: Option<&Holder>) -> Error {
 impl Engine {
     /// Reports all open listeners.
     pub(super) fn tell_listeners(&self) {
-        for (number, (address, name)) in self.listeners.addresses().enumerate() {
+        for (number, (address, name)) in self.service.listeners.addresses().enumerate() {
             self.say(Notice::Listening {
                 address: address.to_string(),
                 descriptor: 3 + number,
@@ -84,8 +88,8 @@ impl Engine {
 
     /// Opens the new listeners of a configuration that was reloaded, while the old one is still in
     /// effect.
-    pub(super) fn open_ahead(&mut self, config: &Config) -> Result<()> {
-        match self.listeners.open_ahead(&config.listen) {
+    pub(super) fn open_ahead(&mut self, config: &Service) -> Result<()> {
+        match self.service.listeners.open_ahead(&config.recipe.listen) {
             // The process will be gone when the next program starts; if it is not, that is reported
             // then.
             Err(failed) if !is_the_programs(&failed) => {
@@ -99,9 +103,11 @@ impl Engine {
     /// Opens the sockets of the current configuration, for an app that is about to start.
     pub(super) fn prepare_listeners(&mut self) -> std::result::Result<(), String> {
         let holders: Vec<Proc> = self.table.apps().map(|(proc, _)| proc).collect();
-        match self.listeners.hold(&self.config.listen, &holders) {
+        match self.service.listeners.hold(&self.service.config.recipe.listen, &holders) {
             Ok(true) => {
-                self.told.retain(|told| !matches!(told, Told::NobodyOn(_) | Told::MayHaveBound));
+                self.host
+                    .told
+                    .retain(|told| !matches!(told, Told::NobodyOn(_) | Told::MayHaveBound));
                 self.tell_listeners();
             }
             Ok(false) => {}
@@ -111,14 +117,15 @@ impl Engine {
             }
         }
         if holders.is_empty() {
-            self.listeners.reset();
+            self.service.listeners.reset();
         }
         Ok(())
     }
 
     fn tell_who_holds(&self, failed: &NotOpened) {
         let Some(port) = failed.address.port().filter(|_| is_taken(failed)) else { return };
-        let (freeing, inbox) = (Freeing::of(&self.config), self.sender.clone());
+        let (freeing, inbox) =
+            (Freeing::of(&self.host.project, &self.service.config), self.host.sender.clone());
         spawn_local(async move {
             if let Some(holder) = ports::see_to(port, &freeing).await {
                 inbox.send(FromEngine::Say(Notice::PortHeld(holder)));
@@ -128,7 +135,7 @@ impl Engine {
 
     /// Reopens listeners that a program has shut down, or whose socket file it has deleted.
     pub(super) fn repair_listeners(&mut self) {
-        for (address, repair) in self.listeners.repair() {
+        for (address, repair) in self.service.listeners.repair() {
             self.say(Notice::ListenerShut(address.to_string(), repair));
         }
     }
@@ -142,7 +149,7 @@ impl Engine {
         if never_ran || !is_about_addresses || !self.has_failed_at_once(proc, ended) {
             return;
         }
-        if self.config.run.mode == Mode::Handover {
+        if self.service.config.recipe.run.mode == Mode::Handover {
             let held = self.ports_of_others(proc);
             if !held.is_empty() {
                 let held = held.into_iter().collect();
@@ -150,8 +157,11 @@ impl Engine {
             }
         }
         let addresses: Vec<String> = self.tcp_addresses().map(ToString::to_string).collect();
-        if !addresses.is_empty() && self.told.insert(Told::MayHaveBound) {
-            let by_shell = matches!(self.config.run.program, Program::Command(Command::Shell(..)));
+        if !addresses.is_empty() && self.host.told.insert(Told::MayHaveBound) {
+            let by_shell = matches!(
+                self.service.config.recipe.run.program,
+                Program::Command(Command::Shell(..))
+            );
             self.say(match self.by_a_tool_of_node() {
                 Some(tool) => Notice::PassedOnByNobody(tool),
                 None => Notice::MayHaveBound { addresses, by_shell },
@@ -162,14 +172,16 @@ impl Engine {
     /// The tool that starts the program, if it does not pass descriptors on.
     fn by_a_tool_of_node(&self) -> Option<&'static str> {
         const TOOLS: [&str; 4] = ["npm", "npx", "pnpm", "yarn"];
-        let Program::Command(command) = &self.config.run.program else { return None };
+        let Program::Command(command) = &self.service.config.recipe.run.program else {
+            return None;
+        };
         let line = process::describe(command);
         let mut words = line.split_whitespace();
         words.find_map(|word| TOOLS.into_iter().find(|tool| word == *tool))
     }
 
     fn tcp_addresses(&self) -> impl Iterator<Item = &Address> {
-        let all = self.listeners.addresses().map(|(address, _)| address);
+        let all = self.service.listeners.addresses().map(|(address, _)| address);
         all.filter(|address| address.port().is_some())
     }
 
@@ -189,7 +201,7 @@ impl Engine {
             held.map(|address| (address.to_string(), address.port())).collect();
         for (address, port) in held {
             let told = Told::NobodyOn(address.clone());
-            let Some(port) = port.filter(|_| !self.told.contains(&told)) else { continue };
+            let Some(port) = port.filter(|_| !self.host.told.contains(&told)) else { continue };
             let notice = if own.contains(&port) {
                 Notice::BoundBeside(app, address)
             } else if let Some(waiting) = ports::waiting_in_vain(port) {
@@ -197,7 +209,7 @@ impl Engine {
             } else {
                 continue;
             };
-            self.told.insert(told);
+            self.host.told.insert(told);
             self.say(notice);
         }
     }

@@ -90,26 +90,27 @@ impl Engine {
 
     /// Whether keys have an effect: hotrun has the terminal, and no app wants it.
     pub(super) fn has_keys(&self) -> bool {
-        self.seat.terminal.has_keys(self.run_input())
+        self.host.seat.terminal.has_keys(self.run_input())
     }
 
     /// Whether a process has the terminal, or waits for it.
     pub(super) fn is_terminal_lent(&self) -> bool {
-        self.seat.terminal.is_wanted()
+        self.host.seat.terminal.is_wanted()
     }
 
     /// Whether an app draws on the full screen, which another line would disturb.
     pub(super) fn is_a_screen_shown(&self) -> bool {
-        self.seat.terminal.is_given() && self.seat.device.as_ref().is_some_and(Device::is_raw)
+        self.host.seat.terminal.is_given()
+            && self.host.seat.device.as_ref().is_some_and(Device::is_raw)
     }
 
     fn run_input(&self) -> Run {
-        let stdin = match self.config.run.stdin {
+        let stdin = match self.service.config.recipe.run.stdin {
             config::Stdin::Auto => Stdin::Auto,
             config::Stdin::App => Stdin::App,
             config::Stdin::Null => Stdin::Null,
         };
-        Run { stdin, is_copied: self.config.run.tty == Tty::Pty }
+        Run { stdin, is_copied: self.service.config.recipe.run.tty == Tty::Pty }
     }
 
     fn app_stages(&self) -> impl Iterator<Item = (Proc, AppStage)> {
@@ -138,7 +139,7 @@ impl Engine {
     }
 
     fn seen(&self) -> Seen {
-        let device = self.seat.device.as_ref();
+        let device = self.host.seat.device.as_ref();
         let foreground = device.map_or(Foreground::Unknown, Device::foreground);
         Seen { foreground, ..self.seen_of_processes() }
     }
@@ -164,11 +165,11 @@ impl Engine {
             | TtyEvent::Continued
             | TtyEvent::Left => self.seen(),
         };
-        let (terminal, effects) = self.seat.terminal.step(event, &seen);
+        let (terminal, effects) = self.host.seat.terminal.step(event, &seen);
         if event != TtyEvent::Used {
             tracing::debug!(?event, ?effects);
         }
-        self.seat.terminal = terminal;
+        self.host.seat.terminal = terminal;
         let mut follows = None;
         for effect in effects {
             follows = follows.or(self.perform_on_seat(effect));
@@ -178,8 +179,8 @@ impl Engine {
 
     /// Starts to watch the terminal, and to read keys, at startup.
     pub(super) fn hear_terminal(&mut self) {
-        if let Some(Ok(terminal)) = self.seat.device.as_ref().map(Device::descriptor) {
-            keys::tell_when_closed(terminal, self.sender.inbox(Message::Terminal));
+        if let Some(Ok(terminal)) = self.host.seat.device.as_ref().map(Device::descriptor) {
+            keys::tell_when_closed(terminal, self.host.sender.inbox(Message::Terminal));
         }
         self.heard_of_seat(TtyEvent::Begun);
     }
@@ -196,7 +197,7 @@ impl Engine {
 
     /// Connects the app that starts now to the terminal.
     pub(super) fn terminal_for_app(&mut self, proc: Proc) -> process::Terminal {
-        let place = self.seat.terminal.place(&self.seen());
+        let place = self.host.seat.terminal.place(&self.seen());
         self.heard_of_seat(TtyEvent::AppStarts(proc));
         match place {
             Place::OutputOnly => process::Terminal::OutputOnly,
@@ -238,7 +239,7 @@ impl Engine {
     /// Returns the terminal to hotrun when a process has exited, in the state in which it was
     /// found. Returns the event that follows, if the process had the terminal.
     pub(super) fn terminal_is_free(&mut self, proc: Proc, ended: &Ended) -> Option<Event> {
-        let device = self.seat.device.as_ref();
+        let device = self.host.seat.device.as_ref();
         let ending = if device.is_some_and(Device::is_closed) {
             Ending::Closed
         } else if was_typed(ended) {
@@ -253,8 +254,10 @@ impl Engine {
     /// Detects that hotrun is in the foreground again: a shell does not notify a job that was
     /// running.
     pub(super) fn notice_foreground(&mut self) {
-        let device = self.seat.device.as_ref();
-        if self.seat.terminal.is_elsewhere() && device.is_some_and(Device::is_in_the_foreground) {
+        let device = self.host.seat.device.as_ref();
+        if self.host.seat.terminal.is_elsewhere()
+            && device.is_some_and(Device::is_in_the_foreground)
+        {
             self.continued();
         }
     }
@@ -285,7 +288,7 @@ impl Engine {
         match signal {
             FromSignal::Interrupted => return vec![Event::Interrupted],
             FromSignal::CtrlC => {
-                self.has_heard_ctrl_c = !self.seat.terminal.is_absent();
+                self.host.has_heard_ctrl_c = !self.host.seat.terminal.is_absent();
                 return vec![Event::Interrupted];
             }
             FromSignal::ForApp(signal) => return self.ordered(Order::Signal(signal)),
@@ -293,16 +296,16 @@ impl Engine {
                 self.heard_of_seat(TtyEvent::Suspended);
             }
             FromSignal::Continued => self.continued(),
-            FromSignal::Resized => self.processes.resized(),
+            FromSignal::Resized => self.host.processes.resized(),
         }
         Vec::new()
     }
 
     fn typed(&mut self, key: Option<Key>, shown: usize) -> Vec<Event> {
-        if !self.seat.terminal.reads_keys() {
+        if !self.host.seat.terminal.reads_keys() {
             return Vec::new();
         }
-        self.report.erase(shown);
+        self.host.report.erase(shown);
         let Some(key) = key else { return Vec::new() };
         match key {
             Key::Rebuild => {
@@ -314,11 +317,11 @@ impl Engine {
             Key::Pause => self.ordered(Order::PauseOrResume),
             Key::Quit => vec![Event::Interrupted],
             Key::Clear => {
-                self.report.clear_screen();
+                self.host.report.clear_screen();
                 Vec::new()
             }
             Key::Help => {
-                self.report.keys(keys::HELP.iter().map(|(_, key, does)| (*key, *does)));
+                self.host.report.keys(keys::HELP.iter().map(|(_, key, does)| (*key, *does)));
                 Vec::new()
             }
         }
@@ -331,7 +334,7 @@ impl Engine {
         match effect {
             TtyEffect::ReadKeys => self.listen_to_keys(),
             TtyEffect::ShowShellModes => self.on_device(|device| device.show_modes_of_the_shell()),
-            TtyEffect::StopKeys => self.seat.stop_keys(),
+            TtyEffect::StopKeys => self.host.seat.stop_keys(),
             TtyEffect::AwaitBegin => self.await_begin(),
             TtyEffect::LetTake => self.on_device(Device::is_being_taken),
             TtyEffect::HandOver(proc) => {
@@ -342,18 +345,18 @@ impl Engine {
             TtyEffect::KeepModes => self.on_device(Device::keep_modes),
             TtyEffect::Mend => self.on_device(|device| device.mend()),
             TtyEffect::ResetScreen { fully } => {
-                self.report.console().write(Stream::Stdout, Device::screen_reset(fully));
+                self.host.report.console().write(Stream::Stdout, Device::screen_reset(fully));
             }
-            TtyEffect::ReleaseLines => self.report.console().release(),
-            TtyEffect::EraseLine => self.report.console().erase_for_now(),
+            TtyEffect::ReleaseLines => self.host.report.console().release(),
+            TtyEffect::EraseLine => self.host.report.console().erase_for_now(),
             TtyEffect::Watch => self.watch_terminal(),
             TtyEffect::Poll => self.poll_terminal(false),
             TtyEffect::AwaitLoan(proc) => {
                 self.send_after(STOP_READING_TIMEOUT, FromEngine::LoanDue(proc));
             }
             TtyEffect::Announce(proc) => self.announce(proc),
-            TtyEffect::Pass(proc, signal) => self.processes.pass(proc, signal),
-            TtyEffect::Resume(proc) => self.processes.resume_one(proc),
+            TtyEffect::Pass(proc, signal) => self.host.processes.pass(proc, signal),
+            TtyEffect::Resume(proc) => self.host.processes.resume_one(proc),
             TtyEffect::ResumeAll => self.resume_all(),
             TtyEffect::StopJob => {
                 let _ = kill(Pid::from_raw(0), Signal::SIGTSTP);
@@ -372,7 +375,7 @@ impl Engine {
     }
 
     fn on_device(&mut self, act: impl FnOnce(&mut Device)) {
-        if let Some(device) = &mut self.seat.device {
+        if let Some(device) = &mut self.host.seat.device {
             act(device);
         }
     }
@@ -382,7 +385,7 @@ impl Engine {
     }
 
     fn send_after(&self, delay: Duration, message: FromEngine) -> JoinHandle<()> {
-        let inbox = self.sender.clone();
+        let inbox = self.host.sender.clone();
         spawn_local(async move {
             tokio::time::sleep(delay).await;
             inbox.send(message);
@@ -390,17 +393,17 @@ impl Engine {
     }
 
     fn listen_to_keys(&mut self) {
-        let Some(device) = &self.seat.device else { return };
+        let Some(device) = &self.host.seat.device else { return };
         device.show_modes_for_keys();
-        if self.seat.keys.is_none() {
-            let inbox = self.sender.inbox(Message::Terminal);
-            self.seat.keys = device.descriptor().and_then(|fd| Keys::listen(fd, inbox)).ok();
+        if self.host.seat.keys.is_none() {
+            let inbox = self.host.sender.inbox(Message::Terminal);
+            self.host.seat.keys = device.descriptor().and_then(|fd| Keys::listen(fd, inbox)).ok();
         }
     }
 
     fn await_begin(&mut self) {
         let beginning = self.send_after(STARTUP_TIMEOUT, FromEngine::HasBegun);
-        if let Some(earlier) = self.seat.beginning.replace(beginning) {
+        if let Some(earlier) = self.host.seat.beginning.replace(beginning) {
             earlier.abort();
         }
     }
@@ -408,17 +411,17 @@ impl Engine {
     /// Watches how an app that has received the terminal uses it. The app may have saved the modes
     /// in which keys are read.
     fn watch_terminal(&mut self) {
-        let descriptor = self.seat.device.as_ref().map(Device::descriptor);
+        let descriptor = self.host.seat.device.as_ref().map(Device::descriptor);
         if let Some(Ok(descriptor)) = descriptor {
-            self.seat.use_told =
-                keys::tell_of_use(&descriptor, self.sender.inbox(Message::Terminal)).ok();
+            self.host.seat.use_told =
+                keys::tell_of_use(&descriptor, self.host.sender.inbox(Message::Terminal)).ok();
         }
-        self.poll_terminal(self.seat.use_told.is_some());
+        self.poll_terminal(self.host.seat.use_told.is_some());
     }
 
     /// Polls the terminal, for a short time only if `ends`.
     fn poll_terminal(&mut self, ends: bool) {
-        let inbox = self.sender.clone();
+        let inbox = self.host.sender.clone();
         let looks = spawn_local(async move {
             let mut pause = LOOK_FIRST;
             loop {
@@ -429,13 +432,13 @@ impl Engine {
                 pause = (pause * 2).min(LOOK_LAST);
             }
         });
-        if let Some(older) = self.seat.looks.replace(looks) {
+        if let Some(older) = self.host.seat.looks.replace(looks) {
             older.abort();
         }
     }
 
     fn announce(&self, proc: Proc) {
-        let (console, inbox) = (self.report.console().clone(), self.sender.clone());
+        let (console, inbox) = (self.host.report.console().clone(), self.host.sender.clone());
         spawn_local(async move {
             console.flush(ANNOUNCEMENT).await;
             inbox.send(FromEngine::TerminalAnnounced(proc));
@@ -443,9 +446,9 @@ impl Engine {
     }
 
     fn stop_all(&mut self) {
-        self.processes.suspend();
-        self.seat.stopped_at = Some(Instant::now());
-        let inbox = self.sender.clone();
+        self.host.processes.suspend();
+        self.host.seat.stopped_at = Some(Instant::now());
+        let inbox = self.host.sender.clone();
         spawn_local(async move {
             tokio::time::sleep(BEFORE_STOP).await;
             process::stop_here();
@@ -455,22 +458,22 @@ impl Engine {
     }
 
     fn resume_all(&mut self) {
-        if let Some(time) = self.seat.stopped_at.take().map(|at| at.elapsed()) {
+        if let Some(time) = self.host.seat.stopped_at.take().map(|at| at.elapsed()) {
             self.table.probes().for_each(|probe| probe.was_stopped(time));
         }
-        self.processes.resume();
+        self.host.processes.resume();
     }
 
     // Lines of the log
 
     /// Holds back lines of hotrun and of builds while an app draws on the full screen.
     pub(super) fn hold_lines(&self) {
-        self.report.console().hold(self.seat.terminal.is_given());
+        self.host.report.console().hold(self.host.seat.terminal.is_given());
     }
 
     /// Schedules the release of lines that are held until a program leaves the full screen.
     pub(super) fn release_lines_soon(&self) {
-        if self.report.console().is_about_to_release() {
+        if self.host.report.console().is_about_to_release() {
             self.send_after(LEAVES_SCREEN, FromEngine::LookAtTerminal);
         }
     }
@@ -479,9 +482,9 @@ impl Engine {
     pub(super) fn leave_terminal(&mut self) {
         self.introduce(None);
         self.heard_of_seat(TtyEvent::Left);
-        self.seat.device = None;
-        self.report.console().hold(false);
-        self.report.restore_title();
+        self.host.seat.device = None;
+        self.host.report.console().hold(false);
+        self.host.report.restore_title();
     }
 }
 

@@ -50,7 +50,7 @@ pub(super) async fn convert(options: &Options) -> Result<Draft> {
         config::load(&Options { config: Some(file.clone()), ..options.clone() }, &Nobody).await?;
     let mut draft = Draft::from(&file.display().to_string());
     let same = example::defaults();
-    for setting in &config.settings {
+    for setting in &config.project.settings {
         let key = setting.key.as_str();
         let is_default = setting.origin == "default";
         if TRANSLATED.contains(&key)
@@ -68,11 +68,11 @@ pub(super) async fn convert(options: &Options) -> Result<Draft> {
         let place = misplaced(key);
         // As when it is read, the key in its right place wins.
         let is_written = |one: &Setting| one.key == place && one.origin != "default";
-        if place == key || !config.settings.iter().any(is_written) {
+        if place == key || !config.project.settings.iter().any(is_written) {
             draft.set(place, value);
         }
     }
-    let base = &config.watch.base;
+    let base = &config.only().watch.base;
     let relative = |word: &std::ffi::OsString| {
         let path = PathBuf::from(word);
         match path.strip_prefix(base) {
@@ -80,9 +80,10 @@ pub(super) async fn convert(options: &Options) -> Result<Draft> {
             Err(_) => word.to_string_lossy().into_owned(),
         }
     };
-    match &config.run.program {
+    match &config.only().recipe.run.program {
         Program::Command(Command::Argv(argv)) => {
-            let installed = config.run.fallback.as_ref().map(|fallback| &fallback.command);
+            let installed =
+                config.only().recipe.run.fallback.as_ref().map(|fallback| &fallback.command);
             let argv = match installed {
                 Some(Command::Argv(installed)) => installed,
                 _ => argv,
@@ -95,18 +96,18 @@ pub(super) async fn convert(options: &Options) -> Result<Draft> {
     for (name, value) in config::ignored_variables(&options.directory.join(&file)) {
         draft.set(&format!("env.{name}"), value);
     }
-    let grace = config.run.grace.as_millis();
+    let grace = config.only().recipe.run.grace.as_millis();
     if grace != 5000 {
         draft.set("build.kill_delay", format!("{grace}ms"));
     }
     // air knows no .gitignore.
     draft.set("watch.gitignore", false);
-    draft.rules = config.watch.rules.iter().map(|rule| as_table(rule, base)).collect();
-    draft.listeners = config.listen.iter().map(listener).collect();
-    if !config.build.stop_on_error && config.build.stages.len() > 1 {
+    draft.rules = config.only().watch.rules.iter().map(|rule| as_table(rule, base)).collect();
+    draft.listeners = config.only().recipe.listen.iter().map(listener).collect();
+    if !config.only().recipe.build.stop_on_error && config.only().recipe.build.stages.len() > 1 {
         draft.lose("a pre_cmd may fail in air's files: append || true to one that may");
     }
-    draft.lost.extend(config.warnings.iter().cloned());
+    draft.lost.extend(config.project.warnings.iter().cloned());
     Ok(draft)
 }
 

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Served;
 use super::{Member, TREE, leftovers, platform};
-use crate::config::{Config, Spare};
+use crate::config::{Project, Service, Spare};
 use crate::notice::{Holder, Remedy, Whose};
 
 /// Grace period, after SIGTERM, of a process that holds a port.
@@ -33,11 +33,11 @@ pub(crate) struct Freeing {
 
 impl Freeing {
     /// Reads this from the configuration.
-    pub(crate) fn of(config: &Config) -> Self {
+    pub(crate) fn of(project: &Project, service: &Service) -> Self {
         Self {
-            wanted: config.free_port,
-            project: config.directory.clone(),
-            spare: config.spare.as_slice().into(),
+            wanted: project.free_port,
+            project: project.directory.clone(),
+            spare: service.recipe.spare.as_slice().into(),
         }
     }
 }

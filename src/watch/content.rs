@@ -92,7 +92,10 @@ mod tests {
     impl World {
         fn new() -> Self {
             let config = resolve("hotrun.toml", "[build]\ncmd = \"make\"\n").unwrap();
-            Self { place: tempfile::tempdir().unwrap(), filter: Filter::new(config.watch) }
+            Self {
+                place: tempfile::tempdir().unwrap(),
+                filter: Filter::new(config.only().watch.clone()),
+            }
         }
 
         fn look(&self, name: &str) -> Look {

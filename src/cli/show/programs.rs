@@ -50,12 +50,12 @@ impl Program {
 
 /// The programs of all commands, once each.
 pub(super) fn of(config: &Config) -> Vec<Program> {
-    let path = search::path_with(&config.env.search);
+    let path = search::path_with(&config.only().recipe.env.search);
     let mut all: Vec<Program> = Vec::new();
     let mut add = |what: String, command: &Command, may_be_made: bool| {
         let Some(name) = first_word(command) else { return };
-        let found = find(&config.directory, &path, &name, may_be_made);
-        let name = match Path::new(&name).strip_prefix(&config.directory) {
+        let found = find(&config.project.directory, &path, &name, may_be_made);
+        let name = match Path::new(&name).strip_prefix(&config.project.directory) {
             Ok(below) => format!("./{}", printable(below)),
             Err(_) => name,
         };
@@ -63,19 +63,23 @@ pub(super) fn of(config: &Config) -> Vec<Program> {
             all.push(Program { what, name, found });
         }
     };
-    for (number, stage) in config.build.stages.iter().enumerate() {
+    for (number, stage) in config.only().recipe.build.stages.iter().enumerate() {
         add("build".to_owned(), &stage.command, number > 0);
     }
-    if let Run::Command(command) = &config.run.program {
-        let fallback = config.run.fallback.as_ref().map(|fallback| &fallback.command);
-        add("run".to_owned(), fallback.unwrap_or(command), !config.build.stages.is_empty());
+    if let Run::Command(command) = &config.only().recipe.run.program {
+        let fallback = config.only().recipe.run.fallback.as_ref().map(|fallback| &fallback.command);
+        add(
+            "run".to_owned(),
+            fallback.unwrap_or(command),
+            !config.only().recipe.build.stages.is_empty(),
+        );
     }
-    for rule in &config.watch.rules {
+    for rule in &config.only().watch.rules {
         if let Action::Run { cmd, .. } = &rule.action {
             add(format!("rule {}", rule.name), &Command::Shell(cmd.clone(), Vec::new()), true);
         }
     }
-    for cmd in &config.post_cmd {
+    for cmd in &config.only().recipe.post_cmd {
         add("post_cmd".to_owned(), &Command::Shell(cmd.clone(), Vec::new()), true);
     }
     all

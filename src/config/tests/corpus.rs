@@ -45,13 +45,13 @@ fn describe(config: &Config, top: &Path, written: &toml::Table) -> String {
         writeln!(text, "{name}: {value}").unwrap();
     };
     let default_stage = Stage::shell("go build -o ./tmp/main .".to_owned());
-    for stage in &config.build.stages {
+    for stage in &config.only().recipe.build.stages {
         if *stage != default_stage {
             let text = as_written(&["pre_cmd", "cmd"], &stage.label);
             line(if stage.tolerated { "may fail" } else { "build" }, text);
         }
     }
-    let program = match &config.run.program {
+    let program = match &config.only().recipe.run.program {
         Program::Command(Command::Argv(argv)) => {
             let words = argv.iter().map(|word| word.display().to_string());
             words.collect::<Vec<_>>().join(" | ")
@@ -74,29 +74,33 @@ fn describe(config: &Config, top: &Path, written: &toml::Table) -> String {
             line(name, format!("{value:?}").replace('"', ""));
         }
     };
-    let run = &config.run;
+    let run = &config.only().recipe.run;
     fact("signal", run.signal != Signal::SIGTERM, &run.signal);
     fact("grace", run.grace != GRACE, &run.grace);
     fact("on_exit", run.on_exit != OnExit::Wait, &(run.on_exit, run.rerun_delay));
-    fact("delay", !config.build.delay.is_zero(), &config.build.delay);
-    fact("stop_on_error", config.build.stop_on_error, &true);
-    fact("post_cmd", !config.post_cmd.is_empty(), &config.post_cmd);
-    fact("env_files", !config.env.files.is_empty(), &config.env.files);
+    fact("delay", !config.only().recipe.build.delay.is_zero(), &config.only().recipe.build.delay);
+    fact("stop_on_error", config.only().recipe.build.stop_on_error, &true);
+    fact("post_cmd", !config.only().recipe.post_cmd.is_empty(), &config.only().recipe.post_cmd);
+    fact("env_files", !config.only().recipe.env.files.is_empty(), &config.only().recipe.env.files);
     let here = top.join("above/project/here");
-    fact("root", config.watch.base != here, &config.watch.base);
-    fact("tmp_dir", config.tmp_dir != here.join("tmp"), &config.tmp_dir);
-    fact("no tmp_dir", !config.makes_tmp, &true);
-    fact("clean_on_exit", config.clean_on_exit, &true);
-    let log = config.log.as_ref().map(|log| &log.path);
-    fact("log", log != Some(&config.tmp_dir.join("build-errors.log")), &log);
-    describe_watch(&config.watch, &mut fact);
-    let talk = &config.talk;
+    fact("root", config.only().watch.base != here, &config.only().watch.base);
+    fact(
+        "tmp_dir",
+        config.only().recipe.tmp_dir != here.join("tmp"),
+        &config.only().recipe.tmp_dir,
+    );
+    fact("no tmp_dir", !config.only().makes_tmp, &true);
+    fact("clean_on_exit", config.project.clean_on_exit, &true);
+    let log = config.only().recipe.log.as_ref().map(|log| &log.path);
+    fact("log", log != Some(&config.only().recipe.tmp_dir.join("build-errors.log")), &log);
+    describe_watch(&config.only().watch, &mut fact);
+    let talk = &config.project.talk;
     fact("time", talk.time, &true);
     fact("loudness", talk.loudness != Loudness::All, &talk.loudness);
     fact("clear", talk.clear != Clear::Never, &talk.clear);
     // Number 7 has the system's temporary directory, in which this test itself may lie.
     let by_place = |warning: &&String| warning.starts_with("tmp_dir contains the project itself");
-    for warning in config.warnings.iter().filter(|warning| !by_place(warning)) {
+    for warning in config.project.warnings.iter().filter(|warning| !by_place(warning)) {
         line("warning", warning.clone());
     }
     text

@@ -156,7 +156,7 @@ fn the_example_shows_every_declared_key_in_order_with_its_default() {
 fn declared_defaults_are_what_the_reader_takes_for_granted() {
     let config = resolve("hotrun.toml", "[build]\ncmd = \"true\"\n").unwrap();
     let text = |value: &str| value.trim_matches('"').to_owned();
-    for setting in config.settings.iter().filter(|setting| setting.origin == "default") {
+    for setting in config.project.settings.iter().filter(|setting| setting.origin == "default") {
         let key = keys::find(&setting.key).unwrap();
         let is_same = match key.kind {
             Kind::Duration(_) => {
@@ -166,7 +166,7 @@ fn declared_defaults_are_what_the_reader_takes_for_granted() {
         };
         assert!(is_same || key.name == "spare", "{} {} {}", key.name, key.default, setting.value);
     }
-    assert!(config.settings.len() > 30);
+    assert!(config.project.settings.len() > 30);
 }
 
 /// Keys of which only a part of the texts, or only beside others, make sense.
@@ -232,7 +232,7 @@ fn what_the_schema_allows_the_reader_reads() {
             } else {
                 // An empty table is none, and a table has unknown keys.
                 let complaints = match &read {
-                    Ok(config) => config.warnings.join("\n"),
+                    Ok(config) => config.project.warnings.join("\n"),
                     Err(error) => error.to_string(),
                 };
                 assert!(complaints.contains(key.name), "{text}{by_schema:?} {complaints}");
@@ -263,7 +263,7 @@ fn complaints(file: &Path, name: &str) -> (bool, String) {
     std::fs::write(directory.join(name), text).unwrap();
     let options = Options { directory, config: Some(name.into()), ..Options::default() };
     match now(load(&options, &Nobody)) {
-        Ok(config) => (true, config.warnings.join("\n")),
+        Ok(config) => (true, config.project.warnings.join("\n")),
         Err(error) => (false, error.to_string()),
     }
 }

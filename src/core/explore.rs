@@ -7,7 +7,7 @@
 //! of it (`liveness.rs`). That it can fail is shown by planted faults (`faults.rs`), each of which
 //! it must catch.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use nix::sys::signal::Signal;
 

@@ -5,6 +5,8 @@
 //! safety. That something good is reached at last is shown by walks of real ones (`walks.rs`).
 
 use std::collections::BTreeSet;
+use std::hash::{Hash, Hasher};
+use std::rc::Rc;
 
 use super::scopes::{HANDOVER, PLAIN, scope};
 use super::*;
@@ -31,15 +33,38 @@ impl Automaton {
         Self { start: Outline::of(&Service::new(policies[0])), moves }
     }
 
-    fn after(&self, outline: Outline, act: Act, gates: Gates) -> Vec<(Outline, News)> {
+    fn after(
+        &self,
+        outline: Outline,
+        act: Act,
+        gates: Gates,
+    ) -> impl Iterator<Item = (Outline, News)> {
         // Why a gate is closed does not matter to a service.
         let known = |gate| if gate == Gate::Open { gate } else { CLOSED };
         let gates = Gates { build: known(gates.build), start: known(gates.start) };
-        self.moves.get(&(outline, act, gates)).into_iter().flatten().copied().collect()
+        self.moves.get(&(outline, act, gates)).into_iter().flatten().copied()
     }
 }
 
-type State = (Vec<Outline>, Supervisor);
+const MOST_SERVICES: usize = 3;
+
+/// The outlines of all services, and the supervisor by its number: small, since millions are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct State {
+    /// Those beyond the number of services stay as they are.
+    outlines: [Outline; MOST_SERVICES],
+    supervisor: usize,
+}
+
+impl Hash for State {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        let start = self.supervisor as u64;
+        hasher.write_u64(self.outlines.iter().fold(start, |packed, one| {
+            let outline = [one.making as u64, one.serving as u64, one.stage as u64];
+            outline.iter().fold(packed << 1 | u64::from(one.is_built), |all, part| all << 3 | part)
+        }));
+    }
+}
 
 /// The supervisor under test: the real one, or one with a fault planted.
 #[derive(Clone, Copy)]
@@ -60,52 +85,178 @@ struct Composition<'a> {
     jobs: usize,
 }
 
-impl Composition<'_> {
+/// What may come of a move: the service's outline, and the supervisor.
+type Moved = Rc<[(Outline, usize)]>;
+
+/// An exploration. What has been found out once is kept.
+struct Exploration<'a> {
+    of: &'a Composition<'a>,
+    /// Each supervisor once. There are few.
+    supervisors: Vec<Supervisor>,
+    /// What can come of a service's act, by the supervisor, the service and its outline.
+    acts: Quick<(usize, usize, Outline, Act, Gates), Moved>,
+    /// In which states everything may come to rest.
+    rests: Quick<State, Rc<[State]>>,
+}
+
+impl Exploration<'_> {
+    /// What the supervisor and the services are in a state.
+    fn parts<'a>(&'a self, state: &'a State) -> Parts<'a> {
+        let count = self.of.graph.services().count();
+        (&self.supervisors[state.supervisor], &state.outlines[..count])
+    }
+
+    fn number(&mut self, supervisor: Supervisor) -> usize {
+        self.supervisors.iter().position(|one| *one == supervisor).unwrap_or_else(|| {
+            self.supervisors.push(supervisor);
+            self.supervisors.len() - 1
+        })
+    }
+
     /// What can come of one service's act.
-    fn moved(&self, (all, supervisor): &State, id: ServiceId, act: Act) -> Vec<State> {
-        let gates = (self.machine.gates)(supervisor, all, id);
-        let moves = self.automaton.after(all[id.0], act, gates).into_iter();
-        let next = |(after, news)| {
-            let (mut all, mut supervisor) = (all.clone(), supervisor.clone());
-            all[id.0] = after;
-            (self.machine.moved)(&mut supervisor, id, after, news);
-            (all, supervisor)
+    fn moved(&mut self, state: &State, id: ServiceId, act: Act) -> Vec<State> {
+        let (supervisor, all) = self.parts(state);
+        let gates = (self.of.machine.gates)(supervisor, all, id);
+        let before = all[id.0];
+        let key = (state.supervisor, id.0, before, act, gates);
+        let moves = self.acts.get(&key).cloned().unwrap_or_else(|| {
+            let mut moves = BTreeSet::new();
+            for (after, news) in self.of.automaton.after(before, act, gates) {
+                let mut supervisor = self.supervisors[state.supervisor].clone();
+                (self.of.machine.moved)(&mut supervisor, id, after, news);
+                moves.insert((after, self.number(supervisor)));
+            }
+            let moves: Moved = moves.into_iter().collect();
+            self.acts.insert(key, Rc::clone(&moves));
+            moves
+        });
+        let next = |(after, supervisor): &(Outline, usize)| {
+            let mut outlines = state.outlines;
+            outlines[id.0] = *after;
+            State { outlines, supervisor: *supervisor }
         };
-        moves.map(next).collect()
+        moves.iter().map(next).collect()
     }
 
     /// Lets all services move, in every way that the real ones could, until none does.
-    fn settled(&self, from: Vec<State>) -> Result<Vec<State>, String> {
-        let mut at_rest = Vec::new();
-        let mut seen: HashSet<State> = HashSet::new();
-        let mut open: Vec<(State, usize)> = from.into_iter().map(|state| (state, 0)).collect();
-        while let Some((state, depth)) = open.pop() {
-            expect(depth < 60, || format!("it does not settle: {state:?}"))?;
-            if !seen.insert(state.clone()) {
-                continue;
-            }
-            let mut moves = Vec::new();
-            for service in self.graph.services() {
-                if let Some(order) = (self.machine.order)(&state.1, &state.0, service) {
-                    self.ends_in_order(&state, service, &order)?;
-                    moves.extend(self.moved(&state, service, Act::of(&order)));
-                }
-                moves.extend(self.moved(&state, service, Act::Look));
-                moves.retain(|next| *next != state);
-                if !moves.is_empty() {
-                    break;
-                }
-            }
-            if moves.is_empty() {
-                at_rest.push(state);
-            } else {
-                open.extend(moves.into_iter().map(|next| (next, depth + 1)));
-            }
+    fn rests(&mut self, begun: &State) -> Result<Rc<[State]>, String> {
+        if let Some(known) = self.rests.get(begun) {
+            return Ok(Rc::clone(known));
         }
-        Ok(at_rest)
+        let mut rests = QuickSet::default();
+        self.settle(begun, 0, &mut QuickSet::default(), &mut rests)?;
+        let rests: Rc<[State]> = rests.into_iter().collect();
+        // Where moves go round in a circle, only where they began has all rests.
+        self.rests.insert(*begun, Rc::clone(&rests));
+        Ok(rests)
     }
 
-    fn ends_in_order(&self, (all, _): &State, id: ServiceId, order: &Input) -> Broken {
+    /// Adds the states in which what moves in `state` comes to rest, but not those that a state of
+    /// `seen` leads to. Returns whether there are none of these.
+    fn settle(
+        &mut self,
+        state: &State,
+        depth: usize,
+        seen: &mut QuickSet<State>,
+        rests: &mut QuickSet<State>,
+    ) -> Result<bool, String> {
+        if let Some(known) = self.rests.get(state) {
+            rests.extend(known.iter().copied());
+            return Ok(true);
+        }
+        if !seen.insert(*state) {
+            return Ok(false);
+        }
+        expect(depth < 60, || format!("it does not settle: {:?}", self.parts(state)))?;
+        let moves = self.moves(state)?;
+        let mut own = QuickSet::default();
+        let mut are_all = true;
+        for next in &moves {
+            are_all &= self.settle(next, depth + 1, seen, &mut own)?;
+        }
+        if moves.is_empty() {
+            own.insert(*state);
+        }
+        rests.extend(own.iter().copied());
+        if are_all {
+            self.rests.insert(*state, own.into_iter().collect());
+        }
+        Ok(are_all)
+    }
+
+    /// The moves of the first service that has any.
+    fn moves(&mut self, state: &State) -> Result<Vec<State>, String> {
+        for service in self.of.graph.services() {
+            let mut moves = Vec::new();
+            let (supervisor, all) = self.parts(state);
+            if let Some(order) = (self.of.machine.order)(supervisor, all, service) {
+                self.of.ends_in_order(all, service, &order)?;
+                moves.extend(self.moved(state, service, Act::of(&order)));
+            }
+            moves.extend(self.moved(state, service, Act::Look));
+            moves.retain(|next| next != state);
+            if !moves.is_empty() {
+                return Ok(moves);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// What can begin in a state in which nothing moves.
+    fn begun(&mut self, state: &State) -> Vec<State> {
+        let supervisor = self.supervisors[state.supervisor].clone();
+        let is_ending = supervisor.ending != Ending::No;
+        let changed = [interrupted(supervisor.clone()), paused(supervisor)];
+        let changed = changed.map(|one| State { supervisor: self.number(one), ..*state });
+        let mut begun = Vec::from(changed);
+        for service in self.of.graph.services() {
+            begun.extend(self.moved(state, service, Act::Happens));
+            if !is_ending {
+                begun.extend(self.moved(state, service, Act::Restart));
+            }
+        }
+        begun
+    }
+
+    fn explore(&mut self) -> Result<usize, String> {
+        let supervisor = Supervisor::new(self.of.graph.clone(), self.of.jobs);
+        let outlines = [self.of.automaton.start; MOST_SERVICES];
+        let mut states = vec![State { outlines, supervisor: self.number(supervisor) }];
+        let mut seen = QuickSet::default();
+        seen.insert(states[0]);
+        let mut place = 0;
+        while let Some(state) = states.get(place).copied() {
+            for begun in self.begun(&state) {
+                for next in self.rests(&begun)?.iter() {
+                    let [before, after] = [&state, next].map(|state| self.parts(state));
+                    let is_new = seen.insert(*next);
+                    let consistent = self
+                        .of
+                        .starts_well(before, after)
+                        .and_then(|()| if is_new { self.of.consistent(after) } else { Ok(()) });
+                    consistent
+                        .map_err(|why| format!("{why}\n  from {before:?}\n  to {after:?}"))?;
+                    if is_new {
+                        states.push(*next);
+                    }
+                }
+            }
+            place += 1;
+        }
+        Ok(states.len())
+    }
+}
+
+/// What a state consists of.
+type Parts<'a> = (&'a Supervisor, &'a [Outline]);
+
+impl Composition<'_> {
+    fn explore(&self) -> Result<usize, String> {
+        let (acts, rests) = (Quick::default(), Quick::default());
+        Exploration { of: self, supervisors: Vec::new(), acts, rests }.explore()
+    }
+
+    fn ends_in_order(&self, all: &[Outline], id: ServiceId, order: &Input) -> Broken {
         let is_needed = self.graph.dependents(id).any(|other| all[other.0].stage != Stage::Ended);
         expect(*order != Input::Quit || !is_needed, || {
             format!("{id:?} is asked to end before a service that needs it: {all:?}")
@@ -113,30 +264,35 @@ impl Composition<'_> {
     }
 
     /// What must hold between two states in which nothing moves.
-    fn consistent(&self, before: &State, after: &State) -> Broken {
-        let (all, supervisor) = after;
-        let running = all.iter().filter(|one| one.making == Making::Running).count();
-        promise(running <= self.jobs, "more services build than may")?;
+    fn starts_well(&self, before: Parts, (supervisor, all): Parts) -> Broken {
         for service in self.graph.services() {
-            let has_just_started = is_first_start(before, after, service);
-            for edge in self.graph.edges(service).iter().filter(|_| has_just_started) {
-                let other = all[edge.on.0];
-                let is_there = match edge.when {
-                    When::Built => other.is_built,
-                    When::Ready => matches!(other.serving, Serving::Ready | Serving::Replacing),
-                };
-                promise(is_there, "a service starts before one that it depends on")?;
-            }
-            if supervisor.ending == Ending::No {
-                let is_live = all[service.0].stage == Stage::Live;
-                promise(is_live, "one service has ended, and the others go on")?;
-                let order = (self.machine.order)(supervisor, all, service);
-                promise(order.is_none(), "an order is left over")?;
-                let was_due = matches!(before.0[service.0].serving, Serving::Down | Serving::Due);
-                let has_just_started = was_due && all[service.0].serving == Serving::Starting;
-                let is_stale = supervisor.is_stale(service);
+            if !is_running(before.1[service.0]) && is_running(all[service.0]) {
+                let is_first = !before.0.has_started(service);
+                for edge in self.graph.edges(service).iter().filter(|_| is_first) {
+                    let other = all[edge.on.0];
+                    let is_there = match edge.when {
+                        When::Built => other.is_built,
+                        When::Ready => matches!(other.serving, Serving::Ready | Serving::Replacing),
+                    };
+                    promise(is_there, "a service starts before one that it depends on")?;
+                }
+                let has_just_started = all[service.0].serving == Serving::Starting;
+                let is_stale = supervisor.ending == Ending::No && supervisor.is_stale(service);
                 promise(!(has_just_started && is_stale), "a service stays stale after a start")?;
             }
+        }
+        Ok(())
+    }
+
+    /// What must hold of a state in which nothing moves.
+    fn consistent(&self, (supervisor, all): Parts) -> Broken {
+        let running = all.iter().filter(|one| one.making == Making::Running).count();
+        promise(running <= self.jobs, "more services build than may")?;
+        for service in self.graph.services().filter(|_| supervisor.ending == Ending::No) {
+            let is_live = all[service.0].stage == Stage::Live;
+            promise(is_live, "one service has ended, and the others go on")?;
+            let order = (self.machine.order)(supervisor, all, service);
+            promise(order.is_none(), "an order is left over")?;
         }
         if supervisor.ending == Ending::Forced {
             let ends = all.iter().all(|one| one.stage != Stage::Live);
@@ -144,55 +300,26 @@ impl Composition<'_> {
         }
         Ok(())
     }
+}
 
-    fn explore(&self) -> Result<usize, String> {
-        let count = self.graph.services().count();
-        let supervisor = Supervisor::new(self.graph.clone(), self.jobs);
-        let first: State = (vec![self.automaton.start; count], supervisor);
-        let mut seen = HashSet::from([first.clone()]);
-        let mut queue = VecDeque::from([first]);
-        while let Some(state) = queue.pop_front() {
-            let mut begun = vec![vec![interrupted(&state)], vec![paused(&state)]];
-            for service in self.graph.services() {
-                begun.push(self.moved(&state, service, Act::Happens));
-                if state.1.ending == Ending::No {
-                    begun.push(self.moved(&state, service, Act::Restart));
-                }
-            }
-            for begun in begun {
-                for next in self.settled(begun)? {
-                    self.consistent(&state, &next)
-                        .map_err(|why| format!("{why}\n  from {state:?}\n  to {next:?}"))?;
-                    if seen.insert(next.clone()) {
-                        queue.push_back(next);
-                    }
-                }
-            }
-        }
-        Ok(seen.len())
+fn is_running(outline: Outline) -> bool {
+    match outline.serving {
+        Serving::Down | Serving::Due => false,
+        Serving::Starting | Serving::Ready | Serving::Replacing => true,
     }
 }
 
-fn is_first_start(before: &State, after: &State, service: ServiceId) -> bool {
-    let runs = |(all, _): &State| {
-        matches!(all[service.0].serving, Serving::Starting | Serving::Ready | Serving::Replacing)
-    };
-    !before.1.has_started(service) && !runs(before) && runs(after)
-}
-
-fn interrupted((all, supervisor): &State) -> State {
-    let mut supervisor = supervisor.clone();
+fn interrupted(mut supervisor: Supervisor) -> Supervisor {
     supervisor.ending = match supervisor.ending {
         Ending::No => Ending::Asked,
         Ending::Asked | Ending::Forced => Ending::Forced,
     };
-    (all.clone(), supervisor)
+    supervisor
 }
 
-fn paused((all, supervisor): &State) -> State {
-    let mut supervisor = supervisor.clone();
+fn paused(mut supervisor: Supervisor) -> Supervisor {
     supervisor.is_paused = !supervisor.is_paused;
-    (all.clone(), supervisor)
+    supervisor
 }
 
 pub(super) fn edge(on: usize, when: When, cascades: bool) -> Edge {

@@ -23,21 +23,21 @@ use crate::project::guess::syntax::Check;
 use crate::project::guess::{self, Guess, Outcome};
 use crate::project::{Ask, Kind, Nested, Question, Selection};
 
-mod air;
 pub mod choice;
-mod document;
-pub(crate) mod duration;
 mod environment;
 pub mod example;
-mod excerpt;
 mod file;
-pub(crate) mod keys;
-mod placeholder;
-mod resolve;
 pub mod schema;
 mod serving;
-mod spare;
 mod watching;
+mod placeholder;
+mod resolve;
+mod spare;
+mod document;
+mod air;
+mod excerpt;
+pub(crate) mod keys;
+pub(crate) mod duration;
 #[cfg(test)]
 pub(crate) mod tests;
 

@@ -48,10 +48,10 @@ use crate::event::{Order, Policy, Proc};
 use crate::notice::Notice;
 
 pub(crate) mod attribution;
+pub(crate) mod supervisor;
 #[cfg_attr(not(test), expect(dead_code, reason = "a configuration has only one service as yet"))]
 pub(crate) mod graph;
 pub(crate) mod service;
-pub(crate) mod supervisor;
 pub(crate) mod terminal;
 
 #[cfg(test)]

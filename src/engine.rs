@@ -54,7 +54,6 @@ mod first;
 mod host;
 mod launch;
 mod listing;
-mod message;
 mod paused;
 mod ports;
 mod program;
@@ -63,8 +62,9 @@ mod saves;
 mod service;
 mod serving;
 mod sockets;
-mod table;
 mod terminal;
+mod message;
+mod table;
 
 use display::Display;
 use host::Host;

@@ -27,8 +27,8 @@
 //!
 //! # The map
 //!
-//! Each module uses only modules below it; a test (`tests/hotrun/order.rs`) enforces this. The list
-//! reads downward as the story of a save.
+//! Each module uses only modules below it; a test (`tests/hotrun/order.rs`) enforces this, also for
+//! the modules that another one declares. The list reads downward as the story of a save.
 //!
 //! Invariants that span modules:
 //!

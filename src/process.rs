@@ -37,18 +37,18 @@ use crate::project::{Ask, Question};
 use crate::report::console::{Console, Stream};
 
 pub(crate) mod guardian;
-mod guardians;
-mod leftovers;
-mod link;
+pub(crate) mod terminal;
+mod tree;
 mod output;
 pub(crate) mod ports;
+mod leftovers;
+mod guardians;
+mod link;
+mod reaper;
 #[cfg_attr(target_os = "linux", path = "process/linux.rs")]
 #[cfg_attr(target_os = "macos", path = "process/macos.rs")]
 mod platform;
 mod raw;
-mod reaper;
-pub(crate) mod terminal;
-mod tree;
 
 use guardians::Guardians;
 use leftovers::Record;

@@ -13,9 +13,9 @@ use crate::record::Record;
 use crate::text::shown;
 
 pub(crate) mod console;
-mod layout;
 mod screen;
 mod wording;
+mod layout;
 
 pub(crate) use layout::wants_color;
 pub(crate) use wording::{time_of_day, who_holds, why_no_rollback};

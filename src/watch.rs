@@ -20,18 +20,18 @@ use crate::filter::{Filter, Reason, Verdict};
 use crate::inbox::Inbox;
 use crate::notice::{WatchLimit, Watching};
 
-mod burst;
-mod clock;
-mod content;
+mod watcher;
 mod git;
-mod ignores;
 mod mounts;
 mod native;
 mod quiet;
+mod burst;
 mod scanner;
 mod snapshot;
+mod content;
 mod walk;
-mod watcher;
+mod clock;
+mod ignores;
 
 pub(crate) use clock::{changed_at, coarse_now};
 use ignores::{Ignores, Scope};

@@ -17,15 +17,15 @@ use toml::Value;
 use crate::event::quoted;
 use search::found_in;
 
+pub mod syntax;
 pub mod command;
 mod compiled;
+pub mod testing;
 mod node;
 mod python;
 mod scripting;
 pub mod search;
-pub mod syntax;
 mod tasks;
-pub mod testing;
 
 /// Maximum size of a file that is read for a guess, in bytes.
 const MAX_SIZE: u64 = 1 << 20;

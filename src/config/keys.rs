@@ -13,6 +13,7 @@ pub(crate) struct Key {
     /// The default where no kind of project says otherwise, as TOML.
     pub(crate) default: &'static str,
     pub(crate) of: Of,
+    pub(crate) takes: Takes,
     pub(crate) about: &'static str,
 }
 
@@ -49,6 +50,15 @@ pub(crate) enum Of {
     Alias,
 }
 
+/// What follows when the value changes while hotrun runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Takes {
+    /// The value is used from now on; nothing is built or started for it.
+    AtOnce,
+    /// The program is built and started again.
+    Rebuild,
+}
+
 impl Key {
     /// Whether it is one that people should write.
     pub(crate) fn is_recommended(&self) -> bool {
@@ -81,22 +91,24 @@ pub(crate) const COLORS: [&str; 8] =
 
 const fn key(
     of: Of,
+    takes: Takes,
     name: &'static str,
     kind: Kind,
     default: &'static str,
     about: &'static str,
 ) -> Key {
-    Key { name, kind, default, of, about }
+    Key { name, kind, default, of, takes, about }
 }
 
 const fn alias(name: &'static str, kind: Kind, about: &'static str) -> Key {
-    key(Alias, name, kind, "", about)
+    key(Alias, Rebuild, name, kind, "", about)
 }
 
 use Kind::{
     Address, Boolean, Color, Command, Duration, Number, OneOf, PortOr, Signal, Text, Texts,
 };
 use Of::{Air, Alias, Hotrun};
+use Takes::{AtOnce, Rebuild};
 
 const PORT: Kind = Number { min: 0, max: u16::MAX };
 const MILLISECONDS: Kind = Duration(Bare::Milliseconds);
@@ -106,14 +118,16 @@ const OWN: Kind = Duration(Bare::NeedsUnit);
 pub(crate) const KEYS: &[Key] = &[
     key(
         Air,
+        Rebuild,
         "root",
         Text,
         "\".\"",
         "What is watched; relative to the directory in which hotrun starts.",
     ),
-    key(Air, "tmp_dir", Text, "\"tmp\"", "Directory for build output. Never watched."),
+    key(Air, Rebuild, "tmp_dir", Text, "\"tmp\"", "Directory for build output. Never watched."),
     key(
         Air,
+        AtOnce,
         "testdata_dir",
         Text,
         "\"\"",
@@ -121,6 +135,7 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Air,
+        Rebuild,
         "env_files",
         Texts,
         "[]",
@@ -128,6 +143,7 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Hotrun,
+        Rebuild,
         "spare",
         Texts,
         "[\"...\"]",
@@ -135,6 +151,7 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Air,
+        Rebuild,
         "build.pre_cmd",
         Texts,
         "[]",
@@ -142,6 +159,7 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Air,
+        Rebuild,
         "build.cmd",
         Text,
         "\"\"",
@@ -149,6 +167,7 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Air,
+        Rebuild,
         "build.post_cmd",
         Texts,
         "[]",
@@ -156,6 +175,7 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Air,
+        Rebuild,
         "build.entrypoint",
         Command,
         "[]",
@@ -163,6 +183,7 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Air,
+        Rebuild,
         "build.bin",
         Text,
         "\"\"",
@@ -170,6 +191,7 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Air,
+        Rebuild,
         "build.full_bin",
         Text,
         "\"\"",
@@ -177,6 +199,7 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Air,
+        Rebuild,
         "build.args_bin",
         Texts,
         "[]",
@@ -184,6 +207,7 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Air,
+        Rebuild,
         "build.log",
         Text,
         "\"\"",
@@ -191,22 +215,32 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Air,
+        AtOnce,
         "build.include_ext",
         Texts,
         "[\"*\"]",
         "Extensions of files that matter; \"*\" for all.",
     ),
-    key(Air, "build.include_file", Texts, "[]", "Files that matter whatever their extension."),
     key(
         Air,
+        AtOnce,
+        "build.include_file",
+        Texts,
+        "[]",
+        "Files that matter whatever their extension.",
+    ),
+    key(
+        Air,
+        AtOnce,
         "build.include_dir",
         Texts,
         "[]",
         "Watch only these directories. Some may lie outside root.",
     ),
-    key(Air, "build.exclude_dir", Texts, "[]", "Directories that are not watched."),
+    key(Air, AtOnce, "build.exclude_dir", Texts, "[]", "Directories that are not watched."),
     key(
         Air,
+        AtOnce,
         "build.exclude_file",
         Texts,
         "[]",
@@ -214,6 +248,7 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Air,
+        AtOnce,
         "build.exclude_regex",
         Texts,
         "[]",
@@ -221,6 +256,7 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Air,
+        AtOnce,
         "build.exclude_unchanged",
         Boolean,
         "false",
@@ -228,6 +264,7 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Air,
+        AtOnce,
         "build.follow_symlink",
         Boolean,
         "false",
@@ -235,6 +272,7 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Air,
+        AtOnce,
         "build.poll",
         Boolean,
         "false",
@@ -242,14 +280,23 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Air,
+        AtOnce,
         "build.poll_interval",
         MILLISECONDS,
         "0",
         "Interval between polls, at least 50 ms; 0: chosen by how long a poll takes.",
     ),
-    key(Air, "build.delay", MILLISECONDS, "0", "Minimum time between the starts of two builds."),
     key(
         Air,
+        Rebuild,
+        "build.delay",
+        MILLISECONDS,
+        "0",
+        "Minimum time between the starts of two builds.",
+    ),
+    key(
+        Air,
+        Rebuild,
         "build.kill_delay",
         Duration(Bare::Nanoseconds),
         "\"5s\"",
@@ -257,6 +304,7 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Hotrun,
+        Rebuild,
         "build.cancel_grace",
         OWN,
         "\"1s\"",
@@ -264,6 +312,7 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Air,
+        Rebuild,
         "build.send_interrupt",
         Boolean,
         "false",
@@ -271,6 +320,7 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Hotrun,
+        Rebuild,
         "build.check",
         Boolean,
         "true",
@@ -278,15 +328,24 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Air,
+        Rebuild,
         "build.stop_on_error",
         Boolean,
         "false",
         "Stop the program when a build fails, instead of keeping the last good one running.",
     ),
-    key(Air, "build.rerun", Boolean, "false", "Start the program again whenever it exits."),
-    key(Air, "build.rerun_delay", MILLISECONDS, "\"500ms\"", "Pause before that."),
     key(
         Air,
+        Rebuild,
+        "build.rerun",
+        Boolean,
+        "false",
+        "Start the program again whenever it exits.",
+    ),
+    key(Air, Rebuild, "build.rerun_delay", MILLISECONDS, "\"500ms\"", "Pause before that."),
+    key(
+        Air,
+        AtOnce,
         "build.ignore_dangerous_root_dir",
         Boolean,
         "false",
@@ -294,6 +353,7 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Hotrun,
+        AtOnce,
         "watch.include",
         Texts,
         "[]",
@@ -301,6 +361,7 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Hotrun,
+        AtOnce,
         "watch.exclude",
         Texts,
         "[]",
@@ -308,6 +369,7 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Hotrun,
+        AtOnce,
         "watch.gitignore",
         Boolean,
         "true",
@@ -315,15 +377,24 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Hotrun,
+        AtOnce,
         "watch.backend",
         OneOf(&["auto", "native", "poll"]),
         "\"auto\"",
         "How changes are found: by events, by polling, or by what the file system supports.",
     ),
-    key(Hotrun, "watch.debounce", OWN, "\"10ms\"", "Quiet time that ends a burst of saves."),
-    key(Hotrun, "watch.max_wait", OWN, "\"2s\"", "Maximum duration of a burst of saves."),
     key(
         Hotrun,
+        AtOnce,
+        "watch.debounce",
+        OWN,
+        "\"10ms\"",
+        "Quiet time that ends a burst of saves.",
+    ),
+    key(Hotrun, AtOnce, "watch.max_wait", OWN, "\"2s\"", "Maximum duration of a burst of saves."),
+    key(
+        Hotrun,
+        Rebuild,
         "run.mode",
         OneOf(&["restart", "handover"]),
         "\"restart\"",
@@ -331,6 +402,7 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Hotrun,
+        Rebuild,
         "run.on_failed_start",
         OneOf(&["wait", "rollback"]),
         "\"wait\"",
@@ -338,6 +410,7 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Hotrun,
+        Rebuild,
         "run.restart_unchanged",
         Boolean,
         "false",
@@ -345,14 +418,16 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Hotrun,
+        Rebuild,
         "run.port",
         PortOr("auto"),
         "0",
         "The TCP port on which the program listens; \"auto\": a free one, passed in PORT.",
     ),
-    key(Hotrun, "run.signal", Signal, "\"TERM\"", "The signal that stops the program."),
+    key(Hotrun, Rebuild, "run.signal", Signal, "\"TERM\"", "The signal that stops the program."),
     key(
         Hotrun,
+        Rebuild,
         "run.stop_scope",
         OneOf(&["group", "leader"]),
         "\"group\"",
@@ -360,6 +435,7 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Hotrun,
+        Rebuild,
         "run.stdin",
         OneOf(&["auto", "app", "null"]),
         "\"auto\"",
@@ -367,6 +443,7 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Hotrun,
+        Rebuild,
         "run.tty",
         OneOf(&["inherit", "pty"]),
         "\"inherit\"",
@@ -374,6 +451,7 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Hotrun,
+        Rebuild,
         "run.debug",
         OneOf(&["on", "off"]),
         "\"on\"",
@@ -381,6 +459,7 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Hotrun,
+        Rebuild,
         "run.on_exit",
         OneOf(&["wait", "restart", "quit"]),
         "\"wait\"",
@@ -388,6 +467,7 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Hotrun,
+        AtOnce,
         "run.revive_ext",
         Texts,
         "[]",
@@ -395,14 +475,23 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Hotrun,
+        Rebuild,
         "ready.notify",
         Boolean,
         "false",
         "The program is ready when it has sent READY=1 to $NOTIFY_SOCKET.",
     ),
-    key(Hotrun, "ready.http", Text, "\"\"", "The program is ready when this URL is answered."),
     key(
         Hotrun,
+        Rebuild,
+        "ready.http",
+        Text,
+        "\"\"",
+        "The program is ready when this URL is answered.",
+    ),
+    key(
+        Hotrun,
+        Rebuild,
         "ready.status",
         Number { min: 0, max: 599 },
         "0",
@@ -410,6 +499,7 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Hotrun,
+        Rebuild,
         "ready.tcp",
         Address,
         "\"\"",
@@ -417,6 +507,7 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Hotrun,
+        Rebuild,
         "ready.log",
         Text,
         "\"\"",
@@ -424,51 +515,77 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Hotrun,
+        Rebuild,
         "ready.after",
         OWN,
         "\"0s\"",
         "The program is ready when it has run for this long.",
     ),
-    key(Hotrun, "ready.timeout", OWN, "\"30s\"", "Maximum time to become ready."),
-    key(Air, "proxy.enabled", Boolean, "false", "There is no proxy yet."),
-    key(Air, "proxy.proxy_port", PORT, "0", "The port of the proxy."),
-    key(Air, "proxy.app_port", PORT, "0", "The port of the program."),
+    key(Hotrun, Rebuild, "ready.timeout", OWN, "\"30s\"", "Maximum time to become ready."),
+    key(Air, Rebuild, "proxy.enabled", Boolean, "false", "There is no proxy yet."),
+    key(Air, Rebuild, "proxy.proxy_port", PORT, "0", "The port of the proxy."),
+    key(Air, Rebuild, "proxy.app_port", PORT, "0", "The port of the program."),
     key(
         Air,
+        Rebuild,
         "proxy.app_start_timeout",
         MILLISECONDS,
         "\"5s\"",
         "Maximum time for the program to answer the proxy.",
     ),
-    key(Air, "log.time", Boolean, "false", "Begin each line of hotrun's with the time of day."),
-    key(Hotrun, "log.pids", Boolean, "false", "Name processes by their pids."),
-    key(Hotrun, "log.compact", Boolean, "false", "Print one line for each save."),
-    key(Air, "log.main_only", Boolean, "false", "Print only warnings and errors."),
-    key(Air, "log.silent", Boolean, "false", "Print nothing."),
     key(
         Air,
+        AtOnce,
+        "log.time",
+        Boolean,
+        "false",
+        "Begin each line of hotrun's with the time of day.",
+    ),
+    key(Hotrun, AtOnce, "log.pids", Boolean, "false", "Name processes by their pids."),
+    key(Hotrun, AtOnce, "log.compact", Boolean, "false", "Print one line for each save."),
+    key(Air, AtOnce, "log.main_only", Boolean, "false", "Print only warnings and errors."),
+    key(Air, AtOnce, "log.silent", Boolean, "false", "Print nothing."),
+    key(
+        Air,
+        AtOnce,
         "color.mode",
         OneOf(&["auto", "always", "never"]),
         "\"auto\"",
         "When to use colours; --color overrides it.",
     ),
-    key(Air, "color.main", Color, "\"\"", "The colour of lines about hotrun itself."),
-    key(Air, "color.watcher", Color, "\"\"", "The colour of lines about saves."),
-    key(Air, "color.build", Color, "\"\"", "The colour of lines about builds."),
-    key(Air, "color.runner", Color, "\"\"", "The colour of lines about the program."),
-    key(Air, "color.app", Color, "\"\"", "Read, and unused, as in air."),
-    key(Air, "screen.clear_on_rebuild", Boolean, "false", "Clear the screen on each save."),
+    key(Air, AtOnce, "color.main", Color, "\"\"", "The colour of lines about hotrun itself."),
+    key(Air, AtOnce, "color.watcher", Color, "\"\"", "The colour of lines about saves."),
+    key(Air, AtOnce, "color.build", Color, "\"\"", "The colour of lines about builds."),
+    key(Air, AtOnce, "color.runner", Color, "\"\"", "The colour of lines about the program."),
+    key(Air, AtOnce, "color.app", Color, "\"\"", "Read, and unused, as in air."),
+    key(Air, AtOnce, "screen.clear_on_rebuild", Boolean, "false", "Clear the screen on each save."),
     key(
         Air,
+        AtOnce,
         "screen.keep_scroll",
         Boolean,
         "true",
         "Keep what has scrolled out of the screen when it is cleared.",
     ),
-    key(Hotrun, "screen.title", Boolean, "false", "Show the state in the terminal's title."),
-    key(Hotrun, "screen.bell", Boolean, "false", "Ring the bell on a failure and on recovery."),
     key(
         Hotrun,
+        AtOnce,
+        "screen.title",
+        Boolean,
+        "false",
+        "Show the state in the terminal's title.",
+    ),
+    key(
+        Hotrun,
+        AtOnce,
+        "screen.bell",
+        Boolean,
+        "false",
+        "Ring the bell on a failure and on recovery.",
+    ),
+    key(
+        Hotrun,
+        AtOnce,
         "screen.notify",
         Boolean,
         "false",
@@ -476,12 +593,13 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         Air,
+        AtOnce,
         "misc.clean_on_exit",
         Boolean,
         "false",
         "Delete tmp_dir when hotrun exits, if hotrun has made it.",
     ),
-    key(Air, "misc.startup_banner", Text, "\"\"", "Text printed at startup."),
+    key(Air, AtOnce, "misc.startup_banner", Text, "\"\"", "Text printed at startup."),
     alias("meta.tmp_dir", Text, "Write tmp_dir, at the top."),
     alias("meta.send_error_to_tty", Boolean, "Has no effect."),
     alias("watch.include_ext", Texts, "Write build.include_ext."),
@@ -500,29 +618,58 @@ pub(crate) const LISTS: &[(&str, &str, &[Key])] = &[
         "build.rules",
         "What to do when other files change. The first rule that matches a file wins.",
         &[
-            key(Air, "name", Text, "", "What the rule is called in output."),
+            key(Air, Rebuild, "name", Text, "", "What the rule is called in output."),
             key(
                 Hotrun,
+                Rebuild,
                 "action",
                 OneOf(&["run", "restart", "signal", "reload", "css"]),
                 "\"run\"",
                 "Run cmd, restart the program, send it a signal; reload and css are reserved.",
             ),
-            key(Air, "cmd", Text, "", "The shell command; {} in it stands for each changed file."),
-            key(Hotrun, "signal", Signal, "", "The signal that the program gets."),
-            key(Air, "include_dir", Texts, "[]", "Only files below these directories match."),
-            key(Air, "include_ext", Texts, "[]", "Files with these extensions match."),
-            key(Air, "include_file", Texts, "[]", "These files match."),
-            key(Air, "exclude_regex", Texts, "[]", "Files whose path this matches do not."),
-            key(Air, "delay", MILLISECONDS, "0", "Has no effect: rapid saves are merged."),
+            key(
+                Air,
+                Rebuild,
+                "cmd",
+                Text,
+                "",
+                "The shell command; {} in it stands for each changed file.",
+            ),
+            key(Hotrun, Rebuild, "signal", Signal, "", "The signal that the program gets."),
+            key(
+                Air,
+                Rebuild,
+                "include_dir",
+                Texts,
+                "[]",
+                "Only files below these directories match.",
+            ),
+            key(Air, Rebuild, "include_ext", Texts, "[]", "Files with these extensions match."),
+            key(Air, Rebuild, "include_file", Texts, "[]", "These files match."),
+            key(
+                Air,
+                Rebuild,
+                "exclude_regex",
+                Texts,
+                "[]",
+                "Files whose path this matches do not.",
+            ),
+            key(Air, Rebuild, "delay", MILLISECONDS, "0", "Has no effect: rapid saves are merged."),
         ],
     ),
     (
         "listen",
         "A socket that hotrun opens, and that every start of the program inherits.",
         &[
-            key(Hotrun, "address", Address, "", "A port, HOST:PORT, unix:PATH or udp:HOST:PORT."),
-            key(Hotrun, "name", Text, "", "The name of the socket in LISTEN_FDNAMES."),
+            key(
+                Hotrun,
+                Rebuild,
+                "address",
+                Address,
+                "",
+                "A port, HOST:PORT, unix:PATH or udp:HOST:PORT.",
+            ),
+            key(Hotrun, Rebuild, "name", Text, "", "The name of the socket in LISTEN_FDNAMES."),
         ],
     ),
 ];

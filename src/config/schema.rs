@@ -6,7 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use super::duration::Bare;
-use super::keys::{COLORS, KEYS, Key, Kind, LISTS, OPEN, Of, PLATFORM_KEYS, PLATFORMS};
+use super::keys::{COLORS, KEYS, Key, Kind, LISTS, OPEN, Of, PLATFORM_KEYS, PLATFORMS, Takes};
 
 /// A duration in words; a number is a case of its own.
 const DURATION: &str = r"^(0|([0-9.]+(ns|us|µs|μs|ms|s|m|h))*)$";
@@ -72,7 +72,11 @@ fn insert(table: &mut Value, name: &str, schema: Value) {
 
 fn of_key(key: &Key) -> Value {
     let mut schema = of_kind(key.kind);
-    schema["description"] = key.about.into();
+    let takes = match key.takes {
+        Takes::AtOnce => " A change takes effect at once.",
+        Takes::Rebuild => "",
+    };
+    schema["description"] = format!("{}{takes}", key.about).into();
     // In TOML and in JSON these are written alike.
     if let Ok(default) = serde_json::from_str::<Value>(key.default)
         && !matches!(default.as_str(), Some(""))

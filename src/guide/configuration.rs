@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::config::example;
+use crate::config::keys::{Key, Takes};
 
 /// What the page begins with.
 const INTRODUCTION: &str = "\
@@ -104,9 +105,36 @@ fn bare(line: &str) -> &str {
     text.strip_prefix(' ').unwrap_or(text)
 }
 
-/// The page, from the example file.
+/// Which changes build the program again. A table is named if this holds for all of its keys.
+fn changes() -> String {
+    let keys: Vec<&Key> = Key::recommended().collect();
+    let table = |key: &Key| key.name.split_once('.').map(|(table, _)| table);
+    let mut names: Vec<String> = Vec::new();
+    for key in keys.iter().filter(|key| key.takes == Takes::AtOnce) {
+        let is_whole = |name: &str| {
+            let mut of_table = keys.iter().filter(|key| table(key) == Some(name));
+            of_table.all(|key| key.takes == Takes::AtOnce)
+        };
+        let name = match table(key).filter(|table| is_whole(table)) {
+            Some(table) => format!("`[{table}]`"),
+            None => format!("`{}`", key.name),
+        };
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let last = names.pop().unwrap_or_default();
+    let text = format!(
+        "When the file changes, the program is built and started again, except for changes of \
+         these, which take effect at once: {} and {last}.",
+        names.join(", ")
+    );
+    format!("\n{}", prose(&[&text]).replace("``", "`"))
+}
+
+/// The page, from the example file and the declarations of the keys.
 fn page() -> String {
-    let mut page = INTRODUCTION.to_owned();
+    let mut page = INTRODUCTION.to_owned() + &changes();
     let mut table = String::new();
     let blocks = example::TEXT.split("\n\n");
     // What comes before the first key introduces the file itself.

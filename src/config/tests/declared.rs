@@ -3,7 +3,7 @@
 
 use serde_json::Value as Json;
 
-use super::super::keys::{self, KEYS, Key, Kind, LISTS, Of};
+use super::super::keys::{self, KEYS, Key, Kind, LISTS, Of, Takes};
 use super::*;
 
 /// What of a value a schema does not allow, with the path to it; only of what our schema uses.
@@ -306,4 +306,60 @@ fn the_schema_refuses_of_real_files_only_what_hotrun_names() {
 fn what_init_writes_is_what_the_schema_allows() {
     let full = example::for_project(&crate::project::Kind::Unknown, None);
     assert_eq!(refused_by_schema(&full), []);
+}
+
+/// Keys whose value matters only beside others.
+const BESIDE_OTHERS: [&str; 11] = [
+    "build.entrypoint",
+    "build.bin",
+    "build.check",
+    "build.rerun_delay",
+    "run.debug",
+    "ready.http",
+    "ready.status",
+    "proxy.enabled",
+    "proxy.proxy_port",
+    "proxy.app_port",
+    "proxy.app_start_timeout",
+];
+
+#[test]
+fn each_key_says_whether_a_change_builds_and_starts_the_program_again() {
+    let values = [
+        "5",
+        "true",
+        "false",
+        "\"x\"",
+        "\"5s\"",
+        "\"auto\"",
+        "[\"a\"]",
+        "[]",
+        "\"SIGINT\"",
+        "\"sub\"",
+    ];
+    let place = tempfile::tempdir().unwrap();
+    let directory = place.path().canonicalize().unwrap();
+    std::fs::create_dir(directory.join("sub")).unwrap();
+    let read = |text: &str| {
+        std::fs::write(directory.join("hotrun.toml"), text).unwrap();
+        let config = Some("hotrun.toml".into());
+        let options = Options { directory: directory.clone(), config, ..Options::default() };
+        now(load(&options, &Nobody)).ok()
+    };
+    let base = [("build.cmd", "\"x\""), ("build.full_bin", "\"x\""), ("spare", "[]")];
+    for key in KEYS.iter().filter(|key| key.is_recommended()) {
+        let others = base.iter().filter(|(name, _)| *name != key.name);
+        let others: Vec<_> = others.map(|(name, value)| format!("{name} = {value}\n")).collect();
+        let others = others.concat();
+        let before = read(&others).map(|config| config.only().recipe.clone());
+        let words = key.kind.words().iter().map(|word| format!("{word:?}"));
+        let mut values = values.into_iter().map(String::from).chain(words);
+        let rebuilds = values.any(|value| {
+            let after = read(&format!("{others}{} = {value}\n", key.name));
+            after.is_some_and(|config| Some(&config.only().recipe) != before.as_ref())
+        });
+        let is_beside_others = BESIDE_OTHERS.contains(&key.name);
+        assert_eq!(key.takes == Takes::Rebuild, rebuilds || is_beside_others, "{}", key.name);
+        assert!(!(rebuilds && is_beside_others), "{} matters alone", key.name);
+    }
 }

@@ -721,7 +721,7 @@ fn consistent(terminal: &Terminal, world: &World, before: Before, did: &[TtyEffe
 fn at_rest(scope: &Scope, terminal: &Terminal, world: &World) -> Broken {
     let stopped = |(proc, one): (&Proc, &Living)| one.is_stopped.then_some(*proc);
     let mut stopped = world.living.iter().filter_map(stopped);
-    promise(terminal.job == Job::Running, "the job is stopped for ever")?;
+    promise(terminal.job == Job::Running, "the job stays stopped")?;
     match terminal.owner {
         Owner::Absent => promise(false, "the terminal is absent"),
         Owner::Hotrun(keys) => {

@@ -342,7 +342,7 @@ caught! {
     keeps_what_a_command_has_borrowed: in BUILD, "does not have the terminal";
     gives_it_while_the_job_stops: in JOB, "given while the job stops";
     does_not_stop_with_its_app: in JOB, "the owner stays stopped";
-    stays_stopped: in JOB, "the job is stopped for ever";
+    stays_stopped: in JOB, "the job stays stopped";
     forgets_the_owner_at_ctrl_z: in JOB, "waits for a terminal that is free";
     does_not_look_whether_an_app_has_taken_it: in Scope { run: APP, ..JOB },
         "does not have the terminal";

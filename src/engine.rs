@@ -255,6 +255,8 @@ impl Engine {
     }
 
     fn step(&mut self, event: Event) -> Option<u8> {
+        let span = tracing::debug_span!("update", number = self.publisher.newest());
+        let _entered = span.entered();
         tracing::debug!(?event);
         if let Some(Err(error)) =
             self.host.recorder.as_ref().map(|recorder| recorder.record(&event))

@@ -167,7 +167,7 @@ impl Engine {
         };
         let (terminal, effects) = self.host.seat.terminal.step(event, &seen);
         if event != TtyEvent::Used {
-            tracing::debug!(?event, ?effects);
+            tracing::debug!(tty_event = ?event, tty_effects = ?effects);
         }
         self.host.seat.terminal = terminal;
         let mut follows = None;

@@ -55,7 +55,7 @@ pub(super) struct Watcher {
     /// The roots and the directories of single files, with their identities.
     anchors: BTreeMap<PathBuf, Option<Identity>>,
     above: Option<Above>,
-    /// Since when the operating system's watcher is the present one, if it has replaced another.
+    /// Since when the operating system's watcher is the present one.
     native_since: Option<Instant>,
     /// Roots and single files that do not exist, and the directories watched for them to appear.
     absent: BTreeSet<PathBuf>,
@@ -225,7 +225,9 @@ impl Watcher {
                 }
             }
             Input::Mounts => self.mounts_changed(),
-            Input::Above => self.look_at_anchors(),
+            Input::Above => {
+                self.look_at_anchors();
+            }
             Input::Configure(watch, since) => self.configure(*watch, since),
         }
     }
@@ -343,8 +345,8 @@ impl Watcher {
         }
     }
 
-    /// Returns true for a removal of what is there again, if the operating system's watcher was
-    /// replaced since. The new one has found it.
+    /// Returns true for the removal of a file that is there again, if the operating system's watcher
+    /// was replaced since. The new one has found the file.
     fn is_outdated(&self, event: &notify::Event, at: Instant) -> bool {
         let is_removal = matches!(
             event.kind,
@@ -352,7 +354,10 @@ impl Watcher {
         );
         is_removal
             && self.native_since.is_some_and(|since| at < since)
-            && event.paths.first().is_some_and(|path| path.symlink_metadata().is_ok())
+            && event
+                .paths
+                .first()
+                .is_some_and(|path| path.symlink_metadata().is_ok_and(|meta| !meta.is_dir()))
     }
 
     /// Marks the ignore patterns as outdated, if this file, which changed at this time, affects

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::{Identity, Watcher};
 use crate::config::Backend;
 use crate::notice::Watching;
+use crate::watch::Input;
 use crate::watch::burst::Change;
 use crate::watch::clock::coarse_now;
 use crate::watch::ignores::Ignores;
@@ -29,6 +30,7 @@ impl Watcher {
         let before = std::mem::take(&mut self.tree);
         // A directory may have been replaced, and its watch would wrongly count as working.
         self.renew_native();
+        self.anchors.clear();
         let known = self.burst.len();
         self.watch_everything(Counts::Lost(cut, &before));
         let (tree, beside) = (&self.tree, &self.beside);
@@ -100,8 +102,16 @@ impl Watcher {
             directory.into_iter().chain(file.parent())
         });
         let places = watch.roots.iter().map(PathBuf::as_path).chain(outside);
-        let anchors: BTreeMap<PathBuf, Option<Identity>> =
+        let mut anchors: BTreeMap<PathBuf, Option<Identity>> =
             places.map(|place| (place.to_owned(), identity(place))).collect();
+        // What was replaced unnoticed is still to be handled: its watch is on the former directory.
+        for (place, now) in &mut anchors {
+            let before = self.anchors.get(place).copied().flatten();
+            if before.is_some() && before != *now {
+                *now = before;
+                let _ = self.to_self.send(Input::Above);
+            }
+        }
         let is_elsewhere = !anchors.keys().eq(self.anchors.keys());
         self.anchors = anchors;
         if watch.backend == Backend::Poll {
@@ -114,7 +124,8 @@ impl Watcher {
     }
 
     /// Handles a possible deletion, move or replacement of a directory above the watched ones.
-    pub(super) fn look_at_anchors(&mut self) {
+    /// Returns true if there was one.
+    pub(super) fn look_at_anchors(&mut self) -> bool {
         let is_other =
             |(place, before): &(&PathBuf, &Option<Identity>)| identity(place) != **before;
         let changed: Vec<PathBuf> =
@@ -126,7 +137,7 @@ impl Watcher {
                 self.set_anchors();
                 self.look_for_absent(true);
             }
-            return;
+            return false;
         }
         for place in &changed {
             self.forget(place);
@@ -144,6 +155,7 @@ impl Watcher {
             }
         }
         self.report_absent();
+        true
     }
 
     // Missing paths
@@ -204,10 +216,14 @@ impl Watcher {
                 self.absent.remove(path);
                 continue;
             }
+            let before = identity(path);
             self.ignores.read_above(path);
             let scope = self.ignores.around(path).cloned();
             let place = Place { path: path.clone(), scope, is_whole: false };
             self.adopt(vec![place], Counts::All);
+            if let Some(anchor) = self.anchors.get_mut(path) {
+                *anchor = before;
+            }
             // It may be gone again, or unreadable.
             if self.is_there(path) {
                 self.absent.remove(path);

@@ -231,8 +231,10 @@ impl Watcher {
 
     pub(super) fn directory_went(&mut self, event: notify::Event, at: Instant) {
         let directory = event.paths[0].clone();
-        if self.anchors.contains_key(&directory) {
-            return self.look_at_anchors();
+        if self.anchors.contains_key(&directory)
+            && (self.look_at_anchors() || !self.tree.contains(&directory))
+        {
+            return;
         }
         self.directory_disappeared(&directory, at);
         // Another directory may already be in its place.

@@ -641,7 +641,7 @@ pub struct Service {
     pub kind: Kind,
     /// What the project is taken for, if no file says what to run.
     pub guess: Option<Guess>,
-    /// What a change restarts.
+    /// How it is built and run.
     pub recipe: Recipe,
     /// Whether `tmp_dir` is created before the first build.
     pub makes_tmp: bool,

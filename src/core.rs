@@ -128,8 +128,6 @@ pub(crate) struct ServiceSnapshot {
     pub(crate) is_settled: bool,
     /// The app that represents the program: the one that serves, else the one that starts.
     pub(crate) app: Option<Proc>,
-    /// Whether there is an older good artifact to roll back to.
-    pub(crate) has_fallback: bool,
 }
 
 impl Core {
@@ -161,7 +159,6 @@ impl Core {
             is_building: service.is_building(),
             is_settled: service.is_settled(),
             app: service.app(),
-            has_fallback: service.has_fallback(),
         };
         let is_paused = self.supervisor.is_paused;
         Snapshot { is_paused, services: self.services.iter().map(of).collect() }

@@ -271,7 +271,7 @@ impl Engine {
         let (core, effects) = self.core.clone().step(event);
         self.core = core;
         if let Some(proc) = gone {
-            self.table.is_gone(proc);
+            self.table.mark_gone(proc);
         }
         for effect in effects {
             tracing::debug!(?effect);
@@ -337,10 +337,7 @@ impl Engine {
 
     fn heard_of_watch(&mut self, report: FromWatch) -> Vec<Event> {
         match report {
-            FromWatch::Changed(burst) => {
-                self.publisher.begin_update();
-                return self.saved(burst);
-            }
+            FromWatch::Changed(burst) => return self.saved(burst),
             FromWatch::Known(files, is_all) => self.service.attribution.known(files, is_all),
             FromWatch::Watching(found) => {
                 self.introduce(Some(found.files));
@@ -412,7 +409,7 @@ impl Engine {
     fn heard_of_engine(&mut self, report: FromEngine) -> Vec<Event> {
         match report {
             FromEngine::Start => {
-                self.publisher.begin_update();
+                self.begin_update();
                 return vec![Input::Saved(Cause::Start).into()];
             }
             FromEngine::Due(timer) => return vec![Input::Due(timer).into()],
@@ -464,21 +461,27 @@ impl Engine {
         let is_overtaken = self.table.is_dismissed(proc);
         match self.table.role(proc) {
             Some(Role::Build) if self.table.purpose(proc) == Purpose::Syntax => {
-                let checked = self.checked(proc, ended, is_overtaken);
-                if self.has_build_failed() && !is_overtaken {
-                    self.diagnose(proc, &printed);
+                let checked = self.checked(ended, is_overtaken, self.lived(proc));
+                if !is_overtaken {
+                    if !checked.succeeded() {
+                        self.diagnose(proc, &printed);
+                    }
+                    self.note_build(proc, &checked);
                 }
-                return vec![checked];
+                return vec![Input::Exited(proc, checked, self.how_long_lived(proc))];
             }
             Some(Role::Build) => {}
-            Some(Role::Rules | Role::App | Role::Hook) | None => {
+            Some(role @ (Role::Rules | Role::App | Role::Hook)) => {
+                if role == Role::Rules {
+                    self.service.rules_failed = !ended.succeeded() && !is_overtaken;
+                }
                 return vec![Input::Exited(proc, ended, self.how_long_lived(proc))];
             }
+            None => return vec![Input::Exited(proc, ended, self.how_long_lived(proc))],
         }
         let ended = if ended.succeeded() { self.check_artifact(&messages) } else { ended };
         if ended.succeeded() {
             self.ask_what_was_read();
-            self.publisher.app_gets(self.table.get(proc).map_or(0, |build| build.update));
         }
         if is_overtaken {
             if !self.core.is_ending() && !self.service.builds_serve {
@@ -498,9 +501,28 @@ impl Engine {
         self.build_ended(proc, ended)
     }
 
+    /// Notes that something was saved or requested.
+    fn begin_update(&mut self) {
+        self.publisher.begin_update();
+        if !self.policy().builds {
+            self.publisher.app_gets(self.publisher.newest());
+        }
+    }
+
+    /// Notes that an app reflects what this build has read, as the program is the same.
+    fn app_has_read(&mut self, app: Proc, build: Proc) {
+        let update = self.table.get(build).map(|build| build.update);
+        if let (Some(update), Some(app)) = (update, self.table.get_mut(app)) {
+            app.update = update;
+        }
+    }
+
     /// Notes the result of a build that was not cancelled.
     fn note_build(&mut self, build: Proc, ended: &Ended) {
         let Some(entry) = self.table.get(build) else { return };
+        if ended.succeeded() {
+            self.publisher.app_gets(entry.update);
+        }
         self.service.last_build = Some(present::Build {
             succeeded: ended.succeeded(),
             update: entry.update,
@@ -519,8 +541,10 @@ impl Engine {
         let core = self.core.snapshot();
         let service = core.only();
         let app = service.app.and_then(|app| self.table.get(app));
-        let is_delayed =
-            self.service.paused_build.cause.is_some() || self.service.late.is_pending();
+        let is_delayed = self.service.paused_build.cause.is_some()
+            || self.service.paused_rules.cause.is_some()
+            || self.service.late.is_pending();
+        let has_failed = self.has_build_failed() || self.service.rules_failed;
         Present {
             pid: std::process::id(),
             file: self.host.project.file.as_ref().map(|file| file.display().to_string()),
@@ -530,7 +554,7 @@ impl Engine {
             services: vec![present::Service {
                 making: service.outline.making.into(),
                 serving: service.outline.serving.into(),
-                is_newest: service.is_settled && !is_delayed && !self.has_build_failed(),
+                is_newest: service.is_settled && !is_delayed && !has_failed,
                 build: self.service.last_build,
                 program: app.and_then(Entry::present),
             }],
@@ -583,7 +607,10 @@ impl Engine {
         }
         let app = self.service.built.app().filter(|_| needs_none && self.env_is_as_it_was());
         events.push(match app {
-            Some(app) => Input::BuiltSame { build: proc, app },
+            Some(app) => {
+                self.app_has_read(app, proc);
+                Input::BuiltSame { build: proc, app }
+            }
             None => Input::Exited(proc, ended, self.how_long_lived(proc)),
         });
         events
@@ -711,7 +738,11 @@ impl Engine {
             self.host.project = project;
             self.service.config = next;
             self.service.judge_anew();
-            self.host.report.configure(&self.host.project.talk);
+            if !self.policy().builds {
+                self.service.last_build = None;
+            }
+            let base = self.service.config.watch.base.clone();
+            self.host.report.configure(&self.host.project.talk, base);
             self.host.report.runs_nothing = !self.policy().runs;
             if let Err(error) = self.prepare_tmp_dir() {
                 self.say(Problem::Failed(error));
@@ -1141,8 +1172,7 @@ impl Engine {
         let Some(record) = self.publisher.record(notice, update, self.table.known()) else {
             return;
         };
-        self.host.report.is_screen_used.set(self.is_a_screen_shown());
-        self.host.report.say(&record);
+        self.host.report.say(&record, self.is_a_screen_shown());
         self.tell_others(&record);
     }
 

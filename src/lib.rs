@@ -5,11 +5,11 @@
 //! 1. [`watch`] receives the event that a file was written and closed, or finds the change by
 //!    polling or by comparing timestamps. It polls where the file system sends no events, and
 //!    compares timestamps where events were lost. The [`filter`] decides that the file matters, and
-//!    [`watch`] reads when it was written and what it holds. When the burst is over and git has finished its operation, one
-//!    message goes into the inbox.
+//!    [`watch`] reads when it was written and what it holds. When the burst is over and git has
+//!    finished its operation, one message goes into the inbox.
 //! 2. [`engine`] takes the message out. [`own_writes`] confirms that the program did not write the
-//!    file itself, [`core::attribution`] that no build did, and [`filter`] that it is a source file and
-//!    matches no rule.
+//!    file itself, [`core::attribution`] that no build did, and [`filter`] that it is a source file
+//!    and matches no rule.
 //! 3. [`core`] decides: what is being made changes from *Idle* to *Building*; the build is spawned
 //!    and reported. A file that matches a rule goes through *Running rules* first.
 //! 4. [`process`] has a guardian run the build's commands. Their output goes straight to the
@@ -21,9 +21,11 @@
 //!    files, nothing follows. Otherwise [`core`] stops the old app, waits until it is gone, and
 //!    has the new one spawned. In a handover, the new app is spawned beside the old one. It
 //!    inherits the sockets that [`listen`] holds.
-//! 6. [`ready`] reports that the new app serves. In a handover the old one is stopped now. When the app has run for a while, [`artifact`] keeps a copy of its
-//!    artifact for a rollback.
-//! 7. [`report`] has printed a line for each of these steps.
+//! 6. [`ready`] reports that the new app serves. In a handover the old one is stopped now. When the
+//!    app has run for a while, [`artifact`] keeps a copy of its artifact for a rollback.
+//! 7. Each of these steps was a [`notice`]. The [`engine`] made a [`record`] of it, with what it
+//!    knows of the processes, and [`report`] has printed a line. What is the [`present`] now, others
+//!    see by [`control`].
 //!
 //! # The map
 //!
@@ -79,7 +81,7 @@ mod process;
 mod listen;
 // Copies of good artifacts, kept for a rollback.
 mod artifact;
-// Notices become lines on the terminal.
+// Records become lines on the terminal.
 mod report;
 // What happened, and what was known of the processes then.
 mod record;

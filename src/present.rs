@@ -80,7 +80,7 @@ pub(crate) struct Build {
 pub(crate) struct Program {
     /// The number of its start.
     pub generation: u32,
-    /// The newest update that it reflects.
+    /// The newest update that it reflects; after a rollback, the request for that.
     pub update: u64,
     pub pid: Option<i32>,
     /// Its address, if known.
@@ -92,7 +92,13 @@ pub(crate) struct Program {
 impl Present {
     /// A few lines for people.
     pub(crate) fn described(&self) -> String {
-        self.services.iter().map(Service::described).collect()
+        let mut text: String = self.services.iter().map(Service::described).collect();
+        if self.is_ending {
+            text.push_str("hotrun   exiting\n");
+        } else if self.is_paused {
+            text.push_str("hotrun   paused: changes are built when you resume (p)\n");
+        }
+        text
     }
 }
 

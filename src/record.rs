@@ -57,7 +57,7 @@ pub(crate) struct Process {
     pub is_running: bool,
     /// Why it was not ready in time.
     pub unready: Option<String>,
-    /// The last signal that a rule has sent to it.
+    /// The last signal that the user has had sent to it.
     #[serde(serialize_with = "signal")]
     pub signalled: Option<Signal>,
     /// The purpose of a build.

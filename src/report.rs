@@ -77,8 +77,6 @@ pub(crate) struct Report {
     greeting: RefCell<Option<(String, String)>>,
     /// Whether only builds are configured, and no program.
     pub runs_nothing: bool,
-    /// Whether a program draws on the whole screen, which a line would disturb.
-    pub is_screen_used: Cell<bool>,
 }
 
 impl Report {
@@ -95,20 +93,20 @@ impl Report {
             chosen_color,
             color: false,
             talk: talk.clone(),
-            base,
+            base: base.clone(),
             console,
             screen: Screen::default(),
             may_show_bar: Cell::new(false),
             greeting: RefCell::new(None),
             runs_nothing: false,
-            is_screen_used: Cell::new(false),
         };
-        report.configure(talk);
+        report.configure(talk, base);
         report
     }
 
     /// Applies another configuration.
-    pub(crate) fn configure(&mut self, talk: &Talk) {
+    pub(crate) fn configure(&mut self, talk: &Talk, base: PathBuf) {
+        self.base = base;
         self.talk = talk.clone();
         self.color = wants_color(self.chosen_color.or(talk.color).unwrap_or_default());
     }
@@ -152,13 +150,14 @@ impl Report {
         self.write(&"\u{8} \u{8}".repeat(places));
     }
 
-    /// Prints the line for a record, and shows the state that it leads to.
-    pub(crate) fn say(&self, record: &Record) {
+    /// Prints the line for a record, and shows the state that it leads to. `is_screen_used`: a
+    /// program draws on the whole screen, which a line would disturb.
+    pub(crate) fn say(&self, record: &Record, is_screen_used: bool) {
         self.prepare(&record.notice);
         self.show_state(record);
         let is_start = matches!(record.notice, Notice::Ready(_) | Notice::Running(_));
         // A program that draws on the whole screen is seen to have started.
-        if is_start && self.is_screen_used.get() {
+        if is_start && is_screen_used {
             return;
         }
         let context = Context { record, base: &self.base, pids: self.talk.pids };

@@ -334,11 +334,6 @@ impl Service {
             }
         }
     }
-
-    /// Whether there is an older good artifact to roll back to.
-    pub(crate) fn has_fallback(&self) -> bool {
-        self.artifacts.older
-    }
 }
 
 /// A step in progress. Each handler takes the current phase, or its regions, and returns the next,

@@ -10,7 +10,6 @@ use std::time::Duration;
 use super::Engine;
 use super::table::Entry;
 use crate::config::{Command, Program, Stage, absolute};
-use crate::core::Input;
 use crate::event::{Cause, Ended, Proc, Role};
 use crate::notice::{Paths, Problem};
 use crate::project::guess::syntax::{Check, MAX_FILES};
@@ -99,12 +98,12 @@ impl Engine {
     }
 
     /// Evaluates a completed check.
-    pub(super) fn checked(&mut self, proc: Proc, ended: Ended, is_overtaken: bool) -> Input {
+    pub(super) fn checked(&mut self, ended: Ended, is_overtaken: bool, took: Duration) -> Ended {
         if is_overtaken {
-            return Input::Exited(proc, ended, self.how_long_lived(proc));
+            return ended;
         }
         if !self.service.checks.files.is_empty() {
-            self.count_slow(self.lived(proc));
+            self.count_slow(took);
         }
         let checks = &mut self.service.checks;
         checks.changed.clear();
@@ -118,8 +117,7 @@ impl Engine {
         // A missing or killed tool says nothing about the sources.
         let ended = Ended::Code(i32::from(!failed.is_empty()));
         checks.failed.extend(failed);
-        self.note_build(proc, &ended);
-        Input::Exited(proc, ended, self.how_long_lived(proc))
+        ended
     }
 
     fn count_slow(&mut self, took: Duration) {

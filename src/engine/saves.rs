@@ -125,6 +125,9 @@ impl Engine {
     }
 
     fn act_on(&mut self, burst: Burst, now: Instant) -> Vec<Event> {
+        if !burst.saves.is_empty() {
+            self.begin_update();
+        }
         let seen = burst.seen;
         let is_configuration =
             |path: &PathBuf| self.service.config.comes_from(&self.host.project, path);
@@ -162,6 +165,12 @@ impl Engine {
         }
         if is_hurry {
             self.hurry();
+        }
+        let is_for_app = |event: &Event| {
+            matches!(event, Event::Service(_, Input::ReadByApp(_) | Input::Revival(_)))
+        };
+        if events.iter().any(is_for_app) {
+            self.publisher.app_gets(self.publisher.newest());
         }
         events
     }

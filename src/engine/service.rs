@@ -61,6 +61,8 @@ pub(super) struct ServiceHost {
     pub(super) listing: Listing,
     /// The result of the last build that was not cancelled.
     pub(super) last_build: Option<present::Build>,
+    /// Whether the last run of rules failed.
+    pub(super) rules_failed: bool,
     /// Whether the build command runs a server, and so does not exit.
     pub(super) builds_serve: bool,
     /// The end of `build.delay`.
@@ -122,6 +124,7 @@ impl ServiceHost {
             verifies: false,
             listing: Listing::default(),
             last_build: None,
+            rules_failed: false,
             builds_serve: false,
             spacing: None,
             built: Built::default(),

@@ -56,15 +56,16 @@ impl Engine {
                 }
             }
             FromProbe::Ready => {
-                self.has_begun();
+                self.has_begun_to_serve(app);
                 self.is_ready_late(app);
                 return vec![Input::Ready(app).into()];
             }
             FromProbe::Assumed => self.assumed(app),
             FromProbe::Running => {
-                self.has_begun();
+                self.has_begun_to_serve(app);
+                let is_ending = self.core.is_ending();
                 if let Some(entry) = self.table.get_mut(app) {
-                    entry.is_running = true;
+                    entry.is_running = !is_ending;
                 }
                 return vec![Input::Running(app).into()];
             }
@@ -88,6 +89,13 @@ impl Engine {
         Vec::new()
     }
 
+    /// Lets keys be read again: the app that was started last is there.
+    fn has_begun_to_serve(&mut self, app: Proc) {
+        if !self.table.is_dismissed(app) {
+            self.has_begun();
+        }
+    }
+
     /// Handles a request from another process.
     pub(super) fn requested(&mut self, request: Request) -> Vec<Event> {
         match request {
@@ -106,8 +114,10 @@ impl Engine {
 
     /// Takes an order of the user: an update begins.
     pub(super) fn ordered(&mut self, order: Order) -> Vec<Event> {
-        self.publisher.begin_update();
-        self.publisher.app_gets(self.publisher.newest());
+        self.begin_update();
+        if order == Order::Restart {
+            self.publisher.app_gets(self.publisher.newest());
+        }
         vec![Event::Ordered(order)]
     }
 

@@ -148,7 +148,7 @@ impl Table {
     }
 
     /// Notes that no process of its tree is left. What follows may still be about it.
-    pub(super) fn is_gone(&mut self, proc: Proc) {
+    pub(super) fn mark_gone(&mut self, proc: Proc) {
         if let Some(entry) = self.entries.get_mut(&proc) {
             entry.is_gone = true;
         }

@@ -309,7 +309,7 @@ impl Engine {
         let Some(key) = key else { return Vec::new() };
         match key {
             Key::Rebuild => {
-                self.publisher.begin_update();
+                self.begin_update();
                 vec![Input::Saved(Cause::Order).into()]
             }
             Key::Restart => self.ordered(Order::Restart),

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::config::example;
-use crate::config::keys::{Key, Takes};
+use crate::config::keys::{Key, LISTS, Takes};
 
 /// What the page begins with.
 const INTRODUCTION: &str = "\
@@ -123,10 +123,13 @@ fn changes() -> String {
             names.push(name);
         }
     }
+    let is_at_once = |keys: &[Key]| keys.iter().all(|key| key.takes == Takes::AtOnce);
+    let lists = LISTS.iter().filter(|(.., keys)| is_at_once(keys));
+    names.extend(lists.map(|(name, ..)| format!("`[[{name}]]`")));
     let last = names.pop().unwrap_or_default();
     let text = format!(
-        "When the file changes, the program is built and started again, except for changes of \
-         these, which take effect at once: {} and {last}.",
+        "When the file changes, the program is built and started again, unless only these have \
+         changed: {} and {last}.",
         names.join(", ")
     );
     format!("\n{}", prose(&[&text]).replace("``", "`"))

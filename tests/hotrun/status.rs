@@ -66,3 +66,36 @@ fn one_number_goes_from_a_save_over_its_build_to_the_program() {
     }
     hotrun.end();
 }
+
+#[test]
+fn what_is_not_built_has_the_number_of_the_save_or_request_too() {
+    let app = "echo update $HOTRUN_UPDATE of $(cat data.txt)\nexec sleep 1000\n";
+    let config = "[build]\nentrypoint = [\"./app\"]\ninclude_ext = [\"txt\"]\n";
+    let project =
+        Sandbox::empty().file("hotrun.toml", config).script("app", app).file("data.txt", "one\n");
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_for("update 1 of one");
+    hotrun.wait_for_any(&["ready", "running"]);
+    project.save("data.txt", "two\n");
+    hotrun.wait_for(" of two");
+    hotrun.wait_for_any(&["ready", "running"]);
+    let status = project.status();
+    let program = &status["services"][0]["program"];
+    assert_eq!(program["update"], status["update"], "{status}");
+    assert_eq!(status["services"][0]["is_newest"], true, "{status}");
+    assert!(status["update"].as_u64() >= Some(2), "{status}");
+    hotrun.end();
+}
+
+#[test]
+fn a_failed_rule_is_not_the_newest() {
+    let rule = "[[build.rules]]\nname = \"gen\"\ninclude_ext = [\"in\"]\ncmd = \"false\"\n";
+    let project = Sandbox::new().file("hotrun.toml", &format!("{CONFIG}{rule}"));
+    let mut hotrun = project.start(&[]);
+    wait_ready(&mut hotrun, "one");
+    project.save("page.in", "x\n");
+    hotrun.wait_for("failed");
+    let status = project.status();
+    assert_eq!(status["services"][0]["is_newest"], false, "{status}");
+    hotrun.end();
+}

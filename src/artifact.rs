@@ -57,7 +57,7 @@ pub(crate) struct Artifacts {
     /// The files that builds of this hotrun, or this hotrun itself, are known to have written beside
     /// the copies, as they were then.
     written: HashMap<PathBuf, Identity>,
-    /// What [`Artifacts::news`] has returned last.
+    /// What [`Artifacts::take_change`] has returned last.
     told: bool,
     inbox: Inbox<Copied>,
 }
@@ -314,7 +314,7 @@ impl Artifacts {
     }
 
     /// Whether there is an artifact to roll back to, if that has changed since the last call.
-    pub(crate) fn news(&mut self) -> Option<bool> {
+    pub(crate) fn take_change(&mut self) -> Option<bool> {
         let has_earlier = self.has_earlier();
         (std::mem::replace(&mut self.told, has_earlier) != has_earlier).then_some(has_earlier)
     }

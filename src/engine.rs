@@ -245,9 +245,7 @@ impl Engine {
                     return code;
                 }
             }
-            if let Some(has_earlier) = self.service.artifacts.news() {
-                self.host.sender.send(FromEngine::Fallback(has_earlier));
-            }
+            self.report_fallback();
             self.release_lines_soon();
             self.publisher.publish(|| self.present());
             message = inbox.recv().await.expect("the engine holds a sender itself");
@@ -934,7 +932,16 @@ impl Engine {
         self.spawn(proc, Role::App, Some(generation), vec![Stage::alone(command)], None, None);
     }
 
-    fn nothing_to_start(&self, proc: Proc, why: String) {
+    /// Reports whether there is something to roll back to, if that has changed.
+    fn report_fallback(&mut self) {
+        if let Some(has_earlier) = self.service.artifacts.take_change() {
+            self.host.sender.send(FromEngine::Fallback(has_earlier));
+        }
+    }
+
+    fn nothing_to_start(&mut self, proc: Proc, why: String) {
+        // What follows depends on it.
+        self.report_fallback();
         self.host.sender.send(FromEngine::NotStarted(proc, why));
     }
 

@@ -182,10 +182,6 @@ struct Run {
     /// Known outputs that have changed since its start.
     outputs: BTreeSet<PathBuf>,
     has_ended: bool,
-    /// Whether it has read saves that were reported only after its start.
-    has_read_more: bool,
-    /// Whether it ended, and seemed to have made the same program as the build before.
-    seemed_same: bool,
     /// What became of the program, if it ended by itself.
     outcome: Option<Outcome>,
     /// The suspects that were evaluated at its end without a write of theirs, as they were before:
@@ -329,8 +325,6 @@ impl Attribution {
             pending: BTreeSet::new(),
             outputs: BTreeSet::new(),
             has_ended: false,
-            has_read_more: false,
-            seemed_same: false,
             outcome: None,
             unseen: HashMap::new(),
         });
@@ -380,21 +374,13 @@ impl Attribution {
         is_source: bool,
     ) -> (Verdict, During) {
         let during = window.map_or(During::Rest, |window| window.during(seen, save.stamp));
-        if is_source && window.is_some_and(|window| window.has_read(seen)) && self.reads_more() {
+        if is_source && window.is_some_and(|window| window.has_read(seen)) {
             self.saw(&save.path, &save.contents);
             return (Verdict::Read, during);
         }
         let Save { path, contents, existed, .. } = save;
         let change = Observed { path, contents, existed: *existed, during, at: seen.first };
         (self.judge(&change, is_source), during)
-    }
-
-    /// Notes that the running build has read something newer than the build before. Returns false if
-    /// it has ended, and nothing has followed since it seemed to have read the same.
-    fn reads_more(&mut self) -> bool {
-        let Some(run) = &mut self.run else { return true };
-        run.has_read_more |= !run.has_ended;
-        !(run.has_ended && run.seemed_same)
     }
 
     /// Returns what follows from saves of sources.
@@ -633,12 +619,8 @@ impl Attribution {
             Outcome::Different | Outcome::Failed => false,
         };
         let confirms = !run.verifies.is_empty()
-            && !run.has_read_more
             && (verify.is_empty() || outcome == Outcome::Same)
             && run.verifies.iter().all(is_confirmed);
-        if let Some(run) = &mut self.run {
-            run.seemed_same = confirms || outcome == Outcome::Same;
-        }
         let pause = self.pause();
         let written = run.outputs.into_iter().collect();
         BuildEnd { proven: keys.into_iter().collect(), verify, written, pause, confirms }
@@ -1269,38 +1251,6 @@ mod tests {
         assert_eq!(judge("b", false), (Save, Cmd));
         assert_eq!(world.attribution.held[Path::new("a")], Content::Hash(1), "it is remembered");
         assert_eq!(world.write(5, "a", 1, Cmd), Nothing, "the build has read that");
-    }
-
-    #[test]
-    fn a_verification_that_has_read_newer_saves_does_not_confirm_the_build_before() {
-        for (reads_more, outcome) in
-            [(false, Outcome::Unknown), (true, Outcome::Unknown), (true, Outcome::Same)]
-        {
-            let (mut world, _) = building(false);
-            world.attribution.build_began(&["gen.s".into()], world.now);
-            let moment = |at| Moment {
-                at,
-                by_files: SystemTime::UNIX_EPOCH,
-                by_files_coarse: SystemTime::UNIX_EPOCH,
-            };
-            let mut window = Window::of_build(crate::event::Proc(2), false, moment(world.now));
-            let seen = Span::at(world.now.checked_sub(Duration::from_millis(1)).unwrap());
-            let mut judge = |path: &str, window: &Window| {
-                let save = saved(path, 1);
-                world.attribution.judge_save(&save, seen, Some(window), true).0
-            };
-            if reads_more {
-                assert_eq!(judge("a", &window), Verdict::Read);
-            }
-            world.now += Duration::from_millis(5);
-            window.end(moment(world.now));
-            let end = world.attribution.build_ended(outcome, world.now);
-            assert_eq!(end.confirms, !reads_more, "{outcome:?}");
-            // What is reported even later was read, too; but if nothing is started, that counts.
-            let late = world.attribution.judge_save(&saved("b", 1), seen, Some(&window), true).0;
-            let seemed_same = end.confirms || outcome == Outcome::Same;
-            assert_eq!(late == Verdict::Read, !seemed_same, "{outcome:?} {late:?}");
-        }
     }
 
     #[test]

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::task::JoinHandle;
 
 use super::message::FromEngine;
-use super::{Engine, ROUNDS_OF_RULES, Unread};
+use super::{Engine, ROUNDS_OF_RULES};
 use crate::config::Action;
-use crate::core::attribution::{Judged, Moment, Save, Span, Step, Verdict};
+use crate::core::attribution::{Judged, Moment, Save, Span, Step};
 use crate::core::{Event, Input};
 use crate::event::{Cause, Order};
 use crate::filter::{Reason, Verdict as FilterVerdict};
@@ -316,10 +316,6 @@ impl Engine {
             let (verdict, during) =
                 self.service.attribution.judge_save(&save, seen, window, is_source);
             tracing::debug!(?verdict, ?during, ?save.existed, "{}", save.path.display());
-            // The app may have been started before this save.
-            if verdict == Verdict::Read {
-                self.service.unread.insert(save.path.clone(), Unread::Changed);
-            }
             judged.add(save.path, verdict, during);
         }
         let proven = self.service.attribution.take_proven_late();

@@ -469,13 +469,12 @@ impl Engine {
                 return vec![Input::Exited(proc, checked, self.how_long_lived(proc))];
             }
             Some(Role::Build) => {}
-            Some(role @ (Role::Rules | Role::App | Role::Hook)) => {
-                if role == Role::Rules {
+            role @ (Some(Role::Rules | Role::App | Role::Hook) | None) => {
+                if role == Some(Role::Rules) {
                     self.service.rules_failed = !ended.succeeded() && !is_overtaken;
                 }
                 return vec![Input::Exited(proc, ended, self.how_long_lived(proc))];
             }
-            None => return vec![Input::Exited(proc, ended, self.how_long_lived(proc))],
         }
         let ended = if ended.succeeded() { self.check_artifact(&messages) } else { ended };
         if ended.succeeded() {
@@ -503,7 +502,7 @@ impl Engine {
     fn begin_update(&mut self) {
         self.publisher.begin_update();
         if !self.policy().builds {
-            self.publisher.app_gets(self.publisher.newest());
+            self.publisher.app_gets_newest();
         }
     }
 
@@ -739,6 +738,7 @@ impl Engine {
             if !self.policy().builds {
                 self.service.last_build = None;
             }
+            self.service.rules_failed &= !self.service.config.watch.rules.is_empty();
             let base = self.service.config.watch.base.clone();
             self.host.report.configure(&self.host.project.talk, base);
             self.host.report.runs_nothing = !self.policy().runs;
@@ -1179,7 +1179,7 @@ impl Engine {
         let Some(record) = self.publisher.record(notice, update, self.table.known()) else {
             return;
         };
-        self.host.report.say(&record, self.is_a_screen_shown());
+        self.host.report.say(&record, || self.is_a_screen_shown());
         self.tell_others(&record);
     }
 

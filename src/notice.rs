@@ -433,7 +433,7 @@ pub(crate) enum Problem {
         /// Whether it was to kill its processes, and is killed itself.
         is_killed: bool,
     },
-    /// A guardian was killed by somebody else.
+    /// Another process has killed a guardian.
     GuardianKilled {
         pid: i32,
     },

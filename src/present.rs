@@ -1,5 +1,5 @@
 //! The present: what is being made, who serves, and since when. It is derived from the state of
-//! the core, so that nothing that is told of hotrun contradicts it.
+//! the core, so it cannot contradict it.
 
 use serde::{Deserialize, Serialize};
 

@@ -150,14 +150,15 @@ impl Report {
         self.write(&"\u{8} \u{8}".repeat(places));
     }
 
-    /// Prints the line for a record, and shows the state that it leads to. `is_screen_used`: a
-    /// program draws on the whole screen, which a line would disturb.
-    pub(crate) fn say(&self, record: &Record, is_screen_used: bool) {
+    /// Prints the line for a record, and shows the state that it leads to. `is_screen_used` tells
+    /// whether a program draws on the whole screen, which a line would disturb. It asks the terminal,
+    /// so it is called only where that matters.
+    pub(crate) fn say(&self, record: &Record, is_screen_used: impl FnOnce() -> bool) {
         self.prepare(&record.notice);
         self.show_state(record);
         let is_start = matches!(record.notice, Notice::Ready(_) | Notice::Running(_));
         // A program that draws on the whole screen is seen to have started.
-        if is_start && is_screen_used {
+        if is_start && is_screen_used() {
             return;
         }
         let context = Context { record, base: &self.base, pids: self.talk.pids };

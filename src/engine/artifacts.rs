@@ -256,7 +256,7 @@ impl Engine {
     }
 
     pub(super) fn go_back(&mut self) {
-        self.publisher.app_gets(self.publisher.newest());
+        self.publisher.app_gets_newest();
         self.service.artifacts.go_back();
         if let Some(kept) = self.service.artifacts.chosen() {
             let built = time_of_day(kept.built);

@@ -44,10 +44,14 @@ impl Publisher {
         self.newest += 1;
     }
 
-    /// Notes that the next app reflects everything up to this update, since a build has read it, or
-    /// since the app itself is to read it.
+    /// Notes that the next app reflects everything up to this update, which a build has read.
     pub(super) fn app_gets(&mut self, update: u64) {
         self.for_app = self.for_app.max(update);
+    }
+
+    /// Notes that the next app itself reads what the newest update is about.
+    pub(super) fn app_gets_newest(&mut self) {
+        self.for_app = self.newest;
     }
 
     /// The newest update that the next app reflects.

@@ -170,7 +170,7 @@ impl Engine {
             matches!(event, Event::Service(_, Input::ReadByApp(_) | Input::Revival(_)))
         };
         if events.iter().any(is_for_app) {
-            self.publisher.app_gets(self.publisher.newest());
+            self.publisher.app_gets_newest();
         }
         events
     }

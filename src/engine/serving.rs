@@ -116,7 +116,7 @@ impl Engine {
     pub(super) fn ordered(&mut self, order: Order) -> Vec<Event> {
         self.begin_update();
         if order == Order::Restart {
-            self.publisher.app_gets(self.publisher.newest());
+            self.publisher.app_gets_newest();
         }
         vec![Event::Ordered(order)]
     }

@@ -1,6 +1,6 @@
 //! What `hotrun status` says, and the number that goes from a save to the program.
 
-use crate::sandbox::{CONFIG, Hotrun, Sandbox};
+use crate::sandbox::{CONFIG, Hotrun, Sandbox, wait_until};
 
 fn wait_ready(hotrun: &mut Hotrun, version: &str) {
     hotrun.wait_serving(version);
@@ -97,5 +97,8 @@ fn a_failed_rule_is_not_the_newest() {
     hotrun.wait_for("failed");
     let status = project.status();
     assert_eq!(status["services"][0]["is_newest"], false, "{status}");
+    // Without the rule, its failure no longer matters.
+    project.save("hotrun.toml", CONFIG);
+    wait_until("it is the newest", || project.status()["services"][0]["is_newest"] == true);
     hotrun.end();
 }

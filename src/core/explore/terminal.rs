@@ -36,7 +36,7 @@ struct Scope {
     deaf: bool,
     /// Whether the window may be closed.
     closes: bool,
-    /// While so many events have not arrived, nothing else happens in the world.
+    /// While this number of events has not arrived, nothing else happens in the world.
     late: usize,
 }
 

@@ -1,5 +1,5 @@
 //! That the exploration can fail: each of these terminals has one fault, made by changing what the
-//! real one is told or answers, and each must be caught by the promise that it breaks.
+//! real one receives or answers, and each must be caught by the promise that it breaks.
 
 use super::*;
 

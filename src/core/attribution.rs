@@ -82,6 +82,8 @@ pub(crate) struct Save {
     pub contents: Vec<Content>,
     /// Whether it existed before the burst; `None` if that is not known.
     pub existed: Option<bool>,
+    /// Whether a write went into the existing file. Who read it meanwhile may have read a part.
+    pub in_place: bool,
     /// When it was last changed, by its own timestamp, as of the last of these writes. For a link,
     /// the later one of its own time and its target's. `None` if it does not exist.
     pub stamp: Option<SystemTime>,
@@ -95,6 +97,8 @@ struct Observed<'a> {
     contents: &'a [Content],
     /// Whether it existed before the burst; `None` if that is not known.
     existed: Option<bool>,
+    /// Whether a write went into the existing file.
+    in_place: bool,
     during: During,
     /// The start of the burst.
     at: Instant,
@@ -181,7 +185,13 @@ struct Run {
     pending: BTreeSet<PathBuf>,
     /// Known outputs that have changed since its start.
     outputs: BTreeSet<PathBuf>,
+    /// Files saved after the previous build had begun and before this one, and reported since,
+    /// except possible outputs. The previous build may not have read them.
+    read_anew: BTreeSet<PathBuf>,
     has_ended: bool,
+    /// Whether it was a verification that confirmed the previous build, so that nothing was
+    /// started.
+    has_confirmed: bool,
     /// What became of the program, if it ended by itself.
     outcome: Option<Outcome>,
     /// The suspects that were evaluated at its end without a write of theirs, as they were before:
@@ -202,6 +212,8 @@ pub(crate) struct Attribution {
     knows_all: bool,
     /// Paths that changed while no build ran.
     edited: HashSet<PathBuf>,
+    /// Sources that builds write again as they are.
+    rewritten: HashSet<PathBuf>,
     /// Proven outputs.
     outputs: HashSet<PathBuf>,
     /// Proven output directories.
@@ -302,6 +314,7 @@ impl Attribution {
         let held = &self.held;
         let is_gone = |path: &PathBuf| held.get(path) == Some(&Content::Absent);
         self.edited.retain(|path| !is_gone(path));
+        self.rewritten.retain(|path| !is_gone(path));
         self.cancels.retain(|path, _| !is_gone(path));
         self.suspects.retain(|key, suspect| {
             suspect.triggers.retain(|path| !is_gone(path));
@@ -324,7 +337,9 @@ impl Attribution {
             written: HashMap::new(),
             pending: BTreeSet::new(),
             outputs: BTreeSet::new(),
+            read_anew: BTreeSet::new(),
             has_ended: false,
+            has_confirmed: false,
             outcome: None,
             unseen: HashMap::new(),
         });
@@ -374,13 +389,37 @@ impl Attribution {
         is_source: bool,
     ) -> (Verdict, During) {
         let during = window.map_or(During::Rest, |window| window.during(seen, save.stamp));
-        if is_source && window.is_some_and(|window| window.has_read(seen)) {
+        if is_source
+            && window.is_some_and(|window| window.has_read(seen))
+            && self.is_read(&save.path)
+        {
             self.saw(&save.path, &save.contents);
             return (Verdict::Read, during);
         }
-        let Save { path, contents, existed, .. } = save;
-        let change = Observed { path, contents, existed: *existed, during, at: seen.first };
+        let Save { path, contents, existed, in_place, .. } = save;
+        let change = Observed {
+            path,
+            contents,
+            existed: *existed,
+            in_place: *in_place,
+            during,
+            at: seen.first,
+        };
         (self.judge(&change, is_source), during)
+    }
+
+    /// Records that the build has read a save that was reported only after it had begun. Returns
+    /// false if that is known too late: no program was started after this build.
+    fn is_read(&mut self, path: &Path) -> bool {
+        if self.is_written(path) {
+            return true;
+        }
+        let Some(run) = &mut self.run else { return true };
+        if run.has_confirmed {
+            return false;
+        }
+        run.read_anew.insert(path.to_owned());
+        true
     }
 
     /// Returns what follows from saves of sources.
@@ -422,10 +461,15 @@ impl Attribution {
         // Builds and rules have read this content and no other. Content that came and went may have
         // been read.
         if !is_new && change.contents.iter().all(|held| held.is(began_with)) {
-            if run.is_build && !self.edited.contains(path) {
-                // Probably the build writes it.
-                self.suspects.entry(key).or_default();
+            if !run.is_build {
+                return Verdict::Nothing;
             }
+            let is_suspect = self.suspects.contains_key(&key);
+            if self.edited.contains(path) || !is_suspect && self.cancels.contains_key(path) {
+                return self.rewritten_source(change, is_source);
+            }
+            // Probably the build writes it.
+            self.suspects.entry(key).or_default();
             return Verdict::Nothing;
         }
         let comes_or_goes = is_new || last == Content::Absent;
@@ -459,6 +503,22 @@ impl Attribution {
             return Verdict::SaveLater(end.max(FIRST_DELAY));
         }
         self.cancel(change)
+    }
+
+    /// Decides what follows if a source holds what the running build began with, but was written
+    /// again. The build may have read it while only a part was written. So one more build follows,
+    /// unless it is the builds that write it again.
+    fn rewritten_source(&mut self, change: &Observed<'_>, is_source: bool) -> Verdict {
+        let Some(run) = &self.run else { return Verdict::Nothing };
+        let may_be_torn = change.in_place && is_source && change.during != During::Before;
+        if !may_be_torn || self.rewritten.contains(change.path) {
+            return Verdict::Nothing;
+        }
+        if run.verifies.contains(change.path) {
+            self.rewritten.insert(change.path.to_owned());
+            return Verdict::Nothing;
+        }
+        Verdict::Verify { pause: self.pause() }
     }
 
     /// Returns whether the file existed when the run started.
@@ -618,9 +678,19 @@ impl Attribution {
             Outcome::Unseen => self.is_output(path) || self.is_of_family(path),
             Outcome::Different | Outcome::Failed => false,
         };
+        // Where all that builds write is seen, a build that writes the same has read the same.
+        let is_insignificant = |path: &PathBuf| match outcome {
+            Outcome::Same => true,
+            Outcome::Unknown => !self.edited.contains(path),
+            Outcome::Unseen | Outcome::Different | Outcome::Failed => false,
+        };
         let confirms = !run.verifies.is_empty()
             && (verify.is_empty() || outcome == Outcome::Same)
-            && run.verifies.iter().all(is_confirmed);
+            && run.verifies.iter().all(is_confirmed)
+            && run.read_anew.iter().all(is_insignificant);
+        if let Some(run) = &mut self.run {
+            run.has_confirmed = confirms || outcome == Outcome::Same;
+        }
         let pause = self.pause();
         let written = run.outputs.into_iter().collect();
         BuildEnd { proven: keys.into_iter().collect(), verify, written, pause, confirms }
@@ -629,7 +699,11 @@ impl Attribution {
     /// Evaluates the end of this verification for a suspect. Returns true if it is an output.
     fn verify(&mut self, key: &Path, run: &Run, outcome: Outcome) -> bool {
         let is_its = |path: &PathBuf| self.is_counted_as(path, key);
-        let wrote = run.written.iter().filter(|(path, _)| is_its(path));
+        let is_family = self.suspects.get(key).is_some_and(|one| one.kind == Kind::Family);
+        // That a member is written again says nothing about who creates members.
+        let is_evidence =
+            |path: &PathBuf| !is_family || run.began_with.get(path) == Some(&Content::Absent);
+        let wrote = run.written.iter().filter(|(path, _)| is_its(path) && is_evidence(path));
         let wrote = wrote.map(|(_, when)| *when).min();
         let is_changed = run.pending.iter().any(is_its);
         let verified: Vec<PathBuf> =
@@ -822,7 +896,8 @@ mod tests {
         fn see(&mut self, after: u64, path: &str, held: &[Content], during: During) -> Verdict {
             self.now += Duration::from_millis(after);
             let (path, at) = (Path::new(path), self.now);
-            let change = Observed { path, contents: held, existed: None, during, at };
+            let in_place = true;
+            let change = Observed { path, contents: held, existed: None, in_place, during, at };
             self.attribution.judge(&change, true)
         }
 
@@ -1110,6 +1185,19 @@ mod tests {
     }
 
     #[test]
+    fn a_member_of_a_family_that_is_written_again_does_not_show_who_creates_members() {
+        let mut world = World::new(&["main.c"]);
+        world.begin();
+        assert_eq!(world.write(5, "made1.txt", 1, Cmd), Pending);
+        assert_eq!(world.end(Outcome::Unseen).1, ["made1.txt"]);
+        world.verify(&["made1.txt"]);
+        assert_eq!(world.write(5, "made1.txt", 1, Cmd), Nothing);
+        assert_eq!(world.end(Outcome::Unseen), none());
+        world.begin();
+        assert_eq!(world.write(5, "made2.txt", 1, Cmd), Pending);
+    }
+
+    #[test]
     fn scratch_files_of_any_name_cost_nothing_once_that_is_proven() {
         let mut world = World::new(&["main.c"]);
         let scratch = |world: &mut World, name: &str| {
@@ -1171,8 +1259,14 @@ mod tests {
                 let (path, at) = (Path::new("gen.c"), world.now);
                 let _ = world.attribution.build_ended(outcome, at);
                 let contents = [Content::Hash(rounds)];
-                let during = JustEnded;
-                let change = Observed { path, contents: &contents, existed: None, during, at };
+                let change = Observed {
+                    path,
+                    contents: &contents,
+                    existed: None,
+                    in_place: true,
+                    during: JustEnded,
+                    at,
+                };
                 match world.attribution.judge(&change, true) {
                     Nothing => break,
                     // Whether an edited file is meant is not known yet.
@@ -1224,6 +1318,7 @@ mod tests {
             path: path.into(),
             contents: vec![Content::Hash(content)],
             existed: None,
+            in_place: true,
             stamp,
         }
     }
@@ -1251,6 +1346,96 @@ mod tests {
         assert_eq!(judge("b", false), (Save, Cmd));
         assert_eq!(world.attribution.held[Path::new("a")], Content::Hash(1), "it is remembered");
         assert_eq!(world.write(5, "a", 1, Cmd), Nothing, "the build has read that");
+    }
+
+    /// Ends a verification of gen.s before whose start these files were saved, though that was
+    /// reported after it. Returns whether it confirms the previous build, and what follows from
+    /// the save of "b" if that is reported only after the end.
+    fn verification_that_read(read: &[&str], outcome: Outcome) -> (bool, Verdict) {
+        let mut world = World::new(&["a", "b", "gen.s", "known.s", "new"]);
+        assert_eq!(world.write(0, "a", 1, Rest), Save);
+        world.attribution.outputs.extend(["gen.s".into(), "known.s".into()]);
+        world.verify(&["gen.s"]);
+        let now = Moment {
+            at: world.now,
+            by_files: SystemTime::UNIX_EPOCH,
+            by_files_coarse: SystemTime::UNIX_EPOCH,
+        };
+        let mut window = Window::of_build(crate::event::Proc(2), false, now);
+        let seen = Span::at(world.now.checked_sub(Duration::from_millis(1)).unwrap());
+        for path in read {
+            let save = saved(path, 1);
+            let verdict = world.attribution.judge_save(&save, seen, Some(&window), true).0;
+            assert_eq!(verdict, Verdict::Read, "{path}");
+        }
+        let end = world.attribution.build_ended(outcome, world.now);
+        window.end(now);
+        let late = world.attribution.judge_save(&saved("b", 1), seen, Some(&window), true).0;
+        (end.confirms, late)
+    }
+
+    #[test]
+    fn a_verification_that_has_read_newer_saves_does_not_confirm_the_build_before() {
+        use Outcome::{Different, Same, Unknown, Unseen};
+        for (read, outcome, confirms) in [
+            (&[][..], Unseen, true),
+            (&["a"], Unseen, false),
+            // Nothing is known of it: the build before may have written it, or read the older one.
+            (&["new"], Unseen, false),
+            (&["known.s", "gen.s"], Unseen, true),
+            (&["a"], Unknown, false),
+            (&["new"], Unknown, true),
+            (&["a"], Same, true),
+            (&[], Different, false),
+        ] {
+            let found = verification_that_read(read, outcome);
+            // What is reported only after that was read, too. But nothing is started any more.
+            let late = if confirms { Save } else { Verdict::Read };
+            assert_eq!(found, (confirms, late), "{read:?} {outcome:?}");
+        }
+    }
+
+    #[test]
+    fn a_source_that_is_written_again_as_it_is_may_have_been_read_in_part() {
+        let edited = || {
+            let mut world = World::new(&["main.go", "other.go"]);
+            assert_eq!(world.write(0, "main.go", 1, Rest), Save);
+            world.begin();
+            world
+        };
+        for (during, expected) in [(Before, Nothing), (Cmd, VERIFY), (JustEnded, VERIFY)] {
+            let mut world = edited();
+            assert_eq!(world.write(5, "main.go", 1, during), expected, "{during:?}");
+        }
+        let mut world = edited();
+        assert_eq!(world.write(5, "other.go", 0, Cmd), Nothing, "nobody edits it");
+        assert_eq!(world.write(5, "other.go", 2, Cmd), Save);
+        world.cancel();
+        assert_eq!(world.write(5, "other.go", 2, Cmd), VERIFY, "somebody may");
+        let contents = &[Content::Hash(1)];
+        let (path, at) = (Path::new("main.go"), world.now);
+        let renamed = Observed { path, contents, existed: None, in_place: false, during: Cmd, at };
+        assert_eq!(world.attribution.judge(&renamed, true), Nothing, "it was replaced as a whole");
+    }
+
+    #[test]
+    fn a_formatter_that_writes_sources_again_as_they_are_costs_one_more_build() {
+        let mut world = World::new(&["main.go"]);
+        assert_eq!(world.write(0, "main.go", 1, Rest), Save);
+        world.begin();
+        assert_eq!(world.write(5, "main.go", 1, Cmd), VERIFY);
+        assert_eq!(world.end(Outcome::Different), none());
+        world.verify(&["main.go"]);
+        assert_eq!(world.write(5, "main.go", 1, Cmd), Nothing);
+        assert_eq!(world.end(Outcome::Same), none());
+        for number in 2..5 {
+            assert_eq!(world.write(5_000, "main.go", number, Rest), Save);
+            world.begin();
+            assert_eq!(world.write(5, "main.go", number, Cmd), Nothing);
+            assert_eq!(world.write(5, "main.go", number + 7, Cmd), Save, "but that is another");
+            world.cancel();
+            assert_eq!(world.end(Outcome::Different), none());
+        }
     }
 
     #[test]

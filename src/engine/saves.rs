@@ -6,9 +6,9 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::task::JoinHandle;
 
 use super::message::FromEngine;
-use super::{Engine, ROUNDS_OF_RULES};
+use super::{Engine, ROUNDS_OF_RULES, Unread};
 use crate::config::Action;
-use crate::core::attribution::{Judged, Moment, Save, Span, Step};
+use crate::core::attribution::{Judged, Moment, Save, Span, Step, Verdict};
 use crate::core::{Event, Input};
 use crate::event::{Cause, Order};
 use crate::filter::{Reason, Verdict as FilterVerdict};
@@ -316,6 +316,13 @@ impl Engine {
             let (verdict, during) =
                 self.service.attribution.judge_save(&save, seen, window, is_source);
             tracing::debug!(?verdict, ?during, ?save.existed, "{}", save.path.display());
+            // The app was started before that.
+            if verdict == Verdict::Read
+                && self.is_building()
+                && !self.service.attribution.is_written(&save.path)
+            {
+                self.service.unread.entry(save.path.clone()).or_insert(Unread::Changed);
+            }
             judged.add(save.path, verdict, during);
         }
         let proven = self.service.attribution.take_proven_late();

@@ -48,6 +48,8 @@ struct Facts {
     was_there: bool,
     /// Whether the first change was a rename to this name.
     arrived: bool,
+    /// Whether a write went into the file under this name.
+    in_place: bool,
     /// What was read of it at each completed write.
     looks: Vec<Look>,
     /// When its attributes changed, unless it was closed since.
@@ -150,6 +152,7 @@ impl Burst {
         if saved {
             facts.is_gone = change == Change::Gone;
             facts.completed = matches!(change, Change::Closed | Change::Arrived);
+            facts.in_place |= change == Change::Closed;
             self.open.remove(path);
             self.save(path, at, look);
         } else if self.first.is_some() {
@@ -259,6 +262,7 @@ impl Burst {
             self.save(&path, now, |depth| look(&path, depth));
             if let Some(facts) = self.facts.get_mut(path.as_os_str()) {
                 facts.completed = true;
+                facts.in_place = true;
             }
         }
     }
@@ -274,8 +278,8 @@ impl Burst {
                 continue;
             }
             let existed = (!facts.arrived).then_some(facts.was_there);
-            let (contents, stamp) = (facts.contents(), facts.stamp());
-            saves.push(Save { path, contents, existed, stamp });
+            let (contents, stamp, in_place) = (facts.contents(), facts.stamp(), facts.in_place);
+            saves.push(Save { path, contents, existed, in_place, stamp });
         }
         if saves.is_empty() {
             // What appears in the directories that came is still news, in the next burst.
@@ -402,6 +406,36 @@ mod tests {
         let stamps: Vec<_> = saves.iter().map(|save| (save.path.to_str(), save.stamp)).collect();
         let fourth = SystemTime::UNIX_EPOCH + Duration::from_secs(4);
         assert_eq!(stamps, [(Some("a"), Some(fourth)), (Some("b"), None)]);
+    }
+
+    #[test]
+    fn only_a_write_into_a_file_is_one_in_place() {
+        let start = Instant::now();
+        let mut burst = Burst::new(Duration::from_millis(10), Duration::from_secs(2));
+        let mut see = |path: &str, change, is_recent: bool| {
+            let look = |_| Look::times(None);
+            burst.see(Path::new(path), change, start, || is_recent, || false, look);
+        };
+        for (path, change) in [
+            ("written", Written),
+            ("written", Closed),
+            ("replaced", Arrived),
+            ("appeared", Appeared),
+            ("gone", Gone),
+            ("both", Written),
+            ("both", Closed),
+            ("both", Arrived),
+            ("mapped", Closed),
+            ("unclosed", Written),
+        ] {
+            see(path, change, path == "mapped");
+        }
+        burst.count_unclosed(start + UNCLOSED_TIMEOUT, |_, _| Look::times(None));
+        let saves = burst.finish().unwrap().saves;
+        let in_place: Vec<_> =
+            saves.iter().filter(|save| save.in_place).map(|save| &*save.path).collect();
+        assert_eq!(in_place, ["written", "both", "mapped", "unclosed"].map(Path::new));
+        assert_eq!(saves.len(), 7);
     }
 
     #[test]

@@ -55,7 +55,7 @@ fn a_build_that_fails_after_it_has_written_runs_once_for_a_save() {
     let config = format!("[build]\ncmd = {build:?}\ninclude_ext = [\"txt\", \"s\"]\n");
     let project = Sandbox::empty().file("hotrun.toml", &config).file("source.txt", "one\n");
     let mut hotrun = project.start(&[]);
-    hotrun.wait_for("output  gen: written by the build");
+    hotrun.wait_for("output  gen");
     let before = builds(&hotrun);
     project.save("source.txt", "broken\n");
     hotrun.wait_for("failed  exit code 1");

@@ -158,6 +158,9 @@ struct Common {
     /// Open a socket for the program: 8080, unix:PATH
     #[arg(long, value_name = "ADDRESS", global = true, help_heading = help::HOW)]
     listen: Vec<String>,
+    /// Put a proxy in front of the program: 8080, 8080:3000
+    #[arg(long, value_name = "PORT:PORT", global = true, help_heading = help::HOW)]
+    proxy: Option<String>,
     /// Kill the process of this project that holds the port
     #[arg(long, global = true, help_heading = help::HOW)]
     free_port: bool,
@@ -304,6 +307,8 @@ impl Cli {
         }
         let listen = self.common.listen.iter();
         keys.extend(listen.map(|address| ("listen".to_owned(), address.clone())));
+        let proxy = self.common.proxy.iter();
+        keys.extend(proxy.map(|ports| ("proxy".to_owned(), ports.clone())));
         keys.extend(self.common.filters(&directory));
         let mut args = words.args.clone();
         let command = match &self.choice.exec {

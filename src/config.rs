@@ -28,6 +28,7 @@ mod environment;
 pub mod example;
 mod file;
 pub mod schema;
+mod proxy;
 mod serving;
 mod watching;
 mod placeholder;
@@ -43,6 +44,7 @@ pub(crate) mod tests;
 
 use document::Document;
 pub use document::Setting;
+pub use proxy::{Bind, Proxy, Route, Tls, Upstream};
 use resolve::Resolver;
 pub use serving::{Address, Http, Listen, MOST_LISTENERS, Ready, Target};
 pub use spare::Spare;
@@ -649,6 +651,8 @@ pub struct Service {
     pub asks: Vec<Question>,
     /// Ports on which the app is configured to listen.
     pub ports: Vec<u16>,
+    /// The proxy in front of it.
+    pub proxy: Option<Proxy>,
     /// What to watch.
     pub watch: Watch,
 }
@@ -674,6 +678,8 @@ pub struct Recipe {
     pub listen: Vec<Listen>,
     /// When a generation counts as serving.
     pub ready: Ready,
+    /// Where a generation listens; `None` without a proxy.
+    pub upstream: Option<Upstream>,
     /// Commands that run when hotrun is stopped, before the app is.
     pub post_cmd: Vec<String>,
 }

@@ -42,7 +42,15 @@ const WATCHING: [&str; 5] = ["ext", "watch", "ignore", "poll", "clear"];
 /// Which global options mean something for a subcommand, and its example. Its help lists no other.
 fn of_subcommand(name: &str) -> Option<(Vec<&'static str>, &'static str)> {
     let resolved = || {
-        let more = ["no_default_features", "config", "no_config", "directory", "listen", "verbose"];
+        let more = [
+            "no_default_features",
+            "config",
+            "no_config",
+            "directory",
+            "listen",
+            "proxy",
+            "verbose",
+        ];
         [&SELECTION[..], &WATCHING[..4], &more].concat()
     };
     let file = vec!["config", "directory"];

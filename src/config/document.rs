@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::project::guess::Guess;
 
 const STRINGS: &str = "a list of strings, for example [\"a\", \"b\"]";
+const TEXT: &str = "a string in quotes";
 const BOOLEAN: &str = "true or false";
 /// The name of this operating system in such a block.
 const PLATFORM: &str = if cfg!(target_os = "macos") { "darwin" } else { "linux" };
@@ -266,7 +267,7 @@ impl Document {
 
     /// A text.
     pub(super) fn text(&self, key: &'static str) -> Result<Option<String>> {
-        self.get(key, "a string in quotes", |words| words.last().cloned())
+        self.get(key, TEXT, |words| words.last().cloned())
     }
 
     /// A list; on the command line its items are separated by commas, or the option is repeated.
@@ -290,11 +291,21 @@ impl Document {
 
     /// True or false; on the command line in any of the words that Go knows.
     pub(super) fn boolean(&self, key: &'static str) -> Result<Option<bool>> {
-        self.get(key, BOOLEAN, |words| match words.last()?.as_str() {
+        self.boolean_or(key, BOOLEAN)
+    }
+
+    /// The same for a key that may hold something else, which was read before.
+    pub(super) fn boolean_or(&self, key: &'static str, expected: &str) -> Result<Option<bool>> {
+        self.get(key, expected, |words| match words.last()?.as_str() {
             "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
             "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
             _ => None,
         })
+    }
+
+    /// Checks that a key holds a table, if there is one.
+    pub(super) fn table(&self, key: &'static str, expected: &str) -> Result<()> {
+        self.get::<toml::Table>(key, expected, |_| None).map(|_| ())
     }
 
     /// A whole number that is not negative.
@@ -384,6 +395,32 @@ impl Document {
         Ok(pairs)
     }
 
+    /// The keys of a table that is the value of one key: each name, and the key as a whole. Their
+    /// values are read by [`text_at`](Self::text_at) and [`number_at`](Self::number_at).
+    pub(super) fn below(
+        &self,
+        table: &'static str,
+        expected: &str,
+    ) -> Result<Vec<(String, String)>> {
+        self.asked.borrow_mut().entry(table).or_default();
+        self.open.borrow_mut().insert(table);
+        if let Some(list) = self.lists.keys().find(|key| is_of(key, table)) {
+            return Err(self.wrong(list, expected));
+        }
+        let name = |key: &str| Some(key.strip_prefix(table)?.strip_prefix('.')?.to_owned());
+        Ok(self.entries.keys().filter_map(|key| Some((name(key)?, key.clone()))).collect())
+    }
+
+    /// The text of a key in such a table.
+    pub(super) fn text_at(&self, key: &str) -> Result<Option<String>> {
+        self.value(key, TEXT, |words| words.last().cloned())
+    }
+
+    /// The whole number of a key in such a table.
+    pub(super) fn number_at(&self, key: &str, expected: &str) -> Result<Option<u64>> {
+        self.value(key, expected, |words| words.last()?.parse().ok())
+    }
+
     fn get<T: DeserializeOwned>(
         &self,
         key: &'static str,
@@ -391,6 +428,15 @@ impl Document {
         from_words: impl FnOnce(&[String]) -> Option<T>,
     ) -> Result<Option<T>> {
         self.asked.borrow_mut().entry(key).or_default();
+        self.value(key, expected, from_words)
+    }
+
+    fn value<T: DeserializeOwned>(
+        &self,
+        key: &str,
+        expected: &str,
+        from_words: impl FnOnce(&[String]) -> Option<T>,
+    ) -> Result<Option<T>> {
         let value = match self.entries.get(key) {
             None => return Ok(None),
             Some(Entry::File { read, .. }) => read.clone().try_into().ok(),

@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 
 use super::air::ProgramKeys;
 use super::document::{Document, NumberOrText, OneOrMany};
+use super::proxy::Proxied;
 use super::spare::{DEFAULTS, SPARED, Spare};
 use super::{
     Build, Clear, Color, Colors, Command, Config, Environment, Log, Loudness, Options, Port,
@@ -28,12 +29,9 @@ pub(super) const GRACE: Duration = Duration::from_secs(5);
 const RESTART_GRACE_OF_AIR: Duration = Duration::from_secs(1);
 const CANCEL_GRACE: Duration = Duration::from_secs(1);
 const RERUN_DELAY: Duration = Duration::from_millis(500);
-/// air's deadline for an app to answer its proxy.
-const APP_START_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Debug information that is not compressed: Go links faster, and debuggers work as ever.
 const COMPRESSES_NOT: &str = "-compressdwarf=false";
-const PORT: &str = "a port from 1 to 65535";
 
 /// One resolution under way.
 pub(super) struct Resolver<'a> {
@@ -99,7 +97,7 @@ impl<'a> Resolver<'a> {
             self.program(runs, &root, plan.as_ref().map(|plan| &plan.makes))
         };
 
-        let run = Run { fallback, is_assumed, ..self.run(program)? };
+        let mut run = Run { fallback, is_assumed, ..self.run(program)? };
         let asks = self.asks(&commands, plan.as_ref(), tmp.as_deref());
         let check = self.check(&stages, &run.program)?;
         let build = Build {
@@ -119,9 +117,17 @@ impl<'a> Resolver<'a> {
         watch.never.extend(log.iter().map(|log| log.path.clone()));
         watch.never.extend(recording::file());
         let talk = self.talk()?;
-        let ports = self.ports(&run)?;
         let listen = self.listen()?;
         let ready = self.ready(&listen)?;
+        let Proxied { proxy, upstream, app_port } = self.proxy(&run, &listen, &ready)?;
+        if proxy.is_some() {
+            run.port = run.port.or(app_port.map(Port::Number));
+        }
+        let ports = match run.port {
+            Some(Port::Number(port)) => vec![port],
+            Some(Port::Auto) => Vec::new(),
+            None => app_port.into_iter().collect(),
+        };
         self.warn_of_rollback(&run);
         let clean_on_exit = self.boolean("misc.clean_on_exit", false)?;
         let project = Project {
@@ -136,9 +142,20 @@ impl<'a> Resolver<'a> {
             settings: Vec::new(),
         };
         let post_cmd = commands.post_cmd;
-        let recipe =
-            Recipe { build, run, launch, env, log, tmp_dir, spare, listen, ready, post_cmd };
-        let service = Service { kind, guess: None, recipe, makes_tmp, asks, ports, watch };
+        let recipe = Recipe {
+            build,
+            run,
+            launch,
+            env,
+            log,
+            tmp_dir,
+            spare,
+            listen,
+            ready,
+            upstream,
+            post_cmd,
+        };
+        let service = Service { kind, guess: None, recipe, makes_tmp, asks, ports, proxy, watch };
         Ok(Config { project, services: vec![service] })
     }
 
@@ -645,45 +662,6 @@ impl<'a> Resolver<'a> {
             notify: self.boolean("screen.notify", false)?,
             banner: self.string("misc.startup_banner")?,
         })
-    }
-
-    /// The ports on which the program is configured to listen.
-    fn ports(&mut self, run: &Run) -> Result<Vec<u16>> {
-        let of_proxy = self.proxy()?;
-        Ok(match run.port {
-            Some(Port::Number(port)) => vec![port],
-            Some(Port::Auto) => Vec::new(),
-            None => of_proxy,
-        })
-    }
-
-    /// There is no proxy yet: its keys are checked, and a warning says that it is missing.
-    /// The app is expected on its port all the same.
-    fn proxy(&mut self) -> Result<Vec<u16>> {
-        let enabled = self.boolean("proxy.enabled", false)?;
-        let port = |key: &'static str| {
-            let found = self.document.number(key, PORT)?.unwrap_or(0);
-            if found > u64::from(u16::MAX) || (enabled && found == 0) {
-                return Err(self.document.wrong(key, PORT));
-            }
-            Ok(found)
-        };
-        let (proxy_port, app_port) = (port("proxy.proxy_port")?, port("proxy.app_port")?);
-        self.duration("proxy.app_start_timeout", APP_START_TIMEOUT)?;
-        let app = u16::try_from(app_port).ok().filter(|port| *port != 0);
-        let expected: Vec<u16> = app.into_iter().collect();
-        if !enabled {
-            return Ok(expected);
-        }
-        if proxy_port == app_port {
-            let expected = "another port than proxy.app_port: two programs cannot share one";
-            return Err(self.document.wrong("proxy.proxy_port", expected));
-        }
-        self.warnings.push(format!(
-            "proxy.enabled = true, but hotrun has no proxy yet: nothing listens on port \
-             {proxy_port}; open http://localhost:{app_port}"
-        ));
-        Ok(expected)
     }
 
     // Values

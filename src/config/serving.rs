@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use regex::bytes::Regex;
@@ -168,7 +168,7 @@ impl Target {
     }
 
     /// True if a connection to this target may reach a listener on this address.
-    fn leads_to(&self, address: SocketAddr) -> bool {
+    pub(super) fn leads_to(&self, address: SocketAddr) -> bool {
         let is_host = match self.host.parse::<IpAddr>() {
             Ok(host) => host == address.ip() || host.is_unspecified() && address.ip().is_loopback(),
             Err(_) => self.host == "localhost" && address.ip().is_loopback(),
@@ -233,10 +233,7 @@ impl Resolver<'_> {
     fn address(&self, text: &str) -> Option<Address> {
         let text = text.trim();
         if let Some(path) = text.strip_prefix("unix:") {
-            let is_named = !path.is_empty() && !path.starts_with('@');
-            let path = absolute(&self.options.directory, path.as_ref());
-            let is_good = is_named && path.as_os_str().len() <= LONGEST_PATH;
-            return (is_good && !text.ends_with('/')).then_some(Address::Unix(path));
+            return unix_path(path, &self.options.directory).map(Address::Unix);
         }
         if let Some(rest) = text.strip_prefix("udp:") {
             return socket_address(rest).map(Address::Udp);
@@ -359,6 +356,13 @@ fn add(all: &mut Vec<Listen>, one: Listen, wrong: impl Fn(&str, String) -> Error
 fn is_name(text: &str) -> bool {
     let is_one = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     !text.is_empty() && text.len() <= 255 && text.chars().all(is_one)
+}
+
+/// The path of a Unix socket; `None` if it can be none.
+pub(super) fn unix_path(written: &str, directory: &Path) -> Option<PathBuf> {
+    let is_named = !written.is_empty() && !written.starts_with('@') && !written.ends_with('/');
+    let path = absolute(directory, written.as_ref());
+    (is_named && path.as_os_str().len() <= LONGEST_PATH).then_some(path)
 }
 
 /// A bare port and `localhost` mean 127.0.0.1, as one socket has one address; no host before

@@ -18,7 +18,7 @@ use tokio::task::spawn_local;
 
 use crate::artifact::Copied;
 use crate::config::{
-    self, Action, Color, Command, Extensions, Options, Port, Program, Project, Scope, Spare, Stage,
+    self, Action, Color, Command, Extensions, Options, Program, Project, Scope, Spare, Stage,
 };
 use crate::control::Server;
 use crate::core::attribution::{BuildEnd, Outcome, Window};
@@ -44,6 +44,7 @@ use crate::signal;
 use crate::signal::FromSignal;
 use crate::watch::{Found, FromWatch};
 use crate::watch::{Watch, coarse_now};
+use front::Front;
 use message::{FromEngine, Message, Sender};
 
 mod host;
@@ -61,6 +62,7 @@ mod program;
 mod publish;
 mod saves;
 mod serving;
+mod front;
 mod sockets;
 mod terminal;
 mod message;
@@ -110,6 +112,8 @@ enum Told {
     NotKept,
     /// The variables that `cargo run` sets for the program are unknown.
     NotGiven,
+    /// A program listens on this port instead of the expected one.
+    OtherPort(u16),
 }
 
 /// How a file has changed since the app was started.
@@ -154,6 +158,7 @@ pub(crate) async fn run(options: Options, talk: Talk) -> Result<u8> {
     let swept = process::sweep(&options.directory, &spare).await;
     let mut listeners = Listeners::new(sender.inbox(Message::Listener));
     sockets::open_listeners(&mut listeners, &project, &service).await?;
+    let front = Front::open(&project, &service, sender.inbox(Message::Proxy)).await?;
     let artifacts = artifacts::swept(&service, sender.inbox(Message::Artifact));
     let publisher = Publisher::default();
     let control = sender.inbox(Message::Control);
@@ -167,7 +172,7 @@ pub(crate) async fn run(options: Options, talk: Talk) -> Result<u8> {
     let ports = process::known_ports(&options.directory);
     let mut engine = Engine {
         core: Core::of_one(policy),
-        service: ServiceHost::new(service, listeners, artifacts, ports),
+        service: ServiceHost::new(service, listeners, front, artifacts, ports),
         table: Table::default(),
         publisher,
         host: Host {
@@ -192,6 +197,7 @@ pub(crate) async fn run(options: Options, talk: Talk) -> Result<u8> {
     engine.prepare_tmp_dir()?;
     engine.greet(swept);
     engine.tell_listeners();
+    engine.tell_proxy();
     engine.hear_terminal();
     let code = engine.run(&mut inbox).await;
     engine.leave_terminal();
@@ -247,6 +253,7 @@ impl Engine {
             }
             self.report_fallback();
             self.release_lines_soon();
+            self.show_who_serves();
             self.publisher.publish(|| self.present());
             message = inbox.recv().await.expect("the engine holds a sender itself");
         }
@@ -323,6 +330,10 @@ impl Engine {
             Message::Control(request) => self.requested(request),
             Message::Listener(ListenerShut) => {
                 self.repair_listeners();
+                Vec::new()
+            }
+            Message::Proxy(report) => {
+                self.heard_of_proxy(report);
                 Vec::new()
             }
             Message::Artifact(Copied(number, outcome)) => {
@@ -422,6 +433,7 @@ impl Engine {
                 events.extend(self.heard_of_process(proc, FromProcess::Gone));
                 return events;
             }
+            FromEngine::DrainOver(app) => self.drained(app),
             FromEngine::Proven(app) => return self.proven(app),
             FromEngine::AskAgain(app) => {
                 if self.table.role(app).is_some() {
@@ -689,7 +701,9 @@ impl Engine {
                 return Vec::new();
             }
         };
-        if let Err(error) = self.open_ahead(&service) {
+        let opened =
+            self.open_ahead(&service).and_then(|()| self.service.front.open_ahead(&service));
+        if let Err(error) = opened {
             self.keep_old_config(error);
             return Vec::new();
         }
@@ -735,6 +749,7 @@ impl Engine {
             self.host.project = project;
             self.service.config = next;
             self.service.judge_anew();
+            self.configure_proxy();
             if !self.policy().builds {
                 self.service.last_build = None;
             }
@@ -776,7 +791,11 @@ impl Engine {
             // No process is left that could read other input.
             ServiceEffect::NothingRuns => self.read_keys(),
             ServiceEffect::SpawnHook(proc, index) => self.spawn_hook(proc, index),
-            ServiceEffect::Dismiss(proc) => self.dismiss(proc),
+            ServiceEffect::Dismiss(proc) => {
+                if !self.drains(proc) {
+                    self.dismiss(proc);
+                }
+            }
             ServiceEffect::Kill(proc) => self.host.processes.kill(proc),
             ServiceEffect::Signal(proc, signal) => {
                 if let Some(entry) = self.table.get_mut(proc) {
@@ -976,6 +995,11 @@ impl Engine {
     ) {
         self.read_env();
         let is_app = role == Role::App;
+        let given_port = if is_app { self.port_to_give() } else { None };
+        let stages = match given_port {
+            Some(port) => stages.into_iter().map(|stage| front::with_port(stage, port)).collect(),
+            None => stages,
+        };
         if is_app {
             self.service.has_run = true;
             self.service.app_env.clone_from(&self.service.env);
@@ -992,12 +1016,11 @@ impl Engine {
             env.push(("HOTRUN_GENERATION".into(), generation.to_string().into()));
         }
         if is_app {
-            let (probe, variable) = self.probe(proc);
+            entry.given_port = given_port;
+            let (probe, variable) = self.probe(proc, given_port);
             entry.probe = Some(probe);
             env.extend(variable);
-            if self.service.config.recipe.run.port == Some(Port::Auto)
-                && let Some(port) = self.port()
-            {
+            if let Some(port) = given_port {
                 env.push(("PORT".into(), port.to_string().into()));
             }
         }

@@ -73,6 +73,8 @@ mod own_writes;
 mod control;
 // One running hotrun for each project and configuration.
 mod lock;
+// Requests of browsers go to the program that serves, and wait while none does.
+mod proxy;
 // Detects when an app serves.
 mod ready;
 // Spawns, stops and waits for whole process trees; hands over the terminal.

@@ -1,6 +1,7 @@
 //! What hotrun has to tell: typed, with the numbers and names that matter and without a wording.
 //! [`report`](crate::report) words it.
 
+use std::fmt;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -204,6 +205,19 @@ pub(crate) enum Notice {
         /// Distinguishes this listener from the others.
         name: Option<String>,
     },
+    /// The proxy listens for browsers.
+    ProxyListens {
+        /// The URL to open.
+        url: String,
+        to: Behind,
+        /// Whether other machines can connect.
+        is_open: bool,
+    },
+    /// A request has waited in vain for a program.
+    HeldInVain {
+        waited: Duration,
+        why: Absence,
+    },
     /// A process has shut this listener down for all processes, or deleted its file; the repair.
     ListenerShut(String, Repair),
     /// An app exited at once. This tool ran it, and passes no sockets on.
@@ -340,6 +354,8 @@ impl Notice {
             | Notice::CrashLoop(..)
             | Notice::PortHeld(_)
             | Notice::Listening { .. }
+            | Notice::ProxyListens { .. }
+            | Notice::HeldInVain { .. }
             | Notice::ListenerShut(..)
             | Notice::PassedOnByNobody(_)
             | Notice::MayHaveBound { .. }
@@ -402,6 +418,55 @@ pub(crate) enum NoRollback {
     NothingKept(String),
 }
 
+/// Where the program is to which the proxy sends requests.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Behind {
+    /// Where it is found to listen.
+    Found,
+    Port(u16),
+    /// A free port for each start, in `PORT`.
+    Free,
+    /// The path of a socket.
+    Unix(String),
+}
+
+/// Why no program serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Absence {
+    /// None was started yet.
+    NotStarted,
+    /// The first build is running.
+    Building,
+    /// The last build failed, and no earlier program runs.
+    BuildFailed,
+    /// A program was started, and is not ready.
+    Starting,
+    /// The program is being restarted.
+    Restarting,
+    Exited,
+    /// The program runs, but it is not known where it listens.
+    NotListening,
+    /// hotrun is shutting down.
+    Ending,
+}
+
+impl fmt::Display for Absence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Absence::NotStarted => "the program was not started yet",
+            Absence::Building => "the program is being built",
+            Absence::BuildFailed => "the build failed, and no program is running",
+            Absence::Starting => "the program is not ready",
+            Absence::Restarting => "the program is being restarted",
+            Absence::Exited => "the program has exited",
+            Absence::NotListening => "the program listens on no port",
+            Absence::Ending => "hotrun is shutting down",
+        })
+    }
+}
+
 /// A problem that the user can fix.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -443,6 +508,13 @@ pub(crate) enum Problem {
     },
     /// A socket for readiness messages cannot be opened; the reason.
     NoNotifySocket(String),
+    /// The program listens on another port than the proxy expects.
+    OtherPort {
+        expected: u16,
+        found: u16,
+        /// Whether hotrun chose the expected port, and passed it to the program.
+        is_given: bool,
+    },
     /// Files change each time that their own rule runs.
     RuleCausesItself(Paths),
     /// Files that are no longer checked, as they may not belong to the program.

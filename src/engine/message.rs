@@ -11,6 +11,7 @@ use crate::keys::FromTerminal;
 use crate::listen::ListenerShut;
 use crate::notice::Notice;
 use crate::process::FromProcess;
+use crate::proxy::FromProxy;
 use crate::ready::FromProbe;
 use crate::signal::FromSignal;
 use crate::watch::FromWatch;
@@ -24,6 +25,7 @@ pub(super) enum Message {
     Signal(FromSignal),
     Control(Request),
     Listener(ListenerShut),
+    Proxy(FromProxy),
     Artifact(Copied),
     Engine(FromEngine),
 }
@@ -47,6 +49,8 @@ pub(super) enum FromEngine {
     Listed,
     /// There is nothing to start; the reason.
     NotStarted(Proc, String),
+    /// Requests to an app have had their time to end.
+    DrainOver(Proc),
     /// The app was started from an artifact that has proven good.
     Proven(Proc),
     /// The app has not exited after SIGINT; its configured signal is due.

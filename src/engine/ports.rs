@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::task::spawn_local;
 
 use super::message::FromEngine;
-use super::{Engine, KNOWS_PORTS};
-use crate::config::{Command, Port};
+use super::{Engine, KNOWS_PORTS, Told};
+use crate::config::{Command, Port, Upstream};
 use crate::event::{Ended, OnExit, Proc, Role};
 use crate::notice::{Notice, Problem, Remedy};
 use crate::process::{self, Freeing, ports};
@@ -33,6 +33,7 @@ impl Engine {
             Some(Role::App) => {
                 if self.lived(proc) >= KNOWS_PORTS {
                     self.look_at_listeners(proc, &ports);
+                    self.look_at_expected_port(proc, &ports);
                 }
                 if !ports.is_empty() && ports != self.service.ports {
                     self.service.ports = ports;
@@ -61,6 +62,38 @@ impl Engine {
                 self.service.chosen_port = self.service.chosen_port.or_else(free_port);
                 self.service.chosen_port
             }
+        }
+    }
+
+    /// The port that an app which starts now gets in `PORT`.
+    pub(super) fn port_to_give(&mut self) -> Option<u16> {
+        if self.service.config.recipe.upstream == Some(Upstream::Free) {
+            return free_port();
+        }
+        let is_auto = self.service.config.recipe.run.port == Some(Port::Auto);
+        if is_auto { self.port() } else { None }
+    }
+
+    /// Compares where an app listens with where the proxy expects it.
+    fn look_at_expected_port(&mut self, app: Proc, ports: &BTreeSet<u16>) {
+        let Some(found) = ports.first().copied() else { return };
+        let given = self.table.get(app).and_then(|entry| entry.given_port);
+        let configured = match self.service.config.recipe.upstream {
+            Some(Upstream::Port(port)) => Some(port),
+            Some(Upstream::Found | Upstream::Free | Upstream::Unix(_)) | None => None,
+        };
+        let Some(expected) = given.or(configured) else { return };
+        if self.service.config.recipe.upstream.is_none() || ports.contains(&expected) {
+            return;
+        }
+        if self.host.told.insert(Told::OtherPort(found)) {
+            self.say(Problem::OtherPort { expected, found, is_given: given.is_some() });
+        }
+        // It is better served there than not at all.
+        if given.is_some()
+            && let Some(entry) = self.table.get_mut(app)
+        {
+            entry.address = Some((Ipv4Addr::LOCALHOST, found).into());
         }
     }
 

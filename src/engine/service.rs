@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::Unread;
 use super::checks::Checks;
+use super::front::Front;
 use super::launch::Given;
 use super::listing::Listing;
 use super::paused::Paused;
@@ -77,6 +78,8 @@ pub(super) struct ServiceHost {
     pub(super) given: Given,
     /// Good artifacts, for rollbacks.
     pub(super) artifacts: Artifacts,
+    /// The proxy in front of the apps.
+    pub(super) front: Front,
     /// Sockets that every app inherits.
     pub(super) listeners: Listeners,
     /// Variables for every process that hotrun starts.
@@ -102,6 +105,7 @@ impl ServiceHost {
     pub(super) fn new(
         config: config::Service,
         listeners: Listeners,
+        front: Front,
         artifacts: Artifacts,
         ports: BTreeSet<u16>,
     ) -> Self {
@@ -131,6 +135,7 @@ impl ServiceHost {
             executable: None,
             given: Given::default(),
             artifacts,
+            front,
             listeners,
             env: Vec::new(),
             app_env: Vec::new(),

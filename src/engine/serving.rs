@@ -1,21 +1,29 @@
-//! Readiness of apps, and what they report about themselves.
+//! Which app serves: readiness, what apps report about themselves, and what the proxy is told.
 
 use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use super::message::Message;
+use super::message::{FromEngine, Message};
+use super::table::Entry;
 use super::{Engine, Told};
+use crate::config::{Bind, Upstream};
 use crate::control::Request;
-use crate::core::{Event, Input};
-use crate::event::{Mode, Order, Proc};
-use crate::notice::{Notice, Problem};
+use crate::core::{Event, Input, supervisor};
+use crate::event::{Mode, Order, Proc, Role};
+use crate::notice::{Absence, Behind, Notice, Problem};
+use crate::proxy::{FromProxy, Generation, Place, Serving};
 use crate::ready::FromProbe;
 use crate::ready::{Expected, Probe};
 
 impl Engine {
     /// Starts to watch an app before its start. Returns the variable by which the app can report
     /// that it is ready.
-    pub(super) fn probe(&mut self, proc: Proc) -> (Probe, Option<(OsString, OsString)>) {
+    pub(super) fn probe(
+        &mut self,
+        proc: Proc,
+        given_port: Option<u16>,
+    ) -> (Probe, Option<(OsString, OsString)>) {
         let expected = Expected {
             ready: self.service.config.recipe.ready.clone(),
             mode: if self.has_another_app(proc) {
@@ -23,7 +31,7 @@ impl Engine {
             } else {
                 Mode::Restart
             },
-            port: self.port(),
+            port: given_port.or_else(|| self.port()),
             known: self.known_ports(),
         };
         let (probe, opened) = Probe::new(
@@ -56,12 +64,14 @@ impl Engine {
                 }
             }
             FromProbe::Ready => {
+                self.table.serves(app);
                 self.has_begun_to_serve(app);
                 self.is_ready_late(app);
                 return vec![Input::Ready(app).into()];
             }
             FromProbe::Assumed => self.assumed(app),
             FromProbe::Running => {
+                self.table.serves(app);
                 self.has_begun_to_serve(app);
                 let is_ending = self.core.is_ending();
                 if let Some(entry) = self.table.get_mut(app) {
@@ -153,4 +163,140 @@ impl Engine {
             self.say(Notice::Extended { app, more, to_end: true });
         }
     }
+
+    // The proxy
+
+    /// Reports where the proxy listens.
+    pub(super) fn tell_proxy(&self) {
+        let (Some(url), Some(config)) = (self.service.front.url(), self.service.front.config())
+        else {
+            return;
+        };
+        let to = match &self.service.config.recipe.upstream {
+            Some(Upstream::Port(port)) => Behind::Port(*port),
+            Some(Upstream::Free) => Behind::Free,
+            Some(Upstream::Unix(path)) => Behind::Unix(path.display().to_string()),
+            Some(Upstream::Found) | None => Behind::Found,
+        };
+        let is_open = matches!(config.bind, Bind::Address(address) if !address.is_loopback());
+        self.say(Notice::ProxyListens { url, to, is_open });
+    }
+
+    /// Puts the proxy's configuration into effect.
+    pub(super) fn configure_proxy(&mut self) {
+        match self.service.front.configure(self.service.config.proxy.as_ref()) {
+            Ok(true) => self.tell_proxy(),
+            Ok(false) => {}
+            Err(error) => self.say(Problem::Failed(error)),
+        }
+    }
+
+    pub(super) fn heard_of_proxy(&mut self, report: FromProxy) {
+        match report {
+            FromProxy::Drained(app) => self.drained(app),
+            FromProxy::HeldInVain { waited, why } => self.say(Notice::HeldInVain { waited, why }),
+        }
+    }
+
+    /// Tells the proxy who serves. When hotrun shuts down, no app waits for its requests.
+    pub(super) fn show_who_serves(&mut self) {
+        if self.core.is_ending() {
+            let draining = self.service.front.draining();
+            for app in draining {
+                self.drained(app);
+            }
+        }
+        self.service.front.publish(|| self.serving());
+    }
+
+    /// Lets the requests end that are under way to an app which is to be stopped. Returns false if
+    /// there is nothing to wait for.
+    pub(super) fn drains(&mut self, app: Proc) -> bool {
+        let is_meant = self.table.role(app) == Some(Role::App)
+            && self.table.get(app).is_some_and(|entry| entry.serves && entry.ended.is_none())
+            && !self.core.is_ending();
+        let Some(config) = self.service.front.config().filter(|_| is_meant) else { return false };
+        let time = config.drain.unwrap_or_else(|| self.grace_of_app());
+        let inbox = self.host.sender.clone();
+        let timer = tokio::spawn(async move {
+            tokio::time::sleep(time).await;
+            inbox.send(FromEngine::DrainOver(app));
+        });
+        self.service.front.begin_to_drain(app, timer);
+        true
+    }
+
+    /// Stops an app to which no request is under way, or whose requests have had their time.
+    pub(super) fn drained(&mut self, app: Proc) {
+        let was_draining = self.service.front.has_drained(app);
+        if was_draining && self.table.get(app).is_some_and(|entry| !entry.is_dismissed()) {
+            self.dismiss(app);
+        }
+    }
+
+    /// Which app requests are sent to.
+    fn serving(&self) -> Serving {
+        let is_there = |app: &Proc| {
+            !self.service.front.is_draining(*app)
+                && self
+                    .table
+                    .get(*app)
+                    .is_some_and(|entry| entry.serves && entry.is_alive() && !entry.is_dismissed())
+        };
+        let Some(app) = self.app().filter(is_there) else { return Serving::None(self.absence()) };
+        let Some(entry) = self.table.get(app) else { return Serving::None(Absence::Exited) };
+        let Some(place) = self.place(entry) else { return Serving::None(Absence::NotListening) };
+        Serving::By(Generation { proc: app, number: entry.generation.unwrap_or_default(), place })
+    }
+
+    /// Where an app is reached.
+    fn place(&self, app: &Entry) -> Option<Place> {
+        let port = match &self.service.config.recipe.upstream {
+            Some(Upstream::Unix(path)) => return Some(Place::Unix(path.clone())),
+            Some(Upstream::Port(port)) => Some(*port),
+            Some(Upstream::Free) => app.given_port,
+            Some(Upstream::Found) | None => None,
+        };
+        let is_given = app.given_port.is_some();
+        let address = app.address.filter(|address| {
+            // What a program listens on beside the expected port is for something else.
+            is_given || port.is_none_or(|port| address.port() == port)
+        });
+        match (address, port) {
+            (Some(address), _) => Some(Place::Tcp(reached_at(address))),
+            (None, Some(port)) => Some(Place::Tcp(local(port))),
+            (None, None) => None,
+        }
+    }
+
+    /// Why no app serves.
+    fn absence(&self) -> Absence {
+        let outline = self.core.snapshot().only().outline;
+        let is_leaving = self.table.apps().any(|(app, entry)| {
+            entry.is_alive() && (entry.is_dismissed() || self.service.front.is_draining(app))
+        });
+        if self.core.is_ending() {
+            return Absence::Ending;
+        }
+        match outline.serving {
+            supervisor::Serving::Starting | supervisor::Serving::Replacing => Absence::Starting,
+            supervisor::Serving::Due if self.service.has_run => Absence::Restarting,
+            _ if is_leaving => Absence::Restarting,
+            _ if self.is_building() => Absence::Building,
+            _ if self.has_build_failed() => Absence::BuildFailed,
+            _ if self.service.has_run => Absence::Exited,
+            _ => Absence::NotStarted,
+        }
+    }
+}
+
+/// The addresses of a local port.
+fn local(port: u16) -> Vec<SocketAddr> {
+    let loopback = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()];
+    loopback.map(|address| SocketAddr::new(address, port)).into()
+}
+
+/// The addresses at which a socket is reached that listens on this one.
+fn reached_at(address: SocketAddr) -> Vec<SocketAddr> {
+    if address.ip().is_unspecified() { local(address.port()) } else { vec![address] }
 }

@@ -15,6 +15,9 @@ use crate::notice::{Holder, Notice, Remedy};
 use crate::process::{self, Freeing, ports};
 use crate::report;
 
+/// Where the program's sockets are configured.
+const LISTEN: &str = "[[listen]]";
+
 /// Opens the configured sockets, before anything is built.
 pub(super) async fn open_listeners(
     listeners: &mut Listeners,
@@ -31,12 +34,12 @@ pub(super) async fn open_listeners(
         };
         match holder {
             Some(Holder { remedy: Remedy::Ended, .. }) => {}
-            holder => return Err(cannot_listen(&failed, holder.as_ref())),
+            holder => return Err(cannot_listen(&failed, holder.as_ref(), LISTEN)),
         }
     }
 }
 
-fn is_taken(failed: &NotOpened) -> bool {
+pub(super) fn is_taken(failed: &NotOpened) -> bool {
     failed.error.kind() == io::ErrorKind::AddrInUse
 }
 
@@ -45,7 +48,8 @@ fn is_the_programs(failed: &NotOpened) -> bool {
     is_taken(failed) && failed.address.port().is_some_and(ports::is_ours)
 }
 
-fn cannot_listen(failed: &NotOpened, holder: Option<&Holder>) -> Error {
+/// `key`: where the address is configured.
+pub(super) fn cannot_listen(failed: &NotOpened, holder: Option<&Holder>, key: &str) -> Error {
     let error = |why: &dyn std::fmt::Display| {
         Error::failed(&failed.address, format!("cannot listen on it: {why}"))
     };
@@ -59,7 +63,7 @@ fn cannot_listen(failed: &NotOpened, holder: Option<&Holder>) -> Error {
                 .remedy("restart hotrun, or set run.mode = \"restart\"")
         }
         (io::ErrorKind::AddrInUse, None) => error(&"the address is in use")
-            .remedy("stop the process that holds it, or choose another address in [[listen]]"),
+            .remedy(format!("stop the process that holds it, or choose another address in {key}")),
         (io::ErrorKind::PermissionDenied, None)
             if !matches!(failed.address, Address::Unix(_)) => error(
             &"ports below 1024 need root",
@@ -94,7 +98,7 @@ impl Engine {
             // then.
             Err(failed) if !is_the_programs(&failed) => {
                 self.tell_who_holds(&failed);
-                Err(cannot_listen(&failed, None))
+                Err(cannot_listen(&failed, None, LISTEN))
             }
             _ => Ok(()),
         }
@@ -113,7 +117,7 @@ impl Engine {
             Ok(false) => {}
             Err(failed) => {
                 self.tell_who_holds(&failed);
-                return Err(cannot_listen(&failed, None).to_string());
+                return Err(cannot_listen(&failed, None, LISTEN).to_string());
             }
         }
         if holders.is_empty() {

@@ -39,6 +39,10 @@ pub(super) struct Entry {
     pub(super) limit: Option<Limit>,
     /// Its address, once it is ready and if that is known.
     pub(super) address: Option<SocketAddr>,
+    /// The port that hotrun gave it.
+    pub(super) given_port: Option<u16>,
+    /// Whether it is ready, or counts as running.
+    pub(super) serves: bool,
     /// Whether it has run for a while without evidence that it serves.
     pub(super) is_running: bool,
     /// Whether its output passes through hotrun.
@@ -82,6 +86,8 @@ impl Entry {
             is_gone: false,
             limit: None,
             address: None,
+            given_port: None,
+            serves: false,
             is_running: false,
             is_read: false,
             taken: None,
@@ -166,6 +172,13 @@ impl Table {
 
     pub(super) fn is_app(&self, proc: Proc) -> bool {
         self.role(proc) == Some(Role::App)
+    }
+
+    /// Notes that an app is ready, or counts as running.
+    pub(super) fn serves(&mut self, app: Proc) {
+        if let Some(entry) = self.entries.get_mut(&app) {
+            entry.serves = true;
+        }
     }
 
     pub(super) fn is_dismissed(&self, proc: Proc) -> bool {

@@ -211,6 +211,11 @@ pub(super) fn line(cx: &Context<'_>) -> Option<Line> {
         Notice::Listening { address, descriptor, name } => {
             listeners::listening(address, *descriptor, name.as_deref())
         }
+        Notice::ProxyListens { url, to, is_open } => listeners::proxy(url, to, *is_open),
+        Notice::HeldInVain { waited, why } => {
+            let text = format!("answered a request with 503 after {}: {why}", duration(*waited));
+            Line::new(Runner, Warn, "proxy", text)
+        }
         Notice::ListenerShut(address, repair) => listeners::shut(address, repair),
         Notice::MayHaveBound { addresses, by_shell } => {
             listeners::may_have_bound(addresses, *by_shell)

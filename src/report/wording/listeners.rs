@@ -2,13 +2,24 @@
 
 use super::{Context, Line};
 use crate::event::Proc;
-use crate::notice::Repair;
+use crate::notice::{Behind, Repair};
 use crate::report::{Part, Tone};
 
 pub(super) fn listening(address: &str, descriptor: usize, name: Option<&str>) -> Line {
     let name = name.map(|name| format!(" ({name})")).unwrap_or_default();
     let text = format!("{address} for the program, as descriptor {descriptor}{name}");
     Line::new(Part::Main, Tone::Good, "listening", text)
+}
+
+pub(super) fn proxy(url: &str, to: &Behind, is_open: bool) -> Line {
+    let to = match to {
+        Behind::Found => "the program".to_owned(),
+        Behind::Port(port) => format!(":{port}"),
+        Behind::Free => "the program, on a free port that it gets in PORT".to_owned(),
+        Behind::Unix(path) => format!("unix:{path}"),
+    };
+    let open = if is_open { " (other machines can connect: proxy.bind)" } else { "" };
+    Line::new(Part::Main, Tone::Good, "proxy", format!("{url} → {to}{open}"))
 }
 
 pub(super) fn shut(address: &str, repair: &Repair) -> Line {

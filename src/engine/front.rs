@@ -1,0 +1,240 @@
+//! The proxy, as the engine uses it: what it is told, and which apps it is asked to let go.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use tokio::task::JoinHandle;
+
+use super::sockets::{cannot_listen, is_taken};
+use crate::config::{self, Address, Bind, Command, Project, Service, Stage};
+use crate::error::{Error, Result};
+use crate::event::Proc;
+use crate::inbox::Inbox;
+use crate::listen::NotOpened;
+use crate::notice::{Absence, Holder, Remedy};
+use crate::process::{Freeing, ports};
+use crate::proxy::{FromProxy, Listeners, Proxy, Serving, View};
+
+/// Where its address is configured.
+const KEY: &str = "proxy.proxy_port";
+
+/// The proxy of a service, if it has one.
+pub(super) struct Front {
+    proxy: Option<Proxy>,
+    /// What the proxy is configured as.
+    config: Option<config::Proxy>,
+    /// Opened early, for a new configuration.
+    ahead: Option<Listeners>,
+    /// The apps that are stopped when no request is under way to them, and the ends of their time.
+    draining: BTreeMap<Proc, JoinHandle<()>>,
+    inbox: Inbox<FromProxy>,
+}
+
+impl Front {
+    /// Starts the proxy that is configured, before anything is built.
+    ///
+    /// # Errors
+    ///
+    /// Its address is in use.
+    pub(super) async fn open(
+        project: &Project,
+        service: &Service,
+        inbox: Inbox<FromProxy>,
+    ) -> Result<Self> {
+        let mut front =
+            Self { proxy: None, config: None, ahead: None, draining: BTreeMap::new(), inbox };
+        let Some(config) = &service.proxy else { return Ok(front) };
+        let freeing = Freeing::of(project, service);
+        let listeners = loop {
+            let failed = match open(config) {
+                Ok(listeners) => break listeners,
+                Err(failed) => failed,
+            };
+            let port = failed.address.port().filter(|_| is_taken(&failed));
+            let holder = match port {
+                Some(port) => ports::see_to(port, &freeing).await,
+                None => None,
+            };
+            match holder {
+                Some(Holder { remedy: Remedy::Ended, .. }) => {}
+                holder => return Err(cannot_listen(&failed, holder.as_ref(), KEY)),
+            }
+        };
+        front.start(config, listeners)?;
+        Ok(front)
+    }
+
+    fn start(&mut self, config: &config::Proxy, listeners: Listeners) -> Result<()> {
+        let view = View {
+            serving: Serving::None(Absence::NotStarted),
+            draining: self.draining.keys().copied().collect(),
+            config: config.clone(),
+            listeners,
+        };
+        let proxy = Proxy::start(view, self.inbox.clone())
+            .map_err(|error| Error::failed("[proxy]", error))?;
+        self.proxy = Some(proxy);
+        self.config = Some(config.clone());
+        Ok(())
+    }
+
+    /// Opens the sockets of a configuration that was reloaded, while the old one is still in effect.
+    pub(super) fn open_ahead(&mut self, service: &Service) -> Result<()> {
+        self.ahead = None;
+        let Some(config) = &service.proxy else { return Ok(()) };
+        match &self.config {
+            Some(old) if (old.port, old.bind) == (config.port, config.bind) => return Ok(()),
+            // They can be opened only when the old ones are closed.
+            Some(old) if old.port == config.port => return Ok(()),
+            Some(_) | None => {}
+        }
+        let opened = open(config).map_err(|failed| cannot_listen(&failed, None, KEY))?;
+        self.ahead = Some(opened);
+        Ok(())
+    }
+
+    /// Puts a configuration into effect. Returns whether it listens elsewhere now.
+    pub(super) fn configure(&mut self, config: Option<&config::Proxy>) -> Result<bool> {
+        let Some(config) = config else {
+            self.proxy = None;
+            self.config = None;
+            return Ok(false);
+        };
+        if self.config.as_ref() == Some(config) {
+            return Ok(false);
+        }
+        let old = self.config.as_ref().map(|old| (old.port, old.bind));
+        let is_there = old == Some((config.port, config.bind));
+        if let Some(proxy) = self.proxy.as_ref().filter(|_| is_there) {
+            proxy.publish(|view| view.config = config.clone());
+            self.config = Some(config.clone());
+            return Ok(false);
+        }
+        if let (Some(proxy), Some(listeners)) = (&self.proxy, self.ahead.take()) {
+            proxy.publish(|view| {
+                view.config = config.clone();
+                view.listeners = listeners;
+            });
+            self.config = Some(config.clone());
+            return Ok(true);
+        }
+        let listeners = self.ahead.take();
+        // Closes its sockets.
+        self.proxy = None;
+        self.config = None;
+        let listeners = match listeners {
+            Some(listeners) => listeners,
+            None => open(config).map_err(|failed| cannot_listen(&failed, None, KEY))?,
+        };
+        self.start(config, listeners)?;
+        Ok(true)
+    }
+
+    /// The URL that people open, if there is a proxy.
+    pub(super) fn url(&self) -> Option<String> {
+        let config = self.config.as_ref()?;
+        let scheme = if config.tls.is_some() { "https" } else { "http" };
+        let host = match config.bind {
+            Bind::Address(address) if !address.is_unspecified() && !address.is_loopback() => {
+                match address {
+                    IpAddr::V4(address) => address.to_string(),
+                    IpAddr::V6(address) => format!("[{address}]"),
+                }
+            }
+            Bind::Address(_) | Bind::Loopback => "localhost".to_owned(),
+        };
+        Some(format!("{scheme}://{host}:{}", config.port))
+    }
+
+    /// The configuration of the proxy, if there is one.
+    pub(super) fn config(&self) -> Option<&config::Proxy> {
+        self.config.as_ref()
+    }
+
+    /// Waits for the requests to this app to end, until the timer does.
+    pub(super) fn begin_to_drain(&mut self, app: Proc, timer: JoinHandle<()>) {
+        self.draining.insert(app, timer);
+    }
+
+    /// Whether requests to this app are awaited.
+    pub(super) fn is_draining(&self, app: Proc) -> bool {
+        self.draining.contains_key(&app)
+    }
+
+    /// The apps whose requests are awaited.
+    pub(super) fn draining(&self) -> Vec<Proc> {
+        self.draining.keys().copied().collect()
+    }
+
+    /// Awaits the requests to this app no longer. Returns whether they were awaited.
+    pub(super) fn has_drained(&mut self, app: Proc) -> bool {
+        let timer = self.draining.remove(&app);
+        timer.inspect(JoinHandle::abort).is_some()
+    }
+
+    /// Tells the proxy who serves.
+    pub(super) fn publish(&self, serving: impl FnOnce() -> Serving) {
+        if let Some(proxy) = &self.proxy {
+            proxy.publish(|view| {
+                view.serving = serving();
+                view.draining = self.draining.keys().copied().collect();
+            });
+        }
+    }
+}
+
+fn open(config: &config::Proxy) -> std::result::Result<Listeners, NotOpened> {
+    Listeners::open(config)
+        .map_err(|(address, error)| NotOpened { address: Address::Tcp(address), error })
+}
+
+/// Puts the port in the place of each `{port}` in the command.
+pub(super) fn with_port(mut stage: Stage, port: u16) -> Stage {
+    let replace = |word: &mut OsString| {
+        let text = port.to_string();
+        *word = OsString::from_vec(replaced(word.as_bytes(), b"{port}", text.as_bytes()));
+    };
+    match &mut stage.command {
+        Command::Argv(argv) => argv.iter_mut().for_each(replace),
+        Command::Shell(text, args) => {
+            *text = text.replace("{port}", &port.to_string());
+            args.iter_mut().for_each(replace);
+        }
+    }
+    stage
+}
+
+fn replaced(text: &[u8], what: &[u8], by: &[u8]) -> Vec<u8> {
+    let mut done = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(first) = rest.first() {
+        if let Some(after) = rest.strip_prefix(what) {
+            done.extend_from_slice(by);
+            rest = after;
+        } else {
+            done.push(*first);
+            rest = &rest[1..];
+        }
+    }
+    done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_port_takes_the_place_of_its_name_in_every_word() {
+        let argv = ["app", "--port={port}", "{port}{port}", "{ports", "é{port}"];
+        let argv = argv.map(OsString::from).to_vec();
+        let Command::Argv(argv) = with_port(Stage::alone(Command::Argv(argv)), 80).command else {
+            panic!();
+        };
+        assert_eq!(argv, ["app", "--port=80", "8080", "{ports", "é80"]);
+        let shell = Command::Shell("serve {port} \"$@\"".to_owned(), vec!["{port}".into()]);
+        let shell = with_port(Stage::alone(shell), 80).command;
+        assert_eq!(shell, Command::Shell("serve 80 \"$@\"".to_owned(), vec!["80".into()]));
+    }
+}

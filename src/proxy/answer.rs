@@ -1,0 +1,121 @@
+//! What the proxy answers itself.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+
+use super::body::Answer;
+use super::head::Refusal;
+use super::spoken;
+use super::upstream::{Place, Upstream};
+use crate::notice::Absence;
+
+/// The generation that an answer comes from.
+#[derive(Clone, Copy)]
+pub(super) struct Generation(pub(super) u32);
+
+/// Absence a request got no answer from a program.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// No program was ready in time.
+    NoneReady { why: Absence, since: Duration },
+    /// Too many requests wait already.
+    Crowded,
+    /// The program does not accept connections.
+    NotConnected { place: String, error: io::ErrorKind },
+    /// The program has closed the connection, or has answered what is no HTTP.
+    Broken { error: String, has_begun: bool },
+    /// The program has switched to a protocol that nobody asked for.
+    NotAsked,
+    /// The request is gone.
+    Lost,
+}
+
+impl Failure {
+    pub(super) fn not_connected(upstream: &Upstream, error: &io::Error) -> Self {
+        let place = match &upstream.place {
+            Place::Tcp(addresses) => {
+                addresses.first().map_or_else(String::new, |one| format!("port {}", one.port()))
+            }
+            Place::Unix(path) => path.display().to_string(),
+        };
+        Failure::NotConnected { place, error: error.kind() }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Failure::NoneReady { .. } | Failure::Crowded => StatusCode::SERVICE_UNAVAILABLE,
+            Failure::NotConnected { error: io::ErrorKind::TimedOut, .. } => {
+                StatusCode::GATEWAY_TIMEOUT
+            }
+            Failure::NotConnected { .. }
+            | Failure::Broken { .. }
+            | Failure::NotAsked
+            | Failure::Lost => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    pub(super) fn into_response(self) -> Response<Answer> {
+        let mut response = text(self.status(), &self.to_string());
+        if self.status() == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::NoneReady { why, since } => {
+                write!(f, "{why} (for {}; proxy.hold)", spoken(*since))
+            }
+            Failure::Crowded => {
+                write!(f, "too many requests wait for the program ({} at most)", super::MAX_WAITING)
+            }
+            Failure::NotConnected { place, error } => {
+                write!(f, "the program does not accept connections on {place}: {error}")
+            }
+            Failure::Broken { error, has_begun: false } => {
+                write!(f, "the program closed the connection without an answer: {error}")
+            }
+            Failure::Broken { error, has_begun: true } => {
+                write!(f, "the program's answer is not HTTP, or incomplete: {error}")
+            }
+            Failure::NotAsked => f.write_str("the program switched to another protocol unasked"),
+            Failure::Lost => f.write_str("the request could not be sent again"),
+        }
+    }
+}
+
+/// The answer to a request that is not passed on.
+pub(super) fn refused(refusal: &Refusal) -> Response<Answer> {
+    match refusal {
+        Refusal::Malformed(why) => text(StatusCode::BAD_REQUEST, why),
+        Refusal::Foreign(host) => {
+            let shown = crate::text::visible(host);
+            let name = host.rsplit_once(':').map_or(host.as_str(), |(name, _)| name);
+            let name = crate::text::visible(name);
+            text(
+                StatusCode::FORBIDDEN,
+                &format!(
+                    "this proxy is not for the host {shown}, but for localhost\n\n\
+                     If the host is yours, add it to hotrun.toml:\n\n  \
+                     [proxy]\n  hosts = [\"{name}\"]"
+                ),
+            )
+        }
+    }
+}
+
+fn text(status: StatusCode, text: &str) -> Response<Answer> {
+    let mut response = Response::new(Answer::text(format!("hotrun: {text}\n")));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,79 @@
+//! Bodies of answers.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use http_body_util::Full;
+use hyper::HeaderMap;
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+
+use super::upstream::Lease;
+
+/// The body of an answer.
+pub(super) enum Answer {
+    /// hotrun's own.
+    Own(Full<Bytes>),
+    /// The program's. The request counts as under way until it is dropped.
+    Passed(Incoming, Option<Lease>),
+}
+
+impl Answer {
+    pub(super) fn text(text: String) -> Self {
+        Answer::Own(Full::new(Bytes::from(text)))
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match &mut *self {
+            Answer::Own(body) => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                Poll::Ready(frame.map(|frame| match frame {
+                    Ok(frame) => Ok(frame),
+                    Err(never) => match never {},
+                }))
+            }
+            Answer::Passed(body, _) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Answer::Own(body) => body.is_end_stream(),
+            Answer::Passed(body, _) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Answer::Own(body) => body.size_hint(),
+            Answer::Passed(body, _) => body.size_hint(),
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Answer::Passed(body, lease) = self
+            && let Some(lease) = lease.take()
+            && body.is_end_stream()
+        {
+            lease.give_back();
+        }
+    }
+}
+
+/// Whether the body of this answer is a stream of events without an end.
+pub(super) fn is_endless(headers: &HeaderMap) -> bool {
+    let kind = headers.get(hyper::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    kind.is_some_and(|kind| {
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        kind.eq_ignore_ascii_case("text/event-stream")
+    })
+}

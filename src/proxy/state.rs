@@ -1,0 +1,231 @@
+//! What the tasks of all connections share.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::answer::Failure;
+use super::head::Hosts;
+use super::upstream::{Place, Upstream};
+use super::{FromProxy, MAX_WAITING, Serving, View};
+use crate::config;
+use crate::event::Proc;
+use crate::inbox::Inbox;
+use crate::notice::Absence;
+
+/// The settings that requests see.
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) hosts: Hosts,
+    pub(super) hold: Duration,
+    pub(super) debug_headers: bool,
+    /// The longest prefix first.
+    routes: Vec<(String, Rc<Upstream>)>,
+}
+
+impl Settings {
+    pub(super) fn new(config: &config::Proxy) -> Self {
+        let route = |route: &config::Route| {
+            let place = Place::Tcp(local(route.port));
+            (route.prefix.clone(), Rc::new(Upstream::new(place, None)))
+        };
+        Self {
+            hosts: Hosts::new(config),
+            hold: config.hold,
+            debug_headers: config.debug_headers,
+            // The last one leads to the program that hotrun runs.
+            routes: config.routes.iter().filter(|one| one.prefix != "/").map(route).collect(),
+        }
+    }
+}
+
+/// The addresses of a local port.
+pub(super) fn local(port: u16) -> Vec<SocketAddr> {
+    vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]
+}
+
+/// Which program requests are sent to now.
+#[derive(Clone, Debug)]
+pub(super) enum Current {
+    By(Rc<Upstream>),
+    None(Absence, Instant),
+}
+
+/// What the tasks of all connections share.
+pub(super) struct State {
+    settings: RefCell<Rc<Settings>>,
+    current: watch::Sender<Current>,
+    /// The programs of which requests may be under way.
+    generations: RefCell<BTreeMap<Proc, Rc<Upstream>>>,
+    /// The programs whose requests are awaited.
+    draining: RefCell<BTreeSet<Proc>>,
+    waiting: Cell<usize>,
+    /// Whether a request that waited in vain was reported, and none was answered since.
+    has_told: Cell<bool>,
+    inbox: Inbox<FromProxy>,
+}
+
+impl State {
+    pub(super) fn new(config: &config::Proxy, inbox: Inbox<FromProxy>) -> Self {
+        Self {
+            settings: RefCell::new(Rc::new(Settings::new(config))),
+            current: watch::Sender::new(Current::None(Absence::NotStarted, Instant::now())),
+            generations: RefCell::default(),
+            draining: RefCell::default(),
+            waiting: Cell::new(0),
+            has_told: Cell::new(false),
+            inbox,
+        }
+    }
+
+    pub(super) fn settings(&self) -> Rc<Settings> {
+        Rc::clone(&self.settings.borrow())
+    }
+
+    pub(super) fn configure(&self, config: &config::Proxy) {
+        *self.settings.borrow_mut() = Rc::new(Settings::new(config));
+    }
+
+    /// The program that hotrun does not run to which a path leads; `None`: to the one it runs.
+    pub(super) fn route(&self, path: &str) -> Option<Rc<Upstream>> {
+        let settings = self.settings();
+        let leads = |prefix: &str| {
+            let rest = path.strip_prefix(prefix.trim_end_matches('/'));
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let route = settings.routes.iter().find(|(prefix, _)| leads(prefix));
+        route.map(|(_, upstream)| Rc::clone(upstream))
+    }
+
+    /// Takes up what has changed in the engine.
+    pub(super) fn take_up(&self, view: &View) {
+        let serving = match &view.serving {
+            Serving::By(generation) => Some(generation),
+            Serving::None(_) => None,
+        };
+        let mut generations = self.generations.borrow_mut();
+        generations.retain(|proc, upstream| {
+            let is_current =
+                serving.is_some_and(|one| one.proc == *proc && one.place == upstream.place);
+            if !is_current {
+                upstream.retire();
+            }
+            is_current || view.draining.contains(proc)
+        });
+        match &view.serving {
+            Serving::By(generation) => {
+                let upstream = generations.entry(generation.proc).or_insert_with(|| {
+                    let place = generation.place.clone();
+                    Rc::new(Upstream::new(place, Some((generation.proc, generation.number))))
+                });
+                let upstream = Rc::clone(upstream);
+                self.current.send_if_modified(|current| match current {
+                    Current::By(one) if Rc::ptr_eq(one, &upstream) => false,
+                    Current::By(_) | Current::None(..) => {
+                        *current = Current::By(upstream);
+                        true
+                    }
+                });
+            }
+            Serving::None(why) => {
+                self.current.send_if_modified(|current| {
+                    let since = match current {
+                        Current::None(_, since) => *since,
+                        Current::By(_) => Instant::now(),
+                    };
+                    *current = Current::None(*why, since);
+                    true
+                });
+            }
+        }
+        let new: Vec<Proc> = {
+            let mut draining = self.draining.borrow_mut();
+            let new = view.draining.difference(&draining).copied().collect();
+            draining.clone_from(&view.draining);
+            new
+        };
+        for proc in new {
+            let inbox = self.inbox.clone();
+            let report = move || {
+                inbox.send(FromProxy::Drained(proc));
+            };
+            match generations.get(&proc) {
+                Some(upstream) => upstream.when_idle(report),
+                None => report(),
+            }
+        }
+    }
+
+    /// Returns the program that serves, when there is one.
+    ///
+    /// # Errors
+    ///
+    /// None is there in time, or too many requests wait.
+    pub(super) async fn ready(&self, until: Instant) -> Result<Rc<Upstream>, Failure> {
+        if let Current::By(upstream) = &*self.current.borrow() {
+            self.has_told.set(false);
+            return Ok(Rc::clone(upstream));
+        }
+        let _waiting = Waiting::new(&self.waiting).ok_or(Failure::Crowded)?;
+        let began = Instant::now();
+        let mut changes = self.current.subscribe();
+        let serves = changes.wait_for(|current| matches!(current, Current::By(_)));
+        let serves = timeout_at(until, serves).await.ok();
+        if let Some(Ok(current)) = serves.as_ref()
+            && let Current::By(upstream) = &**current
+        {
+            self.has_told.set(false);
+            return Ok(Rc::clone(upstream));
+        }
+        drop(serves);
+        let (why, since) = match &*self.current.borrow() {
+            Current::None(why, since) => (*why, since.elapsed()),
+            Current::By(_) => (Absence::NotStarted, began.elapsed()),
+        };
+        if !self.has_told.replace(true) {
+            self.inbox.send(FromProxy::HeldInVain { waited: began.elapsed(), why });
+        }
+        Err(Failure::NoneReady { why, since })
+    }
+
+    /// Whether this program no longer serves.
+    pub(super) fn has_ended(&self, upstream: &Rc<Upstream>) -> bool {
+        upstream.generation.is_some()
+            && !matches!(&*self.current.borrow(), Current::By(one) if Rc::ptr_eq(one, upstream))
+    }
+
+    /// Returns whether this program turns out to serve no longer within this time.
+    pub(super) async fn ends_soon(&self, upstream: &Rc<Upstream>, time: Duration) -> bool {
+        if upstream.generation.is_none() {
+            return false;
+        }
+        let mut changes = self.current.subscribe();
+        let ends = changes
+            .wait_for(|current| !matches!(current, Current::By(one) if Rc::ptr_eq(one, upstream)));
+        timeout(time, ends).await.is_ok()
+    }
+}
+
+/// One of the requests that wait.
+struct Waiting<'a>(&'a Cell<usize>);
+
+impl<'a> Waiting<'a> {
+    /// `None` if as many wait as may.
+    fn new(count: &'a Cell<usize>) -> Option<Self> {
+        (count.get() < MAX_WAITING).then(|| {
+            count.set(count.get() + 1);
+            Self(count)
+        })
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}

@@ -77,6 +77,9 @@ fn summary(config: &Config) -> Vec<String> {
         let name = one.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
         line("listen", format!("{}{name}", one.address));
     }
+    for (name, text) in proxy(config) {
+        line(name, text);
+    }
     if config.only().recipe.run.mode == Mode::Handover {
         line("handover", "the new program starts beside the old one, until it is ready".to_owned());
     }
@@ -142,6 +145,19 @@ fn summary(config: &Config) -> Vec<String> {
         line("excluded", name_paths(&without, &config.only().watch.base));
     }
     lines
+}
+
+/// The proxy, and where requests go.
+fn proxy(config: &Config) -> Vec<(&'static str, String)> {
+    let service = config.only();
+    let (Some(proxy), Some(upstream)) = (&service.proxy, &service.recipe.upstream) else {
+        return Vec::new();
+    };
+    let public = if proxy.bind.is_public() { " (other machines can connect)" } else { "" };
+    let routes = proxy.routes.iter().filter(|route| route.prefix != "/");
+    let routes = routes.map(|route| ("", format!("{} → :{}", route.prefix, route.port)));
+    let whole = format!("{} → {upstream}{public}", proxy.url());
+    [("proxy", whole)].into_iter().chain(routes).collect()
 }
 
 /// What go has named, and what that decides.

@@ -43,6 +43,8 @@ pub(crate) struct Document {
     asked: RefCell<BTreeMap<&'static str, Option<toml::Value>>>,
     /// Tables whose keys are the user's own.
     open: RefCell<BTreeSet<&'static str>>,
+    /// Tables that are the value of one key.
+    values: RefCell<BTreeSet<&'static str>>,
 }
 
 #[derive(Debug)]
@@ -403,7 +405,7 @@ impl Document {
         expected: &str,
     ) -> Result<Vec<(String, String)>> {
         self.asked.borrow_mut().entry(table).or_default();
-        self.open.borrow_mut().insert(table);
+        self.values.borrow_mut().insert(table);
         if let Some(list) = self.lists.keys().find(|key| is_of(key, table)) {
             return Err(self.wrong(list, expected));
         }
@@ -573,7 +575,7 @@ impl Document {
 
     fn unknown_where(&self, is_meant: impl Fn(&str) -> bool) -> Result<Vec<String>> {
         let asked: BTreeSet<&str> = self.asked.borrow().keys().copied().collect();
-        let open = self.open.borrow();
+        let (open, values) = (self.open.borrow(), self.values.borrow());
         let is_below = |key: &str, table: &str| {
             key.strip_prefix(table).is_some_and(|rest| rest.starts_with('.'))
         };
@@ -596,7 +598,7 @@ impl Document {
         for (key, entry) in &self.entries {
             if asked.contains(key.as_str())
                 || !is_meant(key)
-                || open.iter().any(|table| is_of(key, table))
+                || open.iter().chain(values.iter()).any(|table| is_of(key, table))
             {
                 continue;
             }
@@ -644,7 +646,9 @@ impl Document {
     pub(super) fn settings(&self) -> Vec<Setting> {
         let asked = self.asked.borrow();
         let open = self.open.borrow();
+        let values = self.values.borrow();
         let mut all: BTreeMap<&str, Setting> = BTreeMap::new();
+        let mut tables: BTreeMap<&str, (toml::Table, String)> = BTreeMap::new();
         let add = |key: &str, value: toml::Value, origin: String| {
             let default = asked.get(key).and_then(Option::as_ref);
             // On the command line a number and a text are written alike.
@@ -663,28 +667,39 @@ impl Document {
         }
         for (key, entry) in &self.entries {
             let is_open = open.iter().any(|table| key.starts_with(&format!("{table}.")));
-            if !asked.contains_key(key.as_str()) && !is_open {
+            let table = values.iter().find(|table| is_of(key, table) && key != *table);
+            if !asked.contains_key(key.as_str()) && !is_open && table.is_none() {
                 continue;
             }
-            let setting = match entry {
-                Entry::File { read, .. } if self.is_guessed => {
-                    add(key, read.clone(), "guess".to_owned())
-                }
-                Entry::File { key: place, read, .. } => {
-                    let origin = format!("{}:{}", self.name, self.line(place.start));
-                    add(key, read.clone(), origin)
-                }
-                Entry::Option(words) => {
-                    let value = match &words[..] {
-                        [one] => one.clone().into(),
-                        several => several.to_vec().into(),
-                    };
-                    add(key, value, "option".to_owned())
-                }
-            };
-            all.insert(key, setting);
+            let (value, origin) = self.value_and_origin(entry);
+            let name = table.and_then(|table| Some((table, key[table.len()..].strip_prefix('.')?)));
+            if let Some((table, name)) = name {
+                let (all, _) = tables.entry(table).or_insert_with(|| (toml::Table::new(), origin));
+                all.insert(name.to_owned(), value);
+            } else {
+                all.insert(key, add(key, value, origin));
+            }
+        }
+        for (key, (table, origin)) in tables {
+            all.insert(key, add(key, table.into(), origin));
         }
         all.into_values().collect()
+    }
+
+    fn value_and_origin(&self, entry: &Entry) -> (toml::Value, String) {
+        match entry {
+            Entry::File { read, .. } if self.is_guessed => (read.clone(), "guess".to_owned()),
+            Entry::File { key, read, .. } => {
+                (read.clone(), format!("{}:{}", self.name, self.line(key.start)))
+            }
+            Entry::Option(words) => {
+                let value = match &words[..] {
+                    [one] => one.clone().into(),
+                    several => several.to_vec().into(),
+                };
+                (value, "option".to_owned())
+            }
+        }
     }
 
     /// Every key that was read.

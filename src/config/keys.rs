@@ -38,6 +38,10 @@ pub(crate) enum Kind {
     PortOr(&'static str),
     /// A port, or an address with one.
     Address,
+    /// A table of path prefixes and ports.
+    Routes,
+    /// True, or a table of two files.
+    Tls,
 }
 
 /// Which tool defines the key.
@@ -78,9 +82,16 @@ impl Kind {
             OneOf(words) => words,
             Boolean => &["true", "false"],
             Color => &COLORS,
-            Text | Texts | Command | Number { .. } | Duration(_) | Signal | PortOr(_) | Address => {
-                &[]
-            }
+            Text
+            | Texts
+            | Command
+            | Number { .. }
+            | Duration(_)
+            | Signal
+            | PortOr(_)
+            | Address
+            | Routes
+            | Tls => &[],
         }
     }
 }
@@ -105,7 +116,8 @@ const fn alias(name: &'static str, kind: Kind, about: &'static str) -> Key {
 }
 
 use Kind::{
-    Address, Boolean, Color, Command, Duration, Number, OneOf, PortOr, Signal, Text, Texts,
+    Address, Boolean, Color, Command, Duration, Number, OneOf, PortOr, Routes, Signal, Text, Texts,
+    Tls,
 };
 use Of::{Air, Alias, Hotrun};
 use Takes::{AtOnce, Rebuild};
@@ -522,16 +534,87 @@ pub(crate) const KEYS: &[Key] = &[
         "The program is ready when it has run for this long.",
     ),
     key(Hotrun, Rebuild, "ready.timeout", OWN, "\"30s\"", "Maximum time to become ready."),
-    key(Air, Rebuild, "proxy.enabled", Boolean, "false", "There is no proxy yet."),
-    key(Air, Rebuild, "proxy.proxy_port", PORT, "0", "The port of the proxy."),
-    key(Air, Rebuild, "proxy.app_port", PORT, "0", "The port of the program."),
     key(
         Air,
         Rebuild,
-        "proxy.app_start_timeout",
-        MILLISECONDS,
-        "\"5s\"",
-        "Maximum time for the program to answer the proxy.",
+        "proxy.enabled",
+        Boolean,
+        "false",
+        "Whether the proxy runs; in hotrun.toml, proxy_port alone turns it on.",
+    ),
+    key(Air, AtOnce, "proxy.proxy_port", PORT, "0", "The port that browsers connect to."),
+    key(
+        Air,
+        Rebuild,
+        "proxy.app_port",
+        PortOr("auto"),
+        "\"\"",
+        "The port of the program; unset: found; 0: a free one for each start, passed in PORT.",
+    ),
+    key(Air, AtOnce, "proxy.app_start_timeout", MILLISECONDS, "0", "air's name for hold."),
+    key(
+        Hotrun,
+        Rebuild,
+        "proxy.app",
+        Address,
+        "\"\"",
+        "Where the program listens, if not on app_port: unix:PATH.",
+    ),
+    key(
+        Hotrun,
+        AtOnce,
+        "proxy.bind",
+        Text,
+        "\"localhost\"",
+        "The address that the proxy listens on; \"0.0.0.0\" for all.",
+    ),
+    key(
+        Hotrun,
+        AtOnce,
+        "proxy.hosts",
+        Texts,
+        "[]",
+        "Host names besides localhost that requests may be for; *.NAME for all below NAME.",
+    ),
+    key(
+        Hotrun,
+        AtOnce,
+        "proxy.routes",
+        Routes,
+        "{}",
+        "Ports for requests whose path begins with a prefix: { \"/api\" = 8080 }.",
+    ),
+    key(
+        Hotrun,
+        AtOnce,
+        "proxy.tls",
+        Tls,
+        "false",
+        "Accept HTTPS: true, or { cert = FILE, key = FILE }.",
+    ),
+    key(
+        Hotrun,
+        AtOnce,
+        "proxy.hold",
+        OWN,
+        "\"30s\"",
+        "Maximum time that a request waits for the program.",
+    ),
+    key(
+        Hotrun,
+        AtOnce,
+        "proxy.drain",
+        OWN,
+        "\"\"",
+        "Maximum time for open requests to finish before their program is stopped; unset: kill_delay.",
+    ),
+    key(
+        Hotrun,
+        AtOnce,
+        "proxy.debug_headers",
+        Boolean,
+        "false",
+        "Add X-Hotrun-Generation to answers.",
     ),
     key(
         Air,

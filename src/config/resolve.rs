@@ -579,6 +579,7 @@ impl<'a> Resolver<'a> {
         let wrong = || self.document.wrong("run.port", expected);
         match self.document.number_or_text("run.port", expected)? {
             None | Some(NumberOrText::Number(0)) => Ok(None),
+            Some(NumberOrText::Text(text)) if text.is_empty() => Ok(None),
             Some(NumberOrText::Text(text)) if text == "auto" => Ok(Some(Port::Auto)),
             Some(NumberOrText::Text(_)) => Err(wrong()),
             Some(NumberOrText::Number(port)) => match u16::try_from(port) {

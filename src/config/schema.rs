@@ -114,7 +114,22 @@ fn of_kind(kind: Kind) -> Value {
         Kind::OneOf(words) => or_unset(json!({"enum": words})),
         Kind::Color => json!({"anyOf": [{"enum": COLORS}, {"type": "string"}]}),
         Kind::Signal => json!({"type": "string", "examples": ["TERM", "INT", "HUP", "USR1"]}),
-        Kind::PortOr(word) => json!({"anyOf": [port, {"const": word}]}),
+        Kind::PortOr(word) => or_unset(json!({"anyOf": [port, {"const": word}]})),
         Kind::Address => json!({"anyOf": [port, {"type": "string"}]}),
+        Kind::Routes => json!({
+            "type": "object",
+            "properties": {},
+            "additionalProperties": {"type": "integer", "minimum": 1, "maximum": u16::MAX},
+            "propertyNames": {"pattern": "^/"},
+        }),
+        Kind::Tls => json!({"anyOf": [
+            {"type": "boolean"},
+            {
+                "type": "object",
+                "properties": {"cert": {"type": "string"}, "key": {"type": "string"}},
+                "additionalProperties": false,
+                "required": ["cert", "key"],
+            },
+        ]}),
     }
 }

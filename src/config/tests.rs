@@ -20,13 +20,24 @@ pub(crate) fn resolve(name: &str, text: &str) -> Result<Config> {
     resolve_in(&directory, name, text, &[])
 }
 
+/// The same with these keys on the command line.
+pub(crate) fn resolve_with(name: &str, text: &str, keys: &[(&str, &str)]) -> Result<Config> {
+    let keys = keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let directory = tempfile::tempdir().unwrap().keep();
+    load_in(&directory, name, text, Options { keys, ..Options::default() })
+}
+
 fn resolve_in(directory: &Path, name: &str, text: &str, args: &[&str]) -> Result<Config> {
+    let args = args.iter().map(OsString::from).collect();
+    load_in(directory, name, text, Options { args, ..Options::default() })
+}
+
+fn load_in(directory: &Path, name: &str, text: &str, options: Options) -> Result<Config> {
     std::fs::write(directory.join(name), text).unwrap();
     let options = Options {
         directory: directory.canonicalize().unwrap(),
         config: Some(name.into()),
-        args: args.iter().map(OsString::from).collect(),
-        ..Options::default()
+        ..options
     };
     let config = now(load(&options, &Nobody));
     std::fs::remove_dir_all(directory).unwrap();

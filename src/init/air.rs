@@ -61,7 +61,12 @@ pub(super) async fn convert(options: &Options) -> Result<Draft> {
         }
         let Ok(value) = setting.value.parse::<Value>() else { continue };
         let value = with_unit(key, value);
-        let is_nothing = matches!(&value, Value::String(text) if text.is_empty());
+        let is_nothing = match &value {
+            Value::String(text) => text.is_empty(),
+            // In air's files 0 is an unset port; in hotrun's own it is a free one.
+            Value::Integer(0) => key == "proxy.app_port",
+            _ => false,
+        };
         if is_nothing || same.get(key) == Some(&value) {
             continue;
         }
@@ -71,6 +76,10 @@ pub(super) async fn convert(options: &Options) -> Result<Draft> {
         if place == key || !config.project.settings.iter().any(is_written) {
             draft.set(place, value);
         }
+    }
+    // In hotrun's own file, the port alone turns the proxy on.
+    if config.only().proxy.is_none() && draft.values.contains_key("proxy.proxy_port") {
+        draft.set("proxy.enabled", false);
     }
     let base = &config.only().watch.base;
     let relative = |word: &std::ffi::OsString| {

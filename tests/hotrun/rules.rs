@@ -275,7 +275,7 @@ fn nobody_to_signal_is_told() {
 }
 
 #[test]
-fn reload_and_css_are_told_as_long_as_there_is_no_proxy() {
+fn reload_and_css_are_told_as_long_as_hotrun_reloads_no_page() {
     let project = with_action("\"reload\"", APP);
     let mut hotrun = project.start(&[]);
     let first = hotrun.wait_serving("one");

@@ -93,6 +93,8 @@ fn describe(config: &Config, top: &Path, written: &toml::Table) -> String {
     fact("clean_on_exit", config.project.clean_on_exit, &true);
     let log = config.only().recipe.log.as_ref().map(|log| &log.path);
     fact("log", log != Some(&config.only().recipe.tmp_dir.join("build-errors.log")), &log);
+    let proxy = config.only().proxy.as_ref().map(|proxy| (proxy.port, proxy.hold));
+    fact("proxy", proxy.is_some(), &(proxy, &config.only().recipe.upstream));
     describe_watch(&config.only().watch, &mut fact);
     let talk = &config.project.talk;
     fact("time", talk.time, &true);

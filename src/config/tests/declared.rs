@@ -59,6 +59,11 @@ fn violations(schema: &Json, value: &Json, path: &str) -> Vec<(String, String)> 
                 }
                 true
             }
+            "propertyNames" => {
+                let name =
+                    |name: &String| violations(wanted, &Json::from(name.clone()), path).is_empty();
+                value.as_object().is_none_or(|table| table.keys().all(name))
+            }
             // The properties are looked at by the rule for the others.
             "properties" | "$schema" | "title" | "description" | "default" | "deprecated"
             | "examples" => true,
@@ -170,7 +175,7 @@ fn declared_defaults_are_what_the_reader_takes_for_granted() {
 }
 
 /// Keys of which only a part of the texts, or only beside others, make sense.
-const DEPENDENT: [&str; 12] = [
+const DEPENDENT: [&str; 14] = [
     "root",
     "spare",
     "ready.http",
@@ -179,6 +184,8 @@ const DEPENDENT: [&str; 12] = [
     "ready.log",
     "ready.after",
     "ready.timeout",
+    "proxy.app",
+    "proxy.bind",
     "proxy.enabled",
     "run.signal",
     "run.stdin",
@@ -309,7 +316,7 @@ fn what_init_writes_is_what_the_schema_allows() {
 }
 
 /// Keys whose value matters only beside others.
-const BESIDE_OTHERS: [&str; 11] = [
+const BESIDE_OTHERS: [&str; 7] = [
     "build.entrypoint",
     "build.bin",
     "build.check",
@@ -317,10 +324,6 @@ const BESIDE_OTHERS: [&str; 11] = [
     "run.debug",
     "ready.http",
     "ready.status",
-    "proxy.enabled",
-    "proxy.proxy_port",
-    "proxy.app_port",
-    "proxy.app_start_timeout",
 ];
 
 #[test]
@@ -346,12 +349,19 @@ fn each_key_says_whether_a_change_builds_and_starts_the_program_again() {
         let options = Options { directory: directory.clone(), config, ..Options::default() };
         now(load(&options, &Nobody)).ok()
     };
-    let base = [("build.cmd", "\"x\""), ("build.full_bin", "\"x\""), ("spare", "[]")];
+    let base = [
+        ("build.cmd", "\"x\""),
+        ("build.full_bin", "\"x\""),
+        ("spare", "[]"),
+        ("proxy.enabled", "true"),
+        ("proxy.proxy_port", "8080"),
+    ];
+    let line = |(name, value): &(&str, &str)| format!("{name} = {value}\n");
+    let all: String = base.iter().map(line).collect();
+    let before = read(&all).map(|config| config.only().recipe.clone());
+    assert!(before.is_some());
     for key in KEYS.iter().filter(|key| key.is_recommended()) {
-        let others = base.iter().filter(|(name, _)| *name != key.name);
-        let others: Vec<_> = others.map(|(name, value)| format!("{name} = {value}\n")).collect();
-        let others = others.concat();
-        let before = read(&others).map(|config| config.only().recipe.clone());
+        let others: String = base.iter().filter(|one| one.0 != key.name).map(line).collect();
         let words = key.kind.words().iter().map(|word| format!("{word:?}"));
         let mut values = values.into_iter().map(String::from).chain(words);
         let rebuilds = values.any(|value| {

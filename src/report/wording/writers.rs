@@ -57,6 +57,6 @@ pub(super) fn changes_in_builds(cx: &Context<'_>, paths: &[PathBuf], pause: Dura
 pub(super) fn for_browser(cx: &Context<'_>, paths: &[PathBuf], css: bool) -> Line {
     let what = if css { "the style sheets" } else { "the page" };
     let names = cx.names(paths);
-    let text = format!("{names}; reload {what} in the browser (hotrun has no proxy yet)");
+    let text = format!("{names}; reload {what} in the browser (hotrun does not reload it yet)");
     Line::new(Part::Watcher, Tone::Plain, "changed", text)
 }

@@ -508,6 +508,8 @@ pub(crate) enum Problem {
     },
     /// A socket for readiness messages cannot be opened; the reason.
     NoNotifySocket(String),
+    /// What is wrong with the proxy's certificate, though it is used.
+    Certificate(&'static str),
     /// The program listens on another port than the proxy expects.
     OtherPort {
         expected: u16,

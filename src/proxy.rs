@@ -35,11 +35,13 @@ mod state;
 mod answer;
 mod body;
 mod upstream;
+mod tls;
 mod upload;
 mod strict;
 mod tap;
 mod head;
 
+pub(crate) use tls::Tls;
 pub(crate) use upstream::{Generation, Place};
 
 /// Maximum size of the head of a request, in bytes.
@@ -62,6 +64,7 @@ pub(crate) struct View {
     pub draining: BTreeSet<Proc>,
     pub config: config::Proxy,
     pub listeners: Listeners,
+    pub tls: Option<Tls>,
 }
 
 /// What the proxy reports.

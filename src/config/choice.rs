@@ -1,23 +1,31 @@
 //! Which of several programs is run in a project, once the user has chosen.
 //!
-//! The choice is kept outside of the project (`$XDG_STATE_HOME/hotrun`), so that no file has to be
+//! The choice is kept outside of the project ([`state_directory`]), so that no file has to be
 //! ignored there.
 
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// The file that holds the choice for a project; `None` without a home directory.
-fn file_of(directory: &Path) -> Option<PathBuf> {
+/// The directory for what hotrun keeps for a user; `None` without a home directory.
+pub(crate) fn state_directory() -> Option<PathBuf> {
     let of_user = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
     let of_user = of_user.filter(|path| path.is_absolute());
     let state = of_user.or_else(|| Some(std::env::home_dir()?.join(".local/state")))?;
-    // FNV-1a: the same in each release of hotrun and of Rust.
-    let hash =
-        directory.as_os_str().as_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
-    Some(state.join("hotrun").join(format!("choice.{hash:016x}")))
+    Some(state.join("hotrun"))
+}
+
+/// A digest (FNV-1a) that is the same in each release of hotrun and of Rust.
+pub(crate) fn digest(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// The file that holds the choice for a project; `None` without a home directory.
+fn file_of(directory: &Path) -> Option<PathBuf> {
+    let hash = digest(directory.as_os_str().as_bytes());
+    Some(state_directory()?.join(format!("choice.{hash:016x}")))
 }
 
 /// The command that was chosen for this project.

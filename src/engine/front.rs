@@ -15,7 +15,7 @@ use crate::inbox::Inbox;
 use crate::listen::NotOpened;
 use crate::notice::{Absence, Holder, Remedy};
 use crate::process::{Freeing, ports};
-use crate::proxy::{FromProxy, Listeners, Proxy, Serving, View};
+use crate::proxy::{FromProxy, Listeners, Proxy, Serving, Tls, View};
 
 /// Where its address is configured.
 const KEY: &str = "proxy.proxy_port";
@@ -25,6 +25,8 @@ pub(super) struct Front {
     proxy: Option<Proxy>,
     /// What the proxy is configured as.
     config: Option<config::Proxy>,
+    /// What is wrong with its certificate, though it is used.
+    doubt: Option<&'static str>,
     /// Opened early, for a new configuration.
     ahead: Option<Listeners>,
     /// The apps that are stopped when no request is under way to them, and the ends of their time.
@@ -43,9 +45,16 @@ impl Front {
         service: &Service,
         inbox: Inbox<FromProxy>,
     ) -> Result<Self> {
-        let mut front =
-            Self { proxy: None, config: None, ahead: None, draining: BTreeMap::new(), inbox };
+        let mut front = Self {
+            proxy: None,
+            config: None,
+            doubt: None,
+            ahead: None,
+            draining: BTreeMap::new(),
+            inbox,
+        };
         let Some(config) = &service.proxy else { return Ok(front) };
+        let tls = Tls::load(config)?;
         let freeing = Freeing::of(project, service);
         let listeners = loop {
             let failed = match open(config) {
@@ -62,16 +71,23 @@ impl Front {
                 holder => return Err(cannot_listen(&failed, holder.as_ref(), KEY)),
             }
         };
-        front.start(config, listeners)?;
+        front.start(config, listeners, tls)?;
         Ok(front)
     }
 
-    fn start(&mut self, config: &config::Proxy, listeners: Listeners) -> Result<()> {
+    fn start(
+        &mut self,
+        config: &config::Proxy,
+        listeners: Listeners,
+        tls: Option<Tls>,
+    ) -> Result<()> {
+        self.doubt = tls.as_ref().and_then(|tls| tls.doubt);
         let view = View {
             serving: Serving::None(Absence::NotStarted),
             draining: self.draining.keys().copied().collect(),
             config: config.clone(),
             listeners,
+            tls,
         };
         let proxy = Proxy::start(view, self.inbox.clone())
             .map_err(|error| Error::failed("[proxy]", error))?;
@@ -84,6 +100,7 @@ impl Front {
     pub(super) fn open_ahead(&mut self, service: &Service) -> Result<()> {
         self.ahead = None;
         let Some(config) = &service.proxy else { return Ok(()) };
+        Tls::load(config)?;
         match &self.config {
             Some(old) if (old.port, old.bind) == (config.port, config.bind) => return Ok(()),
             // They can be opened only when the old ones are closed.
@@ -105,17 +122,24 @@ impl Front {
         if self.config.as_ref() == Some(config) {
             return Ok(false);
         }
+        let tls = Tls::load(config)?;
         let old = self.config.as_ref().map(|old| (old.port, old.bind));
         let is_there = old == Some((config.port, config.bind));
         if let Some(proxy) = self.proxy.as_ref().filter(|_| is_there) {
-            proxy.publish(|view| view.config = config.clone());
+            let is_same = self.config.as_ref().map(|old| &old.tls) == Some(&config.tls);
+            self.doubt = tls.as_ref().and_then(|tls| tls.doubt);
+            proxy.publish(|view| {
+                view.config = config.clone();
+                view.tls = tls;
+            });
             self.config = Some(config.clone());
-            return Ok(false);
+            return Ok(!is_same);
         }
         if let (Some(proxy), Some(listeners)) = (&self.proxy, self.ahead.take()) {
             proxy.publish(|view| {
                 view.config = config.clone();
                 view.listeners = listeners;
+                view.tls = tls;
             });
             self.config = Some(config.clone());
             return Ok(true);
@@ -128,7 +152,7 @@ impl Front {
             Some(listeners) => listeners,
             None => open(config).map_err(|failed| cannot_listen(&failed, None, KEY))?,
         };
-        self.start(config, listeners)?;
+        self.start(config, listeners, tls)?;
         Ok(true)
     }
 
@@ -146,6 +170,11 @@ impl Front {
             Bind::Address(_) | Bind::Loopback => "localhost".to_owned(),
         };
         Some(format!("{scheme}://{host}:{}", config.port))
+    }
+
+    /// What is wrong with its certificate, though it is used.
+    pub(super) fn doubt(&self) -> Option<&'static str> {
+        self.doubt
     }
 
     /// The configuration of the proxy, if there is one.

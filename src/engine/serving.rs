@@ -180,6 +180,9 @@ impl Engine {
         };
         let is_open = matches!(config.bind, Bind::Address(address) if !address.is_loopback());
         self.say(Notice::ProxyListens { url, to, is_open });
+        if let Some(why) = self.service.front.doubt() {
+            self.say(Problem::Certificate(why));
+        }
     }
 
     /// Puts the proxy's configuration into effect.

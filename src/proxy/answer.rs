@@ -4,8 +4,9 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use hyper::{Response, StatusCode};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
+use hyper::http::uri::PathAndQuery;
+use hyper::{Response, StatusCode, Uri};
 
 use super::body::Answer;
 use super::head::Refusal;
@@ -109,6 +110,18 @@ pub(super) fn refused(refusal: &Refusal) -> Response<Answer> {
             )
         }
     }
+}
+
+/// Sends a request without TLS to the same place with TLS. Not for ever: what is on a port changes
+/// from project to project.
+pub(super) fn to_tls(host: &str, uri: &Uri) -> Response<Answer> {
+    let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let url = format!("https://{host}{path}");
+    let mut response = text(StatusCode::TEMPORARY_REDIRECT, &format!("this is at {url}"));
+    if let Ok(url) = HeaderValue::from_str(&url) {
+        response.headers_mut().insert(LOCATION, url);
+    }
+    response
 }
 
 fn text(status: StatusCode, text: &str) -> Response<Answer> {

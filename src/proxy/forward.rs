@@ -35,6 +35,8 @@ const END_KNOWN_AFTER: Duration = Duration::from_millis(200);
 /// A connection of a client.
 pub(super) struct Origin {
     pub(super) client: Client,
+    /// Whether it came without TLS where there is TLS.
+    pub(super) to_tls: bool,
     /// Set when the connection becomes a tunnel.
     pub(super) is_tunnel: Arc<AtomicBool>,
 }
@@ -53,6 +55,9 @@ pub(super) async fn answer(
     let settings = state.settings();
     if let Err(refusal) = settings.hosts.check(&host) {
         return answer::refused(&refusal);
+    }
+    if origin.to_tls {
+        return answer::to_tls(&host, &parts.uri);
     }
     if parts.method == Method::CONNECT {
         return answer::refused(&head::Refusal::Malformed("CONNECT is for other proxies"));

@@ -17,7 +17,8 @@ use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_local};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
 
 use super::answer::Generation;
 use super::forward::{self, Origin};
@@ -25,12 +26,16 @@ use super::head::Client;
 use super::state::State;
 use super::strict::Strict;
 use super::tap::{Stream, Tapped};
-use super::{FromProxy, Listeners, LocalExecutor, MAX_HEAD, View};
+use super::{FromProxy, LocalExecutor, MAX_HEAD, Tls, View};
 use crate::inbox::Inbox;
 
 /// Maximum time for the head of a request to arrive, and for which a connection is kept without
 /// one.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// Maximum time for TLS to be agreed on.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The first byte of a connection with TLS.
+const TLS_HANDSHAKE: u8 = 22;
 /// Delay before connections are accepted again when the system allows no further one.
 const ACCEPT_DELAY: Duration = Duration::from_millis(50);
 
@@ -39,15 +44,17 @@ pub(super) async fn run(mut changes: watch::Receiver<View>, inbox: Inbox<FromPro
     let first = changes.borrow_and_update().clone();
     let state = Rc::new(State::new(&first.config, inbox));
     state.take_up(&first);
-    let mut accepting = accept_all(&first.listeners, &state);
+    let mut accepting = accept_all(&first, &state);
     let mut before = first;
     while changes.changed().await.is_ok() {
         let view = changes.borrow_and_update().clone();
         if view.config != before.config {
             state.configure(&view.config);
         }
-        if view.listeners != before.listeners {
-            accepting = accept_all(&view.listeners, &state);
+        if view.listeners != before.listeners || view.tls != before.tls {
+            // No two tasks accept from one socket.
+            drop(accepting);
+            accepting = accept_all(&view, &state);
         }
         state.take_up(&view);
         before = view;
@@ -56,22 +63,25 @@ pub(super) async fn run(mut changes: watch::Receiver<View>, inbox: Inbox<FromPro
 }
 
 /// Accepts connections until the tasks are dropped.
-fn accept_all(listeners: &Listeners, state: &Rc<State>) -> JoinSet<()> {
+fn accept_all(view: &View, state: &Rc<State>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    for listener in listeners.iter() {
+    let tls = view.tls.as_ref().map(Tls::acceptor);
+    for listener in view.listeners.iter() {
         match listener.try_clone().and_then(TcpListener::from_std) {
-            Ok(listener) => drop(tasks.spawn_local(accept(listener, Rc::clone(state)))),
+            Ok(listener) => {
+                tasks.spawn_local(accept(listener, tls.clone(), Rc::clone(state)));
+            }
             Err(error) => tracing::warn!(%error, "a socket of the proxy"),
         }
     }
     tasks
 }
 
-async fn accept(listener: TcpListener, state: Rc<State>) {
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, state: Rc<State>) {
     loop {
         match listener.accept().await {
             Ok((stream, address)) => {
-                spawn_local(serve(stream, address, Rc::clone(&state)));
+                spawn_local(serve(stream, address, tls.clone(), Rc::clone(&state)));
             }
             Err(error) if is_of_one_connection(&error) => {}
             // Others may be closed meanwhile.
@@ -93,17 +103,42 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-async fn serve(stream: TcpStream, address: SocketAddr, state: Rc<State>) {
+async fn serve(stream: TcpStream, address: SocketAddr, tls: Option<TlsAcceptor>, state: Rc<State>) {
     // Fails only for a connection that is closed already.
     let _ = stream.set_nodelay(true);
-    let client = Client { address, is_tls: false };
-    serve_stream(stream, client, state).await;
+    let Some(tls) = tls else {
+        return serve_stream(stream, Client { address, is_tls: false }, false, state).await;
+    };
+    let mut first = [0];
+    let opened = async {
+        match stream.peek(&mut first).await {
+            Ok(_) if first[0] == TLS_HANDSHAKE => tls.accept(stream).await.map(Ok),
+            Ok(_) => Ok(Err(stream)),
+            Err(error) => Err(error),
+        }
+    };
+    match timeout(HANDSHAKE_TIMEOUT, opened).await {
+        Ok(Ok(Ok(stream))) => {
+            serve_stream(stream, Client { address, is_tls: true }, false, state).await;
+        }
+        Ok(Ok(Err(plain))) => {
+            serve_stream(plain, Client { address, is_tls: false }, true, state).await;
+        }
+        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake"),
+        Err(_) => {}
+    }
 }
 
-async fn serve_stream(stream: impl Stream + 'static, client: Client, state: Rc<State>) {
+/// `to_tls`: whether every request is sent to the same place with TLS.
+async fn serve_stream(
+    stream: impl Stream + 'static,
+    client: Client,
+    to_tls: bool,
+    state: Rc<State>,
+) {
     let is_tunnel = Arc::new(AtomicBool::new(false));
     let stream = Tapped::new(stream, Strict::new(Arc::clone(&is_tunnel)));
-    let origin = Rc::new(Origin { client, is_tunnel });
+    let origin = Rc::new(Origin { client, to_tls, is_tunnel });
     let service = service_fn(move |request: Request<Incoming>| {
         let (state, origin) = (Rc::clone(&state), Rc::clone(&origin));
         async move {

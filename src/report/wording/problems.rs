@@ -49,15 +49,14 @@ pub(super) fn text(problem: &Problem, base: &Path) -> String {
         Problem::NoNotifySocket(why) => {
             format!("programs cannot send READY=1, as there is no NOTIFY_SOCKET for them: {why}")
         }
-        Problem::OtherPort { expected, found, is_given: true } => format!(
-            "the program listens on port {found}, not on the one that it was given in PORT \
-             ({expected}): make it read PORT, or pass the port as an argument, which \
-             hotrun puts in the place of {{port}}: args_bin = [\"--port={{port}}\"]"
-        ),
-        Problem::OtherPort { expected, found, is_given: false } => format!(
-            "the program listens on port {found}, not on proxy.app_port ({expected}): set \
-             app_port = {found}"
-        ),
+        Problem::Certificate(why) => {
+            format!(
+                "the certificate {why} (proxy.tls), so browsers will refuse it; make another one"
+            )
+        }
+        Problem::OtherPort { expected, found, is_given } => {
+            other_port(*expected, *found, *is_given)
+        }
         Problem::RuleCausesItself(paths) => format!(
             "{} changes each time that its rule runs, which makes the rule run again; if the rule \
              writes it, exclude it with exclude_regex in the rule",
@@ -105,6 +104,20 @@ pub(super) fn text(problem: &Problem, base: &Path) -> String {
             format!("cargo waits for {file}, which is locked by pid {holder}: {command}")
         }
     }
+}
+
+fn other_port(expected: u16, found: u16, is_given: bool) -> String {
+    if is_given {
+        return format!(
+            "the program listens on port {found}, not on the one that it was given in PORT \
+             ({expected}): make it read PORT, or pass the port as an argument, which hotrun puts \
+             in the place of {{port}}: args_bin = [\"--port={{port}}\"]"
+        );
+    }
+    format!(
+        "the program listens on port {found}, not on proxy.app_port ({expected}): set app_port = \
+         {found}"
+    )
 }
 
 fn watching(problem: &Watching, base: &Path) -> String {

@@ -371,6 +371,8 @@ impl Engine {
             FromProcess::Stopped(signal) => self.stopped(proc, signal),
             FromProcess::Succeeded(pid) => self.succeeded(proc, pid),
             FromProcess::Exited(ended) => {
+                // Nothing answers its requests any more.
+                self.drained(proc);
                 let exited = self.exited(proc, ended.clone()).into_iter().map(Event::from);
                 let because = self.terminal_is_free(proc, &ended);
                 self.look_who_holds_the_port(proc, &ended);
@@ -566,6 +568,7 @@ impl Engine {
                 is_newest: service.is_settled && !is_delayed && !has_failed,
                 build: self.service.last_build,
                 program: app.and_then(Entry::present),
+                proxy: self.service.front.url(),
             }],
         }
     }
@@ -1210,7 +1213,8 @@ impl Engine {
     fn tell_others(&self, record: &Record) {
         let Some(lock) = &self.host.lock else { return };
         if let Notice::Ready(app) = record.notice {
-            lock.serves_at(record.process(app).and_then(|app| app.url.clone()));
+            let of_app = || record.process(app).and_then(|app| app.url.clone());
+            lock.serves_at(self.service.front.url().or_else(of_app));
         }
         if let Notice::AppEnded { serving: None, .. } = record.notice {
             lock.serves_at(None);

@@ -31,6 +31,8 @@ pub(crate) struct Service {
     pub build: Option<Build>,
     /// The app that serves, else the one that starts.
     pub program: Option<Program>,
+    /// The URL of the proxy in front of it.
+    pub proxy: Option<String>,
 }
 
 /// What is being made.
@@ -135,7 +137,8 @@ impl Service {
         };
         let newest = if self.is_newest { "yes" } else { "no" };
         let program = program.unwrap_or_default();
-        format!("program  {serving}{program}\nbuild    {making}\nnewest   {newest}\n")
+        let proxy = self.proxy.as_ref().map(|url| format!("proxy    {url}\n")).unwrap_or_default();
+        format!("program  {serving}{program}\n{proxy}build    {making}\nnewest   {newest}\n")
     }
 }
 

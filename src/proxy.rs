@@ -147,13 +147,30 @@ impl Proxy {
         Ok(Self { view: Some(view), thread: Some(thread) })
     }
 
-    /// Publishes what has changed.
-    pub(crate) fn publish(&self, change: impl FnOnce(&mut View)) {
+    /// Publishes who serves, and who is to be stopped.
+    pub(crate) fn show(&self, serving: Serving, draining: BTreeSet<Proc>) {
         let Some(sender) = &self.view else { return };
         sender.send_if_modified(|view| {
-            let before = view.clone();
-            change(view);
-            *view != before
+            let has_changed = view.serving != serving || view.draining != draining;
+            (view.serving, view.draining) = (serving, draining);
+            has_changed
+        });
+    }
+
+    /// Publishes another configuration. `listeners`: other ones, if it has any.
+    pub(crate) fn configure(
+        &self,
+        config: config::Proxy,
+        tls: Option<Tls>,
+        listeners: Option<Listeners>,
+    ) {
+        let Some(sender) = &self.view else { return };
+        sender.send_modify(|view| {
+            view.config = config;
+            view.tls = tls;
+            if let Some(listeners) = listeners {
+                view.listeners = listeners;
+            }
         });
     }
 }

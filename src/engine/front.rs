@@ -128,19 +128,13 @@ impl Front {
         if let Some(proxy) = self.proxy.as_ref().filter(|_| is_there) {
             let is_same = self.config.as_ref().map(|old| &old.tls) == Some(&config.tls);
             self.doubt = tls.as_ref().and_then(|tls| tls.doubt);
-            proxy.publish(|view| {
-                view.config = config.clone();
-                view.tls = tls;
-            });
+            proxy.configure(config.clone(), tls, None);
             self.config = Some(config.clone());
             return Ok(!is_same);
         }
         if let (Some(proxy), Some(listeners)) = (&self.proxy, self.ahead.take()) {
-            proxy.publish(|view| {
-                view.config = config.clone();
-                view.listeners = listeners;
-                view.tls = tls;
-            });
+            self.doubt = tls.as_ref().and_then(|tls| tls.doubt);
+            proxy.configure(config.clone(), tls, Some(listeners));
             self.config = Some(config.clone());
             return Ok(true);
         }
@@ -206,10 +200,7 @@ impl Front {
     /// Tells the proxy who serves.
     pub(super) fn publish(&self, serving: impl FnOnce() -> Serving) {
         if let Some(proxy) = &self.proxy {
-            proxy.publish(|view| {
-                view.serving = serving();
-                view.draining = self.draining.keys().copied().collect();
-            });
+            proxy.show(serving(), self.draining.keys().copied().collect());
         }
     }
 }

@@ -13,13 +13,24 @@ use super::upstream::Lease;
 pub(super) enum Answer {
     /// hotrun's own.
     Own(Full<Bytes>),
-    /// The program's. The request counts as under way until it is dropped.
-    Passed(Incoming, Option<Lease>),
+    /// The program's.
+    Passed(Passed),
+}
+
+/// The body of a program's answer. The request counts as under way until it is dropped.
+pub(super) struct Passed {
+    body: Incoming,
+    lease: Option<Lease>,
+    has_ended: bool,
 }
 
 impl Answer {
     pub(super) fn text(text: String) -> Self {
         Answer::Own(Full::new(Bytes::from(text)))
+    }
+
+    pub(super) fn passed(body: Incoming, lease: Option<Lease>) -> Self {
+        Answer::Passed(Passed { body, lease, has_ended: false })
     }
 }
 
@@ -39,31 +50,33 @@ impl Body for Answer {
                     Err(never) => match never {},
                 }))
             }
-            Answer::Passed(body, _) => Pin::new(body).poll_frame(cx),
+            Answer::Passed(passed) => {
+                let frame = ready!(Pin::new(&mut passed.body).poll_frame(cx));
+                passed.has_ended |= frame.is_none();
+                Poll::Ready(frame)
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Answer::Own(body) => body.is_end_stream(),
-            Answer::Passed(body, _) => body.is_end_stream(),
+            Answer::Passed(passed) => passed.body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Answer::Own(body) => body.size_hint(),
-            Answer::Passed(body, _) => body.size_hint(),
+            Answer::Passed(passed) => passed.body.size_hint(),
         }
     }
 }
 
-impl Drop for Answer {
+impl Drop for Passed {
     fn drop(&mut self) {
-        if let Answer::Passed(body, lease) = self
-            && let Some(lease) = lease.take()
-            && body.is_end_stream()
-        {
+        let has_ended = self.has_ended || self.body.is_end_stream();
+        if let Some(lease) = self.lease.take().filter(|_| has_ended) {
             lease.give_back();
         }
     }

@@ -208,7 +208,9 @@ impl Sending {
     /// Nothing was sent, so any request may be sent again.
     async fn not_connected(&mut self, upstream: &Rc<Upstream>, error: &std::io::Error) -> Next {
         self.connects += 1;
-        if self.connects < MAX_CONNECTS {
+        // One that has never accepted a connection is not ready yet.
+        let is_expected = upstream.generation.is_some() && !upstream.was_reached();
+        if self.connects < MAX_CONNECTS || is_expected && Instant::now() < self.until {
             sleep(CONNECT_DELAY).await;
             return Next::Again;
         }
@@ -274,7 +276,7 @@ impl Sending {
             let mut failed = match sender.try_send_request(request).await {
                 Ok(response) => {
                     let lease = Lease::new(Some(under_way), None, Rc::clone(&self.progress));
-                    return Ok(response.map(|body| Answer::Passed(body, Some(lease))));
+                    return Ok(response.map(|body| Answer::passed(body, Some(lease))));
                 }
                 Err(failed) => failed,
             };
@@ -329,11 +331,11 @@ impl Answered {
             if let Some(protocol) = upgrade {
                 headers.insert(UPGRADE, protocol);
             }
-            return response.map(|body| Answer::Passed(body, None));
+            return response.map(|body| Answer::passed(body, None));
         }
         let under_way = Some(under_way).filter(|_| !is_endless(response.headers()));
         let lease = Lease::new(under_way, connection, request);
-        let mut response = response.map(|body| Answer::Passed(body, Some(lease)));
+        let mut response = response.map(|body| Answer::passed(body, Some(lease)));
         if let Some(generation) = generation {
             response.extensions_mut().insert(answer::Generation(generation));
         }

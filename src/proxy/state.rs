@@ -174,7 +174,11 @@ impl State {
         let _waiting = Waiting::new(&self.waiting).ok_or(Failure::Crowded)?;
         let began = Instant::now();
         let mut changes = self.current.subscribe();
-        let serves = changes.wait_for(|current| matches!(current, Current::By(_)));
+        let serves = changes.wait_for(|current| match current {
+            Current::By(_) => true,
+            // No other program will follow.
+            Current::None(why, _) => *why == Absence::Ending,
+        });
         let serves = timeout_at(until, serves).await.ok();
         if let Some(Ok(current)) = serves.as_ref()
             && let Current::By(upstream) = &**current

@@ -53,6 +53,8 @@ pub(super) struct Upstream {
     idle: RefCell<Vec<Idle>>,
     /// The connection for requests over HTTP/2.
     h2: RefCell<Option<http2::SendRequest<Upload>>>,
+    /// Whether it has ever accepted a connection.
+    was_reached: Cell<bool>,
     under_way: Cell<usize>,
     /// Called when no request is under way any more.
     when_idle: RefCell<Option<Box<dyn FnOnce()>>>,
@@ -98,6 +100,7 @@ impl Upstream {
             generation,
             idle: RefCell::default(),
             h2: RefCell::default(),
+            was_reached: Cell::new(false),
             under_way: Cell::new(0),
             when_idle: RefCell::default(),
             is_retired: Cell::new(false),
@@ -171,7 +174,13 @@ impl Upstream {
                 Place::Unix(path) => Box::new(UnixStream::connect(path).await?),
             })
         });
-        connected.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        let connected = connected.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        connected.inspect(|_| self.was_reached.set(true))
+    }
+
+    /// Whether it has ever accepted a connection.
+    pub(super) fn was_reached(&self) -> bool {
+        self.was_reached.get()
     }
 
     /// Notes that a request is sent here.

@@ -45,6 +45,7 @@ mod leftovers;
 mod guardians;
 mod link;
 mod reaper;
+pub(crate) mod open_files;
 #[cfg_attr(target_os = "linux", path = "process/linux.rs")]
 #[cfg_attr(target_os = "macos", path = "process/macos.rs")]
 mod platform;

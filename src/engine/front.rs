@@ -14,7 +14,7 @@ use crate::event::Proc;
 use crate::inbox::Inbox;
 use crate::listen::NotOpened;
 use crate::notice::{Absence, Holder, Remedy};
-use crate::process::{Freeing, ports};
+use crate::process::{self, Freeing, ports};
 use crate::proxy::{FromProxy, Listeners, Proxy, Serving, Tls, View};
 
 /// Where its address is configured.
@@ -81,6 +81,7 @@ impl Front {
         listeners: Listeners,
         tls: Option<Tls>,
     ) -> Result<()> {
+        process::open_files::allow_more();
         self.doubt = tls.as_ref().and_then(|tls| tls.doubt);
         let view = View {
             serving: Serving::None(Absence::NotStarted),

@@ -33,7 +33,8 @@ use nix::unistd::{Pid, getpid, getppid, setpgid, setsid, tcsetpgrp};
 
 use super::link::{Failure, FromGuardian, Launch, Link, Place, Printed, Step, ToGuardian};
 use super::{
-    FIRST_LISTENER, GUARDIAN, LISTEN_PID, Member, TREE, part_spared, platform, raw, terminal,
+    FIRST_LISTENER, GUARDIAN, LISTEN_PID, Member, TREE, open_files, part_spared, platform, raw,
+    terminal,
 };
 use crate::config::Spare;
 use crate::event::Ended;
@@ -65,6 +66,10 @@ pub(crate) fn main() -> ExitCode {
     // No signal may end the guardian: its tree would be left behind. Blocked signals also allow it
     // to write to a terminal, and to hand it over, from the background.
     let _ = SigSet::all().thread_block();
+    let limit = std::env::args().nth(2).and_then(|limit| limit.parse().ok());
+    if let Some(limit) = limit {
+        open_files::lower_to(limit);
+    }
     match Duty::begin() {
         Ok(duty) => {
             duty.run();

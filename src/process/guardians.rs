@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout};
 
 use super::link::{FromGuardian, ToGuardian, decode, encode, send};
 use super::reaper::Reaper;
-use super::{GUARDIAN, TREE, at, pid_of, platform};
+use super::{GUARDIAN, TREE, at, open_files, pid_of, platform};
 use crate::event::Ended;
 
 /// Idle guardians kept ready: one for the next build, one for the app after it.
@@ -49,6 +49,7 @@ impl Guardian {
         let tag = format!("{owner}.{number}");
         let mut command = Command::new(platform::own_program()?);
         command.arg0(GUARDIAN).arg(format!("of {}", getpid())).process_group(0);
+        command.args(open_files::for_others().map(|limit| limit.to_string()));
         command.stdin(Stdio::from(OwnedFd::from(theirs))).env(TREE, &tag);
         let pid = pid_of(&command.spawn()?);
         let exit = reaper.register(pid);

@@ -4,6 +4,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
@@ -14,7 +15,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 
 use crate::sandbox::{
-    CONFIG, Hotrun, PATIENCE, Sandbox, can, config_to_run, has, marked, wait_until,
+    CONFIG, Hotrun, PATIENCE, Sandbox, can, config_to_run, free_port, has, marked, wait_until,
 };
 
 /// A program that is ready only when it says so.
@@ -698,7 +699,7 @@ fn the_reason_why_a_program_is_not_ready_is_the_last_one() {
                s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)\n\
                s.bind(('127.0.0.1', int(os.environ['PORT'])))\ns.listen()\n\
                print('serving as', os.getpid(), flush=True)\ntime.sleep(1000)\n";
-    let port = crate::sandbox::free_port();
+    let port = free_port();
     let ready = format!("[ready]\nhttp = \"http://127.0.0.1:{port}/\"\ntimeout = \"2s\"\n");
     let config = config_to_run(&["python3", "app.py"]) + &ready;
     let project = Sandbox::new()
@@ -788,5 +789,34 @@ fn a_limit_of_file_sizes_ends_neither_hotrun_nor_the_program() {
     project.save("source.txt", "two\n");
     hotrun.wait_for("built");
     assert!(hotrun.is_running());
+    hotrun.end();
+}
+
+#[test]
+fn the_proxy_may_open_more_files_than_what_hotrun_runs() {
+    let port = free_port();
+    let config = format!(
+        "[build]\ncmd = \"echo built with $(ulimit -n)\"\n\
+         full_bin = \"echo run with $(ulimit -n); exec sleep 1000\"\n\
+         [proxy]\nproxy_port = {port}\napp_port = {}\n",
+        free_port()
+    );
+    let project = Sandbox::empty().file("hotrun.toml", &config);
+    let mut hotrun = project.start_by("ulimit -S -n 200; exec \"$@\"");
+    hotrun.wait_for("built with 200");
+    hotrun.wait_for("run with 200");
+    // Each of them keeps its connection.
+    let requests: Vec<TcpStream> = (0..300)
+        .map(|_| {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: other.example\r\n\r\n").unwrap();
+            stream
+        })
+        .collect();
+    for mut request in requests {
+        let mut status = [0; 12];
+        request.read_exact(&mut status).unwrap();
+        assert_eq!(&status, b"HTTP/1.1 403");
+    }
     hotrun.end();
 }

@@ -40,6 +40,8 @@ pub(super) struct Guardian {
     stream: UnixStream,
     received: Vec<u8>,
     exit: oneshot::Receiver<Ended>,
+    /// Whether `exit` has been received: the guardian was reaped.
+    has_exited: bool,
 }
 
 impl Guardian {
@@ -54,7 +56,7 @@ impl Guardian {
         let pid = pid_of(&command.spawn()?);
         let exit = reaper.register(pid);
         let stream = UnixStream::from_std(ours)?;
-        Ok(Self { pid, tag, stream, received: Vec::new(), exit })
+        Ok(Self { pid, tag, stream, received: Vec::new(), exit, has_exited: false })
     }
 
     /// Sends a message to the guardian. If the guardian is dead, reading reports that.
@@ -91,17 +93,34 @@ impl Guardian {
     }
 
     /// Returns the guardian's next message, or `None` if it is dead. Cancel safe.
+    ///
+    /// The end of the stream alone does not show that it is dead: a child that it has forked holds
+    /// a copy of the socket until it executes the command, and may be stopped before that.
     pub(super) async fn hear(&mut self) -> Option<FromGuardian> {
         loop {
-            match decode(&mut self.received) {
-                Some(message) => return message.ok(),
-                None => self.stream.readable().await.ok()?,
+            if let Some(message) = decode(&mut self.received) {
+                return message.ok();
+            }
+            if !self.has_exited {
+                tokio::select! {
+                    biased;
+                    readable = self.stream.readable() => readable.ok()?,
+                    // The reaper stops only when hotrun exits.
+                    _ = &mut self.exit => self.has_exited = true,
+                }
             }
             let mut buffer = [0; 4096];
-            match self.stream.try_read(&mut buffer) {
+            let read = if self.has_exited {
+                // What it sent is in the socket, even if the runtime has not noticed that yet.
+                nix::unistd::read(&self.stream, &mut buffer).map_err(io::Error::from)
+            } else {
+                self.stream.try_read(&mut buffer)
+            };
+            match read {
                 Ok(0) => return None,
                 Ok(count) => self.received.extend_from_slice(&buffer[..count]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !self.has_exited => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return None,
             }
         }
@@ -109,8 +128,11 @@ impl Guardian {
 
     /// Waits until the guardian has exited and was reaped.
     pub(super) async fn ended(&mut self) {
-        // The reaper stops only when hotrun exits.
-        let _ = (&mut self.exit).await;
+        if !self.has_exited {
+            // The reaper stops only when hotrun exits.
+            let _ = (&mut self.exit).await;
+            self.has_exited = true;
+        }
     }
 }
 
@@ -227,4 +249,31 @@ async fn has_ended(guardian: &mut Guardian) -> bool {
 /// Whether a command line has the name that guardians have in `ps`.
 pub(super) fn is_guardians_name(command_line: &str) -> bool {
     command_line.split(' ').next().map(OsStr::new) == Some(OsStr::new(GUARDIAN))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_guardian_that_was_reaped_is_dead_although_its_socket_is_still_open() {
+        let (ours, mut theirs) = StdUnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let stream = UnixStream::from_std(ours).unwrap();
+        let (reaped, exit) = oneshot::channel();
+        let (pid, tag) = (Pid::from_raw(1), String::new());
+        let mut guardian =
+            Guardian { pid, tag, stream, received: Vec::new(), exit, has_exited: false };
+        theirs.write_all(b"{\"Started\":7}\n\"Gone\"\n").unwrap();
+        reaped.send(Ended::Code(0)).unwrap();
+        // What it sent before it died counts.
+        assert!(matches!(guardian.hear().await, Some(FromGuardian::Started(7))));
+        assert!(matches!(guardian.hear().await, Some(FromGuardian::Gone)));
+        let heard = timeout(ANSWER, guardian.hear()).await;
+        assert!(matches!(heard, Ok(None)), "{heard:?}");
+        guardian.ended().await;
+        drop(theirs);
+    }
 }

@@ -208,6 +208,9 @@ pub(crate) struct Attribution {
     held: HashMap<PathBuf, Content>,
     /// Number of deletions seen since what is known of deleted files was dropped.
     deletions: usize,
+    /// Deleted paths that were not known as files, and so may be directories. What is known of
+    /// files below them is outdated.
+    gone: HashSet<PathBuf>,
     /// Whether every file that matters was read when hotrun started.
     knows_all: bool,
     /// Paths that changed while no build ran.
@@ -253,9 +256,33 @@ impl Attribution {
 
     /// Records what a file holds now, whatever follows from it.
     pub(crate) fn saw(&mut self, path: &Path, contents: &[Content]) {
-        if let Some(last) = contents.last() {
-            self.held.insert(path.to_owned(), *last);
-            self.deletions += usize::from(*last == Content::Absent);
+        let Some(last) = contents.last() else { return };
+        if !self.gone.is_empty() && path.ancestors().skip(1).any(|one| self.gone.contains(one)) {
+            // The directory is back.
+            self.forget_below_gone();
+        }
+        let before = self.held.insert(path.to_owned(), *last);
+        if *last == Content::Absent {
+            self.deletions += 1;
+            if before.is_none_or(|before| before == Content::Absent) {
+                self.gone.insert(path.to_owned());
+            }
+        }
+    }
+
+    /// Records that the files below deleted directories do not exist. A deleted directory is
+    /// reported in place of its files.
+    fn forget_below_gone(&mut self) {
+        let gone = std::mem::take(&mut self.gone);
+        if gone.is_empty() {
+            return;
+        }
+        for (path, content) in &mut self.held {
+            let is_below = || path.ancestors().skip(1).any(|one| gone.contains(one));
+            if *content != Content::Absent && is_below() {
+                *content = Content::Absent;
+                self.deletions += 1;
+            }
         }
     }
 
@@ -307,6 +334,7 @@ impl Attribution {
     /// Drops what is known of files that came and went, when there are many: a project in which
     /// names never repeat must not cost more and more memory.
     fn forget_gone(&mut self) {
+        self.forget_below_gone();
         if self.deletions <= MAX_GONE {
             return;
         }
@@ -318,7 +346,7 @@ impl Attribution {
         self.cancels.retain(|path, _| !is_gone(path));
         self.suspects.retain(|key, suspect| {
             suspect.triggers.retain(|path| !is_gone(path));
-            suspect.kind != Kind::File || !is_gone(key)
+            suspect.kind == Kind::Family || !is_gone(key)
         });
         self.held.retain(|_, content| *content != Content::Absent);
     }
@@ -949,6 +977,38 @@ mod tests {
         assert!(suspects.len() <= MAX_GONE + 2, "{}", suspects.len());
         let triggers = suspects.values().map(|suspect| suspect.triggers.len()).max();
         assert!(triggers <= Some(MAX_GONE + 2), "{triggers:?}");
+    }
+
+    #[test]
+    fn what_was_in_directories_that_come_and_go_under_new_names_does_not_accumulate() {
+        let mut world = World::new(&["a"]);
+        for number in 0..3 * MAX_GONE {
+            // One comes at rest, and another one during a build. Only the directories are reported
+            // when they go.
+            let (rest, build) = (format!("rest{number}"), format!("build{number}"));
+            world.see(10, &format!("{rest}/file"), &[Content::Hash(1)], Rest);
+            world.begin();
+            world.attribution.directories_came(&[PathBuf::from(&build)]);
+            world.see(10, &format!("{build}/file"), &[Content::Hash(1)], Cmd);
+            world.end(Outcome::Different);
+            world.see(5_000, &rest, &[Content::Absent], Rest);
+            world.see(10, &build, &[Content::Absent], Rest);
+        }
+        let Attribution { held, edited, suspects, gone, .. } = &world.attribution;
+        let counts = [held.len(), edited.len(), suspects.len(), gone.len()];
+        assert!(counts.iter().all(|count| *count <= 2 * MAX_GONE), "{counts:?}");
+    }
+
+    #[test]
+    fn a_directory_that_comes_back_brings_back_only_the_files_that_are_seen() {
+        let mut world = World::new(&["dir/one", "dir/two", "three"]);
+        world.see(5_000, "dir", &[Content::Absent], Rest);
+        world.see(5_000, "dir/one", &[Content::Hash(0)], Rest);
+        world.begin();
+        let held = |path: &str| world.attribution.held.get(Path::new(path)).copied();
+        assert_eq!(held("dir/one"), Some(Content::Hash(0)));
+        assert_eq!(held("dir/two"), Some(Content::Absent));
+        assert_eq!(held("three"), Some(Content::Hash(0)));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Which saved files hold what they held for the last build.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::Content;
@@ -34,14 +34,18 @@ impl Fingerprints {
 
     /// Records that a build finished.
     pub(crate) fn build_ended(&mut self) {
-        for (path, content) in self.since.drain() {
-            if content == Content::Absent {
-                // As for a file that was never built, whatever it holds next is a change.
-                self.built.remove(&path);
-            } else {
-                self.built.insert(path, content);
-            }
+        let since = self.since.drain();
+        let (gone, there): (Vec<_>, Vec<_>) =
+            since.partition(|(_, content)| *content == Content::Absent);
+        // As for a file that was never built, whatever it holds next is a change. A deleted
+        // directory is reported in place of its files.
+        let unknown = gone.into_iter().map(|(path, _)| path);
+        let unknown: HashSet<PathBuf> =
+            unknown.filter(|path| self.built.remove(path).is_none()).collect();
+        if !unknown.is_empty() {
+            self.built.retain(|path, _| !path.ancestors().any(|one| unknown.contains(one)));
         }
+        self.built.extend(there);
     }
 }
 
@@ -64,6 +68,19 @@ mod tests {
                 files.build_ended();
             }
         }
+    }
+
+    #[test]
+    fn files_of_deleted_directories_are_forgotten() {
+        let mut files = Fingerprints::default();
+        for number in 0..100 {
+            let directory = format!("made{number}");
+            files.is_unchanged(Path::new(&format!("{directory}/file")), &[ONE]);
+            files.build_ended();
+            files.is_unchanged(Path::new(&directory), &[Content::Absent]);
+            files.build_ended();
+        }
+        assert_eq!(files.built.len(), 0);
     }
 
     #[test]

@@ -126,14 +126,7 @@ impl Sandbox {
     pub(crate) fn program(&self, program: &str, args: &[&str]) -> Command {
         let mut command = Command::new(program);
         command.current_dir(self.root()).args(args).stdin(Stdio::null());
-        for name in ["CARGO", "HOTRUN_LOG", "MAKEFLAGS", "CARGO_TARGET_DIR", "RUSTFLAGS"] {
-            command.env_remove(name);
-        }
-        for name in ["CARGO_TERM_COLOR", "CLICOLOR_FORCE", "FORCE_COLOR", "NO_COLOR"] {
-            command.env_remove(name);
-        }
-        // With it, Python writes each word of a line separately, and hotrun's lines get between.
-        command.env_remove("PYTHONUNBUFFERED");
+        remove_variables_of_the_tests(&mut command);
         command.env(MARK, self.root()).envs(self.env.iter().cloned());
         command
     }
@@ -189,9 +182,24 @@ impl Sandbox {
     /// Runs a shell script here, which must succeed.
     #[track_caller]
     pub(crate) fn sh(&self, script: &str) {
-        let status = Command::new("sh").arg("-c").arg(script).current_dir(self.root()).status();
-        assert!(status.unwrap().success(), "{script}");
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(script).current_dir(self.root());
+        // What a script builds lies where hotrun's own build would put it.
+        remove_variables_of_the_tests(&mut command);
+        assert!(command.status().unwrap().success(), "{script}");
     }
+}
+
+/// Removes the variables by which the environment of the tests would change what programs do.
+fn remove_variables_of_the_tests(command: &mut Command) {
+    for name in ["CARGO", "HOTRUN_LOG", "MAKEFLAGS", "CARGO_TARGET_DIR", "RUSTFLAGS"] {
+        command.env_remove(name);
+    }
+    for name in ["CARGO_TERM_COLOR", "CLICOLOR_FORCE", "FORCE_COLOR", "NO_COLOR"] {
+        command.env_remove(name);
+    }
+    // With it, Python writes each word of a line separately, and hotrun's lines get between.
+    command.env_remove("PYTHONUNBUFFERED");
 }
 
 /// What is read at a time of what hotrun prints, in bytes: little is taken from a pipe of whose

@@ -42,6 +42,7 @@ pub(crate) const PAGES: &[Page] = pages! {
     "stopping": "how programs are stopped, and what may keep running",
     "ready": "when a program counts as ready",
     "zero-downtime": "no refused connections across restarts",
+    "proxy": "requests wait while the program restarts; HTTPS, routes, host names",
     "rollback": "go back to the last good build",
     "migrating": "from air, nodemon, cargo-watch, watchexec, bacon and others",
     "recipes": "Docker, make, debuggers, templates, several programs",

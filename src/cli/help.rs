@@ -24,11 +24,12 @@ const STYLES: Styles = Styles::styled()
 const MAX_WIDTH: usize = 80;
 
 /// Options that only `--help` lists.
-const RARE: [&str; 8] = [
+const RARE: [&str; 9] = [
     "example",
     "all_features",
     "no_default_features",
     "clear",
+    "compact",
     "no_config",
     "takeover",
     "verbose",
@@ -71,7 +72,6 @@ fn of_subcommand(name: &str) -> Option<(Vec<&'static str>, &'static str)> {
             resolved(),
             "hotrun check                What would run, and every value that is set\n  \
              hotrun check node server.js What this command would do\n  \
-             hotrun check --all          The defaults too\n  \
              hotrun check --strict       In CI: fail on unknown keys and warnings",
         ),
         "explain" => (resolved(), "hotrun explain src/main.rs web/style.css"),
@@ -120,6 +120,7 @@ const EXAMPLES: &str = "hotrun                      Build, run, and repeat on ev
   hotrun -x 'make && ./app'   Any command, in any project
   hotrun -w src -e rs,html    Watch only these
   hotrun --listen 8080        Keep the port open across restarts
+  hotrun --proxy 8080:3000    Let requests to port 8080 wait during restarts
   hotrun --build.cmd 'make'   Every key of hotrun.toml is an option";
 
 const EXIT_CODES: &str = "0  stopped on request      2  wrong command line or configuration

@@ -137,8 +137,9 @@ impl Document {
                 _ => format!("{prefix}.{}", key.get_ref()),
             };
             let place = (key.span(), value.span());
+            let is_in_value = keys::find(prefix).is_some_and(|key| key.kind.is_table());
             match value.get_ref() {
-                DeValue::Table(inner) if !inner.is_empty() => {
+                DeValue::Table(inner) if !inner.is_empty() && !is_in_value => {
                     let DeValue::Table(inner) = value.into_inner() else { continue };
                     self.collect(&name, inner)?;
                 }

@@ -76,6 +76,11 @@ impl Key {
 }
 
 impl Kind {
+    /// Whether a value may be a table, whose keys are no keys of the configuration.
+    pub(crate) fn is_table(self) -> bool {
+        matches!(self, Routes | Tls)
+    }
+
     /// The words that a value can be, if it is one of a few.
     pub(crate) fn words(self) -> &'static [&'static str] {
         match self {
@@ -551,7 +556,14 @@ pub(crate) const KEYS: &[Key] = &[
         "\"\"",
         "The port of the program; unset: found; 0: a free one for each start, passed in PORT.",
     ),
-    key(Air, AtOnce, "proxy.app_start_timeout", MILLISECONDS, "0", "air's name for hold."),
+    key(
+        Air,
+        AtOnce,
+        "proxy.app_start_timeout",
+        MILLISECONDS,
+        "0",
+        "air's name for hold, which overrides it.",
+    ),
     key(
         Hotrun,
         Rebuild,

@@ -855,6 +855,9 @@ mod tests {
             ("{ \"/a\" = 0 }", "proxy.routes./a = 0: expected a port from 1 to 65535"),
             ("{ \"/a\" = 70000 }", "expected a port from 1 to 65535"),
             ("{ \"/a\" = \"1\" }", "expected a port from 1 to 65535"),
+            ("{ \"/a\" = { port = 1 } }", "proxy.routes./a = { port = 1 }: expected a port from 1"),
+            ("{ \"/a\".b = 1 }", "proxy.routes./a"),
+            ("{ \"/a\" = [{ port = 1 }] }", "proxy.routes./a: expected a table of paths and ports"),
             ("5", "proxy.routes = 5: expected a table of paths and ports"),
             ("[{ \"/a\" = 1 }]", "proxy.routes: expected a table of paths and ports"),
         ] {

@@ -10,7 +10,6 @@ use nix::sys::signal::Signal;
 
 use super::air::ProgramKeys;
 use super::document::{Document, NumberOrText, OneOrMany};
-use super::proxy::Proxied;
 use super::spare::{DEFAULTS, SPARED, Spare};
 use super::{
     Build, Clear, Color, Colors, Command, Config, Environment, Log, Loudness, Options, Port,
@@ -119,14 +118,15 @@ impl<'a> Resolver<'a> {
         let talk = self.talk()?;
         let listen = self.listen()?;
         let ready = self.ready(&listen)?;
-        let Proxied { proxy, upstream, app_port } = self.proxy(&run, &listen, &ready)?;
+        let proxied = self.proxy(&run, &listen, &ready)?;
+        let (proxy, upstream) = (proxied.proxy, proxied.upstream);
         if proxy.is_some() {
-            run.port = run.port.or(app_port.map(Port::Number));
+            run.port = run.port.or(proxied.app_port.map(Port::Number));
         }
         let ports = match run.port {
             Some(Port::Number(port)) => vec![port],
             Some(Port::Auto) => Vec::new(),
-            None => app_port.into_iter().collect(),
+            None => proxied.app_port.into_iter().collect(),
         };
         self.warn_of_rollback(&run);
         let clean_on_exit = self.boolean("misc.clean_on_exit", false)?;

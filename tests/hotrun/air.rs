@@ -470,29 +470,40 @@ fn log_color_screen_and_banner_keys_do_what_they_say() {
 }
 
 #[test]
-fn a_proxy_that_is_asked_for_is_checked_and_told() {
-    let told = |keys: &str| {
-        let (code, _, stderr) = airs(&format!("[proxy]\nenabled = true\n{keys}")).run(&[
+fn what_a_proxy_cannot_be_is_an_error_before_anything_is_built() {
+    let refused = |keys: &str| {
+        let (code, stdout, stderr) = airs(&format!("[proxy]\nenabled = true\n{keys}")).run(&[
             "--once",
+            "-build.cmd",
+            "echo built",
             "-build.bin",
             "/bin/true",
         ]);
-        (code, stderr)
+        assert_eq!((code, stdout.as_str()), (2, ""), "{stderr}");
+        stderr
     };
-    let (code, stderr) = told("proxy_port = 8090\napp_port = 8080\n");
+    let wide = refused("proxy_port = 80800\napp_port = 1\n");
+    assert!(wide.contains("expected a port from 1 to 65535"), "{wide}");
+    let none = refused("app_port = 3000\n");
+    assert!(none.contains("proxy.proxy_port: expected a port from 1 to 65535"), "{none}");
+    let same = refused("proxy_port = 80\napp_port = 80\n");
+    assert!(same.contains("two programs cannot share one"), "{same}");
+}
+
+#[test]
+fn check_shows_where_requests_go() {
+    let text = "[build]\nentrypoint = [\"true\"]\n[proxy]\nproxy_port = 8090\napp_port = 8080\n\
+                bind = \"0.0.0.0\"\nroutes = { \"/api\" = 4000 }\n";
+    let project = Sandbox::empty().file("hotrun.toml", text);
+    let (code, stdout, stderr) = project.run(&["check"]);
     assert_eq!(code, 0, "{stderr}");
-    assert_eq!(stderr.matches("proxy").count(), 2, "{stderr}");
-    assert!(
-        stderr.contains("nothing listens on port 8090; open http://localhost:8080"),
-        "{stderr}"
-    );
-    assert!(
-        told("proxy_port = 80800\napp_port = 1\n").1.contains("expected a port from 1 to 65535")
-    );
-    assert!(told("proxy_port = 8080\n").1.contains("proxy.app_port: expected a port"));
-    let (code, stderr) = told("proxy_port = 80\napp_port = 80\n");
-    assert_eq!(code, 2);
-    assert!(stderr.contains("two programs cannot share one"), "{stderr}");
+    let lines = "\n    proxy  http://0.0.0.0:8090 → :8080 (other machines can connect)\n           \
+                 /api → :4000\n";
+    assert!(stdout.contains(lines), "{stdout}");
+    assert!(stdout.contains("[proxy]\n") && !stdout.contains("[proxy.routes]"), "{stdout}");
+    let (_, stdout, _) = project.run(&["check", "--proxy", "8091:0", "--proxy.bind", "localhost"]);
+    let line = "proxy  http://localhost:8091 → a free port for each start, passed in PORT\n";
+    assert!(stdout.contains(line), "{stdout}");
 }
 
 #[test]

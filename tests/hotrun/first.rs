@@ -139,6 +139,28 @@ fn from_air_says_the_same_in_hotruns_own_file() {
 }
 
 #[test]
+fn a_proxy_of_airs_is_on_or_off_as_it_was_and_0_stays_an_unset_port() {
+    for (keys, expected) in [
+        ("enabled = false\nproxy_port = 0\napp_port = 0\napp_start_timeout = 0\n", ""),
+        (
+            "enabled = false\nproxy_port = 8090\napp_port = 8080\n",
+            "\n[proxy]\nenabled = false\nproxy_port = 8090\napp_port = 8080\n",
+        ),
+        (
+            "enabled = true\nproxy_port = 8090\napp_port = 0\napp_start_timeout = 9000\n\
+             routes = { \"/a.b\" = 1 }\n",
+            "\n[proxy]\nenabled = true\nproxy_port = 8090\napp_start_timeout = \"9s\"\n\
+             routes = { \"/a.b\" = 1 }\n",
+        ),
+    ] {
+        let project = Sandbox::empty().file(".air.toml", &format!("[proxy]\n{keys}"));
+        let (text, told) = init(&project, &["init", "--from", "air"]);
+        let begin = text.find("\n[proxy]").unwrap_or(text.len());
+        assert_eq!(&text[begin..], expected, "{told}");
+    }
+}
+
+#[test]
 fn from_fresh() {
     let conf = "root:              .\ntmp_path:          ./out\nbuild_name:        app\n\
                 valid_ext:         .go, .html\nno_rebuild_ext:    .html\nignored:  assets, out\n\

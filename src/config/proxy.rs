@@ -433,12 +433,19 @@ impl Resolver<'_> {
         let expected = "a table of paths and ports: { \"/api\" = 8080 }";
         self.document.assume(ROUTES, toml::Table::new());
         self.document.table(ROUTES, expected)?;
-        let mut routes = Vec::new();
+        let mut routes: Vec<Route> = Vec::new();
         for (prefix, key) in self.document.below(ROUTES, expected)? {
             let is_clean =
                 prefix.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'?' | b'#'));
             if !prefix.starts_with('/') || !is_clean {
                 return Err(self.document.refused(&key, format!("the key must be {PREFIX}")));
+            }
+            // A prefix stands for whole parts of a path: these two mean the same.
+            let bare = |prefix: &str| prefix.trim_end_matches('/').to_owned();
+            let same = |route: &&Route| bare(&route.prefix) == bare(&prefix);
+            if let Some(other) = routes.iter().find(same) {
+                let why = format!("the same paths as {:?}", other.prefix);
+                return Err(self.document.refused(&key, why).remedy("remove one of the two"));
             }
             let number = self.document.number_at(&key, A_PORT)?;
             let port = number.and_then(|number| u16::try_from(number).ok()).filter(|one| *one != 0);
@@ -852,6 +859,7 @@ mod tests {
             ("{ \"api\" = 1 }", "proxy.routes.api = 1: the key must be a path that begins with /"),
             ("{ \"/a b\" = 1 }", "the key must be a path"),
             ("{ \"/a?b\" = 1 }", "the key must be a path"),
+            ("{ \"/a\" = 1, \"/a/\" = 2 }", "proxy.routes./a/ = 2: the same paths as \"/a\""),
             ("{ \"/a\" = 0 }", "proxy.routes./a = 0: expected a port from 1 to 65535"),
             ("{ \"/a\" = 70000 }", "expected a port from 1 to 65535"),
             ("{ \"/a\" = \"1\" }", "expected a port from 1 to 65535"),

@@ -1,7 +1,7 @@
 //! The proxy: browsers connect to it, and it sends their requests to the generation of the program
 //! that serves. A request that comes while none does waits.
 //!
-//! It runs on a thread of its own, so that requests pass while the engine is busy. It sees what the
+//! It runs on threads of its own, so that requests pass while the engine is busy. It sees what the
 //! engine publishes ([`View`]), and reports when a program that is to be stopped has answered all
 //! its requests. Nothing is sent to a program twice, unless it is known that nothing arrived, or
 //! the request is idempotent and has no body.
@@ -17,6 +17,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::num::NonZero;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -41,11 +42,14 @@ mod strict;
 mod tap;
 mod head;
 
+use state::Shared;
 pub(crate) use tls::Tls;
 pub(crate) use upstream::{Generation, Place};
 
 /// Maximum size of the head of a request, in bytes.
 const MAX_HEAD: usize = 64 << 10;
+/// Maximum number of threads. With more, a proxy on a developer's machine is no faster.
+const MAX_THREADS: usize = 4;
 /// Maximum number of requests that wait for a program.
 const MAX_WAITING: usize = 1024;
 
@@ -129,7 +133,7 @@ impl Listeners {
 /// A running proxy. Ends when dropped, and closes its sockets.
 pub(crate) struct Proxy {
     view: Option<watch::Sender<View>>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Proxy {
@@ -139,12 +143,25 @@ impl Proxy {
     ///
     /// The system allows no further thread or descriptor.
     pub(crate) fn start(view: View, inbox: Inbox<FromProxy>) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let available = thread::available_parallelism().map_or(1, NonZero::get);
+        Self::start_with(view, inbox, available.min(MAX_THREADS))
+    }
+
+    /// Starts the proxy with so many threads. Each connection stays on one of them.
+    fn start_with(view: View, inbox: Inbox<FromProxy>, threads: usize) -> io::Result<Self> {
         let (view, changes) = watch::channel(view);
-        let thread = thread::Builder::new().name("proxy".to_owned()).spawn(move || {
-            LocalSet::new().block_on(&runtime, front::run(changes, inbox));
-        })?;
-        Ok(Self { view: Some(view), thread: Some(thread) })
+        let shared = Arc::new(Shared::new(threads, inbox));
+        // If one cannot be started, those before it end.
+        let mut proxy = Self { view: Some(view), threads: Vec::new() };
+        for _ in 0..threads {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let (changes, shared) = (changes.clone(), Arc::clone(&shared));
+            let thread = thread::Builder::new().name("proxy".to_owned()).spawn(move || {
+                LocalSet::new().block_on(&runtime, front::run(changes, shared));
+            })?;
+            proxy.threads.push(thread);
+        }
+        Ok(proxy)
     }
 
     /// Publishes who serves, and who is to be stopped.
@@ -178,7 +195,7 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.view = None;
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
     }

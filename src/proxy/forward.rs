@@ -134,7 +134,8 @@ impl Sending {
     ) -> Self {
         let is_empty = upload.is_end_stream();
         let progress = upload.progress();
-        let again = (is_empty && head::is_idempotent(&parts.method)).then(|| parts.clone());
+        let again =
+            (is_empty && parts.method.is_idempotent()).then(|| head::for_another_time(&parts));
         let is_expected = parts
             .headers
             .get(EXPECT)

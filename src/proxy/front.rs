@@ -23,11 +23,10 @@ use tokio_rustls::TlsAcceptor;
 use super::answer::Generation;
 use super::forward::{self, Origin};
 use super::head::Client;
-use super::state::State;
+use super::state::{Shared, State};
 use super::strict::Strict;
 use super::tap::{Stream, Tapped};
-use super::{FromProxy, LocalExecutor, MAX_HEAD, Tls, View};
-use crate::inbox::Inbox;
+use super::{LocalExecutor, MAX_HEAD, Tls, View};
 
 /// Maximum time for the head of a request to arrive, and for which a connection is kept without
 /// one.
@@ -40,9 +39,9 @@ const TLS_HANDSHAKE: u8 = 22;
 const ACCEPT_DELAY: Duration = Duration::from_millis(50);
 
 /// Serves until the engine drops its side of the channel.
-pub(super) async fn run(mut changes: watch::Receiver<View>, inbox: Inbox<FromProxy>) {
+pub(super) async fn run(mut changes: watch::Receiver<View>, shared: Arc<Shared>) {
     let first = changes.borrow_and_update().clone();
-    let state = Rc::new(State::new(&first.config, inbox));
+    let state = Rc::new(State::new(&first.config, shared));
     state.take_up(&first);
     let mut accepting = accept_all(&first, &state);
     let mut before = first;
@@ -158,7 +157,6 @@ async fn serve_stream(
         .preserve_header_case(true)
         .auto_date_header(false)
         .max_buf_size(MAX_HEAD)
-        .max_headers(1000)
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT);
     builder

@@ -2,12 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use hyper::body::Bytes;
 use hyper::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, HeaderName, HeaderValue, TE,
     TRANSFER_ENCODING, UPGRADE,
 };
 use hyper::http::request;
-use hyper::{HeaderMap, Method, Uri, Version};
+use hyper::{HeaderMap, Request, Uri, Version};
 
 use crate::config;
 
@@ -82,6 +83,9 @@ impl Hosts {
 
     fn is_own(&self, host: &str) -> bool {
         let Some(name) = without_port(host) else { return false };
+        if name == "localhost" {
+            return true;
+        }
         let name = name.to_ascii_lowercase();
         let name = name.strip_suffix('.').unwrap_or(&name);
         if let Ok(address) = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
@@ -147,8 +151,7 @@ pub(super) fn for_program(
 ) -> Option<HeaderValue> {
     let upgrade = upgrade_of(&parts.headers, parts.version);
     let trailers = has_token(&parts.headers, &TE, "trailers");
-    let headers = std::mem::take(&mut parts.headers);
-    parts.headers = without_hop_by_hop(headers);
+    remove_hop_by_hop(&mut parts.headers);
     if parts.version == Version::HTTP_2 {
         join_cookies(&mut parts.headers);
     }
@@ -179,12 +182,16 @@ pub(super) fn for_program(
 
 /// Makes the head of a program's answer that of one for the client.
 pub(super) fn for_client(headers: &mut HeaderMap) {
-    *headers = without_hop_by_hop(std::mem::take(headers));
+    remove_hop_by_hop(headers);
 }
 
-/// Whether a request can be sent again if it is not known whether it arrived.
-pub(super) fn is_idempotent(method: &Method) -> bool {
-    method.is_idempotent()
+/// A copy of a head, in which the names of fields are in lower case.
+pub(super) fn for_another_time(parts: &request::Parts) -> request::Parts {
+    let (mut copy, ()) = Request::new(()).into_parts();
+    copy.method = parts.method.clone();
+    copy.uri = parts.uri.clone();
+    copy.headers = parts.headers.clone();
+    copy
 }
 
 /// The protocol that a message asks to upgrade to, or upgrades to.
@@ -193,15 +200,25 @@ pub(super) fn upgrade_of(headers: &HeaderMap, version: Version) -> Option<Header
     headers.get(UPGRADE).filter(|_| is_meant).cloned()
 }
 
-/// The fields except those that concern only one connection (RFC 9110, 7.6.1), in the same order.
+/// The fields that concern only one connection (RFC 9110, 7.6.1), beside those that `Connection`
+/// names.
+const HOP_BY_HOP: [HeaderName; 6] =
+    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE];
+
+/// Removes the fields that concern only one connection. The order of the others is kept.
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if HOP_BY_HOP.iter().any(|name| headers.contains_key(name)) {
+        *headers = without_hop_by_hop(std::mem::take(headers));
+    }
+}
+
 fn without_hop_by_hop(headers: HeaderMap) -> HeaderMap {
     let named: Vec<HeaderName> =
         tokens(&headers, &CONNECTION).filter_map(|one| one.parse().ok()).collect();
     // These belong to the message, whatever a client says.
     let stays = [CONTENT_LENGTH, HOST];
     let goes = |name: &HeaderName| {
-        [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE].contains(name)
-            || named.contains(name) && !stays.contains(name)
+        HOP_BY_HOP.contains(name) || named.contains(name) && !stays.contains(name)
     };
     let mut kept = HeaderMap::with_capacity(headers.len() + 4);
     let mut last = None;
@@ -246,7 +263,7 @@ fn add_forwarded(headers: &mut HeaderMap, client: Client, host: &str) {
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static(proto));
     }
     if !headers.contains_key(FORWARDED_HOST)
-        && let Some(value) = HeaderValue::from_str(host).ok().filter(|_| !host.is_empty())
+        && let Some(value) = headers.get(HOST).cloned()
     {
         headers.insert(FORWARDED_HOST, value);
     }
@@ -266,9 +283,14 @@ fn quoted(value: &str) -> String {
 
 /// Appends an item to a field that is a list.
 fn append(headers: &mut HeaderMap, name: &HeaderName, item: &str) {
-    let mut all: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
-    all.push(item.as_bytes());
-    if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b", "[..])) {
+    let joined = if headers.contains_key(name) {
+        let before = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+        let all: Vec<&[u8]> = before.chain([item.as_bytes()]).collect();
+        all.join(&b", "[..]).into()
+    } else {
+        Bytes::copy_from_slice(item.as_bytes())
+    };
+    if let Ok(joined) = HeaderValue::from_maybe_shared(joined) {
         headers.insert(name, joined);
     }
 }

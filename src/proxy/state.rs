@@ -1,9 +1,11 @@
 //! What the tasks of all connections share.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -56,7 +58,7 @@ pub(super) enum Current {
     None(Absence, Instant),
 }
 
-/// What the tasks of all connections share.
+/// What the tasks of all connections on one thread share.
 pub(super) struct State {
     settings: RefCell<Rc<Settings>>,
     current: watch::Sender<Current>,
@@ -64,22 +66,60 @@ pub(super) struct State {
     generations: RefCell<BTreeMap<Proc, Rc<Upstream>>>,
     /// The programs whose requests are awaited.
     draining: RefCell<BTreeSet<Proc>>,
-    waiting: Cell<usize>,
+    shared: Arc<Shared>,
+}
+
+/// What the threads share.
+pub(super) struct Shared {
+    threads: usize,
+    /// How many requests wait.
+    waiting: AtomicUsize,
     /// Whether a request that waited in vain was reported, and none was answered since.
-    has_told: Cell<bool>,
+    has_told: AtomicBool,
+    /// How many threads have yet to drain these programs.
+    draining: Mutex<BTreeMap<Proc, usize>>,
     inbox: Inbox<FromProxy>,
 }
 
+impl Shared {
+    pub(super) fn new(threads: usize, inbox: Inbox<FromProxy>) -> Self {
+        Self {
+            threads,
+            waiting: AtomicUsize::new(0),
+            has_told: AtomicBool::new(false),
+            draining: Mutex::default(),
+            inbox,
+        }
+    }
+
+    /// Notes that a program serves.
+    fn forget_what_was_told(&self) {
+        // Threads that only read do not wait for each other.
+        if self.has_told.load(Ordering::Relaxed) {
+            self.has_told.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that no request to this program is under way in one of the threads.
+    fn drained(&self, proc: Proc) {
+        let mut draining = self.draining.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = draining.entry(proc).or_insert(self.threads);
+        *left -= 1;
+        if *left == 0 {
+            draining.remove(&proc);
+            self.inbox.send(FromProxy::Drained(proc));
+        }
+    }
+}
+
 impl State {
-    pub(super) fn new(config: &config::Proxy, inbox: Inbox<FromProxy>) -> Self {
+    pub(super) fn new(config: &config::Proxy, shared: Arc<Shared>) -> Self {
         Self {
             settings: RefCell::new(Rc::new(Settings::new(config))),
             current: watch::Sender::new(Current::None(Absence::NotStarted, Instant::now())),
             generations: RefCell::default(),
             draining: RefCell::default(),
-            waiting: Cell::new(0),
-            has_told: Cell::new(false),
-            inbox,
+            shared,
         }
     }
 
@@ -150,10 +190,8 @@ impl State {
             new
         };
         for proc in new {
-            let inbox = self.inbox.clone();
-            let report = move || {
-                inbox.send(FromProxy::Drained(proc));
-            };
+            let shared = Arc::clone(&self.shared);
+            let report = move || shared.drained(proc);
             match generations.get(&proc) {
                 Some(upstream) => upstream.when_idle(report),
                 None => report(),
@@ -168,10 +206,10 @@ impl State {
     /// None is there in time, or too many requests wait.
     pub(super) async fn ready(&self, until: Instant) -> Result<Rc<Upstream>, Failure> {
         if let Current::By(upstream) = &*self.current.borrow() {
-            self.has_told.set(false);
+            self.shared.forget_what_was_told();
             return Ok(Rc::clone(upstream));
         }
-        let _waiting = Waiting::new(&self.waiting).ok_or(Failure::Crowded)?;
+        let _waiting = Waiting::new(&self.shared.waiting).ok_or(Failure::Crowded)?;
         let began = Instant::now();
         let mut changes = self.current.subscribe();
         let serves = changes.wait_for(|current| match current {
@@ -183,7 +221,7 @@ impl State {
         if let Some(Ok(current)) = serves.as_ref()
             && let Current::By(upstream) = &**current
         {
-            self.has_told.set(false);
+            self.shared.forget_what_was_told();
             return Ok(Rc::clone(upstream));
         }
         drop(serves);
@@ -191,8 +229,8 @@ impl State {
             Current::None(why, since) => (*why, since.elapsed()),
             Current::By(_) => (Absence::NotStarted, began.elapsed()),
         };
-        if !self.has_told.replace(true) {
-            self.inbox.send(FromProxy::HeldInVain { waited: began.elapsed(), why });
+        if !self.shared.has_told.swap(true, Ordering::Relaxed) {
+            self.shared.inbox.send(FromProxy::HeldInVain { waited: began.elapsed(), why });
         }
         Err(Failure::NoneReady { why, since })
     }
@@ -216,20 +254,19 @@ impl State {
 }
 
 /// One of the requests that wait.
-struct Waiting<'a>(&'a Cell<usize>);
+struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {
     /// `None` if as many wait as may.
-    fn new(count: &'a Cell<usize>) -> Option<Self> {
-        (count.get() < MAX_WAITING).then(|| {
-            count.set(count.get() + 1);
-            Self(count)
-        })
+    fn new(count: &'a AtomicUsize) -> Option<Self> {
+        let one_more = |count| (count < MAX_WAITING).then_some(count + 1);
+        count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+        Some(Self(count))
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -131,7 +131,7 @@ impl Upstream {
         let received = Arc::new(AtomicU64::new(0));
         let io = TokioIo::new(Tapped::new(self.stream().await?, Count(Arc::clone(&received))));
         let mut builder = http1::Builder::new();
-        builder.preserve_header_case(true).max_headers(1000).max_header_size(4 * MAX_HEAD);
+        builder.preserve_header_case(true).max_header_size(4 * MAX_HEAD);
         let (sender, connection) = builder.handshake(io).await.map_err(io::Error::other)?;
         spawn_local(async move {
             if let Err(error) = connection.with_upgrades().await {

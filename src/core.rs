@@ -44,7 +44,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Order, Policy, Proc};
+use crate::event::{Order, Policy, Proc, ShutdownBy};
 use crate::notice::Notice;
 
 pub(crate) mod attribution;
@@ -72,8 +72,9 @@ pub(crate) enum Event {
     Service(ServiceId, Input),
     /// The user requested something.
     Ordered(Order),
-    /// Ctrl-C, SIGTERM or SIGHUP.
-    Interrupted,
+    /// hotrun is to shut down. The second request kills all processes, and the third is not waited
+    /// for.
+    Interrupted(ShutdownBy),
     /// A part of hotrun has failed: it shuts down with this exit code.
     Broken(u8),
 }
@@ -187,10 +188,10 @@ impl Turn {
                 self.step(service, &input);
             }
             Event::Ordered(order) => self.ordered(order),
-            Event::Interrupted => self.interrupted(),
+            Event::Interrupted(by) => self.interrupted(by),
             Event::Broken(code) => {
                 self.failed_with(code);
-                self.interrupted();
+                self.interrupted(ShutdownBy::Hotrun);
             }
         }
     }
@@ -208,12 +209,12 @@ impl Turn {
         }
     }
 
-    fn interrupted(&mut self) {
+    fn interrupted(&mut self, by: ShutdownBy) {
         let supervisor = &mut self.core.supervisor;
         match supervisor.ending {
             Ending::No => {
                 supervisor.ending = Ending::Asked;
-                self.say(Notice::Ending);
+                self.say(Notice::Ending(by));
             }
             Ending::Asked => {
                 supervisor.ending = Ending::Forced;

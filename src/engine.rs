@@ -271,7 +271,9 @@ impl Engine {
         }
         let gone = match event {
             Event::Service(_, Input::Gone(proc)) => Some(proc),
-            Event::Service(..) | Event::Ordered(_) | Event::Interrupted | Event::Broken(_) => None,
+            Event::Service(..) | Event::Ordered(_) | Event::Interrupted(_) | Event::Broken(_) => {
+                None
+            }
         };
         let (core, effects) = self.core.clone().step(event);
         self.core = core;
@@ -1219,7 +1221,7 @@ impl Engine {
         if let Notice::AppEnded { serving: None, .. } = record.notice {
             lock.serves_at(None);
         }
-        if record.notice == Notice::Ending {
+        if let Notice::Ending(_) = record.notice {
             lock.is_ending();
         }
     }

@@ -209,6 +209,20 @@ pub(crate) enum Order {
     PauseOrResume,
 }
 
+/// What requests a shutdown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ShutdownBy {
+    /// The key `q`.
+    Key,
+    /// Ctrl-C, or SIGINT from elsewhere.
+    CtrlC,
+    /// Another signal, or a closed terminal.
+    Signal,
+    /// hotrun itself: a part of it has failed, or another hotrun takes over.
+    Hotrun,
+}
+
 /// Whether the old app is stopped before the new one is started, or after the new one is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Mode {

@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::event::{Cause, Ended, Proc, lossy_path, lossy_paths, signal_name};
+use crate::event::{Cause, Ended, Proc, ShutdownBy, lossy_path, lossy_paths, signal_name};
 
 /// Paths of files. In a record, what is not UTF-8 is replaced.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -268,7 +268,8 @@ pub(crate) enum Notice {
     Reading(String),
     /// The guessed kind of project and its program; the description.
     Guessed(String),
-    Ending,
+    /// hotrun shuts down.
+    Ending(ShutdownBy),
     /// The hotrun with this pid takes over from this one.
     TakenOver(u32),
     /// All remaining processes are killed.
@@ -368,7 +369,7 @@ impl Notice {
             | Notice::HookFailed(_)
             | Notice::Reading(_)
             | Notice::Guessed(_)
-            | Notice::Ending
+            | Notice::Ending(_)
             | Notice::TakenOver(_)
             | Notice::Forcing
             | Notice::Paused

@@ -129,7 +129,7 @@ mod tests {
 
     use super::*;
     use crate::core::{Input, Lived};
-    use crate::event::{Cause, Ended, Mode, OnExit, Order, Proc, Timer};
+    use crate::event::{Cause, Ended, Mode, OnExit, Order, Proc, ShutdownBy, Timer};
 
     const POLICY: Policy = Policy {
         mode: Mode::Restart,
@@ -157,7 +157,7 @@ mod tests {
             Input::Reconfigured(POLICY).into(),
             Event::Ordered(Order::Signal(Signal::SIGUSR1)),
             Event::Ordered(Order::PauseOrResume),
-            Event::Interrupted,
+            Event::Interrupted(ShutdownBy::CtrlC),
         ]
     }
 

@@ -162,7 +162,9 @@ impl Report {
             return;
         }
         let context = Context { record, base: &self.base, pids: self.talk.pids };
-        if let Some(line) = wording::line(&context) {
+        if let Some(line) = wording::line(&context)
+            && !self.print_failed_update(record, &line)
+        {
             self.print_line(&line);
         }
         if matches!(record.notice, Notice::CommandStarted { .. }) {
@@ -186,7 +188,7 @@ impl Report {
         if matches!(notice, Notice::Changed(cause) if *cause != Cause::Start) {
             self.clear();
         }
-        if matches!(notice, Notice::Ending | Notice::Forcing) {
+        if matches!(notice, Notice::Ending(_) | Notice::Forcing) {
             self.cover_echo();
         }
         if matches!(notice, Notice::TerminalGiven(_)) && std::io::stderr().is_terminal() {

@@ -200,15 +200,17 @@ impl Engine {
         if self.service.verifies { Step::Verifying } else { Step::Building }
     }
 
-    /// Shows the elapsed time of the running build, if it is silent.
+    /// Shows the elapsed time of the running build, if it is silent. Where a program may print at the
+    /// same time, reports only that the build runs, in compact mode.
     pub(super) fn show_time_of_build(&self) {
-        if let Some(ticks) = &self.host.display.ticks
-            && !self.is_terminal_lent()
-        {
-            let is_output_mixed = self.table.apps().any(|(_, app)| app.is_alive() && !app.is_read);
-            if let Some(build) = self.table.get(ticks.build).filter(|_| !is_output_mixed) {
-                self.host.report.tick(build.age(), self.step_of_build());
-            }
+        let Some(ticks) = &self.host.display.ticks else { return };
+        let Some(build) = self.table.get(ticks.build) else { return };
+        let (elapsed, step) = (build.age(), self.step_of_build());
+        let is_output_mixed = self.table.apps().any(|(_, app)| app.is_alive() && !app.is_read);
+        if self.is_terminal_lent() || is_output_mixed {
+            self.host.report.announce_slow((ticks.build, build.update), elapsed, step);
+        } else {
+            self.host.report.tick(elapsed, step);
         }
     }
 

@@ -167,7 +167,11 @@ impl Engine {
             self.hurry();
         }
         let is_for_app = |event: &Event| {
-            matches!(event, Event::Service(_, Input::ReadByApp(_) | Input::Revival(_)))
+            matches!(
+                event,
+                Event::Service(_, Input::ReadByApp(_) | Input::Revival(_))
+                    | Event::Ordered(Order::Restart)
+            )
         };
         if events.iter().any(is_for_app) {
             self.publisher.app_gets_newest();

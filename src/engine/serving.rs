@@ -10,7 +10,7 @@ use super::{Engine, Told};
 use crate::config::{Bind, Upstream};
 use crate::control::Request;
 use crate::core::{Event, Input, supervisor};
-use crate::event::{Mode, Order, Proc, Role};
+use crate::event::{Mode, Order, Proc, Role, ShutdownBy};
 use crate::notice::{Absence, Behind, Notice, Problem};
 use crate::proxy::{FromProxy, Generation, Place, Serving};
 use crate::ready::FromProbe;
@@ -117,7 +117,7 @@ impl Engine {
             Request::TakeOver(_) if self.core.is_ending() => Vec::new(),
             Request::TakeOver(pid) => {
                 self.say(Notice::TakenOver(pid));
-                vec![Event::Interrupted]
+                vec![Event::Interrupted(ShutdownBy::Hotrun)]
             }
         }
     }

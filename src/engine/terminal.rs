@@ -15,7 +15,7 @@ use crate::core::terminal::{
     AppStage, Ending, Foreground, Place, Run, Seen, Setup, Stdin, Terminal, TtyEffect, TtyEvent,
 };
 use crate::core::{Event, Input};
-use crate::event::{Cause, Ended, Order, Proc, Role};
+use crate::event::{Cause, Ended, Order, Proc, Role, ShutdownBy};
 use crate::keys::{self, Keys};
 use crate::keys::{FromTerminal, Key};
 use crate::notice::{Notice, Problem};
@@ -277,7 +277,7 @@ impl Engine {
             FromTerminal::Typed { key, shown } => return self.typed(key, shown),
             // A hotrun started by `nohup` ignores SIGHUP.
             FromTerminal::Closed if is_ignored(Signal::SIGHUP) => {}
-            FromTerminal::Closed => return vec![Event::Interrupted],
+            FromTerminal::Closed => return vec![Event::Interrupted(ShutdownBy::Signal)],
             FromTerminal::Used => self.look_at_terminal_again(),
         }
         Vec::new()
@@ -286,10 +286,10 @@ impl Engine {
     /// Handles a signal to hotrun.
     pub(super) fn heard_signal(&mut self, signal: FromSignal) -> Vec<Event> {
         match signal {
-            FromSignal::Interrupted => return vec![Event::Interrupted],
+            FromSignal::Interrupted => return vec![Event::Interrupted(ShutdownBy::Signal)],
             FromSignal::CtrlC => {
                 self.host.has_heard_ctrl_c = !self.host.seat.terminal.is_absent();
-                return vec![Event::Interrupted];
+                return vec![Event::Interrupted(ShutdownBy::CtrlC)];
             }
             FromSignal::ForApp(signal) => return self.ordered(Order::Signal(signal)),
             FromSignal::Suspend => {
@@ -315,7 +315,7 @@ impl Engine {
             Key::Restart => self.ordered(Order::Restart),
             Key::Rollback => self.ordered(Order::Rollback),
             Key::Pause => self.ordered(Order::PauseOrResume),
-            Key::Quit => vec![Event::Interrupted],
+            Key::Quit => vec![Event::Interrupted(ShutdownBy::Key)],
             Key::Clear => {
                 self.host.report.clear_screen();
                 Vec::new()
@@ -369,7 +369,7 @@ impl Engine {
             TtyEffect::SayStopped(proc) => {
                 self.say(Problem::BuildStopped { pid: self.table.pid(proc) });
             }
-            TtyEffect::Interrupt => return Some(Event::Interrupted),
+            TtyEffect::Interrupt => return Some(Event::Interrupted(ShutdownBy::CtrlC)),
         }
         None
     }

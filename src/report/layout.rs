@@ -78,13 +78,19 @@ impl Report {
     /// Prints the outcome of a save in compact mode.
     pub(super) fn compact_line(&self, tone: Tone, sign: char, text: &str) {
         if self.talk.compact && !self.is_silent() {
-            let sign = if self.color {
-                format!("\u{1b}[{}m{sign}\u{1b}[0m", tone.code())
-            } else {
-                sign.to_string()
-            };
+            if tone.is_urgent() {
+                self.print_greeting(None);
+            }
             self.erase_bar();
-            self.write(&format!("{sign} {}\n", shown(text)));
+            let (code, text) = (tone.code(), shown(text));
+            self.write(&match (self.color, tone) {
+                (false, _) => format!("{sign} {text}\n"),
+                // A failure stands out, as in other lines.
+                (true, Tone::Bad) => format!("\u{1b}[{code}m{sign} {text}\u{1b}[0m\n"),
+                (true, Tone::Plain | Tone::Work | Tone::Good | Tone::Warn) => {
+                    format!("\u{1b}[{code}m{sign}\u{1b}[0m {text}\n")
+                }
+            });
         }
     }
 

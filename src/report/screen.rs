@@ -3,9 +3,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use super::layout::{self, duration};
+use super::wording::Line;
 use super::{Part, Report, Tone, wording};
 use crate::config::Loudness;
 use crate::event::{Cause, Ended, Proc, name_paths};
@@ -28,12 +32,49 @@ pub(super) struct Screen {
     is_failing: Cell<bool>,
     /// Whether the title was changed.
     has_title: Cell<bool>,
-    /// In compact mode: what caused the update under way, and how long its build took, as text.
-    what: RefCell<String>,
-    built: RefCell<Option<String>>,
+    /// In compact mode: what has no outcome yet, the oldest first.
+    pending: RefCell<Vec<Pending>>,
+    /// In compact mode: the build that was last reported to be slow.
+    announced: Cell<Option<Proc>>,
+}
+
+/// Something whose outcome is reported as a line.
+struct Pending {
+    /// The number of its update.
+    update: u64,
+    /// What caused it, as text.
+    what: String,
+    /// How long its build took, as text.
+    built: Option<String>,
 }
 
 impl Screen {
+    /// Notes that something has begun whose outcome will be reported.
+    fn begin(&self, update: u64, what: String) {
+        self.pending.borrow_mut().push(Pending { update, what, built: None });
+    }
+
+    fn set_built(&self, update: u64, built: Option<String>) {
+        let mut pending = self.pending.borrow_mut();
+        if let Some(at) = index_of(&pending, update) {
+            pending[at].built = built;
+        }
+    }
+
+    /// Returns what this update is the outcome of. Older updates end with it.
+    fn take_pending(&self, update: u64) -> Option<Pending> {
+        let mut pending = self.pending.borrow_mut();
+        let at = index_of(&pending, update)?;
+        let taken = pending.remove(at);
+        pending.retain(|one| one.update >= taken.update);
+        Some(taken)
+    }
+
+    fn what_is_pending(&self, update: u64) -> Option<String> {
+        let pending = self.pending.borrow();
+        index_of(&pending, update).map(|at| pending[at].what.clone())
+    }
+
     pub(super) fn printed(&self) {
         self.has_printed.set(true);
     }
@@ -47,13 +88,114 @@ impl Screen {
     }
 }
 
-/// The state that a notice leads to.
-enum Mood {
+/// Returns the index of what an update is about: a build or a program of that update has read all
+/// that was saved before. A build that follows up on one has the same number, and comes after it.
+fn index_of(pending: &[Pending], update: u64) -> Option<usize> {
+    let newest = pending.iter().map(|one| one.update).filter(|one| *one <= update).max()?;
+    pending.iter().position(|one| one.update == newest)
+}
+
+/// What a notice means for what the screen shows.
+enum Turn<'a> {
+    Begins(&'a Cause),
+    RollsBack,
     Building,
-    /// A failure that the user has to fix; a short description.
-    Failed(&'static str),
-    /// A success; a short description.
-    Good(&'static str),
+    Built(Proc),
+    /// A build has left the program unchanged.
+    Same(Proc),
+    Serves(Proc),
+    /// The app exited with code 0; what follows.
+    Exited(Next),
+    /// A failure that the user has to fix.
+    Failed {
+        /// A short description.
+        what: &'static str,
+        /// Whether nothing more comes of the update.
+        is_outcome: bool,
+    },
+    RulesDone(Proc),
+    Signalled(Signal),
+    ForBrowser(&'a [PathBuf]),
+    Unchanged(&'a [PathBuf]),
+    /// The screen shows at most its line.
+    Other,
+}
+
+impl<'a> Turn<'a> {
+    fn of(notice: &'a Notice) -> Self {
+        match notice {
+            Notice::Changed(cause) => Turn::Begins(cause),
+            Notice::RolledBack(_) => Turn::RollsBack,
+            Notice::Building(_) => Turn::Building,
+            Notice::Built(build) => Turn::Built(*build),
+            Notice::SameProgram(build) => Turn::Same(*build),
+            Notice::Ready(app) | Notice::Running(app) => Turn::Serves(*app),
+            Notice::AppEnded { ended: Ended::Code(0), next, .. } => Turn::Exited(*next),
+            Notice::AppEnded { .. } => Turn::Failed { what: "program failed", is_outcome: true },
+            Notice::BuildFailed { .. } | Notice::RulesFailed { .. } => {
+                Turn::Failed { what: "build failed", is_outcome: true }
+            }
+            Notice::Unready { app, .. } => {
+                Turn::Failed { what: "not ready", is_outcome: app.is_some() }
+            }
+            Notice::RulesDone(rules) => Turn::RulesDone(*rules),
+            Notice::Signalled(_, signal) => Turn::Signalled(*signal),
+            Notice::ForBrowser { paths, .. } => Turn::ForBrowser(paths),
+            Notice::Unchanged(paths) => Turn::Unchanged(paths),
+            Notice::Finishing(_)
+            | Notice::ChangesInBuilds(..)
+            | Notice::Testing(..)
+            | Notice::Late(..)
+            | Notice::OwnWrites(_)
+            | Notice::Outputs(_)
+            | Notice::Overtaken(_)
+            | Notice::Stopped(_)
+            | Notice::Killing(_)
+            | Notice::Holding { .. }
+            | Notice::Unkillable(_)
+            | Notice::Started(_)
+            | Notice::TerminalGiven(_)
+            | Notice::TerminalKept(_)
+            | Notice::TerminalWanted(_)
+            | Notice::Swept(_)
+            | Notice::CrashLoop(..)
+            | Notice::PortHeld(_)
+            | Notice::EndlessBuild { .. }
+            | Notice::Assumed(_)
+            | Notice::Status(..)
+            | Notice::AppStopping(_)
+            | Notice::Succeeded(..)
+            | Notice::Extended { .. }
+            | Notice::Listening { .. }
+            | Notice::ProxyListens { .. }
+            | Notice::HeldInVain { .. }
+            | Notice::ListenerShut(..)
+            | Notice::PassedOnByNobody(_)
+            | Notice::MayHaveBound { .. }
+            | Notice::BoundBeside(..)
+            | Notice::NobodyAccepts(..)
+            | Notice::PortNeedsHandover(_)
+            | Notice::Kept(_)
+            | Notice::NoRollback(_)
+            | Notice::RollbackPossible
+            | Notice::NewestAgain
+            | Notice::TooManyLeave(_)
+            | Notice::HookFailed(_)
+            | Notice::Reading(_)
+            | Notice::Guessed(_)
+            | Notice::Ending(_)
+            | Notice::TakenOver(_)
+            | Notice::Forcing
+            | Notice::Paused
+            | Notice::Resumed
+            | Notice::NothingBuilt
+            | Notice::NobodyToSignal(_)
+            | Notice::CommandStarted { .. }
+            | Notice::Tolerated { .. }
+            | Notice::Cancelled(_)
+            | Notice::Problem(_) => Turn::Other,
+        }
+    }
 }
 
 impl Report {
@@ -100,18 +242,47 @@ impl Report {
         self.console.show_for_now(line.trim_end());
     }
 
+    /// In compact mode, prints that a build runs: once for each build that takes longer than
+    /// [`SILENCE`]. A line of its own, for a program that may print at any time.
+    pub(crate) fn announce_slow(
+        &self,
+        (build, update): (Proc, u64),
+        elapsed: Duration,
+        step: Step,
+    ) {
+        let is_wanted = self.talk.compact && self.talk.loudness == Loudness::All;
+        let is_due = elapsed >= SILENCE && self.screen.announced.get() != Some(build);
+        if is_wanted && is_due {
+            self.screen.announced.set(Some(build));
+            let what = self.screen.what_is_pending(update).unwrap_or_default();
+            let text = format!("{what}  {}", wording::word_of(step));
+            self.compact_line(Tone::Work, '·', text.trim_start());
+        }
+    }
+
     /// Shows the state that a record leads to: in the terminal's title, by its bell, as a desktop
     /// notification, and in compact mode as a line.
     pub(super) fn show_state(&self, record: &Record) {
-        let notice = &record.notice;
-        self.note_for_compact(record);
+        let turn = Turn::of(&record.notice);
+        self.note_for_compact(record, &turn);
         if !std::io::stderr().is_terminal() {
             return;
         }
-        let Some(mood) = self.mood(notice) else { return };
-        let title = match mood {
-            Mood::Building => "building",
-            Mood::Failed(what) | Mood::Good(what) => what,
+        let (title, is_failing) = match turn {
+            Turn::Building => ("building", None),
+            Turn::Failed { what, .. } => (what, Some(true)),
+            Turn::Exited(Next::Wait) => ("exited", Some(false)),
+            Turn::Serves(_) | Turn::Same(_) => ("running", Some(false)),
+            Turn::Built(_) if self.runs_nothing => ("built", Some(false)),
+            Turn::Begins(_)
+            | Turn::RollsBack
+            | Turn::Built(_)
+            | Turn::Exited(Next::Build | Next::Restart | Next::Rollback | Next::Quit)
+            | Turn::RulesDone(_)
+            | Turn::Signalled(_)
+            | Turn::ForBrowser(_)
+            | Turn::Unchanged(_)
+            | Turn::Other => return,
         };
         let name = self.base.file_name().unwrap_or_default().to_string_lossy();
         let name: String = name.chars().filter(|c| !c.is_control()).collect();
@@ -119,11 +290,8 @@ impl Report {
             let save = if self.screen.has_title.replace(true) { "" } else { SAVE_TITLE };
             self.write_codes(&format!("{save}\u{1b}]2;{title} – {name}\u{7}"));
         }
-        let (was_failing, is_failing) = match mood {
-            Mood::Building => return,
-            Mood::Failed(_) => (self.screen.is_failing.replace(true), true),
-            Mood::Good(_) => (self.screen.is_failing.replace(false), false),
-        };
+        let Some(is_failing) = is_failing else { return };
+        let was_failing = self.screen.is_failing.replace(is_failing);
         // Every failure is signalled; a success only after a failure.
         if !is_failing && !was_failing {
             return;
@@ -154,25 +322,28 @@ impl Report {
         }
     }
 
-    fn note_for_compact(&self, record: &Record) {
+    fn note_for_compact(&self, record: &Record, turn: &Turn<'_>) {
         if !self.talk.compact {
             return;
         }
         let age = |proc: &Proc| record.process(*proc).map(|process| duration(process.age));
-        let notice = &record.notice;
-        match notice {
-            Notice::Changed(cause) => {
+        let update = record.update;
+        match turn {
+            Turn::Begins(cause) => {
                 let what = match cause {
                     Cause::Start => "start".to_owned(),
                     Cause::Config => "configuration".to_owned(),
                     Cause::Order => "rebuild".to_owned(),
                     Cause::Save(paths) | Cause::Written(paths) => name_paths(paths, &self.base),
                 };
-                self.screen.what.replace(what);
-                self.screen.built.replace(None);
+                self.screen.begin(update, what);
             }
-            Notice::RolledBack(_) => drop(self.screen.what.replace("rollback".to_owned())),
-            Notice::Built(build) | Notice::SameProgram(build) => {
+            // The program that starts now belongs to an older update.
+            Turn::RollsBack => {
+                self.screen.take_pending(update);
+                self.screen.begin(0, "rollback".to_owned());
+            }
+            Turn::Built(build) | Turn::Same(build) => {
                 let purpose = record.process(*build).map(|process| process.purpose);
                 let word = match purpose.unwrap_or_default() {
                     Purpose::Program => Some("built"),
@@ -180,64 +351,62 @@ impl Report {
                     Purpose::Syntax => None,
                 };
                 let took = age(build).unwrap_or_default();
-                let built = word.map(|word| format!("{word} {took}"));
-                self.screen.built.replace(built);
-                let is_all = matches!(notice, Notice::SameProgram(_));
+                self.screen.set_built(update, word.map(|word| format!("{word} {took}")));
+                let is_all = matches!(turn, Turn::Same(_));
                 if is_all || record.apps().next().is_none() && self.runs_nothing {
-                    self.outcome(Tone::Good, '✓', if is_all { "same program" } else { "" });
+                    self.succeeded(update, if is_all { "same program" } else { "" });
                 }
             }
             // It was reported as running.
-            Notice::Ready(app)
-                if record.process(*app).is_some_and(|process| process.is_running) => {}
-            Notice::Ready(app) | Notice::Running(app) => {
+            Turn::Serves(app)
+                if matches!(record.notice, Notice::Ready(_))
+                    && record.process(*app).is_some_and(|process| process.is_running) => {}
+            Turn::Serves(app) => {
                 let up = age(app).map_or_else(String::new, |up| format!("up in {up}"));
-                self.outcome(Tone::Good, '✓', &up);
+                self.succeeded(update, &up);
             }
-            Notice::AppEnded { ended: Ended::Code(0), .. } => {
-                self.outcome(Tone::Good, '✓', "exited");
-            }
-            Notice::RulesDone(rules) => {
+            Turn::Exited(_) => self.succeeded(update, "exited"),
+            Turn::RulesDone(rules) => {
                 let took = age(rules).unwrap_or_default();
-                self.outcome(Tone::Good, '✓', &format!("rules {took}"));
+                self.succeeded(update, &format!("rules {took}"));
             }
-            Notice::Signalled(_, signal) => self.outcome(Tone::Good, '✓', signal.as_str()),
-            Notice::ForBrowser { paths, .. } => {
+            // The program that received it belongs to an older update.
+            Turn::Signalled(signal) => self.succeeded(u64::MAX, signal.as_str()),
+            Turn::ForBrowser(paths) => {
                 let names = name_paths(paths, &self.base);
                 self.compact_line(Tone::Plain, '·', &format!("{names}  reload the page"));
             }
-            Notice::Unchanged(paths) => {
+            Turn::Unchanged(paths) => {
                 let names = name_paths(paths, &self.base);
                 self.compact_line(Tone::Plain, '·', &format!("{names}  unchanged"));
             }
-            _ => {}
+            // See [`Self::print_failed_update`].
+            Turn::Failed { .. } | Turn::Building | Turn::Other => {}
         }
     }
 
-    fn outcome(&self, tone: Tone, sign: char, text: &str) {
-        let mut names = self.screen.what.take();
-        if names.is_empty() {
-            "restart".clone_into(&mut names);
-        }
-        let built = self.screen.built.take();
-        let parts: Vec<String> =
-            built.into_iter().chain((!text.is_empty()).then(|| text.to_owned())).collect();
-        self.compact_line(tone, sign, &format!("{names}  {}", parts.join(", ")));
+    fn succeeded(&self, update: u64, text: &str) {
+        let pending = self.screen.take_pending(update);
+        let (what, built) = pending.map(|one| (one.what, one.built)).unwrap_or_default();
+        let what = if what.is_empty() { "restart" } else { &what };
+        let parts: Vec<&str> =
+            built.as_deref().into_iter().chain((!text.is_empty()).then_some(text)).collect();
+        self.compact_line(Tone::Good, '✓', &format!("{what}  {}", parts.join(", ")));
     }
 
-    fn mood(&self, notice: &Notice) -> Option<Mood> {
-        Some(match notice {
-            Notice::Building(_) => Mood::Building,
-            Notice::BuildFailed { .. } | Notice::RulesFailed { .. } => Mood::Failed("build failed"),
-            Notice::Unready { .. } => Mood::Failed("not ready"),
-            Notice::AppEnded { ended: Ended::Code(0), next: Next::Wait, .. } => {
-                Mood::Good("exited")
-            }
-            Notice::AppEnded { ended: Ended::Code(0), .. } => return None,
-            Notice::AppEnded { .. } => Mood::Failed("program failed"),
-            Notice::Ready(_) | Notice::Running(_) | Notice::SameProgram(_) => Mood::Good("running"),
-            Notice::Built(_) if self.runs_nothing => Mood::Good("built"),
-            _ => return None,
-        })
+    /// In compact mode, prints a line that reports the failure of an update: beginning with what
+    /// was saved, as that of a success does. Returns false for other lines.
+    pub(super) fn print_failed_update(&self, record: &Record, line: &Line) -> bool {
+        let is_outcome = matches!(Turn::of(&record.notice), Turn::Failed { is_outcome: true, .. });
+        if !self.talk.compact || self.is_silent() || !is_outcome {
+            return false;
+        }
+        // Later failures of a program have nothing to do with what was saved.
+        let Some(Pending { what, built, .. }) = self.screen.take_pending(record.update) else {
+            return false;
+        };
+        let built = built.map(|built| format!("{built}, ")).unwrap_or_default();
+        self.compact_line(line.tone, '✗', &format!("{what}  {built}{}  {}", line.word, line.text));
+        true
     }
 }

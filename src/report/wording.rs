@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::layout::{duration, name_processes, short};
 use super::{Part, Tone};
-use crate::event::{Cause, Ended, Proc, name_paths};
+use crate::event::{Cause, Ended, Proc, ShutdownBy, name_paths};
 use crate::notice::{Next, NoRollback, Notice, Step};
 use crate::record::{Purpose, Record, Which};
 
@@ -254,7 +254,7 @@ pub(super) fn line(cx: &Context<'_>) -> Option<Line> {
         Notice::Paused => Line::new(Main, Plain, "paused", "changes are built when you resume (p)"),
         Notice::Resumed => Line::new(Main, Plain, "resumed", ""),
         Notice::HookFailed(ended) => Line::new(Main, Warn, "warning", format!("post_cmd: {ended}")),
-        Notice::Ending => Line::new(Main, Plain, "stopping", "press Ctrl-C again to kill"),
+        Notice::Ending(by) => Line::new(Main, Plain, "stopping", how_to_kill(*by)),
         Notice::Forcing => Line::new(Main, Warn, "killing", "all remaining processes"),
         Notice::Problem(problem) => {
             Line::new(Main, Warn, "warning", problems::text(problem, cx.base))
@@ -276,6 +276,16 @@ pub(crate) fn why_no_rollback(why: &NoRollback) -> &str {
         NoRollback::Ending => "hotrun is exiting",
         NoRollback::BuildUnderWay => "a build is running; its result will be started",
         NoRollback::NothingKept(why) => why,
+    }
+}
+
+/// How to kill what does not exit, after this request to shut down.
+fn how_to_kill(by: ShutdownBy) -> &'static str {
+    match by {
+        ShutdownBy::Key => "press q again to kill",
+        ShutdownBy::CtrlC => "press Ctrl-C again to kill",
+        ShutdownBy::Signal => "send the signal again to kill",
+        ShutdownBy::Hotrun => "press Ctrl-C to kill",
     }
 }
 

@@ -65,6 +65,7 @@ fn sigterm_and_sighup_end_it_too() {
         let mut hotrun = project.start(&[]);
         hotrun.wait_serving("one");
         hotrun.signal(signal);
+        hotrun.wait_for("stopping  send the signal again to kill");
         assert_eq!(hotrun.wait().code(), Some(0), "{signal}");
         hotrun.leaves_nobody();
     }

@@ -142,7 +142,8 @@ fn in_compact_mode_one_line_says_what_became_of_a_save_and_a_failed_build_shows_
     project.save("source.txt", "bad\n");
     hotrun.wait_for("compiling");
     hotrun.wait_for_line("bad");
-    hotrun.wait_for("hotrun    failed  exit code 1, after ");
+    let line = hotrun.wait_for("✗ source.txt  failed  exit code 1, after ");
+    assert!(line.ends_with("; the program keeps running"), "{line}");
     project.save("source.txt", "three\n");
     hotrun.wait_for("✓ source.txt  built ");
     let output = hotrun.end();
@@ -150,6 +151,46 @@ fn in_compact_mode_one_line_says_what_became_of_a_save_and_a_failed_build_shows_
     for word in ["hotrun  building", "hotrun   changed", "hotrun   started", "hotrun     ready"] {
         assert!(!output.contains(word), "{output}");
     }
+}
+
+#[test]
+fn in_compact_mode_a_program_that_fails_after_a_save_is_the_outcome_and_a_later_failure_is_not() {
+    let app = "echo serving\ncase $(cat built) in\none) exec sleep 1000;;\ntwo) exit 3;;\nesac\n\
+               while ! test -e go; do sleep 0.02; done\nexit 4\n";
+    let project = Sandbox::new().script("app", app);
+    let mut hotrun = project.start_bare(&["--compact", SOON_READY]);
+    hotrun.wait_for("✓ start  built ");
+    project.save("source.txt", "two\n");
+    let line = hotrun.wait_for("✗ source.txt  built ");
+    assert!(line.ends_with(", crashed  exit code 3; waiting for a save"), "{line}");
+    project.save("source.txt", "three\n");
+    hotrun.wait_for("✓ source.txt  built ");
+    project.save("go", "");
+    hotrun.wait_for("hotrun   crashed  exit code 4; waiting for a save");
+    hotrun.end();
+}
+
+#[test]
+fn in_compact_mode_a_slow_build_beside_a_program_is_reported_once() {
+    if !can("in_compact_mode_a_slow_build_beside_a_program_is_reported_once") {
+        return;
+    }
+    let slow = "if grep -q two source.txt; then while ! test -e go; do sleep 0.1; done; fi; \
+                ! grep -q bad source.txt && cp source.txt built";
+    let project = Sandbox::new().file("hotrun.toml", &CONFIG.replace("cp source.txt built", slow));
+    let mut session =
+        Session::start(&project, &[env!("CARGO_BIN_EXE_hotrun"), "--compact", SOON_READY]);
+    session.wait_for(" up in ");
+    project.save("source.txt", "two\n");
+    session.wait_for("·\u{1b}[0m source.txt  building\r\n");
+    project.save("go", "");
+    session.wait_for("✓\u{1b}[0m source.txt  built ");
+    project.save("source.txt", "bad\n");
+    session.wait_for("\u{1b}[1;31m✗ source.txt  failed  exit code 1, after ");
+    session.send("q");
+    session.wait_for("stopping\u{1b}[0m  press q again to kill\r\n");
+    session.ends_with(0);
+    assert_eq!(session.shown().matches("building").count(), 1, "{}", session.shown());
 }
 
 #[test]
@@ -312,4 +353,24 @@ fn lines_name_processes_by_what_they_are_and_by_pid_on_request() {
         wait_until("it is ready", || hotrun.count(" ready") == 2);
         hotrun.end();
     }
+}
+
+#[test]
+fn in_compact_mode_an_outcome_names_what_its_own_program_was_started_for() {
+    let slow = "if grep -q two source.txt; then while ! test -e go; do sleep 0.02; done; fi; \
+                cp source.txt built";
+    let config = CONFIG.replace("cp source.txt built", slow) + "[ready]\nlog = \"^up\"\n";
+    let app = "echo serving $(cat built)\nwhile ! test -e ready; do sleep 0.02; done\n\
+               echo up\nexec sleep 1000\n";
+    let project = Sandbox::new().file("hotrun.toml", &config).script("app", app);
+    let mut hotrun = project.start_bare(&["--compact"]);
+    hotrun.wait_for_line("serving one");
+    project.save("source.txt", "two\n");
+    wait_until("hotrun has seen the save", || project.update() > 1);
+    // The first program becomes ready while the build for the save runs.
+    project.sh("touch ready");
+    hotrun.wait_for("✓ start  built ");
+    project.sh("touch go");
+    hotrun.wait_for("✓ source.txt  built ");
+    hotrun.end();
 }

@@ -88,6 +88,23 @@ fn what_is_not_built_has_the_number_of_the_save_or_request_too() {
 }
 
 #[test]
+fn a_program_that_a_rule_restarts_has_the_number_of_the_save() {
+    let rule = "[[build.rules]]\ninclude_ext = [\"conf\"]\naction = \"restart\"\n";
+    let app = "echo update $HOTRUN_UPDATE of $(cat a.conf)\nexec sleep 1000\n";
+    let project = Sandbox::new().file("hotrun.toml", &format!("{CONFIG}{rule}"));
+    let project = project.script("app", app).file("a.conf", "one\n");
+    let mut hotrun = project.start(&[]);
+    hotrun.wait_for("update 1 of one");
+    hotrun.wait_for("ready");
+    project.save("a.conf", "two\n");
+    hotrun.wait_for("update 2 of two");
+    hotrun.wait_for("ready");
+    let status = project.status();
+    assert_eq!(status["services"][0]["program"]["update"], status["update"], "{status}");
+    hotrun.end();
+}
+
+#[test]
 fn a_failed_rule_is_not_the_newest() {
     let rule = "[[build.rules]]\nname = \"gen\"\ninclude_ext = [\"in\"]\ncmd = \"false\"\n";
     let project = Sandbox::new().file("hotrun.toml", &format!("{CONFIG}{rule}"));

@@ -7,7 +7,7 @@ use super::*;
 use crate::core::graph::{Graph, ServiceId, When};
 use crate::core::service::Effect as OfService;
 use crate::core::{Core, Effect, Event};
-use crate::event::Order;
+use crate::event::{Order, ShutdownBy};
 
 #[derive(Clone, Debug)]
 struct Child {
@@ -279,7 +279,7 @@ fn after_any_walk_each_service_serves_the_newest_and_none_is_older_than_what_it_
             rests += 1;
         }
         assert!(fleet.exited.is_none(), "seed {seed}");
-        fleet.event(Event::Interrupted);
+        fleet.event(Event::Interrupted(ShutdownBy::CtrlC));
         fleet.rest();
         assert_eq!(fleet.exited, Some(0), "seed {seed}");
         let place = |one: ServiceId| fleet.ended.iter().position(|ended| *ended == one);
@@ -297,11 +297,11 @@ fn a_second_ctrl_c_kills_all_services_and_a_third_does_not_wait() {
     let mut fleet = Fleet::new(&diamond(), PLAIN, 2);
     fleet.save_all();
     fleet.rest();
-    fleet.event(Event::Interrupted);
-    fleet.event(Event::Interrupted);
+    fleet.event(Event::Interrupted(ShutdownBy::CtrlC));
+    fleet.event(Event::Interrupted(ShutdownBy::CtrlC));
     assert!(fleet.families.iter().all(|one| one.children.values().all(|child| child.dismissed)));
     assert!(fleet.exited.is_none());
-    fleet.event(Event::Interrupted);
+    fleet.event(Event::Interrupted(ShutdownBy::CtrlC));
     assert_eq!(fleet.exited, Some(crate::core::ABANDONED));
 }
 

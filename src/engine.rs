@@ -308,6 +308,8 @@ impl Engine {
     fn spawned(&mut self, proc: Proc, pid: i32) {
         if let Some(entry) = self.table.get_mut(proc) {
             entry.pid = Some(pid);
+            // Each command leads a group of its own.
+            entry.group = Some(Pid::from_raw(pid));
         }
         if let Some(probe) = self.table.probe(proc) {
             probe.began(pid);

@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use nix::unistd::{Pid, getpgid};
+
 use super::message::{FromEngine, Message};
-use super::table::Entry;
 use super::{Engine, Told};
 use crate::config::{Bind, Upstream};
 use crate::control::Request;
@@ -147,6 +148,8 @@ impl Engine {
         }
         let Some(entry) = self.table.get_mut(app) else { return };
         let before = entry.pid.replace(pid);
+        // The group of a process that has exited since is unknown, and no longer needed.
+        entry.group = getpgid(Some(Pid::from_raw(pid))).ok().or(entry.group);
         self.say(Notice::Succeeded(app, before));
     }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 
 use crate::diagnostics::Diagnostics;
 use crate::event::{Proc, Role};
@@ -29,6 +30,9 @@ pub(super) struct Entry {
     /// The same for people.
     started: SystemTime,
     pub(super) pid: Option<i32>,
+    /// Its process group. A process that takes the place of the first one may be in the group of
+    /// that one.
+    pub(super) group: Option<Pid>,
     /// When it was asked to exit.
     pub(super) dismissed: Option<Instant>,
     /// When its first process exited.
@@ -81,6 +85,7 @@ impl Entry {
             began: Instant::now(),
             started: SystemTime::now(),
             pid: None,
+            group: None,
             dismissed: None,
             ended: None,
             is_gone: false,

@@ -381,7 +381,7 @@ impl Engine {
     }
 
     fn group_of(&self, proc: Proc) -> Option<Pid> {
-        self.table.pid(proc).map(Pid::from_raw)
+        self.table.get(proc)?.group
     }
 
     fn send_after(&self, delay: Duration, message: FromEngine) -> JoinHandle<()> {

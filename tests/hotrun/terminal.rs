@@ -1076,3 +1076,31 @@ fn a_page_of_the_guide_is_wrapped_and_goes_through_the_pager() {
     session.ends_with(0);
     assert!(!shown.contains("pager done"), "{shown}");
 }
+
+#[test]
+fn a_process_that_takes_over_in_the_group_of_the_first_one_gets_the_terminal() {
+    let name = "a_process_that_takes_over_in_the_group_of_the_first_one_gets_the_terminal";
+    if !can(name) || !has(name, &["python3"]) {
+        return;
+    }
+    let app = "import os, signal, socket, sys\n\
+               signal.signal(signal.SIGINT, signal.SIG_DFL)\n\
+               child = os.fork()\n\
+               if child > 0:\n    \
+                   out = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n    \
+                   out.sendto(f'MAINPID={child}'.encode(), os.environ['NOTIFY_SOCKET'])\n    \
+                   sys.exit(0)\n\
+               while not os.path.exists('go'): os.sched_yield()\n\
+               print('hello', input(), flush=True)\n\
+               while True: input()\n";
+    let project = Sandbox::new().file("app.py", app);
+    let project = project.file("hotrun.toml", &config_to_run(&["python3", "app.py"]));
+    let mut session = Session::of_hotrun(&project);
+    session.wait_for("continues");
+    project.save("go", "");
+    session.wait_for("hotrun's keys are off");
+    session.send("world\n");
+    session.wait_for("hello world");
+    session.send("\x03");
+    session.ends_with(0);
+}

@@ -72,6 +72,8 @@ pub(crate) struct Kept {
     pub copy: PathBuf,
     /// The generation that proved it good.
     pub generation: u32,
+    /// The newest update that it reflects.
+    pub update: u64,
     pub built: SystemTime,
     /// Files that were saved since it was built.
     pub saved_since: Vec<PathBuf>,
@@ -165,7 +167,7 @@ impl Artifacts {
     pub(crate) fn started(
         &mut self,
         proc: Proc,
-        generation: u32,
+        (generation, update): (u32, u64),
         file: Result<&Path, String>,
     ) -> bool {
         self.unfit = None;
@@ -189,8 +191,10 @@ impl Artifacts {
             }
         };
         let identity = Identity::of(&meta);
-        if let Some(known) = self.kept.iter().find(|one| one.identity == identity) {
-            self.runs(proc, known.number);
+        if let Some(known) = self.kept.iter_mut().find(|one| one.identity == identity) {
+            known.update = update;
+            let number = known.number;
+            self.runs(proc, number);
             return true;
         }
         self.newest += 1;
@@ -202,6 +206,7 @@ impl Artifacts {
             original: path.to_owned(),
             copy: self.directory.join(self.newest.to_string()).join(name),
             generation,
+            update,
             built: meta.modified().unwrap_or_else(|_| SystemTime::now()),
             saved_since: Vec::new(),
         };
@@ -215,19 +220,19 @@ impl Artifacts {
         false
     }
 
-    /// Records that a build left this program unchanged. It may still have replaced or rewritten
+    /// Records that the build of this update left this program unchanged. It may still have replaced or rewritten
     /// the file or, as the go command does, set its time.
-    pub(crate) fn confirmed(&mut self, path: &Path) {
+    pub(crate) fn confirmed(&mut self, path: &Path, update: u64) {
         let Some(now) = path.metadata().ok().map(|meta| Identity::of(&meta)) else { return };
         let is_newest = |kept: &Kept| kept.number == self.newest && kept.original == path;
         for candidate in self.candidates.iter_mut().filter(|one| is_newest(&one.kept)) {
-            candidate.kept.identity = now;
+            (candidate.kept.identity, candidate.kept.update) = (now, update);
             if candidate.held.is_file(now) {
                 candidate.held = now;
             }
         }
         for kept in self.kept.iter_mut().filter(|one| is_newest(one)) {
-            kept.identity = now;
+            (kept.identity, kept.update) = (now, update);
         }
     }
 
@@ -463,7 +468,7 @@ mod tests {
             fs::set_permissions(self.program(), fs::Permissions::from_mode(0o755)).unwrap();
             self.procs += 1;
             let proc = Proc(self.procs);
-            let is_good = self.artifacts.started(proc, self.procs, Ok(&self.program()));
+            let is_good = self.artifacts.started(proc, (self.procs, 1), Ok(&self.program()));
             (proc, is_good)
         }
 
@@ -538,10 +543,10 @@ mod tests {
             let later = SystemTime::now() + std::time::Duration::from_secs(1);
             let times = fs::FileTimes::new().set_modified(later);
             File::open(project.program()).unwrap().set_times(times).unwrap();
-            project.artifacts.confirmed(&project.program());
+            project.artifacts.confirmed(&project.program(), 2);
             project.prove(proc).await.unwrap();
             let file = project.program();
-            assert!(project.artifacts.started(Proc(77), 77, Ok(&file)), "known: {in_place}");
+            assert!(project.artifacts.started(Proc(77), (77, 1), Ok(&file)), "known: {in_place}");
         }
     }
 
@@ -555,7 +560,7 @@ mod tests {
         assert!(project.artifacts.why_none().contains("ran for 2 s"));
         project.prove(proc).await.unwrap();
         let file = Err("by a shell".to_owned());
-        assert!(!project.artifacts.started(Proc(9), 9, file));
+        assert!(!project.artifacts.started(Proc(9), (9, 1), file));
         assert!(!project.artifacts.has_earlier());
         assert_eq!(project.artifacts.why_none(), "by a shell");
     }
@@ -616,7 +621,7 @@ mod tests {
         let (proc, is_good) = project.start("one");
         assert!(!is_good);
         project.prove(proc).await.unwrap();
-        assert!(project.artifacts.started(Proc(7), 7, Ok(&project.program())));
+        assert!(project.artifacts.started(Proc(7), (7, 1), Ok(&project.program())));
         assert!(!project.artifacts.has_earlier(), "it is no older one of itself");
     }
 }

@@ -584,7 +584,7 @@ impl Engine {
             let outcome = self.service.built.built(&files);
             if outcome == Outcome::Same {
                 for file in &files {
-                    self.service.artifacts.confirmed(file);
+                    self.service.artifacts.confirmed(file, self.publisher.reaches_app());
                 }
             }
             match outcome {
@@ -1094,11 +1094,14 @@ impl Engine {
     }
 
     /// The update that a process belongs to which starts now. A build reads all that was saved so
-    /// far, an app what the last build has read.
+    /// far, an app what the last build has read, or the one that was rolled back to.
     fn update_of(&self, role: Role) -> u64 {
         match role {
             Role::Build | Role::Rules | Role::Hook => self.publisher.newest(),
-            Role::App => self.publisher.reaches_app(),
+            Role::App => {
+                let kept = self.service.artifacts.chosen();
+                kept.map_or(self.publisher.reaches_app(), |kept| kept.update)
+            }
         }
     }
 

@@ -82,7 +82,7 @@ pub(crate) struct Build {
 pub(crate) struct Program {
     /// The number of its start.
     pub generation: u32,
-    /// The newest update that it reflects; after a rollback, the request for that.
+    /// The newest update that it reflects: after a rollback, that of the build that it is from.
     pub update: u64,
     pub pid: Option<i32>,
     /// Its address, if known.

@@ -155,9 +155,10 @@ impl Engine {
 
     /// Notes that an app is about to be started from the last build.
     pub(super) fn remember_artifact(&mut self, proc: Proc, generation: u32) {
+        let update = self.publisher.reaches_app();
         let file = self.artifact_to_keep();
         let file = file.as_deref().map_err(Clone::clone);
-        if self.service.artifacts.started(proc, generation, file) {
+        if self.service.artifacts.started(proc, (generation, update), file) {
             self.host.sender.send(FromEngine::Proven(proc));
         }
     }
@@ -256,7 +257,6 @@ impl Engine {
     }
 
     pub(super) fn go_back(&mut self) {
-        self.publisher.app_gets_newest();
         self.service.artifacts.go_back();
         if let Some(kept) = self.service.artifacts.chosen() {
             let built = time_of_day(kept.built);

@@ -86,6 +86,14 @@ fn a_start_that_fails_is_followed_by_the_last_good_program_under_its_own_name() 
     hotrun.wait_for("ready");
     let copy = fs::read_link(format!("/proc/{app}/exe")).unwrap();
     assert_eq!(copy, kept(&project)[0], "not the file that builds write");
+    // It is from the first build, whatever was saved and requested since.
+    let status = project.status();
+    let service = &status["services"][0];
+    assert_eq!(service["program"]["update"], 1, "{status}");
+    assert_eq!(service["build"]["update"], status["update"], "{status}");
+    assert_eq!(service["is_newest"], false, "{status}");
+    let variables = fs::read(format!("/proc/{app}/environ")).unwrap();
+    assert!(String::from_utf8_lossy(&variables).contains("\0HOTRUN_UPDATE=1\0"));
 
     // Once for one save; the next save goes forward.
     kill(app, Signal::SIGKILL).unwrap();

@@ -18,6 +18,21 @@ use super::service::{
 use super::supervisor::{News, Outline};
 use crate::event::{Cause, Ended, Mode, OnExit, Policy, Proc, Role, Source, Timer};
 
+/// Makes a test of each scope, in which `every_promise_holds` of the module that names it.
+macro_rules! explored {
+    ($($test:ident: $scope:expr;)*) => {
+        mod every_promise_holds_in {
+            use super::*;
+            $(
+                #[test]
+                fn $test() {
+                    every_promise_holds(stringify!($test), &$scope);
+                }
+            )*
+        }
+    };
+}
+
 mod backoff;
 mod composed;
 mod faults;

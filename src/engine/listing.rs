@@ -45,6 +45,12 @@ impl Listing {
             || changed.iter().any(|path| Sources::may_change_by(path) || is_gone(path));
     }
 
+    /// Notes that these files were saved or deleted, before their build starts. A rule may run before
+    /// that, and attribution may forget which files are gone.
+    pub(super) fn saved(&mut self, changed: &[PathBuf], is_gone: impl Fn(&Path) -> bool) {
+        self.is_stale |= changed.iter().any(|path| is_gone(path));
+    }
+
     /// Notes that the configuration was reloaded. If its queries differ, a pending answer is of no
     /// use.
     pub(super) fn reconfigured(&mut self, asks_the_same: bool) {
@@ -132,5 +138,16 @@ mod tests {
         assert!(is_outdated(&["go.mod"], &[]));
         assert!(is_outdated(&["a.css", "page.html"], &["page.html"]));
         assert!(!is_outdated(&["a.css", "page.html"], &["other.html"]));
+    }
+
+    #[test]
+    fn what_was_deleted_counts_even_if_that_is_forgotten_before_the_build() {
+        for (gone, is_asked) in [("page.html", true), ("other.html", false)] {
+            let mut listing = Listing { is_stale: false, under_way: None };
+            let changed = [PathBuf::from("a.css"), PathBuf::from("page.html")];
+            listing.saved(&changed, |path| path == Path::new(gone));
+            listing.build_began(&changed, |_| false);
+            assert_eq!(listing.is_stale, is_asked, "{gone}");
+        }
     }
 }

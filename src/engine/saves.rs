@@ -1,6 +1,6 @@
 //! From a burst of saves to events: what each file is for, and which process wrote it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::task::JoinHandle;
@@ -141,6 +141,8 @@ impl Engine {
         let mut inputs = self.rules_saved(sorted.for_rules, seen);
         let changed = self.without_unchanged(sorted.sources);
         let sources = self.judge(changed, seen, true);
+        let is_gone = |path: &Path| self.service.attribution.is_gone(path);
+        self.service.listing.saved(&sources.saves, is_gone);
         inputs.extend(self.sources_saved(sources, now));
         inputs.extend(self.app_input(sorted.app_input, sorted.env));
         let starts_another = |input: &Input| {

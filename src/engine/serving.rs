@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::unistd::{Pid, getpgid};
 
 use super::message::{FromEngine, Message};
+use super::table::Entry;
 use super::{Engine, Told};
 use crate::config::{Bind, Upstream};
 use crate::control::Request;

@@ -102,6 +102,23 @@ fn embedded_files_are_watched_and_so_are_new_ones_that_match() {
 }
 
 #[test]
+fn go_is_asked_after_many_files_are_deleted_together_with_one_of_a_rule() {
+    if !has("go_is_asked_after_many_files_are_deleted_together_with_one_of_a_rule", &["go"]) {
+        return;
+    }
+    let rule = "[[build.rules]]\ninclude_ext = [\"css\"]\ncmd = \"true\"\n";
+    let embeds = "package main\n\nimport \"embed\"\n\n//go:embed web\nvar files embed.FS\n";
+    let project = module("\"one\"", "").file("app/embeds.go", embeds);
+    let project = project.file("app/web/kept.txt", "").file("app/a.css", "");
+    let project = project.file("app/hotrun.toml", rule);
+    project.sh("cd app/web && for i in $(seq 600); do echo > $i.txt; done");
+    let mut hotrun = start(&project, "one", &[]);
+    project.sh("cd app && rm a.css web/[0-9]*");
+    hotrun.wait_for_all(&[" rule ", &serving("one"), ANSWERED]);
+    hotrun.end();
+}
+
+#[test]
 fn a_replaced_module_outside_of_the_root_is_watched_through_its_errors() {
     if !has("a_replaced_module_outside", &["go"]) {
         return;

@@ -46,20 +46,6 @@ fn every_promise_holds(name: &str, scope: &Scope) {
     assert!(states > 50, "{name}: the exploration did not get anywhere");
 }
 
-macro_rules! explored {
-    ($($test:ident: $scope:expr;)*) => {
-        mod every_promise_holds_in {
-            use super::*;
-            $(
-                #[test]
-                fn $test() {
-                    every_promise_holds(stringify!($test), &$scope);
-                }
-            )*
-        }
-    };
-}
-
 explored! {
     restart: Scope { max_living: 4, ..scope(PLAIN) };
     restart_under_all_gates: Scope { unbuilt: true, gates: ALL_GATES, follow_ups: true, ..scope(PLAIN) };

@@ -932,20 +932,6 @@ fn every_promise_holds(name: &str, scope: &Scope) {
     assert!(states > 50, "{name}: the exploration did not get anywhere");
 }
 
-macro_rules! explored {
-    ($($test:ident: $scope:expr;)*) => {
-        mod every_promise_holds_in {
-            use super::*;
-            $(
-                #[test]
-                fn $test() {
-                    every_promise_holds(stringify!($test), &$scope);
-                }
-            )*
-        }
-    };
-}
-
 explored! {
     one_app: PLAIN;
     one_app_with_job_control: Scope { stops: true, ..PLAIN };

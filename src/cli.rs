@@ -27,7 +27,7 @@ use crate::process::{FromProcess, Processes, guardian};
 use crate::project::cargo::launch;
 use crate::project::guess::testing;
 use crate::project::{Selection, go};
-use crate::recording;
+use crate::recording::{self, Replayed};
 use crate::report::Report;
 use crate::report::console::Console;
 use crate::text::shown;
@@ -415,10 +415,20 @@ fn run(cli: &Cli, words: &Words) -> Result<u8> {
 /// Prints what followed from each event of a recording.
 fn replay(file: &Path) -> Result<u8> {
     let mut text = String::new();
-    recording::replay(file, |ms, event, effects| {
-        let _ = writeln!(text, "{ms:>8} ms  {event:?}");
+    recording::replay(file, |ms, step| {
+        let (event, effects) = match step {
+            Replayed::Core(event, effects) => {
+                let effects = effects.iter().map(|effect| format!("{effect:?}"));
+                (format!("{event:?}"), effects.collect::<Vec<_>>())
+            }
+            Replayed::Terminal(event, effects) => {
+                let effects = effects.iter().map(|effect| format!("tty {effect:?}"));
+                (format!("tty {event:?}"), effects.collect())
+            }
+        };
+        let _ = writeln!(text, "{ms:>8} ms  {event}");
         for effect in effects {
-            let _ = writeln!(text, "{:13}{effect:?}", "");
+            let _ = writeln!(text, "{:13}{effect}", "");
         }
     })?;
     Ok(print_raw(&text))

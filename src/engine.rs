@@ -37,7 +37,7 @@ use crate::process::Terminal::OutputOnly;
 use crate::process::{self, Freeing, Job, Printing, Processes};
 use crate::project::Kind;
 use crate::record::{Limit, Purpose, Record};
-use crate::recording::{self, Recorder};
+use crate::recording::{self, Recorded, Recorder};
 use crate::report::Report;
 use crate::report::console::Console;
 use crate::signal;
@@ -168,7 +168,10 @@ pub(crate) async fn run(options: Options, talk: Talk) -> Result<u8> {
     let base = service.watch.base.clone();
     let report = Report::new(talk.quiet, talk.color, &project.talk, base, console.clone());
     let policy = service.policy(&project);
-    let recorder = recording::file().map(|path| Recorder::begin(&path, policy)).transpose()?;
+    let seat = Seat::open();
+    let recorder = recording::file()
+        .map(|path| Recorder::begin(&path, policy, seat.terminal()))
+        .transpose()?;
     let ports = process::known_ports(&options.directory);
     let mut engine = Engine {
         core: Core::of_one(policy),
@@ -184,7 +187,7 @@ pub(crate) async fn run(options: Options, talk: Talk) -> Result<u8> {
             watch,
             report,
             display: Display::default(),
-            seat: Seat::open(),
+            seat,
             has_heard_ctrl_c: false,
             recorder,
             asked: None,
@@ -263,12 +266,7 @@ impl Engine {
         let span = tracing::debug_span!("update", number = self.publisher.newest());
         let _entered = span.entered();
         tracing::debug!(?event);
-        if let Some(Err(error)) =
-            self.host.recorder.as_ref().map(|recorder| recorder.record(&event))
-        {
-            self.host.recorder = None;
-            self.say(Problem::Failed(error));
-        }
+        self.record(|| Recorded::Core(event.clone()));
         let gone = match event {
             Event::Service(_, Input::Gone(proc)) => Some(proc),
             Event::Service(..) | Event::Ordered(_) | Event::Interrupted(_) | Event::Broken(_) => {
@@ -291,6 +289,15 @@ impl Engine {
             self.table.remove(proc);
         }
         None
+    }
+
+    /// Adds an event to the recording, if there is one.
+    fn record(&mut self, event: impl FnOnce() -> Recorded) {
+        let recorded = self.host.recorder.as_ref().map(|recorder| recorder.record(event()));
+        if let Some(Err(error)) = recorded {
+            self.host.recorder = None;
+            self.say(Problem::Failed(error));
+        }
     }
 
     /// The app that currently represents the program.

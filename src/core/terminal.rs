@@ -25,11 +25,12 @@
 use std::collections::BTreeMap;
 
 use nix::sys::signal::Signal;
+use serde::{Deserialize, Serialize};
 
-use crate::event::Proc;
+use crate::event::{Proc, signal_name};
 
 /// Which process group is in the foreground of the terminal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Foreground {
     /// hotrun's own.
     Hotrun,
@@ -43,7 +44,7 @@ pub(crate) enum Foreground {
 }
 
 /// The configuration of an app's input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Stdin {
     /// The app owns the terminal as soon as it wants to read.
     Auto,
@@ -54,7 +55,7 @@ pub(crate) enum Stdin {
 }
 
 /// How apps are connected to the terminal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Run {
     pub(crate) stdin: Stdin,
     /// Whether an app has a terminal of its own, which hotrun copies.
@@ -62,7 +63,7 @@ pub(crate) struct Run {
 }
 
 /// How far an app has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum AppStage {
     /// It has no pid.
     Starting,
@@ -74,7 +75,7 @@ pub(crate) enum AppStage {
 }
 
 /// What the engine sees at the time of an event.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Seen {
     pub(crate) foreground: Foreground,
     pub(crate) run: Run,
@@ -111,7 +112,7 @@ impl Seen {
 }
 
 /// Why an exit may be a request to hotrun to exit too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Ending {
     /// The process was ended by a key such as Ctrl-C.
     Typed,
@@ -121,7 +122,7 @@ pub(crate) enum Ending {
 }
 
 /// What happens to the terminal and to the processes that use it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum TtyEvent {
     /// hotrun has started.
     Begun,
@@ -134,7 +135,12 @@ pub(crate) enum TtyEvent {
     /// The app that has started is ready, or has had its time to read the modes.
     HasBegun,
     /// A process was stopped by this signal and cannot continue by itself.
-    Stopped { proc: Proc, signal: Signal, is_build: bool },
+    Stopped {
+        proc: Proc,
+        #[serde(with = "signal_name")]
+        signal: Signal,
+        is_build: bool,
+    },
     /// This process was not given its terminal in time: the owner has not stopped reading.
     LoanDue(Proc),
     /// The line that reports that this process has the terminal is written.
@@ -230,7 +236,7 @@ pub(crate) enum Place {
 }
 
 /// What does not change while hotrun runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Setup {
     /// Whether the terminal is hotrun's stdin.
     pub(crate) is_on_stdin: bool,
@@ -243,7 +249,7 @@ pub(crate) struct Setup {
 }
 
 /// Whether hotrun reads keys from the terminal that it owns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) enum Keys {
     /// What is typed is left for the next process that reads.
     Off,
@@ -254,7 +260,7 @@ pub(super) enum Keys {
 }
 
 /// A process that owns the terminal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Holder {
     pub(super) proc: Proc,
     /// Whether it has no pid: it takes the terminal itself at its start.
@@ -264,7 +270,7 @@ pub(super) struct Holder {
 }
 
 /// The owner of the terminal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) enum Owner {
     /// hotrun was started without a terminal.
     Absent,
@@ -275,7 +281,7 @@ pub(super) enum Owner {
 }
 
 /// A process that gets the terminal when hotrun's job has it and continues.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Waiting {
     pub(super) proc: Proc,
     /// Whether it had the terminal before, so that getting it is no news.
@@ -283,7 +289,7 @@ pub(super) struct Waiting {
 }
 
 /// What has become of hotrun's job, in the shell's sense.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) enum Job {
     Running,
     /// Ctrl-Z has stopped the owner, and SIGTSTP was sent to the job.
@@ -293,7 +299,7 @@ pub(super) enum Job {
 }
 
 /// The terminal, and the processes that own it or wait for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Terminal {
     setup: Setup,
     pub(super) owner: Owner,

@@ -21,6 +21,7 @@ use crate::keys::{FromTerminal, Key};
 use crate::notice::{Notice, Problem};
 use crate::process::terminal::{Device, LOOK_FIRST, LOOK_LAST};
 use crate::process::{self, is_ignored};
+use crate::recording::Recorded;
 use crate::report::console::{LEAVES_SCREEN, Stream};
 use crate::signal::FromSignal;
 
@@ -74,6 +75,11 @@ impl Seat {
             beginning: None,
             stopped_at: None,
         }
+    }
+
+    /// The state of the terminal.
+    pub(super) fn terminal(&self) -> Terminal {
+        self.terminal
     }
 
     fn stop_keys(&mut self) {
@@ -167,6 +173,7 @@ impl Engine {
         };
         let (terminal, effects) = self.host.seat.terminal.step(event, &seen);
         if event != TtyEvent::Used {
+            self.record(|| Recorded::Terminal(event, seen));
             tracing::debug!(tty_event = ?event, tty_effects = ?effects);
         }
         self.host.seat.terminal = terminal;

@@ -226,15 +226,46 @@ fn a_recording_replays_the_session() {
     assert_eq!(code, 0);
     // The session logs each event and each effect.
     let logged = |word: &str| output.matches(&format!(" {word}=")).count();
-    let effects = replayed.lines().filter(|line| line.starts_with("             ")).count();
-    let events = replayed.lines().count() - effects;
+    let (tty, of_core): (Vec<&str>, Vec<&str>) =
+        replayed.lines().partition(|line| line.contains("  tty "));
+    let effects = of_core.iter().filter(|line| line.starts_with("             ")).count();
+    let events = of_core.len() - effects;
+    let tty_events = tty.iter().filter(|line| line.contains(" ms  tty ")).count();
+    assert_eq!(tty_events, logged("tty_event"), "{replayed}\n{output}");
     assert_eq!((events, effects), (logged("event"), logged("effect")), "{replayed}\n{output}");
     assert!(effects > 10, "{replayed}");
-    assert!(replayed.trim_end().ends_with("Exit(0)"), "{replayed}");
+    assert_eq!(of_core.last().map(|line| line.trim()), Some("Exit(0)"), "{replayed}");
 
     let (code, _, stderr) = project.run(&["replay", "source.txt"]);
     assert_eq!(code, 2);
     assert!(stderr.contains("source.txt:1"), "{stderr}");
+}
+
+#[test]
+fn a_recording_replays_what_became_of_the_terminal() {
+    if !can("a_recording_replays_what_became_of_the_terminal") {
+        return;
+    }
+    let app = "read name; echo hello $name; exec sleep 1000\n";
+    let project = Sandbox::new().script("app", app).env("HOTRUN_RECORD", "recording.txt");
+    let mut session = Session::of_hotrun(&project);
+    session.wait_for("hotrun's keys are off");
+    session.send("world\n");
+    session.wait_for("hello world");
+    session.send("\x03");
+    session.ends_with(0);
+    let (code, replayed, _) = project.run(&["replay", "recording.txt"]);
+    assert_eq!(code, 0);
+    let mut rest = replayed.as_str();
+    for step in [
+        "  tty Begun\n",
+        " tty ReadKeys\n",
+        "  tty Stopped { ",
+        " tty HandOver(Proc(2))\n",
+        "  tty Left\n",
+    ] {
+        rest = rest.split_once(step).unwrap_or_else(|| panic!("no {step:?} in:\n{replayed}")).1;
+    }
 }
 
 #[test]

@@ -36,7 +36,7 @@ const TABLES_ASIDE: [&str; 6] = ["watch", "ready", "log", "color", "screen", "mi
 
 /// The hotrun that holds the lock.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Holder {
+pub(crate) struct LockHolder {
     /// Its mark: pid and start time. Empty if it could not write the file.
     pub owner: String,
     /// Its start, in seconds since 1970.
@@ -47,7 +47,7 @@ pub(crate) struct Holder {
     pub is_ending: bool,
 }
 
-impl Holder {
+impl LockHolder {
     /// Reads the file; returns an empty holder if it cannot be read.
     fn read(file: &mut File) -> Self {
         let mut text = Vec::new();
@@ -90,7 +90,7 @@ pub(crate) enum Outcome {
     /// The lock was taken. `None` if there is no directory for the file.
     Free(Option<Lock>),
     /// This hotrun holds the lock.
-    Held(Holder),
+    Held(LockHolder),
 }
 
 /// The lock of this hotrun. Released, and its file deleted, when this is dropped.
@@ -98,7 +98,7 @@ pub(crate) enum Outcome {
 pub(crate) struct Lock {
     path: PathBuf,
     file: Flock<File>,
-    holder: RefCell<Holder>,
+    holder: RefCell<LockHolder>,
     /// The mark of the previous holder, if it was killed and so could not delete the file.
     pub killed: String,
 }
@@ -165,7 +165,7 @@ fn delete_if_free(path: &Path) {
 
 fn take_at(path: PathBuf) -> Outcome {
     let until = Instant::now() + MAX_WAIT;
-    let mut holder = Holder::default();
+    let mut holder = LockHolder::default();
     while Instant::now() < until {
         let opened = File::options()
             .read(true)
@@ -177,7 +177,7 @@ fn take_at(path: PathBuf) -> Outcome {
         let mut file = match opened.map(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock)) {
             Ok(Ok(file)) => file,
             Ok(Err((mut file, Errno::EWOULDBLOCK))) => {
-                holder = Holder::read(&mut file);
+                holder = LockHolder::read(&mut file);
                 if process::is_alive(&holder.owner) {
                     return Outcome::Held(holder);
                 }
@@ -191,9 +191,10 @@ fn take_at(path: PathBuf) -> Outcome {
         if !is_same_file(&file, &path) {
             continue;
         }
-        let killed = Holder::read(&mut file).owner;
+        let killed = LockHolder::read(&mut file).owner;
         let since = Timestamp::now().as_second();
-        let holder = RefCell::new(Holder { owner: process::owner(), since, ..Holder::default() });
+        let holder =
+            RefCell::new(LockHolder { owner: process::owner(), since, ..LockHolder::default() });
         let lock = Lock { path, file, holder, killed };
         lock.write();
         return Outcome::Free(Some(lock));
@@ -243,7 +244,7 @@ mod tests {
         }
     }
 
-    fn holder(outcome: Outcome) -> Holder {
+    fn holder(outcome: Outcome) -> LockHolder {
         match outcome {
             Outcome::Held(holder) => holder,
             Outcome::Free(lock) => panic!("{lock:?}"),

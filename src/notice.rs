@@ -295,7 +295,7 @@ pub(crate) enum Notice {
     /// A command starts, in a build or for a rule.
     CommandStarted {
         proc: Proc,
-        step: Step,
+        step: Activity,
         command: String,
     },
     /// A command failed without failing the build.
@@ -402,7 +402,7 @@ pub(crate) enum Next {
 /// What a command is part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Step {
+pub(crate) enum Activity {
     Building,
     /// A build that only checks whether the one before it had read everything.
     Verifying,

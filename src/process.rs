@@ -148,7 +148,7 @@ pub(crate) struct Job {
     /// Whether the remaining stages run after one has failed.
     pub runs_all: bool,
     /// How the commands are connected to the terminal.
-    pub terminal: Terminal,
+    pub terminal: Attachment,
     /// The signal that the guardian sends if hotrun dies.
     pub farewell: Signal,
     /// Which processes get a signal to exit.
@@ -211,7 +211,7 @@ impl std::fmt::Debug for Then {
 
 /// How a command is connected to the terminal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Terminal {
+pub(crate) enum Attachment {
     /// Its input is empty. Its output goes where hotrun's output goes, or is kept.
     #[default]
     OutputOnly,

@@ -113,7 +113,7 @@ impl Seen {
 
 /// Why an exit may be a request to hotrun to exit too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) enum Ending {
+pub(crate) enum ExitBy {
     /// The process was ended by a key such as Ctrl-C.
     Typed,
     /// The terminal's window was closed.
@@ -147,7 +147,7 @@ pub(crate) enum TtyEvent {
     Announced(Proc),
     Exited {
         proc: Proc,
-        ending: Ending,
+        by: ExitBy,
         /// Whether it has left the terminal in modes that suggest an abnormal exit.
         modes_changed: bool,
     },
@@ -478,8 +478,8 @@ impl Turn<'_> {
                     self.perform(TtyEffect::Resume(proc));
                 }
             }
-            TtyEvent::Exited { proc, ending, modes_changed } => {
-                self.exited(proc, ending, modes_changed);
+            TtyEvent::Exited { proc, by, modes_changed } => {
+                self.exited(proc, by, modes_changed);
             }
             TtyEvent::NothingRuns => {
                 self.terminal.is_idle = true;
@@ -796,7 +796,7 @@ impl Turn<'_> {
 
     // Exits
 
-    fn exited(&mut self, proc: Proc, ending: Ending, modes_changed: bool) {
+    fn exited(&mut self, proc: Proc, by: ExitBy, modes_changed: bool) {
         self.terminal.heir.take_if(|heir| *heir == proc);
         self.forget(proc);
         let is_app = self.seen.is_app(proc);
@@ -818,10 +818,10 @@ impl Turn<'_> {
         }
         self.perform(TtyEffect::StopKeys);
         self.pass_on(holder.loan);
-        let is_asked = match ending {
-            Ending::Typed => true,
-            Ending::Closed => !self.terminal.setup.ignores_hangup,
-            Ending::Other => false,
+        let is_asked = match by {
+            ExitBy::Typed => true,
+            ExitBy::Closed => !self.terminal.setup.ignores_hangup,
+            ExitBy::Other => false,
         };
         if is_app && self.seen.is_staying(proc) && is_asked {
             self.perform(TtyEffect::Interrupt);
@@ -1030,8 +1030,8 @@ mod tests {
         stopped(proc, SIGTTIN)
     }
 
-    fn exited(proc: Proc, ending: Ending) -> TtyEvent {
-        TtyEvent::Exited { proc, ending, modes_changed: false }
+    fn exited(proc: Proc, by: ExitBy) -> TtyEvent {
+        TtyEvent::Exited { proc, by, modes_changed: false }
     }
 
     fn given(proc: Proc) -> [TtyEffect; 5] {
@@ -1056,7 +1056,7 @@ mod tests {
         story.leads_to(TtyEvent::Announced(OLD), &[Resume(OLD)]);
         // It is stopped for a newer one: what is typed meanwhile is the newer one's.
         story.app(OLD, AppStage::Leaving);
-        let exit = exited(OLD, Ending::Other);
+        let exit = exited(OLD, ExitBy::Other);
         story.leads_to_in(Given, exit, &[TakeBack, SCREEN, StopKeys]);
         story.seen.apps.clear();
         story.seen.foreground = Hotrun;
@@ -1068,15 +1068,15 @@ mod tests {
 
     #[test]
     fn when_an_app_that_had_the_terminal_has_ended_keys_are_hotruns_again() {
-        for (ending, last) in [
-            (Ending::Other, &[][..]),
-            (Ending::Typed, &[Interrupt]),
-            (Ending::Closed, &[Interrupt]),
+        for (by, last) in [
+            (ExitBy::Other, &[][..]),
+            (ExitBy::Typed, &[Interrupt]),
+            (ExitBy::Closed, &[Interrupt]),
         ] {
             let mut story = Story::with_app();
             story.app(OLD, AppStage::Ended);
             let reads = [TakeBack, SCREEN, StopKeys, ReadKeys];
-            story.leads_to(exited(OLD, ending), &all(&[&reads, last]));
+            story.leads_to(exited(OLD, by), &all(&[&reads, last]));
             // Also after Ctrl-Z.
             story.seen.foreground = Hotrun;
             story.step(TtyEvent::Suspended);
@@ -1091,14 +1091,14 @@ mod tests {
         story.app(OLD, AppStage::Running);
         story.step(wants(OLD));
         story.app(OLD, AppStage::Ended);
-        let exit = exited(OLD, Ending::Closed);
+        let exit = exited(OLD, ExitBy::Closed);
         let did = [TakeBack, SCREEN, StopKeys, ReadKeys];
         story.leads_to_in(Foreground::Unknown, exit, &did);
     }
 
     #[test]
     fn a_screen_is_reset_in_full_if_an_app_left_it_changed_and_had_the_terminal() {
-        let exit = TtyEvent::Exited { proc: OLD, ending: Ending::Other, modes_changed: true };
+        let exit = TtyEvent::Exited { proc: OLD, by: ExitBy::Other, modes_changed: true };
         let mut story = Story::with_app();
         let did = [TakeBack, ResetScreen { fully: true }, StopKeys];
         assert_eq!(story.step(exit)[..3], did);
@@ -1171,7 +1171,7 @@ mod tests {
         // The app is stopped, and waits.
         story.leads_to(wants(OLD), &[]);
         let back = all(&[&[TakeBack, StopKeys], &given(OLD)]);
-        story.leads_to(exited(BUILD, Ending::Other), &back);
+        story.leads_to(exited(BUILD, ExitBy::Other), &back);
     }
 
     #[test]
@@ -1190,14 +1190,14 @@ mod tests {
         story.step(wants(BUILD));
         story.app(OLD, AppStage::Ended);
         let did = all(&[&[TakeBack, SCREEN, StopKeys], &given(BUILD)]);
-        story.leads_to(exited(OLD, Ending::Other), &did);
+        story.leads_to(exited(OLD, ExitBy::Other), &did);
     }
 
     #[test]
     fn an_app_gets_the_terminal_back_from_a_build_that_exits_before_it_had_it() {
         let mut story = Story::with_app();
         story.step(wants(BUILD));
-        story.leads_to(exited(BUILD, Ending::Other), &[]);
+        story.leads_to(exited(BUILD, ExitBy::Other), &[]);
         story.leads_to(wants(OLD), &given_back(OLD));
     }
 
@@ -1209,7 +1209,7 @@ mod tests {
         story.seen.foreground = Given;
         story.leads_to(wants(OLD), &[]);
         let back = all(&[&[TakeBack, StopKeys], &given(OLD)]);
-        story.leads_to(exited(BUILD, Ending::Other), &back);
+        story.leads_to(exited(BUILD, ExitBy::Other), &back);
     }
 
     #[test]
@@ -1227,7 +1227,7 @@ mod tests {
         story.leads_to(wants(NEW), &[SayKept(NEW)]);
         story.app(OLD, AppStage::Leaving);
         let did = all(&[&[TakeBack, SCREEN, StopKeys], &given(NEW)]);
-        story.leads_to(exited(OLD, Ending::Other), &did);
+        story.leads_to(exited(OLD, ExitBy::Other), &did);
         // An app that is being stopped has to lend it.
         let mut story = Story::with_app();
         story.app(OLD, AppStage::Leaving);
@@ -1309,7 +1309,7 @@ mod tests {
         let mut story = Story::with_keys();
         story.app(OLD, AppStage::Ended);
         let did = [StopKeys, Poll, Mend, SCREEN];
-        story.leads_to_in(Stranger, exited(OLD, Ending::Other), &did);
+        story.leads_to_in(Stranger, exited(OLD, ExitBy::Other), &did);
         assert!(!story.terminal.reads_keys());
     }
 

@@ -12,7 +12,7 @@ use super::message::FromEngine;
 use crate::config::{Program, Stage};
 use crate::diagnostics;
 use crate::event::{Proc, Role, name_paths, printable};
-use crate::notice::{Notice, Step};
+use crate::notice::{Activity, Notice};
 use crate::process;
 use crate::record::Purpose;
 use crate::report::console::Stream;
@@ -165,7 +165,7 @@ impl Engine {
                 if let Some(label) = label {
                     self.say(Notice::CommandStarted {
                         proc,
-                        step: Step::Rule,
+                        step: Activity::Rule,
                         command: label.to_owned(),
                     });
                 }
@@ -196,8 +196,8 @@ impl Engine {
         self.host.display.ticks = Some(Ticks { build, task });
     }
 
-    fn step_of_build(&self) -> Step {
-        if self.service.verifies { Step::Verifying } else { Step::Building }
+    fn step_of_build(&self) -> Activity {
+        if self.service.verifies { Activity::Verifying } else { Activity::Building }
     }
 
     /// Shows the elapsed time of the running build, if it is silent. Where a program may print at the
@@ -207,7 +207,7 @@ impl Engine {
         let Some(build) = self.table.get(ticks.build) else { return };
         let (elapsed, step) = (build.age(), self.step_of_build());
         let is_output_mixed = self.table.apps().any(|(_, app)| app.is_alive() && !app.is_read);
-        if self.is_terminal_lent() || is_output_mixed {
+        if self.is_terminal_wanted() || is_output_mixed {
             self.host.report.announce_slow((ticks.build, build.update), elapsed, step);
         } else {
             self.host.report.tick(elapsed, step);

@@ -121,9 +121,9 @@ impl Engine {
     /// Whether the app's output passes through hotrun, which searches it for an address in use. Not
     /// if the app may be a full-screen program, since that sets the modes of the terminal its
     /// output is connected to.
-    pub(super) fn reads_output(&self, terminal: process::Terminal) -> bool {
+    pub(super) fn reads_output(&self, terminal: process::Attachment) -> bool {
         let is_on_terminal = std::io::stdout().is_terminal() || std::io::stderr().is_terminal();
-        terminal == process::Terminal::OutputOnly
+        terminal == process::Attachment::OutputOnly
             || !is_on_terminal
             || !self.service.config.recipe.listen.is_empty()
             || self.service.has_failed_start

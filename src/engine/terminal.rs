@@ -12,7 +12,7 @@ use super::Engine;
 use super::message::{FromEngine, Message};
 use crate::config::{self, Tty};
 use crate::core::terminal::{
-    AppStage, Ending, Foreground, Place, Run, Seen, Setup, Stdin, Terminal, TtyEffect, TtyEvent,
+    AppStage, ExitBy, Foreground, Place, Run, Seen, Setup, Stdin, Terminal, TtyEffect, TtyEvent,
 };
 use crate::core::{Event, Input};
 use crate::event::{Cause, Ended, Order, Proc, Role, ShutdownBy};
@@ -100,7 +100,7 @@ impl Engine {
     }
 
     /// Whether a process has the terminal, or waits for it.
-    pub(super) fn is_terminal_lent(&self) -> bool {
+    pub(super) fn is_terminal_wanted(&self) -> bool {
         self.host.seat.terminal.is_wanted()
     }
 
@@ -203,14 +203,14 @@ impl Engine {
     }
 
     /// Connects the app that starts now to the terminal.
-    pub(super) fn terminal_for_app(&mut self, proc: Proc) -> process::Terminal {
+    pub(super) fn terminal_for_app(&mut self, proc: Proc) -> process::Attachment {
         let place = self.host.seat.terminal.place(&self.seen());
         self.heard_of_seat(TtyEvent::AppStarts(proc));
         match place {
-            Place::OutputOnly => process::Terminal::OutputOnly,
-            Place::Background => process::Terminal::Background,
-            Place::Foreground => process::Terminal::Foreground,
-            Place::Copied => process::Terminal::Copied,
+            Place::OutputOnly => process::Attachment::OutputOnly,
+            Place::Background => process::Attachment::Background,
+            Place::Foreground => process::Attachment::Foreground,
+            Place::Copied => process::Attachment::Copied,
         }
     }
 
@@ -247,15 +247,15 @@ impl Engine {
     /// found. Returns the event that follows, if the process had the terminal.
     pub(super) fn terminal_is_free(&mut self, proc: Proc, ended: &Ended) -> Option<Event> {
         let device = self.host.seat.device.as_ref();
-        let ending = if device.is_some_and(Device::is_closed) {
-            Ending::Closed
+        let by = if device.is_some_and(Device::is_closed) {
+            ExitBy::Closed
         } else if was_typed(ended) {
-            Ending::Typed
+            ExitBy::Typed
         } else {
-            Ending::Other
+            ExitBy::Other
         };
         let modes_changed = device.is_some_and(Device::is_changed);
-        self.heard_of_seat(TtyEvent::Exited { proc, ending, modes_changed })
+        self.heard_of_seat(TtyEvent::Exited { proc, by, modes_changed })
     }
 
     /// Detects that hotrun is in the foreground again: a shell does not notify a job that was

@@ -19,8 +19,8 @@ use super::link::{Failure, FromGuardian, Launch, Place, Printed, Step, ToGuardia
 use super::output::{Kept, Output};
 use super::ports::Successor;
 use super::{
-    FromProcess, Job, LISTEN_PID, Means, Member, Printing, Served, TREE, Terminal, at, part_spared,
-    platform, ports,
+    Attachment, FromProcess, Job, LISTEN_PID, Means, Member, Printing, Served, TREE, at,
+    part_spared, platform, ports,
 };
 use crate::config::{Command, Scope, Spare, Stage};
 use crate::event::{Ended, Proc};
@@ -514,11 +514,11 @@ impl Tree {
     ) -> io::Result<[Option<OwnedFd>; 3]> {
         let mut streams = [None, None, None];
         match job.terminal {
-            Terminal::OutputOnly => {}
-            Terminal::Background | Terminal::Foreground => {
+            Attachment::OutputOnly => {}
+            Attachment::Background | Attachment::Foreground => {
                 streams[0] = Some(io::stdin().as_fd().try_clone_to_owned()?);
             }
-            Terminal::Copied => {
+            Attachment::Copied => {
                 let into = if job.is_searched() { Kept::Searched } else { Kept::Nothing };
                 let terminal = output.terminal(&self.means.console, into)?;
                 streams[1] = Some(terminal.try_clone()?);
@@ -535,7 +535,7 @@ impl Tree {
             streams[1] = Some(output.pipe(Kept::Messages)?);
         }
         output.look_for(job.look_for.as_ref());
-        if job.is_searched() && job.terminal != Terminal::Copied {
+        if job.is_searched() && job.terminal != Attachment::Copied {
             let (stdout, stderr) = output.copy(&self.means.console, true, Kept::Searched)?;
             (streams[1], streams[2]) = (stdout, Some(stderr));
         }
@@ -788,9 +788,9 @@ fn launch(stage: &Stage, job: &Job, streams: &[Option<OwnedFd>; 3], is_last: boo
         launch.env.push(("LISTEN_FDNAMES".into(), names.join(":").into()));
     }
     let place = match job.terminal {
-        Terminal::OutputOnly | Terminal::Background => Place::Background,
-        Terminal::Foreground => Place::Foreground,
-        Terminal::Copied => Place::OwnTerminal,
+        Attachment::OutputOnly | Attachment::Background => Place::Background,
+        Attachment::Foreground => Place::Foreground,
+        Attachment::Copied => Place::OwnTerminal,
     };
     Launch {
         program: job.program.clone().map(OsString::from),

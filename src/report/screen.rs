@@ -13,7 +13,7 @@ use super::wording::Line;
 use super::{Part, Report, Tone, wording};
 use crate::config::Loudness;
 use crate::event::{Cause, Ended, Proc, name_paths};
-use crate::notice::{Next, Notice, Step};
+use crate::notice::{Activity, Next, Notice};
 use crate::record::{Purpose, Record};
 
 /// Silence of a build after which its elapsed time is shown.
@@ -230,7 +230,7 @@ impl Report {
 
     /// Shows the elapsed time of a silent build, on a line that is erased before the next one. Not
     /// while a program runs, which may print at the cursor's position at any time.
-    pub(crate) fn tick(&self, elapsed: Duration, step: Step) {
+    pub(crate) fn tick(&self, elapsed: Duration, step: Activity) {
         let is_wanted = !self.quiet && self.talk.loudness == Loudness::All;
         if !is_wanted || self.console.silence() < SILENCE {
             return;
@@ -248,7 +248,7 @@ impl Report {
         &self,
         (build, update): (Proc, u64),
         elapsed: Duration,
-        step: Step,
+        step: Activity,
     ) {
         let is_wanted = self.talk.compact && self.talk.loudness == Loudness::All;
         let is_due = elapsed >= SILENCE && self.screen.announced.get() != Some(build);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::layout::{duration, name_processes, short};
 use super::{Part, Tone};
 use crate::event::{Cause, Ended, Proc, ShutdownBy, name_paths};
-use crate::notice::{Next, NoRollback, Notice, Step};
+use crate::notice::{Activity, Next, NoRollback, Notice};
 use crate::record::{Purpose, Record, Which};
 
 mod listeners;
@@ -262,11 +262,11 @@ pub(super) fn line(cx: &Context<'_>) -> Option<Line> {
     })
 }
 
-pub(super) fn word_of(step: Step) -> &'static str {
+pub(super) fn word_of(step: Activity) -> &'static str {
     match step {
-        Step::Building => "building",
-        Step::Verifying => "verifying",
-        Step::Rule => "rule",
+        Activity::Building => "building",
+        Activity::Verifying => "verifying",
+        Activity::Rule => "rule",
     }
 }
 

@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 
 use super::{Broken, expect, promise};
 use crate::core::terminal::{
-    AppStage, Ending, Foreground, Holder, Job, Keys, Owner, Place, Run, Seen, Setup, Stdin,
+    AppStage, ExitBy, Foreground, Holder, Job, Keys, Owner, Place, Run, Seen, Setup, Stdin,
     Terminal, TtyEffect, TtyEvent, Waiting,
 };
 use crate::event::Proc;
@@ -520,11 +520,11 @@ fn arrives(world: &mut World, proc: Proc) -> Option<TtyEvent> {
     let one = world.living.get_mut(&proc)?;
     let is_build = !one.is_app;
     let stopped = |signal| TtyEvent::Stopped { proc, signal, is_build };
-    let mut exited = |ending| {
+    let mut exited = |by| {
         one.exit_is_known = true;
         world.is_due &= !is_last;
-        let ending = if is_closed { Ending::Closed } else { ending };
-        TtyEvent::Exited { proc, ending, modes_changed: false }
+        let by = if is_closed { ExitBy::Closed } else { by };
+        TtyEvent::Exited { proc, by, modes_changed: false }
     };
     Some(match one.reports.pop_front()? {
         Report::Spawned => {
@@ -536,8 +536,8 @@ fn arrives(world: &mut World, proc: Proc) -> Option<TtyEvent> {
         }
         Report::Wants => stopped(Signal::SIGTTIN),
         Report::Suspended => stopped(Signal::SIGTSTP),
-        Report::Exited => exited(Ending::Other),
-        Report::ExitedByKey => exited(Ending::Typed),
+        Report::Exited => exited(ExitBy::Other),
+        Report::ExitedByKey => exited(ExitBy::Typed),
     })
 }
 
@@ -645,7 +645,7 @@ fn perform(world: &mut World, before: Before, effects: &[TtyEffect]) -> Broken {
             TtyEffect::Interrupt => {
                 let is_asked = matches!(
                     before.event,
-                    TtyEvent::Exited { proc, ending: Ending::Typed | Ending::Closed, .. }
+                    TtyEvent::Exited { proc, by: ExitBy::Typed | ExitBy::Closed, .. }
                         if owner(before.terminal) == Some(proc)
                 );
                 promise(is_asked, "hotrun exits though no user has asked")?;
@@ -776,7 +776,7 @@ fn late_events_change_nothing(terminal: &Terminal, world: &World, step: Step) ->
         TtyEvent::LoanDue(proc),
         TtyEvent::Announced(proc),
         TtyEvent::Stopped { proc, signal: Signal::SIGTSTP, is_build: false },
-        TtyEvent::Exited { proc, ending: Ending::Typed, modes_changed: true },
+        TtyEvent::Exited { proc, by: ExitBy::Typed, modes_changed: true },
     ];
     for event in events {
         let (after, effects) = step(*terminal, event, &seen);

@@ -14,6 +14,9 @@ use std::time::Duration;
 use globset::GlobSet;
 use nix::sys::signal::Signal;
 use regex::RegexSet;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
 
 use crate::error::{Error, Result};
 use crate::event::{Mode, OnExit, Policy};
@@ -739,7 +742,7 @@ pub async fn load(options: &Options, ask: &impl Ask) -> Result<Config> {
     let guess = if needs_guess(options, file.is_some()) {
         let options = options.clone();
         // It reads many files, which may lie on a slow file system.
-        let guessing = tokio::task::spawn_blocking(move || guess_for(&options));
+        let guessing = spawn_blocking(move || guess_for(&options));
         guessing.await.map_err(|error| Error::failed(directory.display(), error))??
     } else {
         None
@@ -782,6 +785,37 @@ pub async fn load(options: &Options, ask: &impl Ask) -> Result<Config> {
     project.warnings.extend(document.unknown()?);
     project.settings = document.settings();
     Ok(config)
+}
+
+/// Does the same on a thread of its own, since the files may lie on a slow file system. Questions are
+/// asked on this thread.
+pub async fn load_apart(options: Options, ask: &impl Ask) -> Result<Config> {
+    let directory = options.directory.clone();
+    let (sender, mut questions) = mpsc::unbounded_channel();
+    let runtime = Handle::current();
+    let loading =
+        spawn_blocking(move || runtime.block_on(load(&options, &Elsewhere { questions: sender })));
+    // It ends when the other thread needs no more answers.
+    while let Some((question, answer)) = questions.recv().await {
+        // If the other thread no longer waits, it has failed.
+        let _ = answer.send(ask.ask(question).await);
+    }
+    loading.await.map_err(|error| Error::failed(directory.display(), error))?
+}
+
+/// Passes questions on to the thread that may start processes.
+struct Elsewhere {
+    questions: mpsc::UnboundedSender<(Question, oneshot::Sender<Result<Vec<u8>>>)>,
+}
+
+impl Ask for Elsewhere {
+    async fn ask(&self, question: Question) -> Result<Vec<u8>> {
+        let program = question.argv.first().cloned().unwrap_or_default();
+        let (sender, answer) = oneshot::channel();
+        // Fails only if hotrun exits.
+        let _ = self.questions.send((question, sender));
+        answer.await.map_err(|error| Error::failed(program.display(), error))?
+    }
 }
 
 /// Decides whether the words behind `hotrun` are a command: outside of projects that have a program

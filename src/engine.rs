@@ -695,7 +695,7 @@ impl Engine {
         let (helper, options) = (self.host.processes.helper(), self.host.options.clone());
         let inbox = self.host.sender.clone();
         spawn_local(async move {
-            let loaded = config::load(&options, &helper).await;
+            let loaded = config::load_apart(options, &helper).await;
             // A newer reload may have replaced this one.
             if sender.send(loaded).is_ok() {
                 inbox.send(FromEngine::Loaded);

@@ -1,3 +1,6 @@
+use std::cell::RefCell;
+use std::thread::{self, ThreadId};
+
 use super::resolve::GRACE;
 use super::*;
 use crate::project::Question;
@@ -12,6 +15,41 @@ impl Ask for Nobody {
     async fn ask(&self, question: Question) -> Result<Vec<u8>> {
         Err(Error::failed(format!("{:?}", question.argv), "asked in a test"))
     }
+}
+
+/// Answers with the packages of a module, and notes on which thread it was asked.
+#[derive(Default)]
+struct GoList {
+    threads: RefCell<Vec<ThreadId>>,
+}
+
+impl Ask for GoList {
+    async fn ask(&self, _: Question) -> Result<Vec<u8>> {
+        self.threads.borrow_mut().push(thread::current().id());
+        // A worker must not run ahead of an answer.
+        tokio::task::yield_now().await;
+        Ok(b"main\t/x\t/x\n".to_vec())
+    }
+}
+
+#[test]
+fn a_configuration_that_is_read_on_another_thread_is_the_same_and_questions_are_asked_here() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("go.mod"), "module x\n").unwrap();
+    std::fs::write(directory.path().join("main.go"), "package main\n").unwrap();
+    let options = Options { directory: directory.path().to_owned(), ..Options::default() };
+    let (here, apart) = (GoList::default(), GoList::default());
+    let described = |config: Result<Config>| match config {
+        Ok(config) => format!("{:?}", config.services[0].recipe),
+        Err(error) => error.to_string(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let expected = described(runtime.block_on(load(&options, &here)));
+    let found = described(runtime.block_on(load_apart(options, &apart)));
+    assert_eq!(found, expected);
+    let asked = apart.threads.into_inner();
+    assert!(!asked.is_empty() && asked.iter().all(|id| *id == thread::current().id()));
+    assert_eq!(asked.len(), here.threads.into_inner().len());
 }
 
 /// Resolves a configuration as if it lay in a directory of its own.

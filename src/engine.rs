@@ -440,6 +440,7 @@ impl Engine {
             FromEngine::ChangedLate => return self.saved_late(),
             FromEngine::Loaded => return self.loaded(),
             FromEngine::Listed => self.listed(),
+            FromEngine::Examined(evidence) => return self.examined(&evidence),
             FromEngine::NotStarted(proc, why) => {
                 let ended = FromProcess::Exited(Ended::NotStarted(why));
                 let mut events = self.heard_of_process(proc, ended);
@@ -565,7 +566,8 @@ impl Engine {
         let app = service.app.and_then(|app| self.table.get(app));
         let is_delayed = self.service.paused_build.cause.is_some()
             || self.service.paused_rules.cause.is_some()
-            || self.service.late.is_pending();
+            || self.service.late.is_pending()
+            || !self.service.unexamined.is_empty();
         let has_failed = self.has_build_failed() || self.service.rules_failed;
         Present {
             pid: std::process::id(),

@@ -32,6 +32,10 @@ const MAX_AGE: Duration = Duration::from_secs(30);
 /// Maximum delay of a restart.
 const MAX_DELAY: Duration = Duration::from_secs(5);
 
+/// Whether the program has written to files since its start, for each changed file for which that is
+/// known.
+pub(crate) type Evidence = HashMap<PathBuf, bool>;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// Handle it as a save.
@@ -80,6 +84,19 @@ impl OwnWrites {
         // ones would accumulate.
         let generation = self.generation;
         self.files.retain(|_, changes| changes.is_own || changes.generation + 1 >= generation);
+    }
+
+    /// Whether [`Self::judge`] will ask whether the program has written to files.
+    pub(crate) fn asks(&self, path: &Path, now: Instant) -> bool {
+        let Some(changes) = self.files.get(path) else { return false };
+        let files = [(path.to_owned(), changes.clone())].into();
+        let mut copy = Self { files, ..*self };
+        let mut is_asked = false;
+        copy.judge(path, now, || {
+            is_asked = true;
+            None
+        });
+        is_asked
     }
 
     /// Decides what follows from the save of this file. `has_written`: whether the program has
@@ -205,7 +222,13 @@ mod tests {
         /// Changes the file after this time.
         fn save(&mut self, after: u64) -> Verdict {
             self.now += Duration::from_millis(after);
-            self.own.judge(Path::new(FILE), self.now, || self.has_written)
+            let (expected, mut is_asked) = (self.own.asks(Path::new(FILE), self.now), false);
+            let verdict = self.own.judge(Path::new(FILE), self.now, || {
+                is_asked = true;
+                self.has_written
+            });
+            assert_eq!(is_asked, expected);
+            verdict
         }
 
         /// Starts the next generation after this time.

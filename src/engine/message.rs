@@ -10,6 +10,7 @@ use crate::inbox::Inbox;
 use crate::keys::FromTerminal;
 use crate::listen::ListenerShut;
 use crate::notice::Notice;
+use crate::own_writes::Evidence;
 use crate::process::FromProcess;
 use crate::proxy::FromProxy;
 use crate::ready::FromProbe;
@@ -47,6 +48,8 @@ pub(super) enum FromEngine {
     Loaded,
     /// `go list` has listed the program's source files.
     Listed,
+    /// Whether the program has written to files, for the burst that waits for that.
+    Examined(Evidence),
     /// There is nothing to start; the reason.
     NotStarted(Proc, String),
     /// Requests to an app have had their time to end.

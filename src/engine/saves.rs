@@ -1,9 +1,10 @@
 //! From a burst of saves to events: what each file is for, and which process wrote it.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking, spawn_local};
 
 use super::message::FromEngine;
 use super::{Engine, ROUNDS_OF_RULES, Unread};
@@ -13,8 +14,9 @@ use crate::core::{Event, Input};
 use crate::event::{Cause, Order};
 use crate::filter::{Reason, Verdict as FilterVerdict};
 use crate::notice::Notice;
+use crate::own_writes::{self, Evidence};
+use crate::process;
 use crate::watch::{Burst, coarse_now};
-use crate::{own_writes, process};
 
 /// Delay before a rule that triggers itself runs again.
 const RULES_DELAY: Duration = Duration::from_secs(1);
@@ -51,11 +53,57 @@ impl Late {
     }
 }
 
+/// Bursts that wait for evidence of what the program has written, and when they arrived. Those that
+/// arrive meanwhile follow them.
+pub(super) type Unexamined = VecDeque<(Burst, Instant)>;
+
 impl Engine {
-    pub(super) fn saved(&mut self, mut burst: Burst) -> Vec<Event> {
+    pub(super) fn saved(&mut self, burst: Burst) -> Vec<Event> {
         let now = Instant::now();
-        burst.saves = self.without_own_writes(burst.saves, now);
+        if self.service.unexamined.is_empty() && self.needs_evidence(&burst, now).is_empty() {
+            return self.saved_at(burst, now, &Evidence::new());
+        }
+        self.service.unexamined.push_back((burst, now));
+        if self.service.unexamined.len() == 1 {
+            self.examine_next();
+        }
+        Vec::new()
+    }
+
+    fn saved_at(&mut self, mut burst: Burst, now: Instant, evidence: &Evidence) -> Vec<Event> {
+        burst.saves = self.without_own_writes(burst.saves, now, evidence);
         self.act_on(burst, now)
+    }
+
+    /// The files for which it matters whether the program has written to files.
+    fn needs_evidence(&self, burst: &Burst, now: Instant) -> Vec<PathBuf> {
+        let paths = burst.saves.iter().map(|save| &save.path);
+        paths.filter(|path| self.service.own_writes.asks(path, now)).cloned().collect()
+    }
+
+    /// Looks for evidence about the next burst on another thread: a file may lie on a slow file
+    /// system.
+    fn examine_next(&self) {
+        let Some((burst, now)) = self.service.unexamined.front() else { return };
+        let paths = self.needs_evidence(burst, *now);
+        let app = self.app().and_then(|app| self.table.pid(app));
+        let inbox = self.host.sender.clone();
+        spawn_local(async move {
+            let look = move || {
+                let known = |path: PathBuf| Some((process::has_written_files(app?, &path)?, path));
+                paths.into_iter().filter_map(known).map(|(has, path)| (path, has)).collect()
+            };
+            let evidence = spawn_blocking(look).await.unwrap_or_default();
+            inbox.send(FromEngine::Examined(evidence));
+        });
+    }
+
+    /// Handles the burst that has waited for this evidence.
+    pub(super) fn examined(&mut self, evidence: &Evidence) -> Vec<Event> {
+        let Some((burst, now)) = self.service.unexamined.pop_front() else { return Vec::new() };
+        let events = self.saved_at(burst, now, evidence);
+        self.examine_next();
+        events
     }
 
     /// Handles the delayed saves.
@@ -66,7 +114,12 @@ impl Engine {
     }
 
     /// Removes the program's own writes, and delays saves that may be its own writes.
-    fn without_own_writes(&mut self, saves: Vec<Save>, now: Instant) -> Vec<Save> {
+    fn without_own_writes(
+        &mut self,
+        saves: Vec<Save>,
+        now: Instant,
+        evidence: &Evidence,
+    ) -> Vec<Save> {
         // A source that changes during a build, or is reported at its end, says nothing about the
         // program.
         let is_by_build = self.is_building()
@@ -82,8 +135,7 @@ impl Engine {
                 acted_on.push(save);
                 continue;
             }
-            let app = self.app().and_then(|app| self.table.pid(app));
-            let has_written = || process::has_written_files(app?, &save.path);
+            let has_written = || evidence.get(&save.path).copied();
             match self.service.own_writes.judge(&save.path, now, has_written) {
                 own_writes::Verdict::Save => acted_on.push(save),
                 own_writes::Verdict::Late(more) => {

@@ -13,7 +13,7 @@ use super::launch::Given;
 use super::listing::Listing;
 use super::paused::Paused;
 use super::program::Built;
-use super::saves::Late;
+use super::saves::{Late, Unexamined};
 use crate::artifact::Artifacts;
 use crate::config;
 use crate::core::attribution::{Attribution, Fingerprints, Window};
@@ -36,6 +36,7 @@ pub(super) struct ServiceHost {
     pub(super) own_writes: OwnWrites,
     /// Saves that may be the program's own writes, and are handled later.
     pub(super) late: Late,
+    pub(super) unexamined: Unexamined,
     pub(super) fingerprints: Fingerprints,
     /// Files that have changed since the app was started, and that it may read at its start.
     pub(super) unread: BTreeMap<PathBuf, Unread>,
@@ -115,6 +116,7 @@ impl ServiceHost {
             attribution: Attribution::default(),
             own_writes: OwnWrites::default(),
             late: Late::default(),
+            unexamined: Unexamined::new(),
             fingerprints: Fingerprints::default(),
             unread: BTreeMap::new(),
             changed: Vec::new(),

@@ -21,6 +21,7 @@ mod examples;
 mod first;
 mod generators;
 mod go;
+mod hang_ups;
 mod hardened;
 mod kinds;
 mod language;

@@ -207,7 +207,7 @@ fn guardians_have_a_name_of_their_own_and_are_not_hit_by_what_is_meant_for_hotru
 }
 
 /// Descriptors, threads, kilobytes and children of hotrun.
-fn resources(hotrun: &Hotrun) -> [usize; 4] {
+pub(crate) fn resources(hotrun: &Hotrun) -> [usize; 4] {
     let pid = hotrun.pid();
     let entries = |name: &str| fs::read_dir(format!("/proc/{pid}/{name}")).unwrap().count();
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();

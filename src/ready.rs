@@ -28,7 +28,7 @@ use hyper::header::{CONNECTION, HOST};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::Interest;
-use tokio::net::{TcpStream, UnixDatagram};
+use tokio::net::{TcpStream, UnixDatagram, UnixStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -89,6 +89,18 @@ pub(crate) struct Expected {
     /// Ports on which it probably listens, since its environment names them or the previous app
     /// used them.
     pub known: Vec<u16>,
+    /// Where the proxy expects it: on the port, or on this Unix socket.
+    pub proxied: Proxied,
+}
+
+/// Whether requests reach an app through the proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Proxied {
+    No,
+    /// At a port, which may have to be found.
+    Tcp,
+    /// At this socket.
+    Unix(PathBuf),
 }
 
 /// Watches one app until dropped.
@@ -338,12 +350,16 @@ impl Watcher {
         let why = RefCell::new(String::new());
         let found = RefCell::new(None);
         let mut probing = pin!(self.probe(&pid, began, &why, &found));
+        // The proxy has to know where the app is, even if it is ready by another sign than that.
+        let mut finding = pin!(self.find(&pid));
+        let (mut is_sought, mut was_sought) = (false, false);
         loop {
             if !is_ready && self.is_enough(seen) {
                 sleep(OUTPUT_DELAY).await;
                 is_ready = true;
                 (deadline, runs) = (None, None);
                 let found = found.take().unwrap_or_else(|| ports::of_app(pid.get()));
+                is_sought = self.expected.proxied == Proxied::Tcp && !self.is_there(&found);
                 if !found.own.is_empty() {
                     self.send(FromProbe::Listens(found.ports()));
                 }
@@ -376,7 +392,9 @@ impl Watcher {
                         self.send(FromProbe::Assumed);
                     }
                     self.send(FromProbe::Running);
+                    is_sought = self.expected.proxied == Proxied::Tcp;
                 }
+                () = &mut finding, if is_sought && !was_sought => was_sought = true,
                 () = at(proven) => {
                     is_proven = true;
                     self.send(FromProbe::Proven);
@@ -518,12 +536,61 @@ impl Watcher {
         while began.elapsed() < MAX_POLLED {
             sleep(pause).await;
             let found = ports::of_app(pid.get());
-            if self.is_served(&found, &mut first) {
+            let is_served = match &self.expected.proxied {
+                Proxied::Unix(path) => self.accepts(pid.get(), path).await,
+                Proxied::No | Proxied::Tcp => self.is_served(&found, &mut first),
+            };
+            if is_served {
                 return found;
             }
             pause = (pause * 2).min(MAX_POLL_INTERVAL.max(began.elapsed() / 8));
         }
         pending().await
+    }
+
+    /// Polls, at growing intervals, where the app listens, and reports it. Returns when that is
+    /// where the proxy expects it, or after a long time.
+    async fn find(&self, pid: &Cell<i32>) {
+        let began = Instant::now();
+        let mut first = None;
+        let mut pause = POLL_INTERVAL;
+        let mut has_reported = false;
+        while began.elapsed() < MAX_POLLED {
+            sleep(pause).await;
+            let found = ports::of_app(pid.get());
+            let is_there = self.is_there(&found);
+            // Another port may be followed by the expected one.
+            let is_elsewhere = !found.own.is_empty()
+                && first.get_or_insert_with(Instant::now).elapsed() >= KNOWN_PORT_TIMEOUT;
+            if is_there || is_elsewhere && !has_reported {
+                has_reported = true;
+                let address = self.address(&found);
+                self.send(FromProbe::Listens(found.ports()));
+                self.send(FromProbe::Serves(address, found.served()));
+            }
+            if is_there {
+                return;
+            }
+            pause = (pause * 2).min(MAX_POLL_INTERVAL.max(began.elapsed() / 8));
+        }
+    }
+
+    /// Whether it listens where the proxy expects it.
+    fn is_there(&self, found: &ports::Found) -> bool {
+        match self.expected.port {
+            Some(port) => found.own.contains_key(&port) || found.inherited == Some(port),
+            None => !found.own.is_empty() || found.inherited.is_some(),
+        }
+    }
+
+    /// Whether the app accepts connections on this Unix socket. In a handover the old one may.
+    async fn accepts(&self, pid: i32, path: &Path) -> bool {
+        let Ok(Ok(stream)) = timeout(ANSWER_TIMEOUT, UnixStream::connect(path)).await else {
+            return false;
+        };
+        let listener = stream.peer_cred().ok().and_then(|peer| peer.pid());
+        self.expected.mode != Mode::Handover
+            || listener.is_none_or(|listener| ports::is_of_app(pid, listener))
     }
 
     /// Returns true if it listens where it is expected to. `first`: when it was first seen to
@@ -700,6 +767,7 @@ mod tests {
                     mode: Mode::Restart,
                     port: None,
                     known: Vec::new(),
+                    proxied: Proxied::No,
                 };
                 let watcher = Watcher { proc: Proc(1), expected, inbox, socket: None };
                 let (mut seen, mut status) = (Seen::default(), Status::default());

@@ -16,7 +16,7 @@ use crate::event::{Mode, Order, Proc, Role, ShutdownBy};
 use crate::notice::{Absence, Behind, Notice, Problem};
 use crate::proxy::{FromProxy, Generation, Place, Serving};
 use crate::ready::FromProbe;
-use crate::ready::{Expected, Probe};
+use crate::ready::{Expected, Probe, Proxied};
 
 impl Engine {
     /// Starts to watch an app before its start. Returns the variable by which the app can report
@@ -35,6 +35,11 @@ impl Engine {
             },
             port: given_port.or_else(|| self.port()),
             known: self.known_ports(),
+            proxied: match &self.service.config.recipe.upstream {
+                Some(Upstream::Unix(path)) => Proxied::Unix(path.clone()),
+                Some(Upstream::Port(_) | Upstream::Free | Upstream::Found) => Proxied::Tcp,
+                None => Proxied::No,
+            },
         };
         let (probe, opened) = Probe::new(
             proc,

@@ -141,6 +141,12 @@ pub(crate) fn of_app(pid: i32) -> Found {
     platform::parent_of(Pid::from_raw(pid)).map(of_tree).unwrap_or_default()
 }
 
+/// Whether a process belongs to the tree of a guardian, given the pid of its first process.
+pub(crate) fn is_of_app(pid: i32, process: i32) -> bool {
+    let tree = platform::parent_of(Pid::from_raw(pid)).map(platform::descendants);
+    tree.unwrap_or_default().iter().any(|one| one.pid.as_raw() == process)
+}
+
 /// The address at which a program on this machine reaches a socket that is bound to the given one.
 fn reached_at(bound: Option<IpAddr>, port: u16) -> SocketAddr {
     let address = bound.map(|address| address.to_canonical());

@@ -216,7 +216,7 @@ impl Sending {
             return Next::Again;
         }
         // It may have ended in the meantime: then another one follows.
-        if self.state.has_ended(upstream) {
+        if self.state.ends_soon(upstream, END_KNOWN_AFTER).await {
             self.connects = 0;
             return Next::Again;
         }

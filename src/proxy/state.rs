@@ -235,12 +235,6 @@ impl State {
         Err(Failure::NoneReady { why, since })
     }
 
-    /// Whether this program no longer serves.
-    pub(super) fn has_ended(&self, upstream: &Rc<Upstream>) -> bool {
-        upstream.generation.is_some()
-            && !matches!(&*self.current.borrow(), Current::By(one) if Rc::ptr_eq(one, upstream))
-    }
-
     /// Returns whether this program turns out to serve no longer within this time.
     pub(super) async fn ends_soon(&self, upstream: &Rc<Upstream>, time: Duration) -> bool {
         if upstream.generation.is_none() {

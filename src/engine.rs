@@ -112,6 +112,8 @@ enum Told {
     NotKept,
     /// The variables that `cargo run` sets for the program are unknown.
     NotGiven,
+    /// A program may want the port of the proxy.
+    ProxyHasPort,
     /// A program listens on this port instead of the expected one.
     OtherPort(u16),
 }

@@ -228,6 +228,11 @@ pub(crate) enum Notice {
         /// Whether a shell runs the program.
         by_shell: bool,
     },
+    /// An app exited at once. It has, or may have, tried to bind the proxy's port.
+    ProxyHasPort {
+        port: u16,
+        is_certain: bool,
+    },
     /// An app listens on the port of this listener with its own socket.
     BoundBeside(Proc, String),
     /// This many connections are queued on a listener, and the program accepts none.
@@ -360,6 +365,7 @@ impl Notice {
             | Notice::ListenerShut(..)
             | Notice::PassedOnByNobody(_)
             | Notice::MayHaveBound { .. }
+            | Notice::ProxyHasPort { .. }
             | Notice::NobodyAccepts(..)
             | Notice::PortNeedsHandover(_)
             | Notice::RolledBack(_)

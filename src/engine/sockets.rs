@@ -7,7 +7,7 @@ use tokio::task::spawn_local;
 
 use super::message::FromEngine;
 use super::{Engine, Told};
-use crate::config::{Address, Command, Program, Project, Service};
+use crate::config::{Address, Command, Program, Project, Service, Upstream};
 use crate::error::{Error, Result};
 use crate::event::{Ended, Mode, Proc};
 use crate::listen::{Listeners, NotOpened};
@@ -56,7 +56,11 @@ pub(super) fn cannot_listen(failed: &NotOpened, holder: Option<&Holder>, key: &s
     match (failed.error.kind(), holder) {
         (_, Some(holder)) => {
             let (who, remedy) = report::who_holds(holder);
-            error(&format!("it is held by {who}")).remedy(remedy)
+            let error = error(&format!("it is held by {who}"));
+            if holder.remedy == Remedy::None {
+                return error.remedy(format!("stop it, or choose another address in {key}"));
+            }
+            error.remedy(remedy)
         }
         (io::ErrorKind::AddrInUse, None) if is_the_programs(failed) => {
             error(&"the running program holds it until it exits")
@@ -160,6 +164,7 @@ impl Engine {
                 return self.say(Notice::PortNeedsHandover(held));
             }
         }
+        self.explain_port_of_proxy(proc);
         let addresses: Vec<String> = self.tcp_addresses().map(ToString::to_string).collect();
         if !addresses.is_empty() && self.host.told.insert(Told::MayHaveBound) {
             let by_shell = matches!(
@@ -170,6 +175,19 @@ impl Engine {
                 Some(tool) => Notice::PassedOnByNobody(tool),
                 None => Notice::MayHaveBound { addresses, by_shell },
             });
+        }
+    }
+
+    /// Explains that an app which failed at once cannot have the port of the proxy: often the usual
+    /// port of the program becomes that of the proxy, and nothing else is changed.
+    fn explain_port_of_proxy(&mut self, proc: Proc) {
+        let Some(port) = self.service.front.config().map(|config| config.port) else { return };
+        let taken = self.table.get(proc).and_then(|entry| entry.taken.as_ref());
+        let is_certain = taken.is_some_and(|taken| taken.contains(&port));
+        let is_elsewhere = taken.is_some_and(|taken| !taken.is_empty())
+            || self.service.config.recipe.upstream != Some(Upstream::Found);
+        if (is_certain || !is_elsewhere) && self.host.told.insert(Told::ProxyHasPort) {
+            self.say(Notice::ProxyHasPort { port, is_certain });
         }
     }
 

@@ -172,6 +172,7 @@ impl<'a> Turn<'a> {
             | Notice::ListenerShut(..)
             | Notice::PassedOnByNobody(_)
             | Notice::MayHaveBound { .. }
+            | Notice::ProxyHasPort { .. }
             | Notice::BoundBeside(..)
             | Notice::NobodyAccepts(..)
             | Notice::PortNeedsHandover(_)

@@ -221,6 +221,7 @@ pub(super) fn line(cx: &Context<'_>) -> Option<Line> {
             listeners::may_have_bound(addresses, *by_shell)
         }
         Notice::PassedOnByNobody(tool) => listeners::passed_on_by_nobody(tool),
+        Notice::ProxyHasPort { port, is_certain } => listeners::proxy_has_port(*port, *is_certain),
         Notice::BoundBeside(app, address) => listeners::bound_beside(cx, *app, address),
         Notice::NobodyAccepts(waiting, address) => listeners::nobody_accepts(*waiting, address),
         Notice::PortNeedsHandover(ports) => return ports::needs_handover(ports),

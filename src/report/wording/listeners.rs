@@ -60,6 +60,20 @@ pub(super) fn may_have_bound(addresses: &[String], by_shell: bool) -> Line {
     ))
 }
 
+pub(super) fn proxy_has_port(port: u16, is_certain: bool) -> Line {
+    let remedy = format!(
+        "let the program use another port and name it, as in --proxy {port}:3000, or let it read \
+         PORT, which --proxy {port}:0 sets to a free one"
+    );
+    Line::note(if is_certain {
+        format!("the proxy listens on port {port}, so the program cannot: {remedy}")
+    } else {
+        format!(
+            "if it reports that the address is in use: the proxy listens on port {port}; {remedy}"
+        )
+    })
+}
+
 pub(super) fn bound_beside(cx: &Context<'_>, app: Proc, address: &str) -> Line {
     Line::note(format!(
         "{} listens on the same port with its own socket, beside hotrun's {address}, on which \

@@ -1,4 +1,4 @@
-//! What the README shows. Its example itself is run by `.ci/run`: readers of the README change it,
+//! What the README and the examples show. Its example itself is run by `.ci/run`: readers of the README change it,
 //! and the tests must pass all the same.
 
 use crate::sandbox::{Sandbox, free_port, get, has};
@@ -36,5 +36,43 @@ fn a_server_greets_anew_after_a_save() {
     project.save("src/main.rs", &MAIN.replace("GREETING", "Good evening"));
     hotrun.wait_for("ready");
     assert!(get(port, "/").ends_with("Good evening\n"));
+    hotrun.end();
+}
+
+#[test]
+fn a_program_is_replaced_behind_the_proxy_of_the_example() {
+    if !has("a_program_is_replaced_behind_the_proxy_of_the_example", &["node"]) {
+        return;
+    }
+    let port = free_port();
+    let project = Sandbox::empty().of_example("proxy");
+    project.sh(&format!("sed -i 's/= 8080/= {port}/' hotrun.toml"));
+    let mut hotrun = project.start_plain(&[]);
+    hotrun.wait_for(&format!("proxy  http://localhost:{port}"));
+    // Waits for the program.
+    assert!(get(port, "/").ends_with("Hello from behind the proxy\n"));
+    hotrun.wait_for("ready");
+    project.sh("sed -i 's/Hello/Good evening/' server.js");
+    hotrun.wait_for("ready");
+    hotrun.wait_for("stopped");
+    assert!(get(port, "/").ends_with("Good evening from behind the proxy\n"));
+    hotrun.end();
+}
+
+/// What its README shows for a program on a port of its own.
+#[test]
+fn one_option_puts_the_proxy_in_front_of_a_program() {
+    if !has("one_option_puts_the_proxy_in_front_of_a_program", &["node"]) {
+        return;
+    }
+    // Two that differ.
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (port, own) = (free_port(), held.local_addr().unwrap().port());
+    drop(held);
+    let project = Sandbox::empty().of_example("proxy").env("PORT", &own.to_string());
+    project.sh("rm hotrun.toml && echo '{\"main\": \"server.js\"}' > package.json");
+    let mut hotrun = project.start_plain(&["--proxy", &format!("{port}:{own}")]);
+    hotrun.wait_for(&format!("proxy  http://localhost:{port} → :{own}"));
+    assert!(get(port, "/").ends_with("Hello from behind the proxy\n"));
     hotrun.end();
 }

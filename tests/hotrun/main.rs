@@ -32,6 +32,7 @@ mod orphans;
 mod pipelines;
 mod polling;
 mod ports;
+mod proxy;
 mod random;
 mod ready;
 mod rescue;

@@ -525,6 +525,11 @@ pub(crate) fn skip(test: &str, why: &str) {
     let _ = std::io::stderr().write_all(format!("SKIPPED {test}: {why}\n").as_bytes());
 }
 
+/// Reports what a test has measured, in the same way.
+pub(crate) fn measured(test: &str, what: &str) {
+    let _ = std::io::stderr().write_all(format!("MEASURED {test}: {what}\n").as_bytes());
+}
+
 /// Returns the contents of the files that running hotruns keep, if this is `XDG_RUNTIME_DIR`.
 pub(crate) fn runtime_files(runtime: &Path) -> Vec<String> {
     let files = fs::read_dir(runtime.join("hotrun")).unwrap().flatten();

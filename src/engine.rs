@@ -1220,7 +1220,8 @@ impl Engine {
         let notice = notice.into();
         let about = notice.process();
         let update = about.and_then(|proc| self.table.get(proc)).map(|entry| entry.update);
-        let Some(record) = self.publisher.record(notice, update, self.table.known()) else {
+        let (proxy, known) = (self.service.front.url(), self.table.known());
+        let Some(record) = self.publisher.record(notice, update, proxy, known) else {
             return;
         };
         self.host.report.say(&record, || self.is_a_screen_shown());

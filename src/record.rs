@@ -20,6 +20,8 @@ pub(crate) struct Record {
     /// request. Numbered from 1; 0 before the first.
     pub update: u64,
     pub notice: Notice,
+    /// The URL of the proxy in front of the service.
+    pub proxy: Option<String>,
     /// The processes that are not gone, or that it is about.
     pub processes: Vec<Process>,
 }

@@ -69,6 +69,7 @@ impl Publisher {
         &self,
         notice: Notice,
         update: Option<u64>,
+        proxy: Option<String>,
         processes: Vec<Process>,
     ) -> Option<Record> {
         let is_once = matches!(notice, Notice::RollbackPossible | Notice::Assumed(_));
@@ -80,6 +81,7 @@ impl Publisher {
             service: ServiceId::ONLY,
             update: update.unwrap_or(self.newest),
             notice,
+            proxy,
             processes,
         })
     }

@@ -21,7 +21,7 @@ const CLIENTS: u64 = 12;
 const MORE_MEMORY: usize = 4096;
 
 /// Reads and answers everything, in pieces and with delays, and sometimes closes instead.
-const PROGRAM: &str = r#"
+const PROGRAM: &str = r"
 import os, random, socket, threading, time
 def serve(one):
     try:
@@ -65,7 +65,7 @@ def serve(one):
 listener = socket.create_server(('127.0.0.1', int(os.environ['PORT'])), backlog=512)
 while True:
     threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
-"#;
+";
 
 /// One client: its requests are whole or not, and it reads the answers or not.
 fn client(port: u16, seed: u64, is_over: &AtomicBool, answered: &AtomicU64) {
@@ -74,7 +74,7 @@ fn client(port: u16, seed: u64, is_over: &AtomicBool, answered: &AtomicU64) {
         let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { continue };
         stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
         stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
-        for _ in 0..1 + random.below(4) {
+        for _ in 0..=random.below(4) {
             let paths = ["/", "/", "/slow", "/stream", "/large", "/events", "/close"];
             let path = paths[usize::try_from(random.below(7)).unwrap()];
             let body = "x".repeat(usize::try_from(random.below(200_000)).unwrap());

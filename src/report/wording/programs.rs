@@ -21,7 +21,8 @@ pub(super) fn started(cx: &Context<'_>, app: Proc) -> Line {
 }
 
 pub(super) fn ready(cx: &Context<'_>, app: Proc) -> Line {
-    let url = cx.record.process(app).and_then(|process| process.url.clone());
+    let of_app = || cx.record.process(app).and_then(|process| process.url.clone());
+    let url = cx.record.proxy.clone().or_else(of_app);
     let what = url.unwrap_or_else(|| cx.name_by_pid(app));
     let text = format!("{what} in {}", cx.took(app));
     Line::new(Part::Runner, Tone::Good, "ready", text.trim_start())

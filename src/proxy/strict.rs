@@ -2,7 +2,8 @@
 //!
 //! hyper is lenient where the standard allows it: a line may end with a bare line feed, a
 //! `Content-Length` beside `Transfer-Encoding` is dropped. What passes here has one meaning only.
-//! After the first violation, a zero byte follows instead, which hyper answers with status 400.
+//! Instead of the first violation, and of all that follows, hyper gets what no message may have,
+//! which it answers with status 400.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +13,10 @@ use super::tap::{Passes, Tap};
 /// Maximum length of a line of a head or between chunks, in bytes. hyper's own limit for a whole
 /// head is smaller.
 const MAX_LINE: usize = super::MAX_HEAD + 1024;
+
+/// Malformed as a part of a head, between chunks, and after them. With the end of a head, without
+/// which hyper may wait for more of it.
+const REFUSED: &[u8] = b"\0\r\n\r\n";
 
 /// What a client may send next.
 #[derive(Debug)]
@@ -208,7 +213,7 @@ impl Strict {
 }
 
 impl Tap for Strict {
-    fn passes(&mut self, arrived: &mut [u8]) -> Passes {
+    fn passes(&mut self, arrived: &[u8]) -> Passes {
         if self.is_tunnel.load(Ordering::Relaxed) {
             return Passes::All;
         }
@@ -217,8 +222,17 @@ impl Tap for Strict {
         }
         let Some(place) = self.grammar.check(arrived) else { return Passes::All };
         self.grammar.next = Next::Nothing;
-        arrived[place] = 0;
-        Passes::First(place + 1)
+        Passes::Until(place, REFUSED)
+    }
+
+    fn is_within_message(&self) -> bool {
+        match self.grammar.next {
+            Next::Request | Next::Body { left: 0, then: Then::Request } => {
+                !self.grammar.line.is_empty()
+            }
+            Next::Anything => false,
+            Next::Field | Next::Body { .. } | Next::Size | Next::Trailer | Next::Nothing => true,
+        }
     }
 }
 

@@ -25,6 +25,8 @@ use crate::event::Proc;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// An idle connection is closed when it is older than this and another one becomes idle.
 const MAX_IDLE: Duration = Duration::from_secs(10);
+/// Maximum time that a connection whose answer has passed takes to be usable again.
+const MAX_BUSY: Duration = Duration::from_millis(10);
 /// Maximum number of idle connections to one program.
 const MAX_IDLE_CONNECTIONS: usize = 512;
 
@@ -113,9 +115,11 @@ impl Upstream {
             let idle = self.idle.borrow_mut().pop()?;
             let mut connection = idle.connection;
             connection.is_used = true;
-            // It has just carried a request, and may still be reading the end of the answer.
+            // It has just carried a request, and may still be reading the end of the answer. One
+            // that is stuck in the body of its request, which the program does not read, is dropped.
             if connection.sender.is_ready()
-                || !connection.sender.is_closed() && connection.sender.ready().await.is_ok()
+                || !connection.sender.is_closed()
+                    && matches!(timeout(MAX_BUSY, connection.sender.ready()).await, Ok(Ok(())))
             {
                 return Some(connection);
             }
@@ -196,9 +200,13 @@ impl Upstream {
         self.h2.borrow_mut().take();
     }
 
+    pub(super) fn is_idle(&self) -> bool {
+        self.under_way.get() == 0
+    }
+
     /// Calls this when no request is under way: now, or later.
     pub(super) fn when_idle(&self, call: impl FnOnce() + 'static) {
-        if self.under_way.get() == 0 {
+        if self.is_idle() {
             call();
         } else {
             *self.when_idle.borrow_mut() = Some(Box::new(call));
@@ -271,8 +279,13 @@ impl Lease {
 struct Count(Arc<AtomicU64>);
 
 impl Tap for Count {
-    fn passes(&mut self, arrived: &mut [u8]) -> Passes {
+    fn passes(&mut self, arrived: &[u8]) -> Passes {
         self.0.fetch_add(arrived.len() as u64, Ordering::Relaxed);
         Passes::All
+    }
+
+    /// A program that refuses a large request answers and closes the connection.
+    fn may_answer_early(&self) -> bool {
+        true
     }
 }

@@ -155,7 +155,9 @@ impl State {
             if !is_current {
                 upstream.retire();
             }
-            is_current || view.draining.contains(proc)
+            let has_moved = serving.is_some_and(|one| one.proc == *proc && !is_current);
+            // One with requests under way may have to be drained later.
+            is_current || view.draining.contains(proc) || !upstream.is_idle() && !has_moved
         });
         match &view.serving {
             Serving::By(generation) => {

@@ -155,8 +155,8 @@ pub(super) fn for_program(
     if parts.version == Version::HTTP_2 {
         join_cookies(&mut parts.headers);
     }
+    // HTTP/1.1 demands the field, even of a client of HTTP/1.0 that has named no host.
     if !parts.headers.contains_key(HOST)
-        && !host.is_empty()
         && let Ok(value) = HeaderValue::from_str(host)
     {
         parts.headers.insert(HOST, value);
@@ -182,6 +182,10 @@ pub(super) fn for_program(
 
 /// Makes the head of a program's answer that of one for the client.
 pub(super) fn for_client(headers: &mut HeaderMap) {
+    // The length of an answer in chunks is where they end, whatever this says (RFC 9112, 6.3).
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
     remove_hop_by_hop(headers);
 }
 
@@ -263,7 +267,7 @@ fn add_forwarded(headers: &mut HeaderMap, client: Client, host: &str) {
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static(proto));
     }
     if !headers.contains_key(FORWARDED_HOST)
-        && let Some(value) = headers.get(HOST).cloned()
+        && let Some(value) = headers.get(HOST).filter(|host| !host.is_empty()).cloned()
     {
         headers.insert(FORWARDED_HOST, value);
     }

@@ -29,6 +29,8 @@ pub(super) enum Failure {
     NotConnected { place: String, error: io::ErrorKind },
     /// The program has closed the connection, or has answered what is no HTTP.
     Broken { error: String, has_begun: bool },
+    /// The client has sent a body that is malformed, or not all of it.
+    Body,
     /// The program has switched to a protocol that nobody asked for.
     NotAsked,
     /// The request is gone.
@@ -52,6 +54,7 @@ impl Failure {
             Failure::NotConnected { error: io::ErrorKind::TimedOut, .. } => {
                 StatusCode::GATEWAY_TIMEOUT
             }
+            Failure::Body => StatusCode::BAD_REQUEST,
             Failure::NotConnected { .. }
             | Failure::Broken { .. }
             | Failure::NotAsked
@@ -86,6 +89,7 @@ impl fmt::Display for Failure {
             Failure::Broken { error, has_begun: true } => {
                 write!(f, "the program's answer is not HTTP, or incomplete: {error}")
             }
+            Failure::Body => f.write_str("the body of the request is malformed or incomplete"),
             Failure::NotAsked => f.write_str("the program switched to another protocol unasked"),
             Failure::Lost => f.write_str("the request could not be sent again"),
         }

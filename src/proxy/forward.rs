@@ -193,9 +193,10 @@ impl Sending {
 
     /// A program may close a connection that is idle in the moment in which the next request is
     /// sent. One that must not be sent twice gets a connection of its own, so that it never has to
-    /// be.
+    /// be; so does one that is sent again, as the program may have closed them all.
     async fn connection(&mut self, upstream: &Rc<Upstream>) -> Result<Connection, Next> {
         if self.again.is_some()
+            && self.sends == 0
             && let Some(connection) = upstream.reuse().await
         {
             return Ok(connection);
@@ -239,6 +240,9 @@ impl Sending {
         };
         self.request = failed.take_message();
         let is_unsent = self.request.is_some();
+        if self.progress.has_failed.get() {
+            return Err(Next::Fail(Failure::Body));
+        }
         let error = failed.into_error();
         let has_begun = connection.received() != before;
         tracing::debug!(%error, is_unsent, has_begun, "a request");
@@ -277,7 +281,11 @@ impl Sending {
             let mut failed = match sender.try_send_request(request).await {
                 Ok(response) => {
                     let lease = Lease::new(Some(under_way), None, Rc::clone(&self.progress));
-                    return Ok(response.map(|body| Answer::passed(body, Some(lease))));
+                    let mut response = response.map(|body| Answer::passed(body, Some(lease)));
+                    if let Some((_, number)) = upstream.generation {
+                        response.extensions_mut().insert(answer::Generation(number));
+                    }
+                    return Ok(response);
                 }
                 Err(failed) => failed,
             };

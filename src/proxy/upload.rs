@@ -20,6 +20,8 @@ const MAX_EXPECTED: Duration = Duration::from_secs(1);
 pub(super) struct Progress {
     /// Whether all of it was sent.
     pub(super) has_ended: Cell<bool>,
+    /// Whether the client has sent no whole body.
+    pub(super) has_failed: Cell<bool>,
 }
 
 /// The body of a request on its way to the program.
@@ -71,6 +73,7 @@ impl Body for Upload {
         let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
         let is_last = frame.is_none() || body.is_end_stream();
         self.progress.has_ended.set(is_last);
+        self.progress.has_failed.set(matches!(frame, Some(Err(_))));
         Poll::Ready(frame)
     }
 

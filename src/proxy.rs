@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use nix::sys::socket::{self, Backlog};
 use tokio::sync::watch;
 use tokio::task::{LocalSet, spawn_local};
 
@@ -46,6 +47,8 @@ use state::Shared;
 pub(crate) use tls::Tls;
 pub(crate) use upstream::{Generation, Place};
 
+/// Maximum number of connections that are made and not accepted yet. The system may allow fewer.
+const BACKLOG: i32 = 4096;
 /// Maximum size of the head of a request, in bytes.
 const MAX_HEAD: usize = 64 << 10;
 /// Maximum number of threads. With more, a proxy on a developer's machine is no faster.
@@ -102,6 +105,8 @@ impl Listeners {
         let open = |address: SocketAddr| {
             let listener = TcpListener::bind(address).and_then(|listener| {
                 listener.set_nonblocking(true)?;
+                // The standard library sets 128, beyond which a client tries again after a second.
+                socket::listen(&listener, Backlog::new(BACKLOG).unwrap_or(Backlog::MAXCONN))?;
                 Ok(listener)
             });
             listener.map_err(|error| (address, error))

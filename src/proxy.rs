@@ -223,3 +223,6 @@ fn spoken(time: Duration) -> String {
     }
     format!("{} s", time.as_secs())
 }
+
+#[cfg(test)]
+mod tests;

@@ -210,9 +210,10 @@ impl Engine {
         }
     }
 
-    /// Tells the proxy who serves. When hotrun shuts down, no app waits for its requests.
+    /// Tells the proxy who serves. When hotrun shuts down, or there is no proxy any more, no app
+    /// waits for its requests.
     pub(super) fn show_who_serves(&mut self) {
-        if self.core.is_ending() {
+        if self.core.is_ending() || self.service.front.config().is_none() {
             let draining = self.service.front.draining();
             for app in draining {
                 self.drained(app);

@@ -49,7 +49,7 @@ const SUCCESSOR_LOOK: Duration = Duration::from_millis(10);
 const ANNOUNCEMENT: Duration = Duration::from_millis(100);
 /// How many waits, and of which length, for a message that a program sent before it exited. On a busy
 /// machine a single long one could end just when that message is first seen.
-const MAIN_PID_WAITS: (u32, Duration) = (5, Duration::from_millis(2));
+const MAIN_PID_WAITS: (u32, Duration) = (15, Duration::from_millis(4));
 /// Between two looks at what a dead guardian has left: at first, and when somebody survives.
 const LOOK: Duration = Duration::from_millis(5);
 const LAST_LOOK: Duration = Duration::from_millis(200);
@@ -364,6 +364,9 @@ impl Tree {
                 } else {
                     self.obey(order, output).await;
                 }
+            }
+            if named.is_some() {
+                break;
             }
         }
         named

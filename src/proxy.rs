@@ -9,9 +9,10 @@
 //! Invariants:
 //!
 //! - A request is begun only at the program that serves, and counts as under way from then until
-//!   its answer has passed.
-//! - No request that is not idempotent is sent through a connection that was used before: if the
-//!   program closed that in the same moment, it would not be known whether the request arrived.
+//!   its answer has passed; event streams and tunnels do not count, as they need not end.
+//! - No request that is not idempotent is sent through a connection over HTTP/1.1 that was used
+//!   before: if the program closed that in the same moment, it would not be known whether the
+//!   request arrived. Requests for gRPC share a connection over HTTP/2.
 //! - A fault in one connection ends that one alone.
 
 use std::collections::BTreeSet;

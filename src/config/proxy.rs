@@ -463,8 +463,10 @@ impl Proxy {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         let port = self.port;
         match self.bind {
-            Bind::Loopback => format!("{scheme}://localhost:{port}"),
-            Bind::Address(address) => format!("{scheme}://{}", SocketAddr::new(address, port)),
+            Bind::Address(address) if !address.is_unspecified() => {
+                format!("{scheme}://{}", SocketAddr::new(address, port))
+            }
+            Bind::Address(_) | Bind::Loopback => format!("{scheme}://localhost:{port}"),
         }
     }
 }
@@ -775,8 +777,8 @@ mod tests {
         for (written, expected, url) in [
             ("localhost", "Loopback", "http://localhost:8080"),
             ("127.0.0.1", "Address(127.0.0.1)", "http://127.0.0.1:8080"),
-            ("0.0.0.0", "Address(0.0.0.0) public", "http://0.0.0.0:8080"),
-            ("::", "Address(::) public", "http://[::]:8080"),
+            ("0.0.0.0", "Address(0.0.0.0) public", "http://localhost:8080"),
+            ("::", "Address(::) public", "http://localhost:8080"),
             ("[::1]", "Address(::1)", "http://[::1]:8080"),
             ("", "Loopback", "http://localhost:8080"),
         ] {

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::net::IpAddr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use tokio::task::JoinHandle;
 
 use super::sockets::{cannot_listen, is_taken};
-use crate::config::{self, Address, Bind, Command, Project, Service, Stage};
+use crate::config::{self, Address, Command, Project, Service, Stage};
 use crate::error::{Error, Result};
 use crate::event::Proc;
 use crate::inbox::Inbox;
@@ -120,9 +119,11 @@ impl Front {
             self.config = None;
             return Ok(false);
         };
-        if self.config.as_ref() == Some(config) {
+        let is_known = self.config.as_ref() == Some(config);
+        if is_known && config.tls.is_none() {
             return Ok(false);
         }
+        // Files of the same names may hold another certificate.
         let tls = Tls::load(config)?;
         let old = self.config.as_ref().map(|old| (old.port, old.bind));
         let is_there = old == Some((config.port, config.bind));
@@ -142,29 +143,23 @@ impl Front {
         let listeners = self.ahead.take();
         // Closes its sockets.
         self.proxy = None;
-        self.config = None;
-        let listeners = match listeners {
-            Some(listeners) => listeners,
-            None => open(config).map_err(|failed| cannot_listen(&failed, None, KEY))?,
+        let old = self.config.take();
+        let opened = listeners.map_or_else(|| open(config), Ok);
+        let failed = match opened {
+            Ok(listeners) => return self.start(config, listeners, tls).map(|()| true),
+            Err(failed) => failed,
         };
-        self.start(config, listeners, tls)?;
-        Ok(true)
+        if let Some(old) = old
+            && let Ok(listeners) = open(&old)
+        {
+            self.start(&old, listeners, Tls::load(&old)?)?;
+        }
+        Err(cannot_listen(&failed, None, KEY))
     }
 
     /// The URL that people open, if there is a proxy.
     pub(super) fn url(&self) -> Option<String> {
-        let config = self.config.as_ref()?;
-        let scheme = if config.tls.is_some() { "https" } else { "http" };
-        let host = match config.bind {
-            Bind::Address(address) if !address.is_unspecified() && !address.is_loopback() => {
-                match address {
-                    IpAddr::V4(address) => address.to_string(),
-                    IpAddr::V6(address) => format!("[{address}]"),
-                }
-            }
-            Bind::Address(_) | Bind::Loopback => "localhost".to_owned(),
-        };
-        Some(format!("{scheme}://{host}:{}", config.port))
+        self.config.as_ref().map(config::Proxy::url)
     }
 
     /// What is wrong with its certificate, though it is used.

@@ -9,7 +9,7 @@ use nix::unistd::{Pid, getpgid};
 use super::message::{FromEngine, Message};
 use super::table::Entry;
 use super::{Engine, Told};
-use crate::config::{Bind, Upstream};
+use crate::config::Upstream;
 use crate::control::Request;
 use crate::core::{Event, Input, supervisor};
 use crate::event::{Mode, Order, Proc, Role, ShutdownBy};
@@ -187,7 +187,7 @@ impl Engine {
             Some(Upstream::Unix(path)) => Behind::Unix(path.display().to_string()),
             Some(Upstream::Found) | None => Behind::Found,
         };
-        let is_open = matches!(config.bind, Bind::Address(address) if !address.is_loopback());
+        let is_open = config.bind.is_public();
         self.say(Notice::ProxyListens { url, to, is_open });
         if let Some(why) = self.service.front.doubt() {
             self.say(Problem::Certificate(why));

@@ -9,7 +9,7 @@ use hyper::http::uri::PathAndQuery;
 use hyper::{Response, StatusCode, Uri};
 
 use super::body::Answer;
-use super::head::Refusal;
+use super::head::{Refusal, without_port};
 use super::spoken;
 use super::upstream::{Place, Upstream};
 use crate::notice::Absence;
@@ -18,15 +18,15 @@ use crate::notice::Absence;
 #[derive(Clone, Copy)]
 pub(super) struct Generation(pub(super) u32);
 
-/// Absence a request got no answer from a program.
+/// Why a request got no answer from a program.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// No program was ready in time.
-    NoneReady { why: Absence, since: Duration },
+    NoneReady { why: Absence, waited: Duration },
     /// Too many requests wait already.
     Crowded,
-    /// The program does not accept connections.
-    NotConnected { place: String, error: io::ErrorKind },
+    /// The program does not accept connections. `waited`: it never has, and may do so later.
+    NotConnected { place: String, error: io::ErrorKind, waited: Option<Duration> },
     /// The program has closed the connection, or has answered what is no HTTP.
     Broken { error: String, has_begun: bool },
     /// The client has sent a body that is malformed, or not all of it.
@@ -38,19 +38,25 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    pub(super) fn not_connected(upstream: &Upstream, error: &io::Error) -> Self {
+    pub(super) fn not_connected(
+        upstream: &Upstream,
+        error: &io::Error,
+        waited: Option<Duration>,
+    ) -> Self {
         let place = match &upstream.place {
             Place::Tcp(addresses) => {
                 addresses.first().map_or_else(String::new, |one| format!("port {}", one.port()))
             }
             Place::Unix(path) => path.display().to_string(),
         };
-        Failure::NotConnected { place, error: error.kind() }
+        Failure::NotConnected { place, error: error.kind(), waited }
     }
 
     fn status(&self) -> StatusCode {
         match self {
-            Failure::NoneReady { .. } | Failure::Crowded => StatusCode::SERVICE_UNAVAILABLE,
+            Failure::NoneReady { .. }
+            | Failure::Crowded
+            | Failure::NotConnected { waited: Some(_), .. } => StatusCode::SERVICE_UNAVAILABLE,
             Failure::NotConnected { error: io::ErrorKind::TimedOut, .. } => {
                 StatusCode::GATEWAY_TIMEOUT
             }
@@ -74,14 +80,19 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::NoneReady { why, since } => {
-                write!(f, "{why} (for {}; proxy.hold)", spoken(*since))
+            Failure::NoneReady { why: Absence::Ending, .. } => Absence::Ending.fmt(f),
+            Failure::NoneReady { why, waited } => {
+                write!(f, "{why}{}", for_how_long(*waited))
             }
             Failure::Crowded => {
                 write!(f, "too many requests wait for the program ({} at most)", super::MAX_WAITING)
             }
-            Failure::NotConnected { place, error } => {
-                write!(f, "the program does not accept connections on {place}: {error}")
+            Failure::NotConnected { place, error, waited } => {
+                write!(f, "the program does not accept connections on {place}: {error}")?;
+                match waited {
+                    Some(waited) => write!(f, "{}", for_how_long(*waited)),
+                    None => Ok(()),
+                }
             }
             Failure::Broken { error, has_begun: false } => {
                 write!(f, "the program closed the connection without an answer: {error}")
@@ -96,13 +107,17 @@ impl fmt::Display for Failure {
     }
 }
 
+fn for_how_long(waited: Duration) -> String {
+    format!("; the request has waited for {} (proxy.hold)", spoken(waited))
+}
+
 /// The answer to a request that is not passed on.
 pub(super) fn refused(refusal: &Refusal) -> Response<Answer> {
     match refusal {
         Refusal::Malformed(why) => text(StatusCode::BAD_REQUEST, why),
         Refusal::Foreign(host) => {
             let shown = crate::text::visible(host);
-            let name = host.rsplit_once(':').map_or(host.as_str(), |(name, _)| name);
+            let name = without_port(host).unwrap_or(host);
             let name = crate::text::visible(name);
             text(
                 StatusCode::FORBIDDEN,

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::body::{Body, Incoming};
-use hyper::header::{CONNECTION, CONTENT_TYPE, EXPECT, HeaderValue, UPGRADE};
+use hyper::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderValue, TRANSFER_ENCODING, UPGRADE,
+};
 use hyper::http::request;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Version};
@@ -22,6 +24,7 @@ use super::head::{self, Client};
 use super::state::State;
 use super::upload::{Progress, Upload};
 use super::upstream::{Connection, Lease, UnderWay, Upstream};
+use crate::notice::Absence;
 
 /// Maximum number of connections that a running program refuses for one request.
 const MAX_CONNECTS: u32 = 3;
@@ -104,7 +107,10 @@ struct Sending {
     /// The head, if the request can be sent again.
     again: Option<request::Parts>,
     progress: Rc<Progress>,
+    began: Instant,
     until: Instant,
+    /// Whether it was sent to a program that ended before it answered.
+    was_cut_off: bool,
     connects: u32,
     sends: u32,
 }
@@ -144,7 +150,8 @@ impl Sending {
         if let Some(asked) = &asked {
             upload.wait_for(Arc::clone(asked));
         }
-        let until = Instant::now() + state.settings().hold;
+        let began = Instant::now();
+        let until = began + state.settings().hold;
         parts.version = Version::HTTP_11;
         let mut request = Request::from_parts(parts, upload);
         if let Some(asked) = asked {
@@ -154,7 +161,18 @@ impl Sending {
                 }
             });
         }
-        Self { state, route, request: Some(request), again, progress, until, connects: 0, sends: 0 }
+        Self {
+            state,
+            route,
+            request: Some(request),
+            again,
+            progress,
+            began,
+            until,
+            was_cut_off: false,
+            connects: 0,
+            sends: 0,
+        }
     }
 
     /// Returns the program to send it to, when there is one that is ready.
@@ -167,6 +185,13 @@ impl Sending {
 
     /// Sends the request over HTTP/1.1.
     async fn over_h1(&mut self) -> Result<Answered, Failure> {
+        // Without it, hyper sends no body with a GET whose length is not known.
+        if let Some(request) = &mut self.request
+            && !request.body().is_end_stream()
+            && !request.headers().contains_key(CONTENT_LENGTH)
+        {
+            request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         loop {
             let upstream = self.upstream().await?;
             let under_way = upstream.begin();
@@ -216,12 +241,17 @@ impl Sending {
             sleep(CONNECT_DELAY).await;
             return Next::Again;
         }
+        if is_expected {
+            self.state.waited_in_vain(Absence::NotListening, self.began);
+            let waited = Some(self.began.elapsed());
+            return Next::Fail(Failure::not_connected(upstream, error, waited));
+        }
         // It may have ended in the meantime: then another one follows.
         if self.state.ends_soon(upstream, END_KNOWN_AFTER).await {
             self.connects = 0;
             return Next::Again;
         }
-        Next::Fail(Failure::not_connected(upstream, error))
+        Next::Fail(Failure::not_connected(upstream, error, None))
     }
 
     async fn send(
@@ -251,7 +281,16 @@ impl Sending {
             return Err(Next::Fail(Failure::Broken { error: error.to_string(), has_begun }));
         }
         // A connection that was idle is no sign of anything else.
-        if connection.is_used || self.state.ends_soon(upstream, END_KNOWN_AFTER).await {
+        if is_unsent || connection.is_used {
+            return Err(Next::Again);
+        }
+        // The request itself may have ended the program: it is sent to one more, and only if that
+        // follows by itself.
+        let is_first = !std::mem::replace(&mut self.was_cut_off, true);
+        if is_first
+            && self.state.ends_soon(upstream, END_KNOWN_AFTER).await
+            && self.state.is_followed()
+        {
             return Err(Next::Again);
         }
         Err(Next::Fail(Failure::Broken { error: error.to_string(), has_begun }))

@@ -28,8 +28,8 @@ use super::strict::Strict;
 use super::tap::{Stream, Tapped};
 use super::{LocalExecutor, MAX_HEAD, Tls, View};
 
-/// Maximum time for the head of a request to arrive, and for which a connection is kept without
-/// one.
+/// Maximum time for the head of a request to arrive, and for which a connection over HTTP/1.1 is
+/// kept without one.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// Maximum time for TLS to be agreed on.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -105,16 +105,16 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 async fn serve(stream: TcpStream, address: SocketAddr, tls: Option<TlsAcceptor>, state: Rc<State>) {
     // Fails only for a connection that is closed already.
     let _ = stream.set_nodelay(true);
+    let mut first = [0];
+    // hyper waits for the first bytes without a limit.
+    if !matches!(timeout(HEAD_TIMEOUT, stream.peek(&mut first)).await, Ok(Ok(1..))) {
+        return;
+    }
     let Some(tls) = tls else {
         return serve_stream(stream, Client { address, is_tls: false }, false, state).await;
     };
-    let mut first = [0];
     let opened = async {
-        match stream.peek(&mut first).await {
-            Ok(_) if first[0] == TLS_HANDSHAKE => tls.accept(stream).await.map(Ok),
-            Ok(_) => Ok(Err(stream)),
-            Err(error) => Err(error),
-        }
+        if first[0] == TLS_HANDSHAKE { tls.accept(stream).await.map(Ok) } else { Ok(Err(stream)) }
     };
     match timeout(HANDSHAKE_TIMEOUT, opened).await {
         Ok(Ok(Ok(stream))) => {

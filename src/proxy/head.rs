@@ -89,7 +89,7 @@ impl Hosts {
         let name = name.to_ascii_lowercase();
         let name = name.strip_suffix('.').unwrap_or(&name);
         if let Ok(address) = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
-            return self.is_own_address(address);
+            return self.is_own_address(address) || self.is_named(name);
         }
         let is_machine = self.machine.as_ref().is_some_and(|machine| {
             name == machine || name.strip_suffix(".local") == Some(machine.as_str())
@@ -123,7 +123,7 @@ fn addresses() -> impl Iterator<Item = IpAddr> {
 }
 
 /// Returns a host without its port; `None` if it is malformed.
-fn without_port(host: &str) -> Option<&str> {
+pub(super) fn without_port(host: &str) -> Option<&str> {
     let name_end = if host.starts_with('[') {
         host.find(']')? + 1
     } else {
@@ -323,7 +323,8 @@ mod tests {
 
     #[test]
     fn only_hosts_of_its_own_are_accepted() {
-        let loopback = hosts(config::Bind::Loopback, &["dev.example", "*.ngrok.app"]);
+        let names = ["dev.example", "*.ngrok.app", "10.9.9.9"];
+        let loopback = hosts(config::Bind::Loopback, &names);
         for host in [
             "localhost",
             "LOCALHOST:8080",
@@ -337,6 +338,7 @@ mod tests {
             "Dev.Example:80",
             "abc.ngrok.app",
             "a.b.ngrok.app",
+            "10.9.9.9:8080",
             "",
         ] {
             assert_eq!(loopback.check(host), Ok(()), "{host}");

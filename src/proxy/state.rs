@@ -1,6 +1,6 @@
 //! What the tasks of all connections share.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::answer::Failure;
 use super::head::Hosts;
-use super::upstream::{Place, Upstream};
+use super::upstream::{Generation, Place, Upstream};
 use super::{FromProxy, MAX_WAITING, Serving, View};
 use crate::config;
 use crate::event::Proc;
@@ -55,7 +55,7 @@ pub(super) fn local(port: u16) -> Vec<SocketAddr> {
 #[derive(Clone, Debug)]
 pub(super) enum Current {
     By(Rc<Upstream>),
-    None(Absence, Instant),
+    None(Absence),
 }
 
 /// What the tasks of all connections on one thread share.
@@ -63,7 +63,7 @@ pub(super) struct State {
     settings: RefCell<Rc<Settings>>,
     current: watch::Sender<Current>,
     /// The programs of which requests may be under way.
-    generations: RefCell<BTreeMap<Proc, Rc<Upstream>>>,
+    generations: RefCell<Vec<(Proc, Rc<Upstream>)>>,
     /// The programs whose requests are awaited.
     draining: RefCell<BTreeSet<Proc>>,
     shared: Arc<Shared>,
@@ -116,7 +116,7 @@ impl State {
     pub(super) fn new(config: &config::Proxy, shared: Arc<Shared>) -> Self {
         Self {
             settings: RefCell::new(Rc::new(Settings::new(config))),
-            current: watch::Sender::new(Current::None(Absence::NotStarted, Instant::now())),
+            current: watch::Sender::new(Current::None(Absence::NotStarted)),
             generations: RefCell::default(),
             draining: RefCell::default(),
             shared,
@@ -149,40 +149,35 @@ impl State {
             Serving::None(_) => None,
         };
         let mut generations = self.generations.borrow_mut();
-        generations.retain(|proc, upstream| {
+        generations.retain(|(proc, upstream)| {
             let is_current =
                 serving.is_some_and(|one| one.proc == *proc && one.place == upstream.place);
-            if !is_current {
-                upstream.retire();
-            }
-            let has_moved = serving.is_some_and(|one| one.proc == *proc && !is_current);
+            upstream.retire(!is_current);
             // One with requests under way may have to be drained later.
-            is_current || view.draining.contains(proc) || !upstream.is_idle() && !has_moved
+            is_current || view.draining.contains(proc) || !upstream.is_idle()
         });
         match &view.serving {
             Serving::By(generation) => {
-                let upstream = generations.entry(generation.proc).or_insert_with(|| {
-                    let place = generation.place.clone();
-                    Rc::new(Upstream::new(place, Some((generation.proc, generation.number))))
+                let Generation { proc, number, place } = generation;
+                let known = generations
+                    .iter()
+                    .find(|(one, upstream)| one == proc && upstream.place == *place)
+                    .map(|(_, upstream)| Rc::clone(upstream));
+                let upstream = known.unwrap_or_else(|| {
+                    let new = Rc::new(Upstream::new(place.clone(), Some((*proc, *number))));
+                    generations.push((*proc, Rc::clone(&new)));
+                    new
                 });
-                let upstream = Rc::clone(upstream);
                 self.current.send_if_modified(|current| match current {
                     Current::By(one) if Rc::ptr_eq(one, &upstream) => false,
-                    Current::By(_) | Current::None(..) => {
+                    Current::By(_) | Current::None(_) => {
                         *current = Current::By(upstream);
                         true
                     }
                 });
             }
             Serving::None(why) => {
-                self.current.send_if_modified(|current| {
-                    let since = match current {
-                        Current::None(_, since) => *since,
-                        Current::By(_) => Instant::now(),
-                    };
-                    *current = Current::None(*why, since);
-                    true
-                });
+                self.current.send_replace(Current::None(*why));
             }
         }
         let new: Vec<Proc> = {
@@ -192,12 +187,22 @@ impl State {
             new
         };
         for proc in new {
-            let shared = Arc::clone(&self.shared);
-            let report = move || shared.drained(proc);
-            match generations.get(&proc) {
-                Some(upstream) => upstream.when_idle(report),
-                None => report(),
+            let all = generations.iter().filter(|(one, _)| *one == proc);
+            // One more, so that it is reported once, also if there is none.
+            let left = Rc::new(Cell::new(all.clone().count() + 1));
+            let report = || {
+                let (left, shared) = (Rc::clone(&left), Arc::clone(&self.shared));
+                move || {
+                    left.set(left.get() - 1);
+                    if left.get() == 0 {
+                        shared.drained(proc);
+                    }
+                }
+            };
+            for (_, upstream) in all {
+                upstream.when_idle(report());
             }
+            report()();
         }
     }
 
@@ -217,7 +222,7 @@ impl State {
         let serves = changes.wait_for(|current| match current {
             Current::By(_) => true,
             // No other program will follow.
-            Current::None(why, _) => *why == Absence::Ending,
+            Current::None(why) => *why == Absence::Ending,
         });
         let serves = timeout_at(until, serves).await.ok();
         if let Some(Ok(current)) = serves.as_ref()
@@ -227,14 +232,28 @@ impl State {
             return Ok(Rc::clone(upstream));
         }
         drop(serves);
-        let (why, since) = match &*self.current.borrow() {
-            Current::None(why, since) => (*why, since.elapsed()),
-            Current::By(_) => (Absence::NotStarted, began.elapsed()),
+        let why = match &*self.current.borrow() {
+            Current::None(why) => *why,
+            Current::By(_) => Absence::NotStarted,
         };
-        if !self.shared.has_told.swap(true, Ordering::Relaxed) {
-            self.shared.inbox.send(FromProxy::HeldInVain { waited: began.elapsed(), why });
+        Err(self.waited_in_vain(why, began))
+    }
+
+    /// Reports the first of the requests that have waited in vain since then.
+    pub(super) fn waited_in_vain(&self, why: Absence, began: Instant) -> Failure {
+        let waited = began.elapsed();
+        if why != Absence::Ending && !self.shared.has_told.swap(true, Ordering::Relaxed) {
+            self.shared.inbox.send(FromProxy::HeldInVain { waited, why });
         }
-        Err(Failure::NoneReady { why, since })
+        Failure::NoneReady { why, waited }
+    }
+
+    /// Whether another program serves now, or follows by itself.
+    pub(super) fn is_followed(&self) -> bool {
+        match &*self.current.borrow() {
+            Current::By(_) => true,
+            Current::None(why) => matches!(why, Absence::Restarting | Absence::Starting),
+        }
     }
 
     /// Returns whether this program turns out to serve no longer within this time.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use tokio_rustls::TlsAcceptor;
@@ -36,6 +37,7 @@ const MAX_FILE: u64 = 1 << 20;
 #[derive(Clone)]
 pub(crate) struct Tls {
     config: Arc<ServerConfig>,
+    chain: Vec<CertificateDer<'static>>,
     /// What is wrong with the certificate, though it can be used.
     pub(crate) doubt: Option<&'static str>,
 }
@@ -48,7 +50,7 @@ impl std::fmt::Debug for Tls {
 
 impl PartialEq for Tls {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.config, &other.config)
+        self.chain == other.chain
     }
 }
 
@@ -76,12 +78,12 @@ impl Tls {
             .with_safe_default_protocol_versions()
             .map_err(wrong)?
             .with_no_client_auth()
-            .with_single_cert(chain, key);
+            .with_single_cert(chain.clone(), key);
         let mut config = config.map_err(|error| {
             wrong(error).remedy("the certificate and the key must belong together")
         })?;
         config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
-        Ok(Some(Self { config: Arc::new(config), doubt }))
+        Ok(Some(Self { config: Arc::new(config), chain, doubt }))
     }
 
     pub(super) fn acceptor(&self) -> TlsAcceptor {
@@ -92,7 +94,7 @@ impl Tls {
 fn read(path: &Path) -> Result<Vec<u8>> {
     let read = || -> io::Result<Vec<u8>> {
         // A pipe that nobody writes to must not be waited for.
-        let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
+        let flags = OFlag::O_NONBLOCK.bits();
         let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
         if !file.metadata()?.is_file() {
             return Err(io::Error::other("is no file"));
@@ -176,7 +178,7 @@ fn names(proxy: &config::Proxy) -> Vec<String> {
     names.extend([Ipv4Addr::LOCALHOST.to_string(), Ipv6Addr::LOCALHOST.to_string()]);
     if let config::Bind::Address(address) = proxy.bind
         && !address.is_unspecified()
-        && !address.is_loopback()
+        && !names.contains(&address.to_string())
     {
         names.push(address.to_string());
     }
@@ -187,9 +189,10 @@ fn names(proxy: &config::Proxy) -> Vec<String> {
 /// The certificate that was kept, unless it is too old, or another user could have read or written
 /// it.
 fn kept(path: &Path) -> Option<Vec<u8>> {
-    let flags = nix::fcntl::OFlag::O_NOFOLLOW.bits();
+    let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
     let meta = file.metadata().ok()?;
+    // Neither its group nor others have any right: the last six bits are 0.
     let is_private = meta.uid() == geteuid().as_raw() && meta.mode().trailing_zeros() >= 6;
     let age = SystemTime::now().duration_since(meta.modified().ok()?).ok()?;
     if !meta.is_file() || !is_private || age > RENEWED_AFTER {

@@ -193,11 +193,13 @@ impl Upstream {
         UnderWay(Rc::clone(self))
     }
 
-    /// Keeps no connection from now on.
-    pub(super) fn retire(&self) {
-        self.is_retired.set(true);
-        self.idle.borrow_mut().clear();
-        self.h2.borrow_mut().take();
+    /// Keeps no connection from now on, or keeps some again.
+    pub(super) fn retire(&self, is_retired: bool) {
+        self.is_retired.set(is_retired);
+        if is_retired {
+            self.idle.borrow_mut().clear();
+            self.h2.borrow_mut().take();
+        }
     }
 
     pub(super) fn is_idle(&self) -> bool {

@@ -103,6 +103,18 @@ fn chunks_of_a_request_arrive_one_by_one() {
 }
 
 #[test]
+fn chunks_of_a_get_arrive_too() {
+    let program = Program::echoing();
+    let front = Front::of(&program);
+    let reply = front.ask(
+        "GET /search HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n\
+         5\r\nquery\r\n0\r\n\r\n",
+    );
+    assert_eq!(reply.text(), "query");
+    assert_eq!(program.request().body, b"query");
+}
+
+#[test]
 fn chunks_of_an_answer_arrive_one_by_one_whatever_their_type() {
     for kind in ["application/json", "text/html", "text/plain", "text/event-stream"] {
         let program = Program::start(move |connection| {

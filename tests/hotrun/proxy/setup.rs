@@ -228,7 +228,11 @@ fn a_request_to_a_program_that_is_never_ready_is_answered_after_hold_with_the_re
     for _ in 0..3 {
         let answer = ask(port, "GET", "/", "");
         assert_eq!((answer.status, answer.field("Retry-After")), (503, Some("1")));
-        assert!(answer.text().contains("the program is not ready (for "), "{}", answer.text());
+        assert!(
+            answer.text().contains("the program is not ready; the request has "),
+            "{}",
+            answer.text()
+        );
     }
     let line = hotrun.wait_for("answered a request with 503 after ");
     assert!(line.ends_with(": the program is not ready"), "{line}");

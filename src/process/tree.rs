@@ -365,7 +365,9 @@ impl Tree {
                     self.obey(order, output).await;
                 }
             }
-            if named.is_some() {
+            // After the name of another process, or of one that has ended, a better one may follow.
+            let is_running = |one: &Member| Some(one.pid) == named && !one.is_zombie;
+            if platform::descendants(guardian).iter().any(is_running) {
                 break;
             }
         }

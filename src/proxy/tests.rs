@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
-use super::{FromProxy, Generation, Listeners, Place, Proxy, Serving, View};
+use super::{FromProxy, Generation, Listeners, Place, Proxy, Serving, Tls, View};
 use crate::config::{self, Bind};
 use crate::event::Proc;
 use crate::inbox::Inbox;
@@ -27,6 +27,7 @@ mod http2;
 mod memory;
 mod refusals;
 mod routes;
+mod tls;
 mod tunnels;
 
 /// Deadline of everything that is awaited: none of it takes long.
@@ -417,7 +418,8 @@ impl Front {
         let address = listeners.iter().next().unwrap().local_addr().unwrap();
         let (sender, reports) = mpsc::unbounded_channel();
         let inbox = Inbox::new(&sender, |report| report);
-        let view = View { serving, draining: BTreeSet::new(), config, listeners, tls: None };
+        let tls = Tls::load(&config).unwrap();
+        let view = View { serving, draining: BTreeSet::new(), config, listeners, tls };
         let reports = Reports { receiver: reports, earlier: VecDeque::new(), made_up: 0 };
         Self {
             proxy: Proxy::start_with(view, inbox, 2).unwrap(),

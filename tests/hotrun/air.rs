@@ -497,7 +497,7 @@ fn check_shows_where_requests_go() {
     let project = Sandbox::empty().file("hotrun.toml", text);
     let (code, stdout, stderr) = project.run(&["check"]);
     assert_eq!(code, 0, "{stderr}");
-    let lines = "\n    proxy  http://0.0.0.0:8090 → :8080 (other machines can connect)\n           \
+    let lines = "\n    proxy  http://localhost:8090 → :8080 (other machines can connect)\n           \
                  /api → :4000\n";
     assert!(stdout.contains(lines), "{stdout}");
     assert!(stdout.contains("[proxy]\n") && !stdout.contains("[proxy.routes]"), "{stdout}");

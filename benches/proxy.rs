@@ -110,7 +110,8 @@ fn nginx(root: &Path, port: u16, app: u16) -> String {
     format!(
         "daemon off;\npid {root}/nginx.pid;\nerror_log {root}/error.log;\nworker_processes auto;\n\
          events {{ worker_connections 4096; }}\nhttp {{ access_log off;\n\
-         upstream app {{ server 127.0.0.1:{app}; keepalive 512; }}\n\
+         keepalive_requests 1000000000;\n\
+         upstream app {{ server 127.0.0.1:{app}; keepalive 512; keepalive_requests 1000000000; }}\n\
          server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ proxy_pass http://app;\n\
          proxy_http_version 1.1; proxy_set_header Connection \"\";\n\
          proxy_set_header Host $http_host;\n\

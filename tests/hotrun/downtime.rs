@@ -346,6 +346,7 @@ fn the_main_pid_that_a_program_names_goes_on_when_it_has_ended() {
                    while True: signal.pause()\n\
                notify(f'MAINPID={child}')\n\
                print('child', child, flush=True)\n\
+               signal.sigtimedwait([], 1)\n\
                sys.exit(3)\n";
     let project = Sandbox::empty().file("hotrun.toml", ENTRYPOINT).file("app.py", app);
     let mut hotrun = project.start_plain(&[]);

@@ -194,7 +194,7 @@ struct Load {
     p99: f64,
 }
 
-/// Sends requests over so many connections for this time, each as soon as the one before is
+/// Sends requests over this number of connections for this time, each as soon as the one before is
 /// answered.
 fn load(port: u16, connections: usize, time: Duration) -> Load {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -472,7 +472,8 @@ pub(crate) fn connect(path: &Path) -> nix::Result<()> {
     nix::sys::socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?)
 }
 
-fn set_backlog(listener: &impl AsFd) -> nix::Result<()> {
+/// Lets as many connections wait to be accepted as the system allows, up to [`BACKLOG`].
+pub(crate) fn set_backlog(listener: &impl AsFd) -> nix::Result<()> {
     let backlog = Backlog::new(BACKLOG).unwrap_or(Backlog::MAXCONN);
     nix::sys::socket::listen(listener, backlog)
 }

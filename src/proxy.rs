@@ -23,13 +23,13 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use nix::sys::socket::{self, Backlog};
 use tokio::sync::watch;
 use tokio::task::{LocalSet, spawn_local};
 
 use crate::config;
 use crate::event::Proc;
 use crate::inbox::Inbox;
+use crate::listen::set_backlog;
 use crate::notice::Absence;
 
 mod front;
@@ -48,8 +48,6 @@ use state::Shared;
 pub(crate) use tls::Tls;
 pub(crate) use upstream::{Generation, Place};
 
-/// Maximum number of connections that are made and not accepted yet. The system may allow fewer.
-const BACKLOG: i32 = 4096;
 /// Maximum size of the head of a request, in bytes.
 const MAX_HEAD: usize = 64 << 10;
 /// Maximum number of threads. With more, a proxy on a developer's machine is no faster.
@@ -107,7 +105,7 @@ impl Listeners {
             let listener = TcpListener::bind(address).and_then(|listener| {
                 listener.set_nonblocking(true)?;
                 // The standard library sets 128, beyond which a client tries again after a second.
-                socket::listen(&listener, Backlog::new(BACKLOG).unwrap_or(Backlog::MAXCONN))?;
+                set_backlog(&listener)?;
                 Ok(listener)
             });
             listener.map_err(|error| (address, error))
@@ -153,7 +151,7 @@ impl Proxy {
         Self::start_with(view, inbox, available.min(MAX_THREADS))
     }
 
-    /// Starts the proxy with so many threads. Each connection stays on one of them.
+    /// Starts the proxy with this number of threads. Each connection stays on one of them.
     fn start_with(view: View, inbox: Inbox<FromProxy>, threads: usize) -> io::Result<Self> {
         let (view, changes) = watch::channel(view);
         let shared = Arc::new(Shared::new(threads, inbox));

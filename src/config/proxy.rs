@@ -509,7 +509,7 @@ fn host(text: &str) -> Option<String> {
     is_name.then(|| text.to_ascii_lowercase())
 }
 
-/// What somebody means who writes a URL, an address with a port, or a domain with a dot before it.
+/// The host name that is meant by a URL, an address with a port, or a domain with a dot before it.
 fn meant_host(text: &str) -> Option<String> {
     let rest = text.trim();
     let rest = rest.split_once("://").map_or(rest, |(_, rest)| rest);

@@ -1468,10 +1468,10 @@ mod tests {
             assert_eq!(world.write(5, "main.go", 1, during), expected, "{during:?}");
         }
         let mut world = edited();
-        assert_eq!(world.write(5, "other.go", 0, Cmd), Nothing, "nobody edits it");
+        assert_eq!(world.write(5, "other.go", 0, Cmd), Nothing, "no user edits it");
         assert_eq!(world.write(5, "third.go", 2, Cmd), Save);
         world.cancel();
-        assert_eq!(world.write(5, "third.go", 2, Cmd), VERIFY, "somebody may");
+        assert_eq!(world.write(5, "third.go", 2, Cmd), VERIFY, "a user may");
         let contents = &[Content::Hash(1)];
         let (path, at) = (Path::new("main.go"), world.now);
         let renamed = Observed { path, contents, existed: None, in_place: false, during: Cmd, at };

@@ -1,4 +1,4 @@
-//! The proxy, as the engine uses it: what it is told, and which apps it is asked to let go.
+//! The proxy, as the engine uses it: what it gets to know, and which apps wait for their requests.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -6,14 +6,14 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use tokio::task::JoinHandle;
 
-use super::sockets::{cannot_listen, is_taken};
+use super::sockets::{self, cannot_listen};
 use crate::config::{self, Address, Command, Project, Service, Stage};
 use crate::error::{Error, Result};
 use crate::event::Proc;
 use crate::inbox::Inbox;
 use crate::listen::NotOpened;
-use crate::notice::{Absence, Holder, Remedy};
-use crate::process::{self, Freeing, ports};
+use crate::notice::Absence;
+use crate::process::{self, Freeing};
 use crate::proxy::{FromProxy, Listeners, Proxy, Serving, Tls, View};
 
 /// Where its address is configured.
@@ -55,21 +55,7 @@ impl Front {
         let Some(config) = &service.proxy else { return Ok(front) };
         let tls = Tls::load(config)?;
         let freeing = Freeing::of(project, service);
-        let listeners = loop {
-            let failed = match open(config) {
-                Ok(listeners) => break listeners,
-                Err(failed) => failed,
-            };
-            let port = failed.address.port().filter(|_| is_taken(&failed));
-            let holder = match port {
-                Some(port) => ports::see_to(port, &freeing).await,
-                None => None,
-            };
-            match holder {
-                Some(Holder { remedy: Remedy::Ended, .. }) => {}
-                holder => return Err(cannot_listen(&failed, holder.as_ref(), KEY)),
-            }
-        };
+        let listeners = sockets::open(&freeing, KEY, || open(config)).await?;
         front.start(config, listeners, tls)?;
         Ok(front)
     }
@@ -101,11 +87,9 @@ impl Front {
         self.ahead = None;
         let Some(config) = &service.proxy else { return Ok(()) };
         Tls::load(config)?;
-        match &self.config {
-            Some(old) if (old.port, old.bind) == (config.port, config.bind) => return Ok(()),
-            // They can be opened only when the old ones are closed.
-            Some(old) if old.port == config.port => return Ok(()),
-            Some(_) | None => {}
+        // On the same port they can be opened only when the old ones are closed.
+        if self.config.as_ref().is_some_and(|old| old.port == config.port) {
+            return Ok(());
         }
         let opened = open(config).map_err(|failed| cannot_listen(&failed, None, KEY))?;
         self.ahead = Some(opened);
@@ -134,13 +118,13 @@ impl Front {
             self.config = Some(config.clone());
             return Ok(!is_same);
         }
-        if let (Some(proxy), Some(listeners)) = (&self.proxy, self.ahead.take()) {
+        let listeners = self.ahead.take();
+        if let Some(proxy) = self.proxy.as_ref().filter(|_| listeners.is_some()) {
             self.doubt = tls.as_ref().and_then(|tls| tls.doubt);
-            proxy.configure(config.clone(), tls, Some(listeners));
+            proxy.configure(config.clone(), tls, listeners);
             self.config = Some(config.clone());
             return Ok(true);
         }
-        let listeners = self.ahead.take();
         // Closes its sockets.
         self.proxy = None;
         let old = self.config.take();

@@ -1,7 +1,7 @@
-//! Which app serves: readiness, what apps report about themselves, and what the proxy is told.
+//! Which app serves: readiness, what apps report about themselves, what the proxy gets to know.
 
 use std::ffi::OsString;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use nix::unistd::{Pid, getpgid};
@@ -276,8 +276,8 @@ impl Engine {
             is_given || port.is_none_or(|port| address.port() == port)
         });
         match (address, port) {
-            (Some(address), _) => Some(Place::Tcp(reached_at(address))),
-            (None, Some(port)) => Some(Place::Tcp(local(port))),
+            (Some(address), _) => Some(reached_at(address)),
+            (None, Some(port)) => Some(Place::of_port(port)),
             (None, None) => None,
         }
     }
@@ -294,22 +294,25 @@ impl Engine {
         match outline.serving {
             supervisor::Serving::Starting | supervisor::Serving::Replacing => Absence::Starting,
             supervisor::Serving::Due if self.service.has_run => Absence::Restarting,
-            _ if is_leaving => Absence::Restarting,
-            _ if self.is_building() => Absence::Building,
-            _ if self.has_build_failed() => Absence::BuildFailed,
-            _ if self.service.has_run => Absence::Exited,
-            _ => Absence::NotStarted,
+            supervisor::Serving::Down | supervisor::Serving::Due | supervisor::Serving::Ready => {
+                if is_leaving {
+                    Absence::Restarting
+                } else if self.is_building() {
+                    Absence::Building
+                } else if self.has_build_failed() {
+                    Absence::BuildFailed
+                } else if self.service.has_run {
+                    Absence::Exited
+                } else {
+                    Absence::NotStarted
+                }
+            }
         }
     }
 }
 
-/// The addresses of a local port.
-fn local(port: u16) -> Vec<SocketAddr> {
-    let loopback = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()];
-    loopback.map(|address| SocketAddr::new(address, port)).into()
-}
-
-/// The addresses at which a socket is reached that listens on this one.
-fn reached_at(address: SocketAddr) -> Vec<SocketAddr> {
-    if address.ip().is_unspecified() { local(address.port()) } else { vec![address] }
+/// Where a socket is reached that listens on this address.
+fn reached_at(address: SocketAddr) -> Place {
+    let is_any = address.ip().is_unspecified();
+    if is_any { Place::of_port(address.port()) } else { Place::Tcp(vec![address]) }
 }

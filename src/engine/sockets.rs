@@ -25,21 +25,34 @@ pub(super) async fn open_listeners(
     service: &Service,
 ) -> Result<()> {
     let freeing = Freeing::of(project, service);
+    open(&freeing, LISTEN, || listeners.hold(&service.recipe.listen, &[])).await.map(drop)
+}
+
+/// Opens sockets. If a process holds the address that may be stopped for it, it is stopped first.
+/// `key`: where the address is configured.
+pub(super) async fn open<T>(
+    freeing: &Freeing,
+    key: &str,
+    mut open: impl FnMut() -> std::result::Result<T, NotOpened>,
+) -> Result<T> {
     loop {
-        let Err(failed) = listeners.hold(&service.recipe.listen, &[]) else { return Ok(()) };
+        let failed = match open() {
+            Ok(opened) => return Ok(opened),
+            Err(failed) => failed,
+        };
         let port = failed.address.port().filter(|_| is_taken(&failed));
         let holder = match port {
-            Some(port) => ports::see_to(port, &freeing).await,
+            Some(port) => ports::see_to(port, freeing).await,
             None => None,
         };
         match holder {
             Some(Holder { remedy: Remedy::Ended, .. }) => {}
-            holder => return Err(cannot_listen(&failed, holder.as_ref(), LISTEN)),
+            holder => return Err(cannot_listen(&failed, holder.as_ref(), key)),
         }
     }
 }
 
-pub(super) fn is_taken(failed: &NotOpened) -> bool {
+fn is_taken(failed: &NotOpened) -> bool {
     failed.error.kind() == io::ErrorKind::AddrInUse
 }
 

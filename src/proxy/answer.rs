@@ -14,10 +14,6 @@ use super::spoken;
 use super::upstream::{Place, Upstream};
 use crate::notice::Absence;
 
-/// The generation that an answer comes from.
-#[derive(Clone, Copy)]
-pub(super) struct Generation(pub(super) u32);
-
 /// Why a request got no answer from a program.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -31,7 +27,7 @@ pub(super) enum Failure {
     Broken { error: String, has_begun: bool },
     /// The client has sent a body that is malformed, or not all of it.
     Body,
-    /// The program has switched to a protocol that nobody asked for.
+    /// The program has switched to a protocol that the client did not ask for.
     NotAsked,
     /// The request is gone.
     Lost,

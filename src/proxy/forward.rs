@@ -23,7 +23,7 @@ use super::body::{Answer, is_endless};
 use super::head::{self, Client};
 use super::state::State;
 use super::upload::{Progress, Upload};
-use super::upstream::{Connection, Lease, UnderWay, Upstream};
+use super::upstream::{AnsweredBy, Connection, Lease, UnderWay, Upstream};
 use crate::notice::Absence;
 
 /// Maximum number of connections that a running program refuses for one request.
@@ -119,9 +119,10 @@ struct Sending {
 struct Answered {
     response: Response<Incoming>,
     under_way: UnderWay,
-    connection: Option<(Rc<Upstream>, Connection)>,
+    /// The program, and the connection to it.
+    upstream: Rc<Upstream>,
+    connection: Connection,
     request: Rc<Progress>,
-    generation: Option<u32>,
 }
 
 /// What follows from an attempt that has failed.
@@ -206,8 +207,8 @@ impl Sending {
                         response,
                         under_way,
                         request: Rc::clone(&self.progress),
-                        generation: upstream.generation.map(|(_, number)| number),
-                        connection: Some((upstream, connection)),
+                        upstream,
+                        connection,
                     });
                 }
                 Err(Next::Again) => {}
@@ -242,9 +243,8 @@ impl Sending {
             return Next::Again;
         }
         if is_expected {
-            self.state.waited_in_vain(Absence::NotListening, self.began);
-            let waited = Some(self.began.elapsed());
-            return Next::Fail(Failure::not_connected(upstream, error, waited));
+            let waited = self.state.waited_in_vain(Absence::NotListening, self.began);
+            return Next::Fail(Failure::not_connected(upstream, error, Some(waited)));
         }
         // It may have ended in the meantime: then another one follows.
         if self.state.ends_soon(upstream, END_KNOWN_AFTER).await {
@@ -320,11 +320,7 @@ impl Sending {
             let mut failed = match sender.try_send_request(request).await {
                 Ok(response) => {
                     let lease = Lease::new(Some(under_way), None, Rc::clone(&self.progress));
-                    let mut response = response.map(|body| Answer::passed(body, Some(lease)));
-                    if let Some((_, number)) = upstream.generation {
-                        response.extensions_mut().insert(answer::Generation(number));
-                    }
-                    return Ok(response);
+                    return Ok(passed_by(upstream.answered_by(), response, lease));
                 }
                 Err(failed) => failed,
             };
@@ -356,7 +352,7 @@ impl Answered {
         tunnel: Option<(OnUpgrade, Rc<Origin>)>,
         version: Version,
     ) -> Response<Answer> {
-        let Self { mut response, under_way, connection, request, generation } = self;
+        let Self { mut response, under_way, upstream, connection, request } = self;
         let upgrade = head::upgrade_of(response.headers(), Version::HTTP_11);
         head::for_client(response.headers_mut());
         *response.version_mut() =
@@ -382,19 +378,29 @@ impl Answered {
             return response.map(|body| Answer::passed(body, None));
         }
         let under_way = Some(under_way).filter(|_| !is_endless(response.headers()));
-        let lease = Lease::new(under_way, connection, request);
-        let mut response = response.map(|body| Answer::passed(body, Some(lease)));
-        if let Some(generation) = generation {
-            response.extensions_mut().insert(answer::Generation(generation));
-        }
-        response
+        let by = upstream.answered_by();
+        let lease = Lease::new(under_way, Some((upstream, connection)), request);
+        passed_by(by, response, lease)
     }
+}
+
+/// The answer of this generation, on its way to the client.
+fn passed_by(
+    by: Option<AnsweredBy>,
+    response: Response<Incoming>,
+    lease: Lease,
+) -> Response<Answer> {
+    let mut response = response.map(|body| Answer::passed(body, Some(lease)));
+    if let Some(by) = by {
+        response.extensions_mut().insert(by);
+    }
+    response
 }
 
 /// Carries bytes both ways until both sides have ended.
 async fn carry(client: OnUpgrade, program: OnUpgrade) {
     let (Ok(client), Ok(program)) = (client.await, program.await) else { return };
     let (mut client, mut program) = (TokioIo::new(client), TokioIo::new(program));
-    // Whichever side ends first, the other one is told by the end of its stream.
+    // When one side ends, the stream to the other one is closed.
     let _ = copy_bidirectional(&mut client, &mut program).await;
 }

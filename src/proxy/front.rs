@@ -20,12 +20,12 @@ use tokio::task::{JoinSet, spawn_local};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use super::answer::Generation;
 use super::forward::{self, Origin};
 use super::head::Client;
 use super::state::{Shared, State};
 use super::strict::Strict;
 use super::tap::{Stream, Tapped};
+use super::upstream::AnsweredBy;
 use super::{LocalExecutor, MAX_HEAD, Tls, View};
 
 /// Maximum time for the head of a request to arrive, and for which a connection over HTTP/1.1 is
@@ -144,7 +144,7 @@ async fn serve_stream(
             let shows_generation = state.settings().debug_headers;
             let mut response = forward::answer(state, origin, request).await;
             if shows_generation
-                && let Some(Generation(number)) = response.extensions().get::<Generation>().copied()
+                && let Some(AnsweredBy(number)) = response.extensions().get::<AnsweredBy>().copied()
             {
                 response.headers_mut().insert("x-hotrun-generation", HeaderValue::from(number));
             }

@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,7 +32,7 @@ pub(super) struct Settings {
 impl Settings {
     pub(super) fn new(config: &config::Proxy) -> Self {
         let route = |route: &config::Route| {
-            let place = Place::Tcp(local(route.port));
+            let place = Place::of_port(route.port);
             (route.prefix.clone(), Rc::new(Upstream::new(place, None)))
         };
         Self {
@@ -44,11 +43,6 @@ impl Settings {
             routes: config.routes.iter().filter(|one| one.prefix != "/").map(route).collect(),
         }
     }
-}
-
-/// The addresses of a local port.
-pub(super) fn local(port: u16) -> Vec<SocketAddr> {
-    vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]
 }
 
 /// Which program requests are sent to now.
@@ -236,16 +230,17 @@ impl State {
             Current::None(why) => *why,
             Current::By(_) => Absence::NotStarted,
         };
-        Err(self.waited_in_vain(why, began))
+        Err(Failure::NoneReady { why, waited: self.waited_in_vain(why, began) })
     }
 
-    /// Reports the first of the requests that have waited in vain since then.
-    pub(super) fn waited_in_vain(&self, why: Absence, began: Instant) -> Failure {
+    /// Reports a request that has waited in vain since then, if it is the first of several. Returns
+    /// how long it has waited.
+    pub(super) fn waited_in_vain(&self, why: Absence, began: Instant) -> Duration {
         let waited = began.elapsed();
         if why != Absence::Ending && !self.shared.has_told.swap(true, Ordering::Relaxed) {
             self.shared.inbox.send(FromProxy::HeldInVain { waited, why });
         }
-        Failure::NoneReady { why, waited }
+        waited
     }
 
     /// Whether another program serves now, or follows by itself.

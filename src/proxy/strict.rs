@@ -25,7 +25,7 @@ enum Next {
     Request,
     /// Another line of the head.
     Field,
-    /// So many bytes of a body or of a chunk with its line end.
+    /// This number of bytes of a body, or of a chunk with its line end.
     Body { left: u64, then: Then },
     /// The line with the size of a chunk.
     Size,

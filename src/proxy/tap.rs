@@ -103,7 +103,7 @@ impl<S: AsyncRead + Unpin, T: Tap + Unpin> AsyncRead for Tapped<S, T> {
 }
 
 impl<S, T: Tap> Tapped<S, T> {
-    /// What writing so many bytes has come to.
+    /// The result of writing this number of bytes.
     fn written(&self, result: io::Result<usize>, count: usize) -> io::Result<usize> {
         result.or_else(|error| if self.tap.may_answer_early() { Ok(count) } else { Err(error) })
     }

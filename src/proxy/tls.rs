@@ -93,7 +93,7 @@ impl Tls {
 
 fn read(path: &Path) -> Result<Vec<u8>> {
     let read = || -> io::Result<Vec<u8>> {
-        // A pipe that nobody writes to must not be waited for.
+        // A pipe without a writer must not be waited for.
         let flags = OFlag::O_NONBLOCK.bits();
         let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
         if !file.metadata()?.is_file() {

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -38,6 +38,14 @@ pub(crate) enum Place {
     Unix(PathBuf),
 }
 
+impl Place {
+    /// A port of this machine.
+    pub(crate) fn of_port(port: u16) -> Self {
+        let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Place::Tcp(vec![v4, (Ipv6Addr::LOCALHOST, port).into()])
+    }
+}
+
 /// A generation of a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Generation {
@@ -46,6 +54,10 @@ pub(crate) struct Generation {
     pub number: u32,
     pub place: Place,
 }
+
+/// The number of the generation that an answer comes from.
+#[derive(Clone, Copy)]
+pub(super) struct AnsweredBy(pub(super) u32);
 
 /// A program that requests are sent to.
 pub(super) struct Upstream {
@@ -180,6 +192,11 @@ impl Upstream {
         });
         let connected = connected.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         connected.inspect(|_| self.was_reached.set(true))
+    }
+
+    /// What its answers note; `None` if hotrun does not run it.
+    pub(super) fn answered_by(&self) -> Option<AnsweredBy> {
+        self.generation.map(|(_, number)| AnsweredBy(number))
     }
 
     /// Whether it has ever accepted a connection.

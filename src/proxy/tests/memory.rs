@@ -13,7 +13,7 @@ fn rss() -> usize {
     line.trim_end_matches("kB").trim().parse().unwrap()
 }
 
-/// `HOTRUN_PROXY_MIB=1024 cargo test --lib proxy::tests::memory` sends so much each way. Alone, as
+/// `HOTRUN_PROXY_MIB=1024 cargo test --lib proxy::tests::memory` sends this number of MiB each way. Alone, as
 /// other tests take memory of the same process.
 #[test]
 fn bodies_pass_at_constant_memory_however_slow_the_reader() {
